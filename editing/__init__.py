@@ -1,0 +1,53 @@
+"""The numerics of an edit as pure functions of a model, itself a function, and a schedule: no UNet here."""
+
+from semantic_edit.editing.guidance import (
+    PredictNoise,
+    classifier_free_guidance,
+    predict_guided,
+    rescale_guidance,
+)
+from semantic_edit.editing.inversion import ddim_inverse_step, ddim_step, decode_latents, invert_latents
+from semantic_edit.editing.mask_shapes import (
+    feather_mask,
+    grow_mask,
+    mask_to_latents,
+    mask_to_tensor,
+    resize_mask,
+    shape_mask,
+)
+from semantic_edit.editing.masking import (
+    MaskResult,
+    draw_mask_noise,
+    find_mask,
+    noise_difference,
+    otsu_cut,
+    rescale_difference,
+)
+from semantic_edit.editing.schedule import Schedule, schedule_from_scheduler
+from semantic_edit.editing.trajectory import Trajectory
+
+__all__ = [
+    "MaskResult",
+    "PredictNoise",
+    "Schedule",
+    "Trajectory",
+    "classifier_free_guidance",
+    "ddim_inverse_step",
+    "ddim_step",
+    "decode_latents",
+    "draw_mask_noise",
+    "feather_mask",
+    "find_mask",
+    "grow_mask",
+    "invert_latents",
+    "mask_to_latents",
+    "mask_to_tensor",
+    "noise_difference",
+    "otsu_cut",
+    "predict_guided",
+    "rescale_difference",
+    "rescale_guidance",
+    "resize_mask",
+    "schedule_from_scheduler",
+    "shape_mask",
+]

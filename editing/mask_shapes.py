@@ -1,0 +1,164 @@
+"""Masks that people bring, and what may be done to a mask's shape."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import PIL.Image
+import PIL.ImageOps
+import torch
+import torch.nn.functional as F
+
+OneMask = PIL.Image.Image | np.ndarray | torch.Tensor
+MaskInput = OneMask | Sequence[OneMask]
+SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N")
+
+
+def mask_to_tensor(mask: MaskInput) -> torch.Tensor:
+    """Read a mask, or a list of them, without writing to it.
+
+    Args:
+        mask: A picture of any mode (its luminance counts, and transparency counts as 0), an array or a tensor
+            of shape (height, width), (batch, height, width) or (batch, 1, height, width); boolean, 8-bit (255
+            is 1.0) or floats in [0, 1].
+
+    Returns:
+        (batch, 1, height, width) in float32, in [0, 1].
+
+    Raises:
+        ValueError: If the shape, type or range is another, values are not finite, or a list mixes sizes.
+    """
+    if isinstance(mask, (list, tuple)):
+        if not mask:
+            raise ValueError("`mask_image` is an empty list; pass one mask for all, or one for each picture.")
+        parts = [mask_to_tensor(one) for one in mask]
+        sizes = sorted({(part.shape[-1], part.shape[-2]) for part in parts})
+        if len(sizes) > 1:
+            raise ValueError(
+                f"The masks in `mask_image` differ in size (width, height): {sizes}; resize them."
+            )
+        return torch.cat(parts)
+    if isinstance(mask, PIL.Image.Image):
+        return _mask_from_picture(mask)
+    if isinstance(mask, np.ndarray):
+        return _mask_from_values(torch.from_numpy(np.array(mask)))
+    if isinstance(mask, torch.Tensor):
+        return _mask_from_values(mask)
+    raise ValueError(
+        "`mask_image` must be a PIL image, a numpy array, a torch tensor or a list of them, got "
+        f"{type(mask).__name__}."
+    )
+
+
+def _mask_from_picture(mask: PIL.Image.Image) -> torch.Tensor:
+    mask = PIL.ImageOps.exif_transpose(mask)
+    if mask.mode in SIXTEEN_BIT_MODES:
+        values = np.asarray(mask).astype(np.float32) / 65535.0
+    elif mask.mode in ("I", "F"):
+        raise ValueError(
+            f"`mask_image` has mode {mask.mode!r}, whose range is not known. Convert it so that white is 1: "
+            "pass `numpy.asarray(mask) / its_maximum`, or save it as an 8-bit picture."
+        )
+    elif mask.has_transparency_data:
+        layers = np.asarray(mask.convert("RGBA").convert("LA"), dtype=np.float32) / 255.0
+        values = layers[..., 0] * layers[..., 1]
+    else:
+        values = np.asarray(mask.convert("L"), dtype=np.float32) / 255.0
+    return torch.from_numpy(np.ascontiguousarray(values))[None, None]
+
+
+def _mask_from_values(mask: torch.Tensor) -> torch.Tensor:
+    shape = tuple(mask.shape)
+    if mask.ndim == 4 and shape[1] != 1 and shape[-1] == 1:
+        mask = mask.movedim(-1, 1)
+    elif mask.ndim == 3 and shape[-1] == 1 and shape[0] != 1:
+        mask = mask.movedim(-1, 0)
+    if mask.ndim == 2:
+        mask = mask[None, None]
+    elif mask.ndim == 3:
+        mask = mask[:, None]
+    if mask.ndim != 4 or mask.shape[1] != 1 or 0 in mask.shape:
+        raise ValueError(
+            "`mask_image` must have shape (height, width), (batch, height, width) or (batch, 1, height, "
+            f"width), got {shape}. A mask has one channel: for a colour picture pass the PIL image, or its "
+            "mean over channels."
+        )
+    if mask.dtype == torch.uint8:
+        # an 8-bit mask of zeros and ones is a mask, not a nearly black picture
+        divisor = 1.0 if int(mask.max()) <= 1 else 255.0
+        return mask.float() / divisor
+    result = mask.detach().float()
+    if not torch.isfinite(result).all():
+        raise ValueError("`mask_image` holds NaN or infinite values; a mask's values lie in [0, 1].")
+    low, high = float(result.min()), float(result.max())
+    if low < 0 or high > 1:
+        raise ValueError(
+            f"`mask_image` must lie in [0, 1], got values from {low:g} to {high:g}. Divide it by its "
+            "maximum, or pass it as 8-bit integers, of which 255 is 1.0."
+        )
+    return result
+
+
+def resize_mask(mask: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Bring a mask (batch, 1, any, any) to `height` x `width`; whole multiples repeat each value as it is."""
+    own_height, own_width = mask.shape[-2:]
+    if (own_height, own_width) == (height, width):
+        return mask
+    if height % own_height == 0 and width % own_width == 0:
+        rows = mask.repeat_interleave(height // own_height, dim=-2)
+        return rows.repeat_interleave(width // own_width, dim=-1)
+    resized = F.interpolate(mask, size=(height, width), mode="bilinear", align_corners=False, antialias=True)
+    return resized.clamp(0, 1)
+
+
+def grow_mask(mask: torch.Tensor, pixels: int) -> torch.Tensor:
+    """Dilate a mask (batch, 1, height, width) by so many pixels on every side, or erode it if negative.
+
+    A picture's border is no edge of the mask: an eroded mask keeps touching it.
+    """
+    if pixels == 0:
+        return mask
+    if pixels < 0:
+        return 1 - grow_mask(1 - mask, -pixels)
+    wide = F.max_pool2d(mask, (1, 2 * pixels + 1), stride=1, padding=(0, pixels))
+    return F.max_pool2d(wide, (2 * pixels + 1, 1), stride=1, padding=(pixels, 0))
+
+
+def feather_mask(mask: torch.Tensor, sigma: float) -> torch.Tensor:
+    """Blur a mask (batch, 1, height, width) by a Gaussian of `sigma` pixels, cut off at three sigmas.
+
+    Beyond that distance from its edge the mask keeps its value exactly.
+    """
+    if sigma == 0:
+        return mask
+    radius = max(1, math.ceil(3 * sigma))
+    offsets = torch.arange(-radius, radius + 1, device=mask.device, dtype=torch.float64)
+    kernel = torch.exp(-0.5 * (offsets / sigma).square())
+    kernel = (kernel / kernel.sum()).float()
+    blurred = F.pad(mask, (radius, radius, radius, radius), mode="replicate")
+    blurred = F.conv2d(blurred, kernel[None, None, None, :])
+    blurred = F.conv2d(blurred, kernel[None, None, :, None])
+    # the weights sum to 1 only up to rounding, and untouched regions must stay exactly 0 and 1
+    low, high = -grow_mask(-mask, radius), grow_mask(mask, radius)
+    return torch.minimum(torch.maximum(blurred, low), high)
+
+
+def mask_to_latents(pixel_mask: torch.Tensor, factor: int) -> torch.Tensor:
+    """Average a mask (batch, 1, height, width) over the `factor` x `factor` pixels of each latent."""
+    return F.avg_pool2d(pixel_mask, factor)
+
+
+def shape_mask(
+    mask: torch.Tensor, height: int, width: int, grow: int = 0, feather: float = 0.0
+) -> torch.Tensor:
+    """A mask of any size as (batch, 1, height, width) in pixels of the picture, grown, then feathered.
+
+    Args:
+        mask: (batch, 1, any, any) in [0, 1].
+        height, width: The picture's size in pixels.
+        grow: Pixels to dilate by; negative erodes.
+        feather: Standard deviation, in pixels, of the Gaussian that softens the edge.
+    """
+    return feather_mask(grow_mask(resize_mask(mask, height, width), grow), feather)

@@ -1,0 +1,205 @@
+"""DiffEdit's mask: where do two prompts disagree about the noise in a picture?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from diffusers.utils.torch_utils import randn_tensor
+
+from semantic_edit.editing.guidance import PredictNoise, classifier_free_guidance
+from semantic_edit.editing.schedule import Schedule
+
+NEGLIGIBLE_DIFFERENCE = 2e-3
+"""Relative noise difference below which two prompts barely differ: half precision alone makes about 1e-3."""
+
+
+@dataclass(frozen=True)
+class MaskResult:
+    """What `find_mask` found.
+
+    mask: (batch, 1, height, width) in latent pixels, float32: 1.0 where the prompts disagree, else 0.0.
+    soft_mask: Same shape, the rescaled difference in [0, 1] that the threshold cut.
+    confidence: (batch,) in [0, 1], how cleanly each map falls into two classes (Otsu's separability).
+    relative_difference: (batch,), mean difference over mean prediction; near 0 the prompts barely differ.
+    """
+
+    mask: torch.Tensor
+    soft_mask: torch.Tensor
+    confidence: torch.Tensor
+    relative_difference: torch.Tensor
+
+
+def draw_mask_noise(
+    batch_size: int,
+    num_maps: int,
+    latent_shape: Sequence[int],
+    generator: torch.Generator | list[torch.Generator] | None = None,
+    device: str | torch.device = "cpu",
+) -> torch.Tensor:
+    """Independent noises for the maps of each picture, so that no picture's mask depends on its neighbours.
+
+    With one generator, or none, every picture of the batch is given the same `num_maps` noises, those that it
+    would get alone: its maps need noises that are independent of each other, not of another picture's. A list
+    holds one generator per picture.
+
+    Args:
+        latent_shape: (channels, height, width).
+
+    Returns:
+        (batch, num_maps, channels, height, width) in float32.
+    """
+    shape = (num_maps, *latent_shape)
+    device = torch.device(device)
+    if isinstance(generator, list):
+        return torch.stack(
+            [randn_tensor(shape, generator=one, device=device, dtype=torch.float32) for one in generator]
+        )
+    shared = randn_tensor(shape, generator=generator, device=device, dtype=torch.float32)
+    return shared.expand(batch_size, *shape)
+
+
+def noise_difference(
+    predict_noise: PredictNoise,
+    schedule: Schedule,
+    latents: torch.Tensor,
+    noise: torch.Tensor,
+    level: int,
+    source_embeds: torch.Tensor,
+    target_embeds: torch.Tensor,
+    source_negative_embeds: torch.Tensor | None = None,
+    target_negative_embeds: torch.Tensor | None = None,
+    guidance_scale: float = 7.5,
+    batch_size: int = 10,
+    on_chunk: Callable[[], None] | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean absolute difference between the predictions under two prompts, per latent pixel.
+
+    With guidance and one negative prompt for both sides the unconditional terms cancel and the difference is
+    merely scaled, which no later step sees: leave the negatives out, and each map costs two evaluations of a
+    sample instead of four.
+
+    Args:
+        predict_noise: The model; see `PredictNoise`.
+        latents: (batch, channels, height, width), clean.
+        noise: (batch, maps, channels, height, width).
+        level: The schedule's level to which the noise is added.
+        source_embeds, target_embeds: (batch, tokens, width).
+        source_negative_embeds, target_negative_embeds: Same shape; both, where they differ, or neither.
+        batch_size: Samples per evaluation of the model, at most; only memory and speed depend on it.
+        on_chunk: Called after each evaluation.
+
+    Returns:
+        The difference, (batch, height, width), and the mean size of the source prediction, (batch,); both
+        float32.
+
+    Source: DiffEdit, arXiv:2210.11427, Sec. 3.2, step 1.
+    """
+    sides = [source_embeds, target_embeds]
+    if source_negative_embeds is not None and target_negative_embeds is not None:
+        sides = [source_negative_embeds, target_negative_embeds, *sides]
+    num_pictures, num_maps = noise.shape[:2]
+    difference = latents.new_zeros((num_pictures, *latents.shape[2:]), dtype=torch.float32)
+    magnitude = latents.new_zeros(num_pictures, dtype=torch.float32)
+    pictures = torch.arange(num_pictures, device=latents.device).repeat_interleave(num_maps)
+    for rows in torch.arange(num_pictures * num_maps).split(max(1, batch_size // len(sides))):
+        owners = pictures[rows]
+        noised = schedule.add_noise(latents[owners], noise[owners, (rows % num_maps).to(noise.device)], level)
+        embeds = torch.cat([side[owners] for side in sides])
+        inputs = noised.repeat(len(sides), 1, 1, 1)
+        parts = predict_noise(inputs, schedule.timestep(level), embeds).float().chunk(len(sides))
+        source_pred, target_pred = parts[-2:]
+        if len(parts) == 4:
+            source_pred = classifier_free_guidance(parts[0], source_pred, guidance_scale)
+            target_pred = classifier_free_guidance(parts[1], target_pred, guidance_scale)
+        difference.index_add_(0, owners, (target_pred - source_pred).abs().mean(1))
+        magnitude.index_add_(0, owners, source_pred.abs().mean((1, 2, 3)))
+        if on_chunk is not None:
+            on_chunk()
+    return difference / num_maps, magnitude / num_maps
+
+
+def num_mask_chunks(num_pictures: int, num_maps: int, sides: int, batch_size: int) -> int:
+    """How many evaluations `noise_difference` makes; `sides` is 2, or 4 with unequal negative prompts."""
+    return -(-num_pictures * num_maps // max(1, batch_size // sides))
+
+
+def otsu_cut(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Split each row into the two classes whose means vary most, exactly, without a histogram.
+
+    Args:
+        values: (batch, count).
+
+    Returns:
+        The cut, half-way between the two values that it separates, and the separability: the variance between
+        the classes over the whole variance, in [0, 1]. Both are (batch,) in float64; a constant row has its
+        own value and 0.
+
+    Source: N. Otsu, IEEE Trans. SMC 9(1), 1979.
+    """
+    ordered = values.double().sort(dim=1).values
+    count = ordered.shape[1]
+    if count < 2:
+        return ordered[:, 0], torch.zeros_like(ordered[:, 0])
+    below = torch.arange(1, count, device=values.device, dtype=torch.float64)
+    centred = ordered - ordered.mean(1, keepdim=True)
+    sum_below = centred.cumsum(1)[:, :-1]
+    # with the whole mean at zero, w0 w1 (m0 - m1)^2 is (sum below / count)^2 / (w0 w1)
+    weight = below / count
+    between = (sum_below / count).square() / (weight * (1 - weight))
+    between = between.masked_fill(ordered[:, 1:] == ordered[:, :-1], -1.0)  # equal values stay together
+    best, split = between.max(1)
+    cut = (ordered.gather(1, split[:, None]) + ordered.gather(1, split[:, None] + 1)).squeeze(1) / 2
+    variance = centred.square().mean(1).clamp(min=1e-300)
+    return cut, torch.where(best > 0, best / variance, 0.0).clamp(0, 1)
+
+
+def rescale_difference(
+    difference: torch.Tensor, mask_thresholding_ratio: float | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Remove the extremes of each picture's map and rescale it to [0, 1].
+
+    The paper does not say how it removes extremes. With a ratio the map is clamped at `ratio * its mean` and
+    divided by that, as diffusers does. Without one the clamp adapts to the map: it lies at
+    `min + 2 (cut - min)`, cut being Otsu's, and the minimum becomes 0, so that 0.5 is exactly the cut between
+    the map's two classes.
+
+    Args:
+        difference: (batch, height, width).
+        mask_thresholding_ratio: Positive, or `None` for the adaptive clamp.
+
+    Returns:
+        The soft map, (batch, height, width) in float32, and the confidence, (batch,).
+    """
+    flat = difference.flatten(1).double()
+    cut, confidence = otsu_cut(flat)
+    if mask_thresholding_ratio is None:
+        floor = flat.min(1).values
+        ceiling = floor + 2 * (cut - floor)
+    else:
+        floor = torch.zeros_like(cut)
+        ceiling = mask_thresholding_ratio * flat.mean(1)
+    span = (ceiling - floor)[:, None]
+    soft = torch.where(span > 0, (flat - floor[:, None]) / span.clamp(min=1e-300), 0.0).clamp(0, 1)
+    return soft.float().reshape(difference.shape), confidence.float()
+
+
+def find_mask(
+    difference: torch.Tensor,
+    magnitude: torch.Tensor,
+    mask_thresholding_ratio: float | None = None,
+    mask_threshold: float = 0.5,
+) -> MaskResult:
+    """Turn noise differences into masks, each picture by its own statistics.
+
+    Args:
+        difference: (batch, height, width), from `noise_difference`.
+        magnitude: (batch,), from `noise_difference`.
+        mask_thresholding_ratio: See `rescale_difference`.
+        mask_threshold: The cut on the rescaled difference, in (0, 1); a higher one gives a smaller mask.
+    """
+    soft, confidence = rescale_difference(difference, mask_thresholding_ratio)
+    relative = difference.mean((1, 2)) / magnitude.clamp(min=1e-12)
+    soft = soft[:, None]
+    return MaskResult((soft > mask_threshold).float(), soft, confidence, relative)

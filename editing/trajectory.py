@@ -1,0 +1,161 @@
+"""A picture's inversion as a value that can be kept, saved and used again."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from semantic_edit.editing.schedule import Schedule
+
+TRAJECTORY_FORMAT = "semantic_edit.trajectory/1"
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectory:
+    """The latents of a DDIM inversion, from the clean picture to its noisiest level, and what they were made
+    with.
+
+    latents: (levels + 1, batch, channels, height, width) in float32; `latents[k]` is level `k`, `latents[0]`
+        the picture's own latent, scaled by `scaling_factor`.
+    timesteps: The model's timestep of each level from 1 on, least noisy first; `levels` of them.
+    num_inference_steps: Steps of the whole schedule that `timesteps` begins.
+    strength: Fraction of that schedule that was asked for (the papers' encoding ratio).
+    prediction_type: "epsilon", "v_prediction" or "sample".
+    schedule: `Schedule.fingerprint` of the whole schedule.
+    model: Fingerprint of the denoising model, or "" where none was known.
+    scaling_factor: The VAE's.
+    guidance_scale: Guidance during the inversion; 1.0 is none.
+    prompts: The prompts of the inversion, or `None` if embeddings were given.
+    """
+
+    latents: torch.Tensor
+    timesteps: tuple[int, ...]
+    num_inference_steps: int
+    strength: float
+    prediction_type: str
+    schedule: str
+    model: str = ""
+    scaling_factor: float = 1.0
+    guidance_scale: float = 1.0
+    prompts: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.latents.ndim != 5 or self.latents.shape[0] != len(self.timesteps) + 1:
+            raise ValueError(
+                f"A trajectory of {len(self.timesteps)} timesteps needs latents of shape "
+                f"({len(self.timesteps) + 1}, batch, channels, height, width), got "
+                f"{tuple(self.latents.shape)}."
+            )
+
+    @property
+    def levels(self) -> int:
+        """How many inversion steps it holds; level `levels` is the noisiest."""
+        return len(self.timesteps)
+
+    @property
+    def batch_size(self) -> int:
+        """How many pictures it holds."""
+        return self.latents.shape[1]
+
+    def to(self, device: str | torch.device) -> Trajectory:
+        """The same trajectory with its latents on another device."""
+        return dataclasses.replace(self, latents=self.latents.to(device))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write one safetensors file; a reader sees the old file or the new one, never half of it."""
+        path = Path(path)
+        fields = dataclasses.asdict(dataclasses.replace(self, latents=self.latents[:, :0]))
+        del fields["latents"]
+        metadata = {"format": TRAJECTORY_FORMAT, "trajectory": json.dumps(fields)}
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+        try:
+            save_file({"latents": self.latents.detach().cpu().contiguous()}, temporary, metadata=metadata)
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], device: str | torch.device = "cpu") -> Trajectory:
+        """Read what `save` wrote.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If the file is no trajectory, is damaged, or is of another format version.
+        """
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"There is no trajectory file at {os.fspath(path)!r}.")
+        try:
+            with safe_open(os.fspath(path), framework="pt", device=str(device)) as file:
+                metadata = file.metadata() or {}
+                if metadata.get("format") != TRAJECTORY_FORMAT:
+                    raise ValueError(
+                        f"{os.fspath(path)!r} is no trajectory: its format is {metadata.get('format')!r}, "
+                        f"expected {TRAJECTORY_FORMAT!r}. Make one with "
+                        "`pipe.invert(...).trajectory.save(path)`."
+                    )
+                fields = json.loads(metadata["trajectory"])
+                latents = file.get_tensor("latents")
+        except SafetensorError as error:
+            raise ValueError(f"{os.fspath(path)!r} cannot be read as a safetensors file: {error}") from error
+        fields["timesteps"] = tuple(fields["timesteps"])
+        fields["prompts"] = None if fields["prompts"] is None else tuple(fields["prompts"])
+        return cls(latents=latents, **fields)
+
+    def check_fits(
+        self,
+        schedule: Schedule,
+        levels: int,
+        latent_shape: Sequence[int] | None = None,
+        batch_size: int | None = None,
+        model: str = "",
+        scaling_factor: float | None = None,
+    ) -> None:
+        """Refuse to serve a call that it was not made for.
+
+        Args:
+            schedule: The call's whole schedule.
+            levels: How many levels the call walks; a longer trajectory serves a shorter walk.
+            latent_shape: The call's (channels, height, width), if known.
+            batch_size: The call's number of edits; a trajectory of one picture serves any number.
+            model: The call's model fingerprint; "" on either side is not compared.
+            scaling_factor: The call's VAE scaling factor, if known.
+
+        Raises:
+            ValueError: Naming what differs, the trajectory's side and the call's.
+        """
+        pairs: list[tuple[str, object, object]] = [
+            ("num_inference_steps", self.num_inference_steps, schedule.num_inference_steps),
+            ("prediction_type", self.prediction_type, schedule.prediction_type),
+        ]
+        if all(own == wanted for _, own, wanted in pairs):
+            pairs.append(("noise schedule", self.schedule, schedule.fingerprint))
+        if self.levels < levels:
+            pairs.append(("number of levels (`inpaint_strength`)", self.levels, levels))
+        if latent_shape is not None:
+            pairs.append(("latent shape", tuple(self.latents.shape[2:]), tuple(latent_shape)))
+        if batch_size is not None and self.batch_size != 1:
+            pairs.append(("number of pictures", self.batch_size, batch_size))
+        if model and self.model:
+            pairs.append(("model", self.model, model))
+        if scaling_factor is not None:
+            pairs.append(("VAE scaling factor", self.scaling_factor, scaling_factor))
+        listed = [
+            f"{what}: trajectory {own}, this call {wanted}" for what, own, wanted in pairs if own != wanted
+        ]
+        if listed:
+            raise ValueError(
+                f"The `trajectory` does not fit this call ({'; '.join(listed)}). Call with the settings "
+                "that it was made with, or leave it out to invert the picture again."
+            )
+        if not torch.isfinite(self.latents).all():
+            raise ValueError("The `trajectory` holds NaN or infinite values; invert the picture again.")

@@ -1,0 +1,1 @@
+"""How good the models and methods are, measured where the right answer is known."""

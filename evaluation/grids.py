@@ -1,0 +1,37 @@
+"""Pictures for people: grids of samples and of edits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+GAP = 4  # pixels between cells
+
+
+def picture_grid(pictures: Sequence[Image.Image], columns: int) -> Image.Image:
+    """Equally large pictures, row by row, on white."""
+    width, height = pictures[0].size
+    rows = -(-len(pictures) // columns)
+    grid = Image.new("RGB", (columns * (width + GAP) - GAP, rows * (height + GAP) - GAP), "white")
+    for number, picture in enumerate(pictures):
+        row, column = divmod(number, columns)
+        grid.paste(picture, (column * (width + GAP), row * (height + GAP)))
+    return grid
+
+
+def edit_grid(
+    rows: Sequence[tuple[Image.Image, np.ndarray, np.ndarray, Image.Image, Image.Image]], edits_a_row: int = 2
+) -> Image.Image:
+    """One strip an edit: before, soft map, mask, after, perfect edit."""
+    cells: list[Image.Image] = []
+    for before, soft, mask, after, perfect in rows:
+        maps = [Image.fromarray((values * 255).astype(np.uint8)).convert("RGB") for values in (soft, mask)]
+        cells += [
+            before,
+            *(one.resize(before.size, Image.Resampling.NEAREST) for one in maps),
+            after,
+            perfect,
+        ]
+    return picture_grid(cells, columns=5 * edits_a_row)

@@ -1,0 +1,304 @@
+"""Measure the still-life model, and DiffEdit on it, on unseen test scenes.
+
+    python -m semantic_edit.evaluation.still_life --out runs/figures
+
+prints one line a figure with the number of cases, and writes them to figures.json with the pictures that a person
+should look at beside them: samples.png and edits.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import DDIMScheduler, StableDiffusionPipeline
+from PIL import Image
+from transformers import CLIPVisionModelWithProjection
+
+from semantic_edit.attention_processors.capture import captured_cross_attention
+from semantic_edit.evaluation.grids import edit_grid, picture_grid
+from semantic_edit.evaluation.metrics import iou, nearest_alternative, psnr, standard_error
+from semantic_edit.pipelines.diffedit import DiffEditPipeline
+from semantic_edit.still_life import model_path
+from semantic_edit.still_life.cases import EditCase, edit_cases
+from semantic_edit.still_life.clip import PAIRS, embed_pictures, embed_texts
+from semantic_edit.still_life.judge import Judge, judged, load_judge
+from semantic_edit.still_life.pool import as_pixels
+from semantic_edit.still_life.scenes import HELD_OUT_PAIRS, Scene, sample_scene
+
+# Scenes of the test split: the figures' seeds lie far from those that edit_cases draws.
+FIRST_SCENE = 0
+CASE_SEED = 1
+Figures = dict[str, dict[str, float]]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m semantic_edit.evaluation.still_life", description=__doc__
+    )
+    parser.add_argument("--model", default=str(model_path()), help="a folder with a still-life model")
+    parser.add_argument("--out", type=Path, default=Path("runs/figures"))
+    parser.add_argument(
+        "--count", type=int, default=256, help="scenes and prompts; edits are a quarter of it a kind"
+    )
+    parser.add_argument("--split", choices=("test", "validation"), default="test")
+    parser.add_argument(
+        "--only", nargs="*", choices=tuple(FIGURES), default=tuple(FIGURES), help="which figures"
+    )
+    options = parser.parse_args(arguments)
+    options.out.mkdir(parents=True, exist_ok=True)
+    generator = StableDiffusionPipeline.from_pretrained(options.model)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    generator.to(device).set_progress_bar_config(disable=True)
+    measured: Figures = {}
+    for name in options.only:
+        for figure, values in FIGURES[name](generator, options.count, options.split, options.out).items():
+            measured[figure] = values
+            print(
+                f"{figure}: " + ", ".join(f"{key} {value:.4g}" for key, value in values.items()), flush=True
+            )
+    unfinished = options.out / "figures.json.partial"
+    unfinished.write_text(json.dumps(measured, indent=2) + "\n")
+    os.replace(unfinished, options.out / "figures.json")
+
+
+def _mean(values: list[float] | list[bool]) -> dict[str, float]:
+    return {"mean": float(np.mean(values)), "standard_error": standard_error(values), "n": len(values)}
+
+
+def _scenes(count: int, split: str, objects: int | None = None) -> list[Scene]:
+    return [sample_scene(FIRST_SCENE + number, split, objects) for number in range(count)]
+
+
+@torch.no_grad()
+def _reconstructions(pipe: StableDiffusionPipeline, pictures: list[Image.Image]) -> list[Image.Image]:
+    done: list[Image.Image] = []
+    for first in range(0, len(pictures), 32):
+        pixels = as_pixels(np.stack([np.asarray(picture) for picture in pictures[first : first + 32]]))
+        latents = pipe.vae.encode(pixels.to(pipe.device, pipe.vae.dtype)).latent_dist.mode()
+        done += pipe.image_processor.postprocess(pipe.vae.decode(latents).sample)
+    return done
+
+
+def vae_figures(pipe: StableDiffusionPipeline, count: int, split: str, out: Path) -> Figures:
+    """How much of a picture survives the autoencoder."""
+    pictures = [Image.fromarray(scene.render()) for scene in _scenes(count, split)]
+    values = [psnr(*pair) for pair in zip(pictures, _reconstructions(pipe, pictures), strict=True)]
+    return {"VAE reconstruction, PSNR in dB": _mean(values)}
+
+
+def judge_figures(pipe: StableDiffusionPipeline, count: int, split: str, out: Path) -> Figures:
+    """The judge itself, on unseen renders: all its answers about a picture right."""
+    scenes = _scenes(2 * count, split)
+    answers = judged(load_judge(), [Image.fromarray(scene.render()) for scene in scenes])
+    right = [_shown(answer) == _told(scene) for answer, scene in zip(answers, scenes, strict=True)]
+    return {"judge on renders, every object and colour right": _mean(right)}
+
+
+def _shown(answer: tuple[str, ...]) -> list[tuple[str, str]]:
+    _, left_kind, left_colour, right_kind, right_colour = answer
+    pairs = [(left_colour, left_kind)]
+    return pairs if "nothing" in (right_kind, right_colour) else [*pairs, (right_colour, right_kind)]
+
+
+def _told(scene: Scene) -> list[tuple[str, str]]:
+    return [(item.colour, item.kind) for item in scene.objects]
+
+
+def clip_figures(pipe: StableDiffusionPipeline, count: int, split: str, out: Path) -> Figures:
+    """Zero-shot naming of one object and its colour, among all pairs of words."""
+    scenes = _scenes(2 * count, split, objects=1)
+    image_encoder: CLIPVisionModelWithProjection = pipe.image_encoder
+    texts = embed_texts(
+        pipe.text_encoder, pipe.tokenizer, [f"a photo of a {colour} {kind}" for colour, kind in PAIRS]
+    )
+    pixels = as_pixels(np.stack([scene.render() for scene in scenes])).to(pipe.device)
+    best = (embed_pictures(image_encoder, pixels) @ texts.T).argmax(dim=-1).tolist()
+    right = [PAIRS[choice] == _told(scene)[0] for choice, scene in zip(best, scenes, strict=True)]
+    return {"tiny CLIP, zero-shot object and colour": _mean(right)}
+
+
+def generation_figures(pipe: StableDiffusionPipeline, count: int, split: str, out: Path) -> Figures:
+    """Whether generated pictures show what the prompt says, by the judge; 25 DDIM steps at guidance 7.5."""
+    figures: Figures = {}
+    judge, shown = load_judge(), []
+    for objects in (1, 2):
+        scenes = _scenes(count, split, objects)
+        pictures = _generated(pipe, [scene.caption(0) for scene in scenes])
+        right = [
+            sorted(_shown(answer)) == sorted(_told(scene))
+            for answer, scene in zip(judged(judge, pictures), scenes, strict=True)
+        ]
+        name = "one object" if objects == 1 else "both of two objects"
+        figures[f"generated pictures show the prompt, {name}"] = _mean(right)
+        unseen = [bool(HELD_OUT_PAIRS & set(_told(scene))) for scene in scenes]
+        if any(unseen):
+            held_out = [one for one, new in zip(right, unseen, strict=True) if new]
+            figures[f"… of these, with a pair that training held out, {name}"] = _mean(held_out)
+        shown += [(picture, scene.caption(0)) for picture, scene in zip(pictures[:32], scenes, strict=False)]
+    picture_grid([picture for picture, _ in shown], columns=8).save(out / "samples.png")
+    (out / "samples.txt").write_text("\n".join(prompt for _, prompt in shown) + "\n")
+    return figures
+
+
+def _generated(pipe: StableDiffusionPipeline, prompts: list[str]) -> list[Image.Image]:
+    pictures: list[Image.Image] = []
+    for first in range(0, len(prompts), 32):
+        batch = prompts[first : first + 32]
+        seeds = [torch.Generator().manual_seed(first + number) for number in range(len(batch))]
+        pictures += pipe(batch, num_inference_steps=25, guidance_scale=7.5, generator=seeds).images
+    return pictures
+
+
+def edit_figures(pipe: StableDiffusionPipeline, count: int, split: str, out: Path) -> Figures:
+    """DiffEdit at its defaults: the mask against the truly changed pixels, and whether the edit shows the new word."""
+    editor = DiffEditPipeline.from_pipe(pipe)
+    editor.set_progress_bar_config(disable=True)
+    figures: Figures = {}
+    judge, rows = load_judge(), []
+    for objects in (1, 2):
+        for kind in ("object", "colour"):
+            cases = edit_cases(max(count // 4, 1), CASE_SEED, (kind,), objects, split)
+            results = [_edited(editor, case, seed) for seed, case in enumerate(cases)]
+            named = f"{kind} edits, {'one object' if objects == 1 else 'two objects'}"
+            figures |= _verdicts(named, cases, results, judge)
+            rows += list(zip(cases, results, strict=True))[:6]
+    edit_grid([(case.image, *result, case.target_image) for case, result in rows]).save(out / "edits.png")
+    lines = [f"{case.source_prompt} -> {case.prompt}" for case, _ in rows]
+    (out / "edits.txt").write_text("\n".join(lines) + "\n")
+    return figures
+
+
+def _edited(
+    editor: DiffEditPipeline, case: EditCase, seed: int
+) -> tuple[np.ndarray, np.ndarray, Image.Image]:
+    """Soft map, mask (both latent-sized, floats) and the edited picture."""
+    result = editor(
+        image=case.image,
+        prompt=case.prompt,
+        source_prompt=case.source_prompt,
+        generator=torch.Generator().manual_seed(seed),
+    )
+    assert isinstance(result.soft_mask, torch.Tensor)
+    assert isinstance(result.mask, torch.Tensor)
+    return result.soft_mask[0, 0].cpu().numpy(), result.mask[0, 0].cpu().numpy(), result.images[0]
+
+
+def _verdicts(
+    named: str, cases: list[EditCase], results: list[tuple[np.ndarray, np.ndarray, Image.Image]], judge: Judge
+) -> Figures:
+    answers = judged(judge, [picture for _, _, picture in results])
+    overlaps, judged_right, nearest_right, others_right, kept = [], [], [], [], []
+    for case, (_, mask, picture), answer in zip(cases, results, answers, strict=True):
+        factor = case.image.width // mask.shape[1]
+        overlaps.append(iou(np.kron(mask, np.ones((factor, factor))) > 0.5, case.changed_mask))
+        shown, told = _shown(answer), _told(case.target_scene)
+        judged_right.append(case.index < len(shown) and shown[case.index] == told[case.index])
+        nearest = nearest_alternative(picture, case.alternatives, case.changed_mask)
+        nearest_right.append(nearest == case.target_word)
+        others_right.append(shown == told)
+        kept.append(psnr(picture, case.image, ~case.changed_mask))
+    figures = {
+        f"mask IoU, {named}": _mean(overlaps),
+        f"edit success by the judge, {named}": _mean(judged_right),
+        f"edit success by the nearest render, {named}": _mean(nearest_right),
+        f"PSNR in dB outside the changed pixels, {named}": _mean(kept),
+    }
+    if len(cases[0].scene.objects) > 1:
+        figures[f"edit success by the judge, the other object still right, {named}"] = _mean(others_right)
+    return figures
+
+
+@torch.no_grad()
+def round_trip_figures(pipe: StableDiffusionPipeline, count: int, split: str, out: Path) -> Figures:
+    """50 DDIM steps into noise and back without guidance, against the autoencoder's own reconstruction."""
+    editor = DiffEditPipeline.from_pipe(pipe)
+    editor.set_progress_bar_config(disable=True)
+    pictures = [Image.fromarray(scene.render()) for scene in _scenes(max(count // 8, 1), split)]
+    everywhere = torch.ones(1, 1, 16, 16)
+    returned = editor(
+        image=pictures,
+        prompt=[""] * len(pictures),
+        mask_image=everywhere,
+        inpaint_strength=1.0,
+        guidance_scale=1.0,
+    ).images
+    values = [psnr(*pair) for pair in zip(returned, _reconstructions(pipe, pictures), strict=True)]
+    return {"DDIM round trip of 50 steps, PSNR in dB": _mean(values)}
+
+
+def background_figures(pipe: StableDiffusionPipeline, count: int, split: str, out: Path) -> Figures:
+    """What stays outside the mask: latents without, pixels with `preserve_background`; the largest differences."""
+    editor = DiffEditPipeline.from_pipe(pipe)
+    editor.set_progress_bar_config(disable=True)
+    latent_gaps, pixel_gaps = [], []
+    for seed, case in enumerate(edit_cases(max(count // 32, 1), CASE_SEED, split=split)):
+        call = partial(editor, image=case.image, prompt=case.prompt, source_prompt=case.source_prompt)
+        edited = call(generator=torch.Generator().manual_seed(seed), output_type="latent")
+        outside = (edited.mask == 0).expand_as(edited.images[:1])
+        latent_gaps.append((edited.images - edited.trajectory.latents[0])[outside].abs().max().item())
+        pasted = call(mask_image=edited.mask, trajectory=edited.trajectory, preserve_background=True).images[
+            0
+        ]
+        kept = np.kron(edited.mask[0, 0].cpu().numpy(), np.ones((8, 8))) == 0
+        pixel_gaps.append(float(np.abs(np.int16(pasted) - np.int16(case.image))[kept].max()))
+    return {
+        "latents outside the mask, largest difference from z_0": {
+            "max": max(latent_gaps),
+            "n": len(latent_gaps),
+        },
+        "pixels outside the mask with preserve_background, largest difference of 255": {
+            "max": max(pixel_gaps),
+            "n": len(pixel_gaps),
+        },
+    }
+
+
+@torch.no_grad()
+def attention_figures(pipe: StableDiffusionPipeline, count: int, split: str, out: Path) -> Figures:
+    """Whether the maximum of the noun's 16x16 cross-attention map lies inside its object, for noised pictures."""
+    scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
+    inside: list[bool] = []
+    for seed, scene in enumerate(_scenes(count, split)):
+        latents = pipe.vae.encode(as_pixels(scene.render()[None]).to(pipe.device)).latent_dist.mode()
+        latents = latents * pipe.vae.config.scaling_factor
+        ids = pipe.tokenizer(
+            scene.caption(0),
+            padding="max_length",
+            max_length=pipe.tokenizer.model_max_length,
+            return_tensors="pt",
+        ).input_ids
+        embeds = pipe.text_encoder(ids.to(pipe.device)).last_hidden_state
+        noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(seed)).to(pipe.device)
+        with captured_cross_attention(pipe.unet, queries=256) as maps:
+            for timestep in (301, 501, 701):
+                noisy = scheduler.add_noise(latents, noise, torch.tensor([timestep]))
+                pipe.unet(noisy, timestep, embeds)
+        for index, item in enumerate(scene.objects):
+            noun = pipe.tokenizer.convert_tokens_to_ids(f"{item.kind}</w>")
+            column = ids[0].tolist().index(noun)
+            row, place = divmod(int(maps.mean()[0, :, column].argmax()), 16)
+            cell = scene.object_masks()[index, row * 8 : row * 8 + 8, place * 8 : place * 8 + 8]
+            inside.append(bool(cell.any()))
+    return {"noun's 16x16 cross-attention maximum inside its object": _mean(inside)}
+
+
+FIGURES: dict[str, Callable[[StableDiffusionPipeline, int, str, Path], Figures]] = {
+    "vae": vae_figures,
+    "judge": judge_figures,
+    "clip": clip_figures,
+    "generation": generation_figures,
+    "edits": edit_figures,
+    "round-trip": round_trip_figures,
+    "background": background_figures,
+    "attention": attention_figures,
+}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,489 @@
+"""DiffEdit as a diffusers pipeline: in one call, or in diffusers' three stages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any, ClassVar
+
+import numpy as np
+import PIL.Image
+import torch
+from diffusers import AutoencoderKL, DiffusionPipeline, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers.image_processor import VaeImageProcessor
+from diffusers.loaders import (
+    FromSingleFileMixin,
+    StableDiffusionLoraLoaderMixin,
+    TextualInversionLoaderMixin,
+)
+from diffusers.pipelines.pipeline_utils import StableDiffusionMixin
+from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+from diffusers.schedulers import KarrasDiffusionSchedulers
+from diffusers.utils import logging
+from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
+
+from semantic_edit.editing.mask_shapes import MaskInput
+from semantic_edit.editing.regularization import noise_regularizer
+from semantic_edit.editing.schedule import schedule_from_scheduler
+from semantic_edit.editing.trajectory import Trajectory
+from semantic_edit.pipelines.callbacks import every_steps, step_callback
+from semantic_edit.pipelines.checks import (
+    check_callbacks,
+    check_components,
+    check_count,
+    check_decoding,
+    check_generator,
+    check_guidance,
+    check_output_type,
+    levels_for,
+)
+from semantic_edit.pipelines.conditioning import common_batch_size
+from semantic_edit.pipelines.outputs import DiffEditInversionPipelineOutput, DiffEditPipelineOutput
+from semantic_edit.pipelines.pictures import PictureInput
+from semantic_edit.pipelines.request import read_edit_pictures, read_edit_prompts, read_edit_request
+from semantic_edit.pipelines.stages import (
+    MaskSettings,
+    clean_latents,
+    components_restored,
+    convert_pixels,
+    decode_edit,
+    decode_pixels,
+    encode_pictures,
+    finish_pictures,
+    invert_pictures,
+    locate_edit,
+    shape_edit_mask,
+)
+
+logger = logging.get_logger(__name__)
+
+
+class DiffEditPipeline(
+    DiffusionPipeline,
+    StableDiffusionMixin,
+    TextualInversionLoaderMixin,
+    StableDiffusionLoraLoaderMixin,
+    FromSingleFileMixin,
+):
+    """Edit a picture where two prompts disagree about it, with a Stable Diffusion 1.x or 2.x model.
+
+    The scheduler is only read: every call derives its own DDIM schedule from the scheduler's config, as
+    `DDIMScheduler.from_config` would, whichever deterministic sampler it is. Nothing of a call is kept on the
+    pipeline, so threads may share one. IP-Adapters are refused.
+
+    Args:
+        vae, text_encoder, tokenizer, unet, scheduler, safety_checker, feature_extractor, image_encoder: As
+            for [`StableDiffusionPipeline`]; `image_encoder` is kept only for `from_pipe`.
+        requires_safety_checker: Whether to warn where there is no safety checker.
+
+    Source: DiffEdit, arXiv:2210.11427.
+    """
+
+    model_cpu_offload_seq = "text_encoder->image_encoder->unet->vae"
+    _optional_components: ClassVar[list[str]] = ["safety_checker", "feature_extractor", "image_encoder"]
+    _exclude_from_cpu_offload: ClassVar[list[str]] = ["safety_checker"]
+    _callback_tensor_inputs: ClassVar[list[str]] = ["latents", "prompt_embeds", "negative_prompt_embeds"]
+
+    # prompts mean exactly what they mean to every Stable Diffusion pipeline: clip_skip, textual inversion,
+    # LoRA
+    encode_prompt = StableDiffusionPipeline.encode_prompt
+    run_safety_checker = StableDiffusionPipeline.run_safety_checker
+
+    def __init__(
+        self,
+        vae: AutoencoderKL,
+        text_encoder: CLIPTextModel,
+        tokenizer: CLIPTokenizer,
+        unet: UNet2DConditionModel,
+        scheduler: KarrasDiffusionSchedulers,
+        safety_checker: StableDiffusionSafetyChecker,
+        feature_extractor: CLIPImageProcessor,
+        image_encoder: CLIPVisionModelWithProjection = None,
+        requires_safety_checker: bool = True,
+    ) -> None:
+        super().__init__()
+        if safety_checker is None and requires_safety_checker:
+            logger.warning(
+                f"{type(self).__name__} has no safety checker. Keep to the model's license, and do not show "
+                "unfiltered results to the public. Pass `requires_safety_checker=False` to silence this."
+            )
+        if safety_checker is not None and feature_extractor is None:
+            raise ValueError(
+                "A `safety_checker` needs a `feature_extractor` to prepare its pictures; pass both or "
+                "neither."
+            )
+        self.register_modules(
+            vae=vae,
+            text_encoder=text_encoder,
+            tokenizer=tokenizer,
+            unet=unet,
+            scheduler=scheduler,
+            safety_checker=safety_checker,
+            feature_extractor=feature_extractor,
+            image_encoder=image_encoder,
+        )
+        blocks = len(vae.config.block_out_channels) if vae is not None else 4
+        self.vae_scale_factor = 2 ** (blocks - 1)
+        self.image_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)
+        self._interrupt = False
+        self.register_to_config(requires_safety_checker=requires_safety_checker)
+
+    @property
+    def interrupt(self) -> bool:
+        """Set `_interrupt` from a callback to stop decoding after the current step, as elsewhere in diffusers."""
+        return self._interrupt
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        image: PictureInput | None = None,
+        prompt: str | list[str] | None = None,
+        source_prompt: str | list[str] | None = "",
+        mask_image: MaskInput | None = None,
+        image_latents: torch.Tensor | list[torch.Tensor] | None = None,
+        trajectory: Trajectory | None = None,
+        inpaint_strength: float = 0.8,
+        num_inference_steps: int = 50,
+        guidance_scale: float = 7.5,
+        negative_prompt: str | list[str] | None = None,
+        source_negative_prompt: str | list[str] | None = None,
+        num_images_per_prompt: int = 1,
+        eta: float = 0.0,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        latents: torch.Tensor | None = None,
+        prompt_embeds: torch.Tensor | None = None,
+        negative_prompt_embeds: torch.Tensor | None = None,
+        source_prompt_embeds: torch.Tensor | None = None,
+        source_negative_prompt_embeds: torch.Tensor | None = None,
+        num_maps_per_mask: int = 10,
+        mask_encode_strength: float = 0.5,
+        mask_thresholding_ratio: float | None = None,
+        mask_threshold: float = 0.5,
+        mask_batch_size: int = 10,
+        mask_grow: int = 0,
+        mask_feather: float = 0.0,
+        preserve_background: bool = False,
+        guidance_rescale: float = 0.0,
+        output_type: str = "pil",
+        return_dict: bool = True,
+        callback_on_step_end: Callable[..., dict[str, Any]] | None = None,
+        callback_on_step_end_tensor_inputs: tuple[str, ...] | list[str] = ("latents",),
+        callback: Callable[[int, int, torch.Tensor], None] | None = None,
+        callback_steps: int = 1,
+        cross_attention_kwargs: dict[str, Any] | None = None,
+        clip_skip: int | None = None,
+    ) -> DiffEditPipelineOutput | tuple[Any, ...]:
+        """Edit `image` where `source_prompt` and `prompt` disagree about it.
+
+        Every argument that there is one of for each edit (pictures, prompts, masks, trajectories) may also be
+        given once for all edits of the batch. No edit's result depends on its neighbours.
+
+        Args:
+            image: The picture or pictures: PIL, arrays (height, width, 3) or tensors (3, height, width) with
+                floats in [0, 1]; see `read_pictures`. Both sides must be multiples of the VAE's factor,
+                usually 8 pixels. May be left out where a `trajectory` or `image_latents` hold the picture.
+            prompt: What the edited picture shows.
+            source_prompt: What the picture shows; "" where there is no caption.
+            mask_image: A mask of your own instead of a found one: white (1.0) is edited; any size, soft
+                values allowed; see `mask_to_tensor`.
+            image_latents: Latents from `invert`, noisiest first.
+            trajectory: From an earlier edit or `invert`: saves the inversion. May reach further than this
+                call.
+            inpaint_strength: The fraction of the steps to encode through, in (0, 1]; the paper's encoding
+                ratio. 0.8 of 50 steps is 40. More allows larger changes.
+            num_inference_steps: Steps of the whole schedule.
+            guidance_scale: Classifier-free guidance while decoding; above 1 it guides.
+            negative_prompt: What to guide away from.
+            source_negative_prompt: The same for the source side of the mask; `negative_prompt` by default.
+                Finding a mask costs twice as much where the two differ.
+            num_images_per_prompt: Copies of each edit, which differ only if a callback makes them.
+            eta: Only 0 can be inverted.
+            generator: Noise for the mask. One gives each picture the same noises; a list holds one per edit.
+            latents: Ignored, as in diffusers: decoding starts from the inverted picture.
+            prompt_embeds, negative_prompt_embeds, source_prompt_embeds, source_negative_prompt_embeds:
+                (batch, tokens, width) instead of the texts.
+            num_maps_per_mask: Noises over which the mask is averaged.
+            mask_encode_strength: Noise at which prompts are compared, a fraction of the steps in (0, 1].
+            mask_thresholding_ratio: Clamps the noise difference at that multiple of its mean (diffusers has
+                3.0); `None` adapts to each picture's map by Otsu's method.
+            mask_threshold: Cut on the rescaled difference, in (0, 1); higher gives a smaller mask.
+            mask_batch_size: Samples per evaluation of the UNet while finding the mask; changes memory and
+                speed only.
+            mask_grow: Pixels to widen the mask by; negative narrows it.
+            mask_feather: Standard deviation, in pixels, of the blur of the mask's edge.
+            preserve_background: Lay the edit over the original's own pixels, so that those outside the mask
+                stay bit by bit and do not pass through the VAE. Needs `image`.
+            guidance_rescale: In [0, 1]; see `rescale_guidance`.
+            output_type: "pil", "np", "pt" or "latent".
+            return_dict: Whether to return a [`DiffEditPipelineOutput`] instead of a tuple of its fields.
+            callback_on_step_end: `(pipe, step, timestep, tensors) -> dict` after each decoding step; what it
+                returns under a tensor's name is used from then on.
+            callback_on_step_end_tensor_inputs: Which of `latents`, `prompt_embeds` and
+                `negative_prompt_embeds` the callback gets.
+            callback, callback_steps: diffusers' older `(step, timestep, latents)` callback.
+            cross_attention_kwargs: For the attention processors; "scale" is the LoRA scale.
+            clip_skip: Layers of the text encoder to skip.
+
+        Returns:
+            [`DiffEditPipelineOutput`], or with `return_dict=False` a tuple of its fields.
+
+        Raises:
+            ValueError, TypeError: If anything does not fit, before the UNet is first evaluated.
+
+        Source: DiffEdit, arXiv:2210.11427, Sec. 3.2.
+        """
+        check_count("num_images_per_prompt", num_images_per_prompt, "It is how many copies to return.")
+        check_output_type(output_type)
+        check_callbacks(callback_on_step_end, callback_on_step_end_tensor_inputs, callback_steps)
+        check_decoding(eta, latents)
+        settings = MaskSettings(
+            num_maps_per_mask, mask_encode_strength, mask_thresholding_ratio, mask_threshold, mask_batch_size
+        )
+        request = read_edit_request(
+            self,
+            image,
+            mask_image,
+            image_latents,
+            trajectory,
+            (
+                (prompt, prompt_embeds),
+                (None if source_prompt == "" else source_prompt, source_prompt_embeds),
+                (negative_prompt, negative_prompt_embeds),
+                (source_negative_prompt, source_negative_prompt_embeds),
+            ),
+            num_inference_steps,
+            inpaint_strength,
+            guidance_scale,
+            guidance_rescale,
+            generator,
+            settings,
+            mask_grow,
+            mask_feather,
+            preserve_background,
+        )
+        on_step = step_callback(
+            self, callback_on_step_end, callback_on_step_end_tensor_inputs, callback, callback_steps
+        )
+        self._interrupt = False
+        with components_restored(self):
+            embeds = request.prompts.encode(self, request.edits, cross_attention_kwargs, clip_skip)
+            clean = clean_latents(self, request.pictures, request.trajectory)
+            found, drawn = None, request.own_mask
+            if drawn is None:
+                found = locate_edit(
+                    self,
+                    request.schedule,
+                    clean.expand(request.edits, -1, -1, -1),
+                    embeds,
+                    settings,
+                    guidance_scale,
+                    generator,
+                    cross_attention_kwargs,
+                )
+                drawn = found.mask
+            mask = shape_edit_mask(
+                drawn, request.edits, clean, self.vae_scale_factor, mask_grow, mask_feather
+            )
+            inversion, walk = request.trajectory, None
+            if not mask.empty.all():
+                inversion = inversion or invert_pictures(
+                    self,
+                    request.schedule,
+                    request.levels,
+                    inpaint_strength,
+                    clean,
+                    embeds.inversion[: clean.shape[0]],  # type: ignore[index]
+                    cross_attention_kwargs=cross_attention_kwargs,
+                )
+                walk = inversion.latents[: request.levels + 1]
+            edited = decode_edit(
+                self,
+                request.schedule,
+                walk,
+                clean,
+                embeds.target,
+                embeds.target_negative,
+                mask,
+                num_images_per_prompt,
+                guidance_scale,
+                guidance_rescale,
+                cross_attention_kwargs,
+                on_step,
+            )
+            images, flags = finish_pictures(
+                self, edited, output_type, request.pictures, mask, preserve_background
+            )
+        output = DiffEditPipelineOutput(
+            images=images,
+            nsfw_content_detected=flags,
+            mask=mask.weights,
+            soft_mask=None if found is None else found.soft_mask,
+            mask_confidence=None if found is None else found.confidence,
+            trajectory=inversion if image_latents is None else None,
+        )
+        return output if return_dict else tuple(getattr(output, field.name) for field in fields(output))
+
+    @torch.no_grad()
+    def generate_mask(
+        self,
+        image: PictureInput | None = None,
+        target_prompt: str | list[str] | None = None,
+        target_negative_prompt: str | list[str] | None = None,
+        target_prompt_embeds: torch.Tensor | None = None,
+        target_negative_prompt_embeds: torch.Tensor | None = None,
+        source_prompt: str | list[str] | None = None,
+        source_negative_prompt: str | list[str] | None = None,
+        source_prompt_embeds: torch.Tensor | None = None,
+        source_negative_prompt_embeds: torch.Tensor | None = None,
+        num_maps_per_mask: int = 10,
+        mask_encode_strength: float = 0.5,
+        mask_thresholding_ratio: float | None = None,
+        num_inference_steps: int = 50,
+        guidance_scale: float = 7.5,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        output_type: str = "np",
+        cross_attention_kwargs: dict[str, Any] | None = None,
+        mask_threshold: float = 0.5,
+        mask_batch_size: int = 10,
+        clip_skip: int | None = None,
+    ) -> np.ndarray | list[PIL.Image.Image] | torch.Tensor:
+        """Find where two prompts disagree about a picture: the first of diffusers' three stages.
+
+        The arguments mean what they mean to the call of the pipeline; those that begin with `target_`
+        describe the edited picture. Without a `source_prompt` the picture is compared with the empty prompt.
+        The negative prompts are "" where not given, and cost twice as many evaluations where they differ.
+
+        Returns:
+            1 where the edit is to apply, else 0: an integer array (batch, height // 8, width // 8) for "np",
+            black and white pictures of that size for "pil", or a float tensor (batch, 1, height // 8,
+            width // 8) for "pt".
+
+        Raises:
+            ValueError, TypeError: If anything does not fit, before the UNet is first evaluated.
+        """
+        check_components(self.unet, self.vae)
+        check_guidance(guidance_scale)
+        check_output_type(output_type, ("np", "pil", "pt"))
+        settings = MaskSettings(
+            num_maps_per_mask, mask_encode_strength, mask_thresholding_ratio, mask_threshold, mask_batch_size
+        )
+        schedule = schedule_from_scheduler(self.scheduler, num_inference_steps)
+        levels_for(schedule, "mask_encode_strength", mask_encode_strength)
+        pictures = read_edit_pictures(self, image)
+        if source_negative_prompt is None and source_negative_prompt_embeds is None:
+            source_negative_prompt = ""
+        prompts = read_edit_prompts(
+            self,
+            (target_prompt, target_prompt_embeds),
+            (source_prompt, source_prompt_embeds),
+            (target_negative_prompt, target_negative_prompt_embeds),
+            (source_negative_prompt, source_negative_prompt_embeds),
+            guided=guidance_scale > 1,
+            names=("target_prompt", "target_negative_prompt", "source_prompt"),
+        )
+        edits = common_batch_size(image=pictures.batch_size, **prompts.counts)
+        check_generator(generator, edits)
+        with components_restored(self):
+            embeds = prompts.encode(self, edits, cross_attention_kwargs, clip_skip)
+            clean = encode_pictures(self, pictures).expand(edits, -1, -1, -1)
+            found = locate_edit(
+                self, schedule, clean, embeds, settings, guidance_scale, generator, cross_attention_kwargs
+            )
+        if output_type == "pt":
+            return found.mask
+        mask = found.mask[:, 0].cpu().numpy()
+        if output_type == "np":
+            return mask.astype(np.int64)
+        return [PIL.Image.fromarray((255 * one).astype(np.uint8)) for one in mask]
+
+    @torch.no_grad()
+    def invert(
+        self,
+        prompt: str | list[str] | None = None,
+        image: PictureInput | None = None,
+        num_inference_steps: int = 50,
+        inpaint_strength: float = 0.8,
+        guidance_scale: float = 1.0,
+        negative_prompt: str | list[str] | None = None,
+        generator: torch.Generator | None = None,
+        prompt_embeds: torch.Tensor | None = None,
+        negative_prompt_embeds: torch.Tensor | None = None,
+        decode_latents: bool = False,
+        output_type: str = "pil",
+        return_dict: bool = True,
+        callback: Callable[[int, int, torch.Tensor], None] | None = None,
+        callback_steps: int = 1,
+        cross_attention_kwargs: dict[str, Any] | None = None,
+        lambda_auto_corr: float = 20.0,
+        lambda_kl: float = 20.0,
+        num_reg_steps: int = 0,
+        num_auto_corr_rolls: int = 5,
+        clip_skip: int | None = None,
+    ) -> DiffEditInversionPipelineOutput | tuple[Any, ...]:
+        """Encode a picture into noise: the second of diffusers' three stages.
+
+        The arguments mean what they mean to the call of the pipeline, with two defaults of the paper's where
+        diffusers has others: the empty prompt, and no guidance, with which an inversion diverges.
+
+        Args:
+            prompt: What to encode with; "" by default.
+            generator: For the rolls of the regularisation alone; inversion itself draws nothing.
+            decode_latents: Whether to decode the latents of every level into pictures too.
+            output_type: "pil", "np" or "pt", of those pictures.
+            callback, callback_steps: `(step, timestep, latents)`, every so many steps.
+            num_reg_steps: Steps of pix2pix-zero's regularisation for each prediction; 0 is none.
+            lambda_auto_corr, lambda_kl, num_auto_corr_rolls: Its weights, and shifts per step.
+
+        Returns:
+            [`DiffEditInversionPipelineOutput`], or with `return_dict=False` its `latents` and `images`.
+
+        Raises:
+            ValueError, TypeError: If anything does not fit, before the UNet is first evaluated.
+        """
+        check_components(self.unet, self.vae)
+        check_guidance(guidance_scale)
+        check_output_type(output_type, ("pil", "np", "pt"))
+        check_callbacks(None, (), callback_steps)
+        schedule = schedule_from_scheduler(self.scheduler, num_inference_steps)
+        levels = levels_for(schedule, "inpaint_strength", inpaint_strength)
+        pictures = read_edit_pictures(self, image)
+        if prompt is None and prompt_embeds is None:
+            prompt = ""
+        guided = guidance_scale > 1
+        prompts = read_edit_prompts(
+            self,
+            (prompt, prompt_embeds),
+            None,
+            (negative_prompt, negative_prompt_embeds),
+            (None, None),
+            guided,
+        )
+        edits = common_batch_size(image=pictures.batch_size, **prompts.counts)
+        adjust = None
+        if num_reg_steps:
+            adjust = noise_regularizer(
+                schedule, num_reg_steps, lambda_auto_corr, lambda_kl, num_auto_corr_rolls, generator
+            )
+        with components_restored(self):
+            embeds = prompts.encode(self, edits, cross_attention_kwargs, clip_skip)
+            trajectory = invert_pictures(
+                self,
+                schedule,
+                levels,
+                inpaint_strength,
+                encode_pictures(self, pictures).expand(edits, -1, -1, -1),
+                embeds.target,
+                embeds.target_negative,
+                guidance_scale,
+                prompts.target.texts,
+                cross_attention_kwargs,
+                adjust,
+                every_steps(callback, callback_steps),
+            )
+            latents = trajectory.latents.transpose(0, 1).flip(1)
+            images = None
+            if decode_latents:
+                images = convert_pixels(self, decode_pixels(self, latents.flatten(0, 1)), output_type)
+        if not return_dict:
+            return latents, images
+        return DiffEditInversionPipelineOutput(latents=latents, images=images, trajectory=trajectory)

@@ -1,0 +1,54 @@
+"""What the pipelines return."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import PIL.Image
+import torch
+from diffusers.utils import BaseOutput
+
+from semantic_edit.editing.trajectory import Trajectory
+
+
+@dataclass
+class DiffEditPipelineOutput(BaseOutput):
+    """Result of [`DiffEditPipeline`]; with `return_dict=False` the same fields as a tuple, in this order.
+
+    images: `batch` RGB pictures ("pil"), a float array (batch, height, width, 3) ("np") or a float tensor
+        (batch, 3, height, width) ("pt"), both in [0, 1]; or float32 latents (batch, channels, height // 8,
+        width // 8) ("latent"). `batch` is edits times `num_images_per_prompt`.
+    nsfw_content_detected: One flag per picture, or `None` without a safety checker. Flagged pictures are
+        black.
+    mask: (edits, 1, height // 8, width // 8), float32: the weights of the blend. 1.0 where the edit applied,
+        0.0 where the picture was kept, in between where the mask was soft or feathered.
+    soft_mask: Same shape, the rescaled noise difference in [0, 1] that the threshold cut; `None` with a mask
+        of the caller's own.
+    mask_confidence: (edits,) in [0, 1], how cleanly each soft mask falls into two classes; `None` likewise.
+    trajectory: The inversion, for the next edit of the same picture; `None` if none was needed because every
+        mask was empty, or the caller gave bare `image_latents`.
+    """
+
+    images: list[PIL.Image.Image] | np.ndarray | torch.Tensor
+    nsfw_content_detected: list[bool] | None = None
+    mask: torch.Tensor | None = None
+    soft_mask: torch.Tensor | None = None
+    mask_confidence: torch.Tensor | None = None
+    trajectory: Trajectory | None = None
+
+
+@dataclass
+class DiffEditInversionPipelineOutput(BaseOutput):
+    """Result of [`DiffEditPipeline.invert`].
+
+    latents: (batch, levels + 1, channels, height // 8, width // 8), float32, noisiest first as in diffusers,
+        and with the picture's own latent, which diffusers leaves out, at the end.
+    images: All latents decoded, `batch * (levels + 1)` of them, as PIL pictures, an array or a tensor with values
+        in [0, 1]; `None` unless `decode_latents`.
+    trajectory: The same latents as a value that can be saved and checks what it is used for.
+    """
+
+    latents: torch.Tensor
+    images: list[PIL.Image.Image] | np.ndarray | torch.Tensor | None = None
+    trajectory: Trajectory | None = None

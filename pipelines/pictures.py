@@ -1,0 +1,190 @@
+"""Pictures as people have them, as tensors that a VAE can take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import PIL.Image
+import PIL.ImageOps
+import torch
+
+from semantic_edit.editing.mask_shapes import SIXTEEN_BIT_MODES
+
+PictureInput = (
+    PIL.Image.Image
+    | np.ndarray
+    | torch.Tensor
+    | list[PIL.Image.Image]
+    | list[np.ndarray]
+    | list[torch.Tensor]
+)
+EIGHT_BIT_MODES = ("1", "L", "P", "RGB", "RGBA", "LA", "PA", "RGBX", "RGBa", "La", "CMYK", "YCbCr", "HSV")
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What to edit: pixels, or, for tensors with the VAE's number of channels, latents that are already
+    scaled.
+
+    pixels: (batch, 3, height, width) in float32, in [0, 1], or `None`.
+    latents: (batch, channels, height // factor, width // factor), or `None`.
+    """
+
+    pixels: torch.Tensor | None = None
+    latents: torch.Tensor | None = None
+
+    @property
+    def batch_size(self) -> int:
+        """How many pictures there are."""
+        held = self.pixels if self.pixels is not None else self.latents
+        return 0 if held is None else held.shape[0]
+
+
+def read_pictures(image: PictureInput, factor: int = 8, latent_channels: int = 4) -> Pictures:
+    """Read one picture or several of one size, exactly or not at all.
+
+    PIL pictures of any 8-bit mode and 16-bit greyscale are converted to RGB: turned as their EXIF tag says,
+    transparency laid over white, 16 bits scaled by 65535 and not clipped. Arrays are (height, width),
+    (height, width, 1, 3 or 4) or a batch of the latter; tensors (1, 3 or 4, height, width) or a batch of
+    them. Both hold floats in [0, 1], or unsigned 8 or 16 bits; four channels in an array are RGBA. A tensor
+    with `latent_channels` channels is taken as latents, as everywhere in diffusers.
+
+    Args:
+        image: The picture or pictures.
+        factor: Pixels to a latent on each side, usually 8; both sides must be multiples of it.
+        latent_channels: Channels of the VAE's latents.
+
+    Raises:
+        TypeError: If `image` is no picture.
+        ValueError: If a picture's size, shape, range or mode cannot be taken, or a batch mixes sizes.
+    """
+    pictures = list(image) if isinstance(image, (list, tuple)) else [image]
+    if not pictures:
+        raise ValueError("`image` is an empty list; pass at least one picture.")
+    tensors = [picture for picture in pictures if isinstance(picture, torch.Tensor)]
+    if len(tensors) == len(pictures) and all(_holds_latents(one, latent_channels) for one in tensors):
+        return Pictures(latents=_read_latents(tensors))
+    parts = [_read_one(picture) for picture in pictures]
+    sizes = sorted({(part.shape[-1], part.shape[-2]) for part in parts})
+    if len(sizes) > 1:
+        raise ValueError(
+            f"The pictures in `image` differ in size (width, height): {sizes}. Resize or crop them alike, "
+            "or edit them one by one."
+        )
+    _check_size(*sizes[0], factor)
+    return Pictures(pixels=torch.cat(parts))
+
+
+def _check_size(width: int, height: int, factor: int) -> None:
+    if width % factor or height % factor or not width or not height:
+        nearest = (max(factor, width // factor * factor), max(factor, height // factor * factor))
+        raise ValueError(
+            f"`image` is {width} x {height} pixels (width x height), but the VAE takes only multiples of "
+            f"{factor} on both sides. Resize or crop it first, for example to {nearest[0]} x {nearest[1]}."
+        )
+
+
+def _holds_latents(tensor: torch.Tensor, latent_channels: int) -> bool:
+    return latent_channels != 3 and tensor.ndim in (3, 4) and tensor.shape[-3] == latent_channels
+
+
+def _read_latents(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    sizes = sorted({tuple(tensor.shape[-2:]) for tensor in tensors})
+    if len(sizes) > 1:
+        raise ValueError(f"The latents in `image` differ in size (height, width): {sizes}.")
+    latents = torch.cat([tensor if tensor.ndim == 4 else tensor[None] for tensor in tensors])
+    if not latents.is_floating_point() or not torch.isfinite(latents).all():
+        raise ValueError("`image` holds latents that are not finite floating-point numbers.")
+    return latents.detach().float()
+
+
+def _read_one(picture: object) -> torch.Tensor:
+    """One picture or one batch as (batch, 3, height, width) in [0, 1]."""
+    if isinstance(picture, PIL.Image.Image):
+        return _read_pil(picture)
+    if isinstance(picture, np.ndarray):
+        return _read_array(picture)
+    if isinstance(picture, torch.Tensor):
+        if picture.ndim not in (3, 4) or picture.shape[-3] not in (1, 3, 4):
+            raise ValueError(
+                "A tensor `image` must have shape (3, height, width) or (batch, 3, height, width), or 1 "
+                f"channel for grey or 4 for transparency, got {tuple(picture.shape)}."
+            )
+        return _over_white(_unit_range(picture if picture.ndim == 4 else picture[None]))
+    if isinstance(picture, str):
+        raise TypeError(
+            f"`image` is the text {picture!r}, but must be a picture: the picture comes first, or by name, "
+            "as in `pipe(image=picture, prompt=...)`. Open a file with `PIL.Image.open(path)`."
+        )
+    raise TypeError(
+        "`image` must be a PIL image, a numpy array, a torch tensor or a list of them, got "
+        f"{type(picture).__name__}."
+    )
+
+
+def _read_pil(picture: PIL.Image.Image) -> torch.Tensor:
+    picture = PIL.ImageOps.exif_transpose(picture)
+    if picture.mode in SIXTEEN_BIT_MODES:
+        return _read_array(np.asarray(picture).astype(np.uint16))
+    if picture.mode not in EIGHT_BIT_MODES:
+        raise ValueError(
+            f"`image` has mode {picture.mode!r}, whose range of values is not known, so it cannot be "
+            "converted without guessing. Scale it yourself, for example "
+            "`numpy.asarray(image) / 65535.0` for 16-bit values in a 32-bit file, and pass the array."
+        )
+    if picture.has_transparency_data:
+        return _read_array(np.array(picture.convert("RGBA")))
+    return _read_array(np.array(picture.convert("RGB")))
+
+
+def _read_array(array: np.ndarray) -> torch.Tensor:
+    shape = array.shape
+    if array.ndim == 2:
+        array = array[None, :, :, None]
+    elif array.ndim == 3:
+        array = array[None]
+    if array.ndim != 4 or array.shape[-1] not in (1, 3, 4):
+        raise ValueError(
+            "An array `image` must have shape (height, width), (height, width, 3) or (batch, height, width, "
+            f"3), or 1 channel for grey or 4 for transparency, got {shape}."
+        )
+    if array.dtype == np.uint16:
+        array = array.astype(np.float32) / 65535.0
+    if array.dtype == bool:
+        raise ValueError(
+            "`image` is boolean; pass it as floats in [0, 1] or 8-bit integers if it is a picture."
+        )
+    return _over_white(_unit_range(torch.from_numpy(np.ascontiguousarray(array.transpose(0, 3, 1, 2)))))
+
+
+def _unit_range(pixels: torch.Tensor) -> torch.Tensor:
+    """Floats in [0, 1] from (batch, channels, height, width) in 8-bit integers or floats, else an error."""
+    if pixels.dtype == torch.uint8:
+        return pixels.float() / 255.0
+    if not pixels.is_floating_point():
+        raise ValueError(
+            f"`image` holds {pixels.dtype} values, whose range is not known. Pass floats in [0, 1], or "
+            "unsigned 8-bit integers."
+        )
+    pixels = pixels.detach().float()
+    if not torch.isfinite(pixels).all():
+        raise ValueError("`image` holds NaN or infinite values; pixels must be finite and in [0, 1].")
+    low, high = float(pixels.min()), float(pixels.max())
+    if low < 0 or high > 1:
+        raise ValueError(
+            f"`image` must hold floats in [0, 1], got values from {low:g} to {high:g}. Bring [-1, 1] there "
+            "with (image + 1) / 2 and [0, 255] with image / 255."
+        )
+    return pixels
+
+
+def _over_white(pixels: torch.Tensor) -> torch.Tensor:
+    """Three channels from 1 (grey), 3, or 4 (RGB and opacity)."""
+    if pixels.shape[1] == 1:
+        return pixels.repeat(1, 3, 1, 1)
+    if pixels.shape[1] == 4:
+        opacity = pixels[:, 3:]
+        return pixels[:, :3] * opacity + (1 - opacity)
+    return pixels

@@ -1,0 +1,418 @@
+"""The stages of an edit, each a function of a pipeline's components and the values of one call."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import torch
+
+from semantic_edit.editing.guidance import PredictNoise
+from semantic_edit.editing.inversion import decode_latents, invert_latents
+from semantic_edit.editing.mask_shapes import mask_to_latents, shape_mask
+from semantic_edit.editing.masking import (
+    NEGLIGIBLE_DIFFERENCE,
+    MaskResult,
+    draw_mask_noise,
+    find_mask,
+    noise_difference,
+    num_mask_chunks,
+)
+from semantic_edit.editing.schedule import Schedule
+from semantic_edit.editing.trajectory import Trajectory
+from semantic_edit.pipelines.checks import check_mask_settings, levels_for, model_fingerprint
+from semantic_edit.pipelines.conditioning import restored_lora_scale
+from semantic_edit.pipelines.pictures import Pictures
+
+SAME_PICTURE_TOLERANCE = 0.1
+
+
+@dataclass(frozen=True)
+class MaskSettings:
+    """How a mask is found; the names and units are those of [`DiffEditPipeline.generate_mask`]."""
+
+    num_maps_per_mask: int = 10
+    mask_encode_strength: float = 0.5
+    mask_thresholding_ratio: float | None = None
+    mask_threshold: float = 0.5
+    mask_batch_size: int = 10
+
+    def __post_init__(self) -> None:
+        check_mask_settings(
+            self.num_maps_per_mask,
+            self.mask_encode_strength,
+            self.mask_thresholding_ratio,
+            self.mask_threshold,
+            self.mask_batch_size,
+        )
+
+
+@dataclass(frozen=True)
+class EditEmbeds:
+    """The embeddings of one edit, (edits, tokens, width) each; `None` where not needed."""
+
+    target: torch.Tensor
+    source: torch.Tensor | None = None
+    target_negative: torch.Tensor | None = None
+    source_negative: torch.Tensor | None = None
+    inversion: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class EditMask:
+    """Where an edit applies.
+
+    pixels: (edits, 1, height, width) in [0, 1].
+    weights: (edits, 1, height // factor, width // factor), the same averaged over each latent's pixels.
+    empty: (edits,) booleans: nothing is to be edited there.
+    """
+
+    pixels: torch.Tensor
+    weights: torch.Tensor
+    empty: torch.Tensor
+
+
+@contextmanager
+def components_restored(pipe: Any) -> Iterator[None]:
+    """Leave the components as they were, however the call ends: offloaded, and with their LoRA scale."""
+    try:
+        with restored_lora_scale(pipe.unet), restored_lora_scale(pipe.text_encoder):
+            yield
+    finally:
+        pipe.maybe_free_model_hooks()
+
+
+def noise_predictor(pipe: Any, cross_attention_kwargs: dict[str, Any] | None = None) -> PredictNoise:
+    """The pipeline's UNet as `PredictNoise`: float32 in and out, whatever it computes in."""
+    unet = pipe.unet
+
+    def predict_noise(latents: torch.Tensor, timestep: int, prompt_embeds: torch.Tensor) -> torch.Tensor:
+        # as a tensor, because torch.compile makes a graph of its own for each integer
+        timestep_tensor = torch.tensor(timestep, device=latents.device)
+        return unet(
+            latents.to(unet.dtype),
+            timestep_tensor,
+            encoder_hidden_states=prompt_embeds,
+            cross_attention_kwargs=cross_attention_kwargs,
+            return_dict=False,
+        )[0].float()
+
+    return predict_noise
+
+
+def encode_pictures(pipe: Any, pictures: Pictures) -> torch.Tensor:
+    """Scaled latents, (batch, channels, height, width) in float32: the posterior's mode, drawn from nothing."""
+    device = pipe._execution_device
+    if pictures.pixels is None:
+        return pictures.latents.to(device)  # type: ignore[union-attr]
+    pixels = (2 * pictures.pixels - 1).to(device=device, dtype=pipe.vae.dtype)
+    mode = pipe.vae.encode(pixels).latent_dist.mode().float()
+    shift = pipe.vae.config.get("shift_factor") or 0.0
+    return (mode - shift) * pipe.vae.config.scaling_factor
+
+
+def check_same_picture(latents: torch.Tensor, trajectory: Trajectory) -> None:
+    """Refuse to edit one picture along another one's trajectory.
+
+    Args:
+        latents: (batch, channels, height, width) of the call's picture.
+    """
+    own = trajectory.latents[0].to(latents.device)
+    difference = float(((own - latents).abs().mean((1, 2, 3)) / latents.std().clamp(min=1e-6)).max())
+    if difference > SAME_PICTURE_TOLERANCE:
+        raise ValueError(
+            "The `trajectory` (or `image_latents`) is of another picture than `image`: their clean latents "
+            f"differ by {difference:.2g} standard deviations, where rounding alone stays below "
+            f"{SAME_PICTURE_TOLERANCE}. Pass the picture that was inverted, or leave out one of the two."
+        )
+
+
+def clean_latents(pipe: Any, pictures: Pictures | None, trajectory: Trajectory | None) -> torch.Tensor:
+    """The pictures' own latents, from a known inversion where there is one: (batch, channels, height, width)."""
+    encoded = None if pictures is None else encode_pictures(pipe, pictures)
+    if trajectory is None:
+        if encoded is None:
+            raise ValueError("There is nothing to edit: pass an `image`, a `trajectory` or `image_latents`.")
+        return encoded
+    if encoded is not None:
+        check_same_picture(encoded, trajectory)
+    return trajectory.latents[0].to(pipe._execution_device).float()
+
+
+def locate_edit(
+    pipe: Any,
+    schedule: Schedule,
+    latents: torch.Tensor,
+    embeds: EditEmbeds,
+    settings: MaskSettings,
+    guidance_scale: float,
+    generator: torch.Generator | list[torch.Generator] | None,
+    cross_attention_kwargs: dict[str, Any] | None,
+) -> MaskResult:
+    """Find the mask of every edit; `latents` are clean, (edits, channels, height, width)."""
+    level = levels_for(schedule, "mask_encode_strength", settings.mask_encode_strength)
+    edits, maps = latents.shape[0], settings.num_maps_per_mask
+    noise = draw_mask_noise(edits, maps, latents.shape[1:], generator, latents.device)
+    negatives = embeds.source_negative is not None and embeds.target_negative is not None
+    chunks = num_mask_chunks(edits, maps, 4 if negatives else 2, settings.mask_batch_size)
+    with pipe.progress_bar(total=chunks) as progress_bar:
+        difference, magnitude = noise_difference(
+            noise_predictor(pipe, cross_attention_kwargs),
+            schedule,
+            latents,
+            noise,
+            level,
+            embeds.source,  # type: ignore[arg-type]
+            embeds.target,
+            embeds.source_negative if negatives else None,
+            embeds.target_negative if negatives else None,
+            guidance_scale,
+            settings.mask_batch_size,
+            on_chunk=lambda: progress_bar.update(),
+        )
+    found = find_mask(difference, magnitude, settings.mask_thresholding_ratio, settings.mask_threshold)
+    _warn_of_alike_prompts(found)
+    return found
+
+
+def _warn_of_alike_prompts(found: MaskResult) -> None:
+    alike = (found.relative_difference < NEGLIGIBLE_DIFFERENCE).nonzero().flatten().tolist()
+    if alike:
+        warnings.warn(
+            f"The source and target prompts barely differ for edits {alike}: their predictions are within "
+            f"{NEGLIGIBLE_DIFFERENCE:.1%} of each other, so the mask shows little but rounding. Name the "
+            "thing that is to "
+            "change in both prompts, or pass a `mask_image`.",
+            stacklevel=4,
+        )
+
+
+def shape_edit_mask(
+    mask: torch.Tensor, edits: int, clean: torch.Tensor, factor: int, grow: int, feather: float
+) -> EditMask:
+    """Grow and feather a mask of any size, and warn where there is nothing to edit or nothing to keep.
+
+    Args:
+        mask: (edits or 1, 1, any, any) in [0, 1].
+        clean: The pictures' latents, (batch, channels, height, width).
+        factor: Pixels to a latent on each side.
+    """
+    height, width = (side * factor for side in clean.shape[-2:])
+    pixels = shape_mask(mask.to(clean.device), height, width, grow, feather).expand(edits, -1, -1, -1)
+    weights = mask_to_latents(pixels, factor)
+    empty = pixels.flatten(1).amax(1) == 0
+    full = (pixels.flatten(1).amin(1) == 1).nonzero().flatten().tolist()
+    if empty.any():
+        warnings.warn(
+            f"The mask of edits {empty.nonzero().flatten().tolist()} is empty, so the original is returned "
+            "there. Lower "
+            "`mask_threshold`, name the thing that is to change in both prompts, or pass a `mask_image`.",
+            stacklevel=3,
+        )
+    if full:
+        warnings.warn(
+            f"The mask of edits {full} covers the whole picture, so nothing is kept as it was there. Raise "
+            "`mask_threshold`, or pass a smaller `mask_image`, to protect a background.",
+            stacklevel=3,
+        )
+    return EditMask(pixels, weights, empty)
+
+
+def invert_pictures(
+    pipe: Any,
+    schedule: Schedule,
+    levels: int,
+    strength: float,
+    latents: torch.Tensor,
+    prompt_embeds: torch.Tensor,
+    negative_prompt_embeds: torch.Tensor | None = None,
+    guidance_scale: float = 1.0,
+    prompts: tuple[str, ...] | None = ("",),
+    cross_attention_kwargs: dict[str, Any] | None = None,
+    adjust_prediction: Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor] | None = None,
+    on_step: Callable[[int, int, torch.Tensor], None] | None = None,
+) -> Trajectory:
+    """Encode clean latents, (batch, channels, height, width), through `levels` levels of a schedule."""
+    with pipe.progress_bar(total=levels) as progress_bar:
+
+        def advance(step: int, timestep: int, reached: torch.Tensor) -> None:
+            progress_bar.update()
+            if on_step is not None:
+                on_step(step, timestep, reached)
+
+        kept = invert_latents(
+            noise_predictor(pipe, cross_attention_kwargs),
+            schedule,
+            latents,
+            prompt_embeds,
+            levels,
+            negative_prompt_embeds,
+            guidance_scale,
+            adjust_prediction,
+            advance,
+        )
+    return Trajectory(
+        latents=kept,
+        timesteps=schedule.timesteps[:levels],
+        num_inference_steps=schedule.num_inference_steps,
+        strength=strength,
+        prediction_type=schedule.prediction_type,
+        schedule=schedule.fingerprint,
+        model=model_fingerprint(pipe.unet),
+        scaling_factor=pipe.vae.config.scaling_factor,
+        guidance_scale=guidance_scale,
+        prompts=prompts,
+    )
+
+
+def trajectory_from_image_latents(
+    image_latents: Any, schedule: Schedule, levels: int, strength: float, scaling_factor: float
+) -> Trajectory:
+    """Read `image_latents` as [`DiffEditPipeline.invert`] returns them: noisiest first, the picture's own
+    last.
+
+    Args:
+        image_latents: (batch, levels + 1, channels, height, width), or a list of such to join, or
+            (batch * (levels + 1), channels, height, width).
+    """
+    parts = list(image_latents) if isinstance(image_latents, (list, tuple)) else [image_latents]
+    if not parts or not all(isinstance(part, torch.Tensor) and part.is_floating_point() for part in parts):
+        raise ValueError(
+            "`image_latents` must be a floating-point tensor or a list of them, as `invert(...).latents` "
+            f"gives, got {type(image_latents).__name__}."
+        )
+    latents = torch.cat(parts).detach()
+    if latents.ndim == 4 and latents.shape[0] % (levels + 1) == 0:
+        latents = latents.unflatten(0, (-1, levels + 1))
+    if latents.ndim != 5 or latents.shape[1] < levels + 1:
+        hint = ""
+        if latents.ndim == 5 and latents.shape[1] == levels:
+            hint = (
+                " One level is missing: diffusers' StableDiffusionDiffEditPipeline leaves out the picture's "
+                "own latent. Invert again with this pipeline."
+            )
+        raise ValueError(
+            f"`image_latents` must have shape (batch, {levels + 1}, channels, height, width), noisiest "
+            f"first and the picture's own latent last, for `inpaint_strength` {strength} of "
+            f"{schedule.num_inference_steps} steps, got {tuple(latents.shape)}.{hint}"
+        )
+    ordered = latents.flip(1).transpose(0, 1)[: levels + 1].float()
+    return Trajectory(
+        latents=ordered,
+        timesteps=schedule.timesteps[:levels],
+        num_inference_steps=schedule.num_inference_steps,
+        strength=strength,
+        prediction_type=schedule.prediction_type,
+        schedule=schedule.fingerprint,
+        scaling_factor=scaling_factor,
+        prompts=None,
+    )
+
+
+def decode_edit(
+    pipe: Any,
+    schedule: Schedule,
+    trajectory_latents: torch.Tensor | None,
+    clean: torch.Tensor,
+    prompt_embeds: torch.Tensor,
+    negative_prompt_embeds: torch.Tensor | None,
+    mask: EditMask,
+    copies: int,
+    guidance_scale: float,
+    guidance_rescale: float,
+    cross_attention_kwargs: dict[str, Any] | None,
+    on_step: Callable[[int, int, dict[str, Any]], dict[str, Any]],
+) -> torch.Tensor:
+    """Decode every edit, `copies` times, neighbours in the batch.
+
+    Args:
+        trajectory_latents: (levels + 1, edits or 1, channels, height, width), or `None` where nothing is
+            edited.
+        clean: Level 0 of it, (edits or 1, channels, height, width).
+
+    Returns:
+        (edits * copies, channels, height, width).
+    """
+    edits = prompt_embeds.shape[0]
+    if trajectory_latents is None:
+        return clean.expand(edits, -1, -1, -1).repeat_interleave(copies, dim=0)
+    walk = trajectory_latents.to(clean.device).expand(-1, edits, -1, -1, -1)
+    negatives = negative_prompt_embeds
+    with pipe.progress_bar(total=trajectory_latents.shape[0] - 1) as progress_bar:
+
+        def advance(step: int, timestep: int, tensors: dict[str, Any]) -> dict[str, Any]:
+            changed = on_step(step, timestep, tensors)
+            progress_bar.update()
+            return changed
+
+        return decode_latents(
+            noise_predictor(pipe, cross_attention_kwargs),
+            schedule,
+            walk.repeat_interleave(copies, dim=1),
+            prompt_embeds.repeat_interleave(copies, dim=0),
+            mask.weights.repeat_interleave(copies, dim=0),
+            None if negatives is None else negatives.repeat_interleave(copies, dim=0),
+            guidance_scale,
+            guidance_rescale,
+            advance,
+            should_stop=lambda: pipe.interrupt,
+        )
+
+
+def finish_pictures(
+    pipe: Any,
+    latents: torch.Tensor,
+    output_type: str,
+    pictures: Pictures | None,
+    mask: EditMask,
+    preserve_background: bool,
+) -> tuple[list[PIL.Image.Image] | np.ndarray | torch.Tensor, list[bool] | None]:
+    """Latents, (edits * copies, channels, height, width), as pictures and safety flags.
+
+    Where nothing was edited the original's own pixels are returned, with `preserve_background` all those
+    outside the mask, each bit by bit.
+    """
+    if output_type == "latent":
+        return latents, None
+    originals = None if pictures is None else pictures.pixels
+    if originals is None or not (preserve_background or mask.empty.any()):
+        images = decode_pixels(pipe, latents)
+    else:
+        edits, copies = mask.empty.shape[0], latents.shape[0] // mask.empty.shape[0]
+        opacity = mask.pixels if preserve_background else torch.ones_like(mask.pixels)
+        opacity = opacity * ~mask.empty[:, None, None, None]
+        images = originals.to(latents.device).expand(edits, -1, -1, -1).repeat_interleave(copies, dim=0)
+        if opacity.any():
+            # lerp returns the end itself at weight 0
+            images = torch.lerp(
+                images, decode_pixels(pipe, latents), opacity.repeat_interleave(copies, dim=0)
+            )
+    flags = None
+    if pipe.safety_checker is not None:
+        _, flags = pipe.run_safety_checker(2 * images - 1, images.device, pipe.vae.dtype)
+        safe = torch.tensor([not flag for flag in flags], device=images.device)
+        images = images * safe[:, None, None, None]
+    return convert_pixels(pipe, images, output_type), flags
+
+
+def decode_pixels(pipe: Any, latents: torch.Tensor) -> torch.Tensor:
+    """Latents, (batch, channels, height, width), as float32 pixels in [0, 1]."""
+    shift = pipe.vae.config.get("shift_factor") or 0.0
+    scaled = latents / pipe.vae.config.scaling_factor + shift
+    decoded = pipe.vae.decode(scaled.to(pipe.vae.dtype), return_dict=False)[0].float()
+    return (decoded / 2 + 0.5).clamp(0, 1)
+
+
+def convert_pixels(
+    pipe: Any, images: torch.Tensor, output_type: str
+) -> list[PIL.Image.Image] | np.ndarray | torch.Tensor:
+    """Pixels, (batch, 3, height, width) in [0, 1], as `output_type` wants them."""
+    if output_type == "pt":
+        return images
+    array = pipe.image_processor.pt_to_numpy(images)
+    return array if output_type == "np" else pipe.image_processor.numpy_to_pil(array)

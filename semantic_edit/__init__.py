@@ -1,0 +1,24 @@
+"""Text-driven edits of real pictures, as pipelines for Hugging Face diffusers."""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from semantic_edit.editing import Trajectory
+    from semantic_edit.pipelines import DiffEditPipeline, DiffEditPipelineOutput
+
+__version__ = "0.1.0"
+__all__ = ["DiffEditPipeline", "DiffEditPipelineOutput", "Trajectory", "__version__"]
+
+_HOME = {
+    "DiffEditPipeline": "semantic_edit.pipelines",
+    "DiffEditPipelineOutput": "semantic_edit.pipelines",
+    "Trajectory": "semantic_edit.editing",
+}
+
+
+def __getattr__(name: str) -> object:
+    # torch and diffusers take seconds to import, and this file runs before every room and every `--help`.
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)

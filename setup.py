@@ -1,0 +1,67 @@
+"""Install the repository's folders as subpackages of `semantic_edit`.
+
+The map is explicit so that no folder ever lands in site-packages under its own short name (`pipelines`, `editing`).
+A new room needs one line in `ROOMS`, and `tests/test_packaging.py` fails until it has one.
+"""
+
+import re
+from pathlib import Path
+
+from setuptools import setup
+
+HERE = Path(__file__).parent
+FACE = "semantic_edit"
+ROOMS = ("editing", "pipelines", "still_life")
+
+VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / FACE / "__init__.py").read_text(), re.MULTILINE)
+assert VERSION is not None, "semantic_edit/__init__.py must set __version__ on a line of its own"
+
+setup(
+    name="diffusers-semantic-edit",
+    version=VERSION.group(1),
+    description="Edit what a prompt names in a real picture, and nothing else: DiffEdit for Hugging Face diffusers",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    author="The diffusers-semantic-edit authors",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
+    keywords="diffusers stable-diffusion image-editing diffedit ddim-inversion",
+    packages=[FACE, *(f"{FACE}.{room}" for room in ROOMS)],
+    package_dir={FACE: FACE, **{f"{FACE}.{room}": room for room in ROOMS}},
+    package_data={
+        FACE: ["py.typed"],
+        f"{FACE}.still_life": [f"weights/**/*.{suffix}" for suffix in ("safetensors", "json", "txt")],
+    },
+    python_requires=">=3.10",
+    install_requires=[
+        "accelerate>=1.0",
+        "diffusers>=0.35",
+        "huggingface_hub>=0.34",
+        "numpy>=1.26",
+        "Pillow>=10.1",
+        "safetensors>=0.4.5",
+        "torch>=2.13",
+        "transformers>=4.51",
+    ],
+    extras_require={
+        "dev": [
+            "hypothesis>=6.100",
+            "mypy>=1.15",
+            "peft>=0.17",
+            "pytest>=8.2",
+            "pytest-xdist>=3.6",
+            "ruff>=0.12",
+            "setuptools>=77",
+        ],
+        "train": ["matplotlib>=3.8"],
+    },
+    entry_points={"console_scripts": ["semantic-edit = semantic_edit.cli:main"]},
+    zip_safe=False,
+)

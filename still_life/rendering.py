@@ -1,0 +1,151 @@
+"""From a scene to pixels: a textured surface before a wall, and lit sprites with their shadows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from semantic_edit.still_life.solids import CAMERA_PITCH, SPRITE_BASE, SPRITE_EXTENT, SPRITE_SIDE, sprite
+from semantic_edit.still_life.surfaces import TEXTURE_SIDE, mean_colour, texture
+
+if TYPE_CHECKING:
+    from semantic_edit.still_life.scenes import Scene, SceneObject
+
+SIDE = 128  # pixels
+COLOURS: dict[str, tuple[float, float, float]] = {
+    "red": (0.80, 0.09, 0.09),
+    "orange": (0.95, 0.48, 0.06),
+    "yellow": (0.95, 0.84, 0.12),
+    "green": (0.16, 0.58, 0.18),
+    "blue": (0.12, 0.28, 0.80),
+    "purple": (0.46, 0.16, 0.62),
+    "pink": (0.96, 0.52, 0.68),
+    "white": (0.93, 0.92, 0.90),
+}
+
+Array = np.ndarray
+_ROWS, _COLUMNS = np.mgrid[0:SIDE, 0:SIDE].astype(np.float32) + 0.5
+
+
+def render(scene: Scene) -> Array:
+    """The scene as RGB, uint8, (SIDE, SIDE, 3)."""
+    surface = _surface(scene)
+    picture = _backdrop(scene, surface)
+    bounce = mean_colour(scene.surface)
+    for item in _far_to_near(scene):
+        picture = picture * (1 - _shadow(scene, item)[..., None])
+    for item in _far_to_near(scene):
+        (rows, columns), channels = _placed(item)
+        coverage = channels[..., :1]
+        picture[rows, columns] = picture[rows, columns] * (1 - coverage) + _lit(scene, item, channels, bounce)
+    return np.clip(picture * 255 + 0.5, 0, 255).astype(np.uint8)
+
+
+def object_masks(scene: Scene) -> Array:
+    """Where each object is seen, booleans (objects, SIDE, SIDE), in the order of `scene.objects`."""
+    masks = np.zeros((len(scene.objects), SIDE, SIDE), dtype=bool)
+    for index, item in sorted(enumerate(scene.objects), key=lambda pair: pair[1].base):
+        (rows, columns), channels = _placed(item)
+        seen = channels[..., 0] > 0.5
+        masks[:, rows, columns] &= ~seen
+        masks[index, rows, columns] |= seen
+    return masks
+
+
+def _far_to_near(scene: Scene) -> list[SceneObject]:
+    return sorted(scene.objects, key=lambda item: item.base)
+
+
+def _light(scene: Scene) -> Array:
+    """The direction towards the light, a unit vector; x is right, y up, z towards the camera."""
+    direction = np.array([np.sin(scene.light_angle), 1.15, np.cos(scene.light_angle)])
+    return (direction / np.linalg.norm(direction)).astype(np.float32)
+
+
+def _bilinear(source: Array, rows: Array, columns: Array) -> Array:
+    """Sample `source` (height, width, channels) between its pixels; indices must lie inside, less one."""
+    low_row, low_column = rows.astype(np.intp), columns.astype(np.intp)
+    down, right = (rows - low_row)[..., None], (columns - low_column)[..., None]
+    flat, stride = source.reshape(-1, source.shape[-1]), source.shape[1]
+    corner = low_row * stride + low_column
+    top = flat.take(corner, axis=0) * (1 - right) + flat.take(corner + 1, axis=0) * right
+    bottom = flat.take(corner + stride, axis=0) * (1 - right) + flat.take(corner + stride + 1, axis=0) * right
+    return top * (1 - down) + bottom * down
+
+
+def _surface(scene: Scene) -> Array:
+    """The textured surface in a mild perspective, as if it filled the picture."""
+    vanishing_row = scene.horizon - 70.0
+    depth = 100.0 / np.maximum(_ROWS - vanishing_row, 1.0)
+    across = (_COLUMNS - SIDE / 2) * depth * 1.1 + scene.texture_offset[0]
+    away = -190.0 * depth + scene.texture_offset[1]
+    return _bilinear(texture(scene.surface), away % TEXTURE_SIDE, across % TEXTURE_SIDE)
+
+
+def _backdrop(scene: Scene, surface: Array) -> Array:
+    side = float(np.sin(scene.light_angle))
+    glow = 1.0 + 0.10 * side * (_COLUMNS - SIDE / 2) / SIDE
+    nearness = np.clip((_ROWS - scene.horizon) / (SIDE - scene.horizon), 0, 1)
+    ground = surface * (glow * (0.86 + 0.16 * nearness))[..., None]
+    wall = (
+        np.array([0.80, 0.77, 0.72], np.float32)
+        * scene.wall_tone
+        * (glow * (0.92 + 0.10 * _ROWS / SIDE))[..., None]
+    )
+    below = np.clip(_ROWS - scene.horizon + 0.5, 0, 1)[..., None]
+    dim = 1.0 - 0.25 * np.exp(-np.abs(_ROWS - scene.horizon) / 2.5)[..., None]  # the seam hides some light
+    return ((wall * (1 - below) + ground * below) * dim).astype(np.float32)
+
+
+def _placed(item: SceneObject) -> tuple[tuple[slice, slice], Array]:
+    """The window of the picture that an object's sprite covers, and the sprite's channels resampled into it."""
+    width, height = item.size * item.stretch, item.size
+    top, bottom = item.base - (SPRITE_EXTENT - SPRITE_BASE) * height, item.base + SPRITE_BASE * height
+    left, right = item.x - SPRITE_EXTENT / 2 * width, item.x + SPRITE_EXTENT / 2 * width
+    rows = slice(max(int(top), 0), min(int(bottom) + 1, SIDE))
+    columns = slice(max(int(left), 0), min(int(right) + 1, SIDE))
+    sprite_rows = (_ROWS[rows, columns] - top) / height * SPRITE_SIDE / SPRITE_EXTENT - 0.5
+    sprite_columns = (_COLUMNS[rows, columns] - left) / width * SPRITE_SIDE / SPRITE_EXTENT - 0.5
+    limit = SPRITE_SIDE - 1.001
+    channels = sprite(item.kind, item.pose).channels
+    return (rows, columns), _bilinear(channels, sprite_rows.clip(0, limit), sprite_columns.clip(0, limit))
+
+
+def _lit(scene: Scene, item: SceneObject, channels: Array, bounce: Array) -> Array:
+    """Lambert and Blinn-Phong shading with sky light and a bounce from the surface; premultiplied RGB."""
+    coverage = np.maximum(channels[..., 0], 1e-4)
+    normals = channels[..., 1:4] / coverage[..., None]
+    normals /= np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-4)
+    light, camera = _light(scene), np.array([0.0, np.sin(CAMERA_PITCH), np.cos(CAMERA_PITCH)], np.float32)
+    halfway = (light + camera) / np.linalg.norm(light + camera)
+    occlusion = channels[..., 8] / coverage
+    direct = np.clip(normals @ light, 0, 1) * (0.35 + 0.65 * occlusion)
+    sky = (0.36 + 0.20 * normals[..., 1]) * occlusion
+    bounced = np.clip(0.35 - 0.65 * normals[..., 1], 0, 1)[..., None] * occlusion[..., None] * bounce * 0.22
+    albedo = channels[..., 4:5] * np.array(COLOURS[item.colour], np.float32) * item.tone + channels[..., 5:8]
+    gloss = np.clip(normals @ halfway, 0, 1) ** 40 * 0.45 * occlusion
+    shaded = albedo * ((0.72 * direct + sky)[..., None] + bounced)
+    return (shaded + (gloss * channels[..., 0])[..., None]).astype(np.float32)
+
+
+def _shadow(scene: Scene, item: SceneObject) -> Array:
+    """How much light an object keeps from each pixel, (SIDE, SIDE) in [0, 1).
+
+    The cast shadow is the silhouette on a plane through the object that faces the light, projected onto the table;
+    the contact shadow is a soft ellipse around the base.
+    """
+    x = (_COLUMNS - item.x) / (item.size * item.stretch)
+    z = (_ROWS - item.base) / (item.size * float(np.sin(CAMERA_PITCH)))
+    light = _light(scene)
+    reach = float(np.hypot(light[0], light[2]))
+    toward, across = (x * light[0] + z * light[2]) / reach, (x * light[2] - z * light[0]) / reach
+    height = (-toward + 0.15) * light[1] / reach * float(np.cos(CAMERA_PITCH))
+    rows = (SPRITE_EXTENT - SPRITE_BASE - height) / SPRITE_EXTENT * SPRITE_SIDE - 0.5
+    columns = (across / SPRITE_EXTENT + 0.5) * SPRITE_SIDE - 0.5
+    limit = SPRITE_SIDE - 1.001
+    silhouette = sprite(item.kind, item.pose).silhouette
+    cast = _bilinear(silhouette, rows.clip(0, limit), columns.clip(0, limit))[..., 0] * (height > -0.2)
+    on_table = np.clip(_ROWS - scene.horizon + 0.5, 0, 1)
+    contact = np.exp(-2.2 * (x**2 + z**2))
+    return (1 - (1 - 0.42 * cast * np.exp(-0.35 * np.maximum(height, 0))) * (1 - 0.45 * contact)) * on_table

@@ -1,0 +1,81 @@
+"""Train the still-life model from nothing: `python -m semantic_edit.still_life.train all`.
+
+Each stage goes on from its last checkpoint when it was stopped, and is not run again once it is done. `all` takes about
+three hours on two CPU cores; with a GPU it is used.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
+
+from semantic_edit.still_life import clip, judge, unet, vae
+from semantic_edit.still_life.loop import keep_freed_memory
+from semantic_edit.still_life.pool import pool_pictures
+
+STAGES = ("vae", "clip", "unet", "decoder", "judge")
+PICTURES = 48_000
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m semantic_edit.still_life.train", description=__doc__)
+    parser.add_argument("stage", choices=[*STAGES, "all", "assemble"])
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/still-life"), help="checkpoints, logs and the model"
+    )
+    parser.add_argument("--pictures", type=int, default=PICTURES, help="rendered scenes to train on")
+    parser.add_argument("--steps", type=int, help="optimizer steps, in place of the stage's own number")
+    options = parser.parse_args(arguments)
+    for stage in STAGES if options.stage == "all" else [options.stage]:
+        if stage != "assemble":
+            run_stage(stage, options.out, options.pictures, options.steps)
+    if options.stage in ("all", "assemble"):
+        assemble(options.out / "model")
+
+
+def run_stage(stage: str, out: Path, pictures: int, steps: int | None = None) -> None:
+    """Run one stage and save its part of the model under `out`/model; earlier parts are read from there."""
+    model = out / "model"
+    if stage == "vae":
+        vae.train_vae(out, pictures, vae.SETTINGS.lasting(steps)).save_pretrained(model / "vae")
+    elif stage == "clip":
+        trained, _ = clip.train_clip(out, pictures, clip.SETTINGS.lasting(steps))
+        clip.save_parts(trained, model)
+    elif stage == "unet":
+        pool = pool_pictures(out / "pictures", "train", pictures)
+        latents = vae.encode_pool(AutoencoderKL.from_pretrained(model / "vae"), pool, pictures)
+        text_encoder = CLIPTextModel.from_pretrained(model / "text_encoder")
+        tokenizer = CLIPTokenizer.from_pretrained(model / "tokenizer")
+        settings = unet.SETTINGS.lasting(steps)
+        unet.train_unet(out, latents, text_encoder, tokenizer, settings).save_pretrained(model / "unet")
+    elif stage == "decoder":
+        trained_vae = AutoencoderKL.from_pretrained(model / "vae")
+        vae.polish_decoder(trained_vae, out, pictures, vae.DECODER_SETTINGS.lasting(steps))
+        trained_vae.save_pretrained(model / "vae")
+    else:
+        judge.train_judge(out, pictures, judge.SETTINGS.lasting(steps))
+
+
+def assemble(model: Path) -> None:
+    """Put the parts together in `model`/assembled: half-precision safetensors in Stable Diffusion's layout."""
+    pipeline = StableDiffusionPipeline(
+        vae=AutoencoderKL.from_pretrained(model / "vae"),
+        text_encoder=CLIPTextModel.from_pretrained(model / "text_encoder"),
+        tokenizer=CLIPTokenizer.from_pretrained(model / "tokenizer"),
+        unet=UNet2DConditionModel.from_pretrained(model / "unet"),
+        scheduler=unet.new_scheduler(),
+        safety_checker=None,
+        feature_extractor=clip.new_image_processor(),
+        image_encoder=CLIPVisionModelWithProjection.from_pretrained(model / "image_encoder"),
+        requires_safety_checker=False,
+    )
+    pipeline.to(torch.float16).save_pretrained(model / "assembled", safe_serialization=True)
+
+
+if __name__ == "__main__":
+    keep_freed_memory()
+    main()

@@ -1,0 +1,112 @@
+"""The still-life model's autoencoder: 128x128 pictures as 16x16 latents of four channels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from torch import nn
+
+from semantic_edit.still_life.loop import LoopSettings, device, train
+from semantic_edit.still_life.pool import as_pixels, pool_pictures
+from semantic_edit.still_life.rendering import SIDE
+
+BATCH = 8
+KL_WEIGHT = 1e-4
+SETTINGS = LoopSettings(steps=4_500, learning_rate=2e-3, ema_decay=0.995)
+DECODER_SETTINGS = LoopSettings(steps=6_000, learning_rate=1e-3, ema_decay=0.998, seed=1)
+
+
+def new_vae() -> AutoencoderKL:
+    return AutoencoderKL(
+        in_channels=3,
+        out_channels=3,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(16, 24, 48, 96),
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=8,
+        mid_block_add_attention=False,
+        sample_size=SIDE,
+    )
+
+
+def reconstruction_loss(
+    reconstruction: torch.Tensor, pixels: torch.Tensor
+) -> tuple[torch.Tensor, dict[str, float]]:
+    """Absolute and squared error, and absolute error of the gradients, which keeps edges sharp."""
+    error = reconstruction.float() - pixels
+    edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
+    squared = error.square().mean()
+    return error.abs().mean() + 0.5 * edges + 2.0 * squared, {"psnr": 6.0206 - 10 * squared.log10().item()}
+
+
+def train_vae(folder: Path, pictures: int, settings: LoopSettings = SETTINGS) -> AutoencoderKL:
+    """Train encoder and decoder together, and set `scaling_factor` so that the latents' spread is one."""
+    torch.manual_seed(settings.seed)
+    vae = new_vae().to(device())
+    pool = pool_pictures(folder / "pictures", "train", pictures)
+
+    def loss(generator: torch.Generator) -> tuple[torch.Tensor, dict[str, float]]:
+        pixels = _batch(pool, generator)
+        with torch.autocast(pixels.device.type, torch.bfloat16):
+            mean, log_variance = vae.quant_conv(vae.encoder(pixels)).float().chunk(2, dim=1)
+            log_variance = log_variance.clamp(-30, 20)
+            noise = torch.randn(mean.shape, generator=generator).to(mean.device)
+            latents = mean + (0.5 * log_variance).exp() * noise
+            reconstruction = vae.decoder(vae.post_quant_conv(latents))
+        fit, figures = reconstruction_loss(reconstruction, pixels)
+        divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
+        return fit + KL_WEIGHT * divergence, {**figures, "kl": divergence.item()}
+
+    train(vae, loss, settings, folder / "vae")
+    vae.register_to_config(scaling_factor=round(1.0 / _spread(vae, pool), 5))
+    return vae
+
+
+def polish_decoder(
+    vae: AutoencoderKL, folder: Path, pictures: int, settings: LoopSettings = DECODER_SETTINGS
+) -> None:
+    """Train the decoder on, with the encoder and so the latents left exactly as they are."""
+    vae.to(device()).requires_grad_(False)
+    decoder = nn.ModuleDict({"post_quant_conv": vae.post_quant_conv, "decoder": vae.decoder}).requires_grad_(
+        True
+    )
+    pool = pool_pictures(folder / "pictures", "train", pictures)
+
+    def loss(generator: torch.Generator) -> tuple[torch.Tensor, dict[str, float]]:
+        pixels = _batch(pool, generator)
+        with torch.no_grad():
+            latents = vae.encode(pixels).latent_dist.mode()
+        with torch.autocast(pixels.device.type, torch.bfloat16):
+            reconstruction = vae.decoder(vae.post_quant_conv(latents))
+        return reconstruction_loss(reconstruction, pixels)
+
+    train(decoder, loss, settings, folder / "vae-decoder")
+    vae.requires_grad_(True)
+
+
+@torch.no_grad()
+def encode_pool(vae: AutoencoderKL, pool: np.ndarray, count: int) -> torch.Tensor:
+    """Scaled latents (the posterior's mode) of the pool's first pictures, float16, (count, 4, 16, 16)."""
+    where, chunks = device(), []
+    for first in range(0, count, 64):
+        pixels = as_pixels(pool[first : min(first + 64, count)]).to(where)
+        with torch.autocast(where.type, torch.bfloat16):
+            moments = vae.encode(pixels).latent_dist.mode()
+        chunks.append((moments.float() * vae.config.scaling_factor).half().cpu())
+    return torch.cat(chunks)
+
+
+def _batch(pool: np.ndarray, generator: torch.Generator) -> torch.Tensor:
+    chosen = torch.randint(len(pool), (BATCH,), generator=generator)
+    return as_pixels(pool[chosen.numpy()]).to(device())
+
+
+@torch.no_grad()
+def _spread(vae: AutoencoderKL, pool: np.ndarray) -> float:
+    batches = (as_pixels(pool[first : first + 64]).to(device()) for first in range(0, 512, 64))
+    return torch.cat([vae.encode(pixels).latent_dist.mode() for pixels in batches]).std().item()

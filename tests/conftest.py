@@ -1,0 +1,195 @@
+"""Real models at tiny sizes, built in code: no test needs the network."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from semantic_edit.pipelines.diffedit import DiffEditPipeline
+
+WORDS = (
+    "a",
+    "an",
+    "red",
+    "green",
+    "blue",
+    "apple",
+    "pear",
+    "mug",
+    "on",
+    "grass",
+    "table",
+    "photo",
+    "of",
+    "the",
+)
+STABLE_DIFFUSION_SCHEDULE = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "steps_offset": 1,
+    "clip_sample": False,
+    "set_alpha_to_one": False,
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Tiny tensors gain nothing from threads, and lose much where processes share cores."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> CLIPTokenizer:
+    """A tokenizer with one token for each of `WORDS`, one for each letter, and 16 tokens of text."""
+    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)] + [",", "<", ">"]
+    pieces = [*letters, *(f"{letter}</w>" for letter in letters)]
+    merges = []
+    for word in WORDS:
+        parts = [*word[:-1], f"{word[-1]}</w>"]
+        while len(parts) > 1:
+            merges.append(f"{parts[0]} {parts[1]}")
+            parts = [parts[0] + parts[1], *parts[2:]]
+            pieces.append(parts[0])
+    vocabulary = [*dict.fromkeys(pieces), "<|startoftext|>", "<|endoftext|>"]
+    folder = tmp_path_factory.mktemp("tokenizer")
+    (folder / "vocab.json").write_text(json.dumps({piece: index for index, piece in enumerate(vocabulary)}))
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *dict.fromkeys(merges)]) + "\n")
+    return CLIPTokenizer(
+        str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=16, pad_token="<|endoftext|>"
+    )
+
+
+@pytest.fixture(scope="session")
+def text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    torch.manual_seed(0)
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=37,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=tokenizer.model_max_length,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return CLIPTextModel(config).eval()
+
+
+@pytest.fixture(scope="session")
+def vae() -> AutoencoderKL:
+    """A factor of 8 and 4 channels, as Stable Diffusion's."""
+    torch.manual_seed(0)
+    return AutoencoderKL(
+        block_out_channels=(4, 8, 8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        latent_channels=4,
+        norm_num_groups=4,
+        layers_per_block=1,
+    ).eval()
+
+
+@pytest.fixture(scope="session")
+def make_unet() -> Callable[..., UNet2DConditionModel]:
+    """Builds a UNet with attention at both resolutions; the same seed gives the same weights."""
+
+    def make(seed: int = 0, **changes: Any) -> UNet2DConditionModel:
+        torch.manual_seed(seed)
+        settings: dict[str, Any] = {
+            "sample_size": 8,
+            "block_out_channels": (8, 16),
+            "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+            "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+            "cross_attention_dim": 32,
+            "attention_head_dim": 4,
+            "norm_num_groups": 4,
+            "layers_per_block": 1,
+        }
+        return UNet2DConditionModel(**{**settings, **changes}).eval()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def unet(make_unet: Callable[..., UNet2DConditionModel]) -> UNet2DConditionModel:
+    return make_unet()
+
+
+@pytest.fixture
+def scheduler() -> DDIMScheduler:
+    return DDIMScheduler(**STABLE_DIFFUSION_SCHEDULE)
+
+
+@pytest.fixture(scope="session")
+def make_pipe(
+    vae: AutoencoderKL, text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer, unet: UNet2DConditionModel
+) -> Callable[..., DiffEditPipeline]:
+    """Builds a silent pipeline; keyword arguments replace components."""
+
+    def make(**changes: Any) -> DiffEditPipeline:
+        components = {
+            "vae": vae,
+            "text_encoder": text_encoder,
+            "tokenizer": tokenizer,
+            "unet": unet,
+            "scheduler": DDIMScheduler(**STABLE_DIFFUSION_SCHEDULE),
+            "safety_checker": None,
+            "feature_extractor": None,
+            "requires_safety_checker": False,
+        }
+        pipe = DiffEditPipeline(**{**components, **changes})
+        pipe.set_progress_bar_config(disable=True)
+        return pipe
+
+    return make
+
+
+@pytest.fixture
+def pipe(make_pipe: Callable[..., DiffEditPipeline]) -> DiffEditPipeline:
+    return make_pipe()
+
+
+@pytest.fixture(scope="session")
+def picture() -> PIL.Image.Image:
+    """A picture 64 pixels wide and 48 high: nothing in the package may assume a square."""
+    return make_picture(0)
+
+
+@pytest.fixture(scope="session")
+def pictures() -> list[PIL.Image.Image]:
+    return [make_picture(seed) for seed in range(3)]
+
+
+def make_picture(seed: int, width: int = 64, height: int = 48) -> PIL.Image.Image:
+    noise = np.random.default_rng(seed).integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
+    return PIL.Image.fromarray(noise).resize((width, height), PIL.Image.Resampling.BICUBIC)
+
+
+class CountingUNet:
+    """Counts the samples that go through a UNet, and its evaluations, while it is attached."""
+
+    def __init__(self) -> None:
+        self.samples = 0
+        self.evaluations = 0
+
+    def __call__(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        sample = args[0] if args else kwargs["sample"]
+        self.samples += sample.shape[0]
+        self.evaluations += 1
+
+
+@pytest.fixture
+def counted(unet: UNet2DConditionModel) -> Iterator[CountingUNet]:
+    """What the shared UNet is asked for during the test."""
+    counter = CountingUNet()
+    handle = unet.register_forward_pre_hook(counter, with_kwargs=True)
+    yield counter
+    handle.remove()

@@ -1,0 +1,167 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from semantic_edit.editing.masking import (
+    draw_mask_noise,
+    find_mask,
+    noise_difference,
+    otsu_cut,
+    rescale_difference,
+)
+from semantic_edit.editing.schedule import schedule_from_scheduler
+
+maps = hnp.arrays("float32", (2, 4, 5), elements=st.floats(0, 1000, width=32))
+
+
+def brute_force_separability(values: torch.Tensor) -> float:
+    best = 0.0
+    for low in values.unique()[:-1]:
+        below, above = values[values <= low].double(), values[values > low].double()
+        between = len(below) * len(above) / len(values) ** 2 * (below.mean() - above.mean()) ** 2
+        best = max(best, float(between))
+    variance = float(values.double().var(unbiased=False))
+    return best / variance if variance else 0.0
+
+
+@settings(max_examples=40, deadline=None)
+@given(hnp.arrays("float32", (9,), elements=st.floats(0, 10, width=16)))
+def test_otsu_equals_trying_every_cut(array):
+    values = torch.from_numpy(array)
+    (cut,), (separability,) = otsu_cut(values[None])
+    expected = brute_force_separability(values)
+    assert float(separability) == pytest.approx(expected, abs=1e-6)
+    if separability > 0:
+        below, above = (values <= cut).sum(), (values > cut).sum()
+        assert below > 0
+        assert above > 0
+        # several cuts may be equally good; the one found is as good as the best
+        parts = values.double()
+        gap = parts[parts > cut].mean() - parts[parts <= cut].mean()
+        between = below * above / 81 * gap**2
+        assert float(between / parts.var(unbiased=False)) == pytest.approx(expected, rel=1e-6)
+
+
+@settings(max_examples=40, deadline=None)
+@given(maps, st.one_of(st.none(), st.floats(0.5, 10)), st.floats(0.05, 0.95))
+def test_masks_are_binary_and_per_image(array, ratio, threshold):
+    difference = torch.from_numpy(array)
+    magnitude = torch.ones(2)
+    both = find_mask(difference, magnitude, ratio, threshold)
+    assert both.mask.shape == both.soft_mask.shape == (2, 1, 4, 5)
+    assert set(both.mask.unique().tolist()) <= {0.0, 1.0}
+    assert both.soft_mask.min() >= 0
+    assert both.soft_mask.max() <= 1
+    assert ((both.confidence >= 0) & (both.confidence <= 1)).all()
+    alone = find_mask(difference[1:], magnitude[1:], ratio, threshold)
+    assert torch.equal(alone.soft_mask, both.soft_mask[1:])
+    assert torch.equal(alone.mask, both.mask[1:])
+    assert torch.equal(alone.confidence, both.confidence[1:])
+
+
+@settings(max_examples=40, deadline=None)
+@given(maps, st.floats(0.1, 0.9))
+def test_a_higher_threshold_gives_a_smaller_mask(array, threshold):
+    difference, magnitude = torch.from_numpy(array), torch.ones(2)
+    wide = find_mask(difference, magnitude, None, threshold / 2).mask
+    narrow = find_mask(difference, magnitude, None, threshold).mask
+    assert (narrow <= wide).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(maps, st.floats(0.25, 4))
+def test_a_mask_does_not_depend_on_the_scale_of_the_difference(array, scale):
+    """Which is why guidance with equal negative prompts changes nothing."""
+    difference = torch.from_numpy(array).double()
+    for ratio in (None, 3.0):
+        soft, confidence = rescale_difference(difference, ratio)
+        scaled, scaled_confidence = rescale_difference(scale * difference, ratio)
+        torch.testing.assert_close(soft, scaled, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(confidence, scaled_confidence, rtol=1e-4, atol=1e-5)
+
+
+def test_adaptive_half_is_the_otsu_cut():
+    difference = torch.rand(3, 8, 9, generator=torch.Generator().manual_seed(0)) ** 3
+    cut, _ = otsu_cut(difference.flatten(1))
+    soft, _ = rescale_difference(difference)
+    assert torch.equal(soft > 0.5, difference > cut[:, None, None])
+    assert float(soft.amin()) == 0.0
+
+
+def test_a_ratio_is_diffusers_rule():
+    difference = torch.rand(1, 8, 9, generator=torch.Generator().manual_seed(0))
+    ceiling = 3.0 * difference.mean()
+    soft, _ = rescale_difference(difference, 3.0)
+    torch.testing.assert_close(soft, difference.clamp(0, ceiling) / ceiling)
+
+
+def test_confidence_tells_two_levels_from_noise():
+    clear = torch.zeros(1, 8, 8)
+    clear[:, 2:5] = 1
+    noise = torch.rand(1, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert find_mask(clear, torch.ones(1)).confidence.item() == pytest.approx(1.0)
+    assert find_mask(noise, torch.ones(1)).confidence.item() < 0.85
+    flat = find_mask(torch.full((1, 8, 8), 0.3), torch.ones(1))
+    assert flat.confidence.item() == 0.0
+    assert not flat.mask.any()
+
+
+def test_noise_of_a_picture_does_not_depend_on_its_neighbours():
+    shape = (4, 3, 5)
+    alone = draw_mask_noise(1, 10, shape, torch.Generator().manual_seed(3))
+    among = draw_mask_noise(3, 10, shape, torch.Generator().manual_seed(3))
+    for picture in range(3):
+        assert torch.equal(among[picture], alone[0])
+    own = draw_mask_noise(2, 10, shape, [torch.Generator().manual_seed(seed) for seed in (8, 3)])
+    assert torch.equal(own[1], alone[0])
+    assert not torch.equal(own[0], own[1])
+    flat = alone[0].flatten(1)
+    assert (torch.corrcoef(flat) - torch.eye(10)).abs().max() < 0.6
+
+
+class Model:
+    """A prediction that depends on each row alone."""
+
+    def __init__(self):
+        self.batches = []
+
+    def __call__(self, latents, timestep, prompt_embeds):
+        self.batches.append(latents.shape[0])
+        return torch.tanh(latents) * prompt_embeds.mean((1, 2))[:, None, None, None]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 7, 8, 40, 100])
+@pytest.mark.parametrize("negatives", [False, True])
+def test_chunks_change_nothing_but_the_batches(scheduler, batch_size, negatives):
+    schedule = schedule_from_scheduler(scheduler, 10)
+    latents = torch.randn(3, 4, 5, 6, generator=torch.Generator().manual_seed(1))
+    noise = torch.randn(3, 7, 4, 5, 6, generator=torch.Generator().manual_seed(0))
+    embeds = torch.randn(4, 3, 2, 8, generator=torch.Generator().manual_seed(2))
+    model, whole = Model(), Model()
+    sides = {"source_negative_embeds": embeds[2], "target_negative_embeds": embeds[3]} if negatives else {}
+    chunked = noise_difference(
+        model, schedule, latents, noise, 5, embeds[0], embeds[1], batch_size=batch_size, **sides
+    )
+    at_once = noise_difference(
+        whole, schedule, latents, noise, 5, embeds[0], embeds[1], batch_size=10**6, **sides
+    )
+    torch.testing.assert_close(chunked[0], at_once[0])
+    torch.testing.assert_close(chunked[1], at_once[1])
+    per_map = 4 if negatives else 2
+    assert sum(model.batches) == sum(whole.batches) == per_map * 3 * 7
+    assert max(model.batches) <= max(batch_size, per_map)
+
+
+def test_equal_negatives_cancel(scheduler):
+    schedule = schedule_from_scheduler(scheduler, 10)
+    latents = torch.randn(1, 4, 5, 6, generator=torch.Generator().manual_seed(1))
+    noise = torch.randn(1, 3, 4, 5, 6, generator=torch.Generator().manual_seed(0))
+    source, target, negative = torch.randn(3, 1, 2, 8, generator=torch.Generator().manual_seed(2))
+    plain, size = noise_difference(Model(), schedule, latents, noise, 5, source, target)
+    guided, _ = noise_difference(
+        Model(), schedule, latents, noise, 5, source, target, negative, negative, guidance_scale=7.5
+    )
+    torch.testing.assert_close(guided, 7.5 * plain)
+    assert torch.equal(find_mask(guided, size).mask, find_mask(plain, size).mask)

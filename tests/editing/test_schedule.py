@@ -1,0 +1,198 @@
+import diffusers
+import pytest
+import torch
+from diffusers import DDIMInverseScheduler, DDIMScheduler
+
+from semantic_edit.editing.inversion import ddim_inverse_step, ddim_step
+from semantic_edit.editing.schedule import PREDICTION_TYPES, Schedule, schedule_from_scheduler
+
+STABLE_DIFFUSION = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "steps_offset": 1,
+    "clip_sample": False,
+    "set_alpha_to_one": False,
+}
+
+
+def tensors(count: int) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(2, 4, 3, 5, generator=generator) for _ in range(count)]
+
+
+@pytest.mark.parametrize("prediction_type", PREDICTION_TYPES)
+@pytest.mark.parametrize(
+    ("spacing", "steps"), [("leading", 50), ("leading", 7), ("trailing", 50), ("linspace", 1000)]
+)
+@pytest.mark.parametrize("set_alpha_to_one", [False, True])
+def test_step_equals_diffusers(spacing, steps, prediction_type, set_alpha_to_one):
+    if prediction_type == "sample" and set_alpha_to_one:
+        pytest.skip("refused, see below")
+    options = {"timestep_spacing": spacing, "set_alpha_to_one": set_alpha_to_one}
+    scheduler = DDIMScheduler(**{**STABLE_DIFFUSION, **options, "prediction_type": prediction_type})
+    schedule = schedule_from_scheduler(scheduler, steps)
+    scheduler.set_timesteps(steps)
+    assert list(reversed(schedule.timesteps)) == scheduler.timesteps.tolist()
+    latents, noise_pred = tensors(2)
+    for level in (1, 2, steps // 2, steps):
+        if not schedule.timestep(level):
+            continue  # diffusers' step at timestep 0 of "linspace" looks one whole stride below
+        expected = scheduler.step(noise_pred, schedule.timestep(level), latents).prev_sample
+        torch.testing.assert_close(
+            ddim_step(latents, noise_pred, schedule, level), expected, rtol=1e-4, atol=1e-5
+        )
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "sample"])
+def test_inverse_step_equals_diffusers(prediction_type):
+    """Where diffusers' inverse scheduler has the right pair: "leading", from the second level on."""
+    config = {**STABLE_DIFFUSION, "prediction_type": prediction_type}
+    inverse = DDIMInverseScheduler(**config)
+    inverse.set_timesteps(50)
+    schedule = schedule_from_scheduler(DDIMScheduler(**config), 50)
+    latents, noise_pred = tensors(2)
+    for level in (2, 3, 25, 50):
+        expected = inverse.step(noise_pred, schedule.timestep(level), latents).prev_sample
+        torch.testing.assert_close(
+            ddim_inverse_step(latents, noise_pred, schedule, level), expected, rtol=1e-4, atol=1e-5
+        )
+
+
+@pytest.mark.parametrize("prediction_type", PREDICTION_TYPES)
+@pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
+@pytest.mark.parametrize("steps", [1, 3, 50])
+def test_steps_undo_each_other(spacing, steps, prediction_type):
+    options = {"timestep_spacing": spacing, "prediction_type": prediction_type}
+    scheduler = DDIMScheduler(**{**STABLE_DIFFUSION, **options})
+    if prediction_type == "sample" and spacing == "linspace":
+        with pytest.raises(ValueError, match="cannot be inverted"):
+            schedule_from_scheduler(DDIMScheduler(**{**scheduler.config, "set_alpha_to_one": True}), steps)
+    schedule = schedule_from_scheduler(scheduler, steps)
+    latents, noise_pred = (one.double() for one in tensors(2))
+    for level in range(1, steps + 1):
+        there = ddim_inverse_step(latents, noise_pred, schedule, level)
+        back = ddim_step(there, noise_pred, schedule, level)
+        torch.testing.assert_close(back, latents, rtol=1e-9, atol=1e-9)
+
+
+def test_add_noise_equals_diffusers(scheduler):
+    schedule = schedule_from_scheduler(scheduler, 50)
+    latents, noise = tensors(2)
+    expected = scheduler.add_noise(latents, noise, torch.tensor([schedule.timestep(25)]))
+    torch.testing.assert_close(schedule.add_noise(latents, noise, 25), expected)
+
+
+def test_level_zero_has_the_final_alpha():
+    schedule = schedule_from_scheduler(DDIMScheduler(**STABLE_DIFFUSION), 50)
+    first = DDIMScheduler(**STABLE_DIFFUSION).alphas_cumprod[0]
+    assert schedule.alphas_cumprod[0] == pytest.approx(float(first))
+    ending_on_one = DDIMScheduler(**{**STABLE_DIFFUSION, "set_alpha_to_one": True})
+    assert schedule_from_scheduler(ending_on_one, 50).alphas_cumprod[0] == 1.0
+
+
+def test_the_scheduler_is_only_read(scheduler):
+    scheduler.set_timesteps(7)
+    before = dict(scheduler.config)
+    schedule_from_scheduler(scheduler, 50)
+    assert (scheduler.num_inference_steps, dict(scheduler.config)) == (7, before)
+    assert len(scheduler.timesteps) == 7
+
+
+def test_zero_terminal_snr_with_v_prediction():
+    options = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+    good = DDIMScheduler(**{**STABLE_DIFFUSION, **options, "prediction_type": "v_prediction"})
+    schedule = schedule_from_scheduler(good, 50)
+    assert schedule.alphas_cumprod[-1] == 0.0
+    latents, noise_pred = tensors(2)
+    there = ddim_inverse_step(latents, noise_pred, schedule, 50)
+    torch.testing.assert_close(ddim_step(there, noise_pred, schedule, 50), latents, rtol=1e-5, atol=1e-5)
+    with pytest.raises(ValueError, match=r"timestep 999 .* cannot be inverted .* use a v_prediction model"):
+        schedule_from_scheduler(DDIMScheduler(**{**STABLE_DIFFUSION, **options}), 50)
+
+
+def test_sample_prediction_needs_noise_at_level_zero():
+    config = {**STABLE_DIFFUSION, "prediction_type": "sample", "set_alpha_to_one": True}
+    with pytest.raises(ValueError, match="set_alpha_to_one=False"):
+        schedule_from_scheduler(DDIMScheduler(**config), 50)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "PNDMScheduler",
+        "DPMSolverMultistepScheduler",
+        "DPMSolverSinglestepScheduler",
+        "DEISMultistepScheduler",
+        "UniPCMultistepScheduler",
+        "EulerDiscreteScheduler",
+        "HeunDiscreteScheduler",
+    ],
+)
+def test_other_samplers_give_the_ddim_schedule_of_their_config(name):
+    ddim = DDIMScheduler(**STABLE_DIFFUSION, prediction_type="v_prediction")
+    other = getattr(diffusers, name).from_config(ddim.config)
+    back = DDIMScheduler.from_config(other.config, clip_sample=False)
+    assert schedule_from_scheduler(other, 20) == schedule_from_scheduler(back, 20)
+    assert schedule_from_scheduler(other, 20).prediction_type == "v_prediction"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        diffusers.DDPMScheduler,
+        diffusers.EulerAncestralDiscreteScheduler,
+        diffusers.LCMScheduler,
+        diffusers.TCDScheduler,
+        diffusers.FlowMatchEulerDiscreteScheduler,
+        lambda: diffusers.DPMSolverMultistepScheduler(algorithm_type="sde-dpmsolver++"),
+        lambda: diffusers.DPMSolverMultistepScheduler(
+            use_flow_sigmas=True, prediction_type="flow_prediction"
+        ),
+    ],
+)
+def test_stochastic_and_flow_schedulers_are_refused(make):
+    with pytest.raises(ValueError, match=r"cannot be inverted.*DDIMScheduler\.from_config\(pipe\.scheduler"):
+        schedule_from_scheduler(make(), 50)
+
+
+@pytest.mark.parametrize("option", ["clip_sample", "thresholding"])
+def test_clipping_is_refused(option):
+    scheduler = DDIMScheduler(**{**STABLE_DIFFUSION, option: True})
+    with pytest.raises(ValueError, match=rf"{option}=True.*clip_sample=False, thresholding=False"):
+        schedule_from_scheduler(scheduler, 50)
+
+
+@pytest.mark.parametrize("steps", [0, -1, 1001, 2.0, True, "50", None])
+def test_step_counts_out_of_range_are_refused(scheduler, steps):
+    with pytest.raises(ValueError, match=r"`num_inference_steps` must .* got"):
+        schedule_from_scheduler(scheduler, steps)
+
+
+def test_an_offset_beyond_the_last_timestep_is_refused(scheduler):
+    with pytest.raises(ValueError, match=r"steps_offset=1 gives no 1000 different timesteps below 1000"):
+        schedule_from_scheduler(scheduler, 1000)
+
+
+def test_levels_of_a_strength():
+    schedule = Schedule(tuple(range(1, 101)), tuple(1 - k / 200 for k in range(101)))
+    assert [schedule.levels(strength) for strength in (0.8, 0.29, 0.57, 1.0, 0.001)] == [80, 29, 57, 100, 0]
+
+
+def test_fingerprints_tell_schedules_apart(scheduler):
+    one = schedule_from_scheduler(scheduler, 50)
+    assert one.fingerprint == schedule_from_scheduler(scheduler, 50).fingerprint
+    others = [
+        schedule_from_scheduler(scheduler, 49),
+        schedule_from_scheduler(DDIMScheduler(**{**STABLE_DIFFUSION, "prediction_type": "v_prediction"}), 50),
+        schedule_from_scheduler(DDIMScheduler(**{**STABLE_DIFFUSION, "beta_end": 0.02}), 50),
+        schedule_from_scheduler(DDIMScheduler(**{**STABLE_DIFFUSION, "set_alpha_to_one": True}), 50),
+    ]
+    assert len({one.fingerprint, *(other.fingerprint for other in others)}) == 5
+
+
+def test_a_schedule_checks_itself():
+    with pytest.raises(ValueError, match=r"`prediction_type` must be one of .* got 'flow'"):
+        Schedule((1,), (1.0, 0.5), "flow")
+    with pytest.raises(ValueError, match="1 timesteps needs 2 values"):
+        Schedule((1,), (0.5,))

@@ -1,0 +1,355 @@
+import functools
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler
+from PIL import Image
+
+import semantic_edit
+from semantic_edit import loading
+from semantic_edit.cli import main
+from semantic_edit.pipelines import DiffEditPipeline, DiffEditPipelineOutput
+from semantic_edit.strips import CAPTION_HEIGHT, GAP, PANEL_HEIGHT
+
+WORDS = ("--source", "a red apple on grass", "--prompt", "a green pear on grass")
+
+
+@pytest.fixture(scope="session")
+def load_once():
+    """As `load_pipeline`, but a model that was loaded is handed out again: pipelines keep nothing of a call."""
+    return functools.cache(loading.load_pipeline)
+
+
+@pytest.fixture
+def edit(tmp_path, model_folder, picture_file, load_once, monkeypatch):
+    """Run `semantic-edit edit` on the tiny model in an empty folder, and return its exit code."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("semantic_edit.cli.load_pipeline", load_once)
+
+    def run(*options, picture=picture_file):
+        model = () if "--model" in options else ("--model", model_folder)
+        steps = () if "--steps" in options else ("--steps", "5")
+        return main(
+            [str(part) for part in ("edit", picture, *WORDS, "-o", "out.png", *model, *steps, *options)]
+        )
+
+    return run
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Put a pipeline in place that notes its arguments and is then interrupted."""
+    seen = {}
+
+    def pipe(**arguments):
+        seen.update(arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("semantic_edit.cli.load_pipeline", lambda *_: pipe)
+    return seen
+
+
+def pixels(path):
+    return np.asarray(Image.open(path))
+
+
+def only_line(capsys):
+    lines = capsys.readouterr().err.strip().split("\n")
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+def test_every_file_that_was_asked_for_is_written(edit, tmp_path, capsys):
+    files = ("--save-mask", "mask.png", "--strip", "strip.png", "--save-trajectory", "way.safetensors")
+    assert edit(*files) == 0
+    assert sorted(capsys.readouterr().out.split()) == ["mask.png", "out.png", "strip.png", "way.safetensors"]
+    assert sorted(os.listdir(tmp_path)) == [
+        "mask.png",
+        "out.png",
+        "picture.png",
+        "strip.png",
+        "way.safetensors",
+    ]
+    assert Image.open("out.png").size == Image.open("mask.png").size == (64, 48)
+    width = round(64 * PANEL_HEIGHT / 48)
+    assert Image.open("strip.png").size == (4 * (width + GAP) + GAP, CAPTION_HEIGHT + PANEL_HEIGHT + GAP)
+
+
+def test_background_keeps_its_pixels_unless_told_otherwise(edit, picture_file):
+    assert edit("--save-mask", "mask.png") == 0
+    outside = pixels("mask.png") == 0
+    assert 0 < outside.mean() < 1
+    assert (pixels("out.png")[outside] == pixels(picture_file)[outside]).all()
+    assert edit("--no-preserve-background") == 0
+    assert (pixels("out.png")[outside] != pixels(picture_file)[outside]).any()
+
+
+def test_a_seed_repeats_an_edit(edit):
+    assert edit("--seed", "3") == 0
+    first = pixels("out.png")
+    assert edit("--seed", "3") == 0
+    assert (pixels("out.png") == first).all()
+
+
+def test_a_saved_trajectory_and_mask_give_the_same_edit_without_inverting(edit, monkeypatch):
+    assert edit("--save-mask", "mask.png", "--save-trajectory", "way.safetensors") == 0
+    first = pixels("out.png")
+    monkeypatch.setattr("semantic_edit.pipelines.diffedit.invert_pictures", None)
+    assert edit("--mask", "mask.png", "--trajectory", "way.safetensors", "--strip", "strip.png") == 0
+    assert (pixels("out.png") == first).all()
+    width = round(64 * PANEL_HEIGHT / 48)
+    assert Image.open("strip.png").width == 3 * (width + GAP) + GAP  # without a soft map
+
+
+def test_options_reach_the_pipeline_by_its_own_names(edit, calls):
+    options = (
+        "--steps",
+        "7",
+        "--guidance-scale",
+        "3",
+        "--negative",
+        "fog",
+        "--strength",
+        "0.5",
+        "--maps",
+        "2",
+    )
+    masks = (
+        "--mask-threshold",
+        "0.4",
+        "--mask-grow",
+        "-8",
+        "--mask-feather",
+        "4",
+        "--no-preserve-background",
+    )
+    assert edit(*options, *masks, "--seed", "9") == 130
+    generator = calls.pop("generator")
+    assert torch.equal(
+        torch.rand(3, generator=generator), torch.rand(3, generator=torch.Generator().manual_seed(9))
+    )
+    assert calls.pop("image").size == (64, 48)
+    assert calls == {
+        "source_prompt": "a red apple on grass",
+        "prompt": "a green pear on grass",
+        "num_inference_steps": 7,
+        "guidance_scale": 3.0,
+        "negative_prompt": "fog",
+        "inpaint_strength": 0.5,
+        "num_maps_per_mask": 2,
+        "mask_threshold": 0.4,
+        "mask_grow": -8,
+        "mask_feather": 4.0,
+        "preserve_background": False,
+    }
+
+
+def test_options_left_out_stay_with_the_pipelines_defaults(calls, picture_file, tmp_path):
+    assert main(["edit", str(picture_file), "--prompt", "a pear", "-o", str(tmp_path / "out.png")]) == 130
+    assert set(calls) == {"image", "prompt", "source_prompt", "preserve_background", "generator"}
+
+
+def test_an_interrupt_says_so_and_keeps_the_old_file(edit, calls, capsys):
+    Path("out.png").write_text("old")
+    assert edit() == 130
+    assert only_line(capsys) == "semantic-edit: error: interrupted"
+    assert Path("out.png").read_text() == "old"
+
+
+def test_a_failure_while_writing_keeps_the_old_files(edit, tmp_path, monkeypatch, capsys):
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    Path("out.png").write_text("old")
+    monkeypatch.setattr("semantic_edit.cli.edit_strip", fail)
+    assert edit("--strip", "strip.png") == 1
+    assert "No space left on device (--traceback shows where)" in capsys.readouterr().err
+    assert sorted(os.listdir(tmp_path)) == ["out.png", "picture.png"]
+    assert Path("out.png").read_text() == "old"
+
+
+def test_traceback_is_there_for_who_asks(edit, monkeypatch):
+    def fail(**_):
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr("semantic_edit.cli.load_pipeline", lambda *_: fail)
+    assert edit() == 1
+    with pytest.raises(RuntimeError, match="boom"):
+        edit("--traceback")
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (("-o", "missing/out.png"), "there is no folder"),
+        (("-o", "out.txt"), "a name is needed that ends in one of .png"),
+        (("-o", "picture.png"), "--output and the picture are the same file"),
+        (("--strip", "out.png"), "--strip and --output are the same file"),
+        (("--save-trajectory", "way.pt"), "a name is needed that ends in one of .safetensors"),
+        (("--mask", "nowhere.png"), "nowhere.png cannot be read: No such file"),
+        (("--trajectory", "nowhere.safetensors"), "There is no trajectory file at 'nowhere.safetensors'"),
+        (("--trajectory", "picture.png"), "cannot be read as a safetensors file"),
+        (("--size", "60x48"), "the VAE takes only multiples of 8"),
+        (("--steps", "0"), "`num_inference_steps` must"),
+        (("--strength", "1.5"), "`inpaint_strength` must"),
+        (("--guidance-scale", "nan"), "`guidance_scale` must"),
+        (("--model", "nowhere"), "there is no such folder, and a Hub id reads owner/name"),
+        (("--model", "./nowhere/model"), "there is no such folder"),
+        (("--model", "."), "a folder without model_index.json is no diffusers model"),
+        (("--model", "picture.png"), "is a file; name a folder in diffusers' layout"),
+        (("--device", "toaster"), "--device toaster cannot be used"),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(edit, tmp_path, capsys, options, reason):
+    before = sorted(os.listdir(tmp_path))
+    assert edit(*options) == 2
+    line = only_line(capsys)
+    assert line.startswith("semantic-edit: error: ")
+    assert reason in line
+    assert sorted(os.listdir(tmp_path)) == before
+
+
+@pytest.mark.parametrize("option", [("--seed", "-1"), ("--seed", "x"), ("--size", "big"), ("--size", "0x8")])
+def test_a_malformed_value_is_a_usage_error(edit, option, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        edit(*option)
+    assert f"argument {option[0]}: " in capsys.readouterr().err
+
+
+def test_a_trajectory_of_other_settings_is_refused_with_the_reason(edit, capsys):
+    assert edit("--save-trajectory", "way.safetensors") == 0
+    capsys.readouterr()
+    assert edit("--trajectory", "way.safetensors", "--steps", "6") == 2
+    assert "trajectory 5, this call 6" in capsys.readouterr().err
+
+
+def test_an_empty_mask_returns_the_picture_with_a_warning(edit, picture_file, capsys):
+    Image.new("L", (64, 48)).save("black.png")
+    assert edit("--mask", "black.png") == 0
+    assert "semantic-edit: warning: " in capsys.readouterr().err
+    assert (pixels("out.png") == pixels(picture_file)).all()
+    assert edit("--mask", "black.png", "--save-trajectory", "way.safetensors") == 2
+    assert "nothing was inverted" in capsys.readouterr().err
+
+
+def test_a_result_that_the_safety_checker_withheld_is_not_written(edit, monkeypatch, capsys):
+    flagged = DiffEditPipelineOutput(images=[Image.new("RGB", (64, 48))], nsfw_content_detected=[True])
+    monkeypatch.setattr("semantic_edit.cli.load_pipeline", lambda *_: lambda **_: flagged)
+    assert edit() == 2
+    assert "safety checker withheld" in capsys.readouterr().err
+    assert not Path("out.png").exists()
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "L", "P", "1", "CMYK", "I;16"])
+def test_pictures_of_other_modes_are_edited(edit, picture, tmp_path, mode):
+    suffix = "tiff" if mode == "CMYK" else "png"
+    grey = np.asarray(picture.convert("L")).astype(np.uint16) * 257
+    other = Image.fromarray(grey) if mode == "I;16" else picture.convert(mode)
+    other.save(tmp_path / f"other.{suffix}")
+    assert edit("--size", "32x32", picture=tmp_path / f"other.{suffix}") == 0
+    assert (Image.open("out.png").mode, Image.open("out.png").size) == ("RGB", (32, 32))
+
+
+def test_a_picture_turned_by_exif_comes_out_upright(edit, picture, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned by a quarter
+    picture.save(tmp_path / "turned.jpg", exif=exif)
+    assert edit(picture=tmp_path / "turned.jpg") == 0
+    assert Image.open("out.png").size == (48, 64)
+
+
+def test_a_stochastic_scheduler_gives_way_to_ddim(make_pipe, tmp_path):
+    make_pipe(scheduler=EulerAncestralDiscreteScheduler(steps_offset=1)).save_pretrained(tmp_path)
+    pipe = loading.load_pipeline(str(tmp_path), dtype="bfloat16")
+    assert isinstance(pipe.scheduler, DDIMScheduler)
+    assert not pipe.scheduler.config.clip_sample
+    assert pipe.unet.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(("flags", "stays_offline"), [((), False), (("--offline",), True)])
+def test_a_hub_id_may_use_the_network_unless_told_otherwise(edit, monkeypatch, capsys, flags, stays_offline):
+    asked = {}
+
+    def unreachable(name, **options):
+        asked[name] = options["local_files_only"]
+        raise OSError("no route\nto the Hub")
+
+    monkeypatch.setattr(DiffEditPipeline, "from_pretrained", unreachable)
+    assert edit("--model", "owner/name", *flags) == 2
+    assert asked == {"owner/name": stays_offline}
+    assert only_line(capsys).endswith("cannot load the model owner/name: no route to the Hub")
+
+
+def test_a_damaged_model_is_one_line(edit, make_pipe, tmp_path, capsys):
+    make_pipe().save_pretrained(tmp_path / "model")
+    weights = tmp_path / "model" / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    assert edit("--model", tmp_path / "model") == 2
+    assert only_line(capsys).startswith("semantic-edit: error: cannot load the model ")
+
+
+def test_the_embedded_model_edits_a_scene_without_a_network(tmp_path, monkeypatch, capsys):
+    def refuse(*_):
+        raise AssertionError("the network was asked for")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    assert main(["scene", "--seed", "7", "--objects", "1", "-o", "before.png"]) == 0
+    source = capsys.readouterr().out.strip()
+    prompt = source.replace("apple", "pear")
+    assert prompt != source
+    assert (
+        main(
+            ["edit", "before.png", "--source", source, "--prompt", prompt, "-o", "after.png", "--steps", "20"]
+        )
+        == 0
+    )
+    assert (pixels("after.png") != pixels("before.png")).any()
+
+
+def test_scene_prints_what_it_drew(tmp_path, capsys):
+    files = [tmp_path / name for name in ("a.png", "b.png", "c.png")]
+    for file, seed in zip(files, ("3", "3", "4"), strict=True):
+        assert main(["scene", "--seed", seed, "--objects", "2", "-o", str(file)]) == 0
+    first, again, other = capsys.readouterr().out.splitlines()
+    assert " and " in first
+    assert first == again != other
+    assert files[0].read_bytes() == files[1].read_bytes() != files[2].read_bytes()
+
+
+def test_scene_refuses_a_bad_place(tmp_path, capsys):
+    assert main(["scene", "-o", str(tmp_path / "missing" / "a.png")]) == 2
+    assert "there is no folder" in only_line(capsys)
+
+
+def test_help_and_scene_load_neither_torch_nor_diffusers(tmp_path):
+    code = (
+        "import sys, contextlib; from semantic_edit.cli import main\n"
+        "with contextlib.suppress(SystemExit): main(['edit', '--help'])\n"
+        f"main(['scene', '-o', {str(tmp_path / 'a.png')!r}])\n"
+        "print(sorted({'torch', 'diffusers', 'transformers'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_package_runs_as_a_module():
+    command = [sys.executable, "-m", "semantic_edit", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"semantic-edit {semantic_edit.__version__}"
+
+
+@pytest.mark.parametrize("name", semantic_edit.__all__)
+def test_every_public_name_is_there(name):
+    assert getattr(semantic_edit, name) is not None
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="'semantic_edit' has no attribute 'Nothing'"):
+        semantic_edit.Nothing  # noqa: B018

@@ -1,0 +1,70 @@
+"""What the documents tell a reader to type runs as it stands, on the embedded model."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from semantic_edit.cli import main
+from semantic_edit.still_life.scenes import sample_scene
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+CLI_PAGE = (ROOT / "docs" / "cli.md").read_text()
+DEMO = (ROOT / "Makefile").read_text()
+
+
+def blocks(text, language):
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def commands(text):
+    """The arguments of each `semantic-edit` in the document's shell blocks, without the command itself."""
+    lines = [line for block in blocks(text, "bash") for line in block.splitlines()]
+    return [shlex.split(line)[1:] for line in lines if line.startswith("semantic-edit ")]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", [README, CLI_PAGE], ids=["README", "cli"])
+def test_commands_run_in_order(page, folder):
+    assert len(commands(page)) >= 2
+    for arguments in commands(page):
+        assert main(arguments) == 0, arguments
+    for arguments in commands(page):
+        assert Path(arguments[arguments.index("-o") + 1]).is_file()
+
+
+def test_the_python_of_the_readme_runs(folder):
+    (program,) = blocks(README, "python")
+    (folder / "demo").mkdir()
+    Image.fromarray(sample_scene(7, objects=1).render()).save("demo/before.png")
+    exec(compile(program, "README.md", "exec"), {})
+    assert Image.open("after.png").size == (128, 128)
+
+
+@pytest.mark.parametrize("page", [README, CLI_PAGE, DEMO], ids=["README", "cli", "demo"])
+def test_scene_7_is_described_as_it_is(page):
+    assert "--seed 7 --objects 1" in page
+    assert sample_scene(7, objects=1).caption(wording=0) in page
+
+
+@pytest.mark.parametrize("path", ["README.md", "CONTRIBUTING.md", "docs/cli.md"])
+def test_linked_files_exist(path):
+    page = ROOT / path
+    targets = re.findall(r"\]\(([^)]+)\)", page.read_text())
+    missing = [target for target in targets if "://" not in target and not (page.parent / target).exists()]
+    assert not missing
+
+
+def test_the_readme_shows_before_it_tells():
+    lines = README.splitlines()
+    assert any(line.startswith("![") for line in lines[:5])
+    assert "make demo" in lines[:20]
+    assert "```python" in lines[:40]

@@ -1,0 +1,166 @@
+"""Imports run one way: face -> publishing, evaluation -> pipelines -> mapping_networks, editing, attention_processors.
+
+`still_life` imports no other room. The checker reads source text, so it needs no room to be importable.
+"""
+
+import ast
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = "semantic_edit"
+NUMERICS = {"mapping_networks", "editing", "attention_processors"}
+# Room to the rooms that it may import; the face, semantic_edit/ itself, stands above all of them.
+MAY_IMPORT: dict[str, set[str]] = {
+    "still_life": set(),
+    "editing": set(),
+    "attention_processors": set(),
+    "mapping_networks": set(),
+    "pipelines": NUMERICS,
+    "evaluation": {"pipelines", "still_life", *NUMERICS},
+    "publishing": {"pipelines", "still_life", *NUMERICS},
+}
+
+
+def faults(room: str, source: str) -> Iterator[str]:
+    """What is wrong with the imports of one module of `room`."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            yield f"line {node.lineno}: relative import"
+        for name in _imported_names(node):
+            yield from _faults_of_name(room, name, node.lineno)
+
+
+def _imported_names(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom) and not node.level and node.module:
+        # `from semantic_edit import editing` names a room too
+        return [f"{node.module}.{alias.name}" for alias in node.names]
+    return []
+
+
+def _faults_of_name(room: str, name: str, line: int) -> Iterator[str]:
+    top, *below = name.split(".")
+    if top in MAY_IMPORT:
+        yield f"line {line}: `{name}` is called {PACKAGE}.{name} once installed"
+    if top != PACKAGE or room == PACKAGE:
+        return
+    target = below[0] if below else PACKAGE
+    if target not in {room, *MAY_IMPORT[room]}:
+        yield f"line {line}: {room} may not import {target if target in MAY_IMPORT else 'the face'} ({name})"
+
+
+def cycle(graph: Mapping[str, set[str]]) -> list[str]:
+    """The names on some circle of `graph`, or an empty list."""
+    done: set[str] = set()
+
+    def visit(name: str, path: list[str]) -> list[str]:
+        if name in path:
+            return path[path.index(name) :]
+        if name in done:
+            return []
+        found = next((ring for child in sorted(graph[name]) if (ring := visit(child, [*path, name]))), [])
+        done.add(name)
+        return found
+
+    return next((ring for name in sorted(graph) if (ring := visit(name, []))), [])
+
+
+def module_graph() -> dict[str, set[str]]:
+    """Every module of the package to the modules of the package that it imports when it runs."""
+    sources = {name: path for room in rooms() for name, path in _modules(room)}
+    graph: dict[str, set[str]] = {}
+    for module, path in sources.items():
+        names = {name for node in ast.walk(_at_runtime(path.read_text())) for name in _imported_names(node)}
+        candidates = {part for name in names for part in (name, name.rpartition(".")[0])}
+        graph[module] = {name for name in candidates if name in sources and name != module}
+    return graph
+
+
+def _at_runtime(source: str) -> ast.Module:
+    """The module without what stands under `if TYPE_CHECKING`: a name for an annotation alone makes no circle."""
+
+    class WithoutTypes(ast.NodeTransformer):
+        def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
+            is_for_types = isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+            return node.orelse if is_for_types else self.generic_visit(node)
+
+    return WithoutTypes().visit(ast.parse(source))
+
+
+def _modules(room: str) -> Iterator[tuple[str, Path]]:
+    package = PACKAGE if room == PACKAGE else f"{PACKAGE}.{room}"
+    for path in sorted((ROOT / room).rglob("*.py")):
+        parts = path.relative_to(ROOT / room).with_suffix("").parts
+        yield ".".join([package, *(part for part in parts if part != "__init__")]), path
+
+
+def rooms() -> list[str]:
+    return [name for name in (PACKAGE, *MAY_IMPORT) if (ROOT / name).is_dir()]
+
+
+@pytest.mark.parametrize("room", rooms())
+def test_room_imports_only_what_lies_below(room):
+    found = [
+        f"{path.name}, {fault}" for _, path in _modules(room) for fault in faults(room, path.read_text())
+    ]
+    assert not found
+
+
+def test_no_two_modules_import_each_other():
+    assert cycle(module_graph()) == []
+
+
+def test_rooms_themselves_form_no_circle():
+    assert cycle(MAY_IMPORT) == []
+
+
+@pytest.mark.parametrize(
+    ("room", "source", "fault"),
+    [
+        (
+            "editing",
+            "from semantic_edit.pipelines.diffedit import DiffEditPipeline",
+            "may not import pipelines",
+        ),
+        ("editing", "import semantic_edit.evaluation", "may not import evaluation"),
+        ("editing", "def late():\n    from semantic_edit import pipelines", "line 2: editing may not import"),
+        ("still_life", "from semantic_edit.editing import masking", "may not import editing"),
+        ("pipelines", "from semantic_edit import DiffEditPipeline", "may not import the face"),
+        ("pipelines", "from semantic_edit.cli import main", "may not import the face"),
+        ("pipelines", "from .diffedit import DiffEditPipeline", "relative import"),
+        (
+            "evaluation",
+            "from pipelines.diffedit import DiffEditPipeline",
+            "is called semantic_edit.pipelines",
+        ),
+        ("semantic_edit", "import editing.masking", "is called semantic_edit.editing"),
+    ],
+)
+def test_checker_finds_a_forbidden_import(room, source, fault):
+    assert any(fault in found for found in faults(room, source))
+
+
+@pytest.mark.parametrize(
+    ("room", "source"),
+    [
+        ("pipelines", "from semantic_edit.editing.masking import soft_mask\nimport torch"),
+        ("evaluation", "from semantic_edit.still_life.scenes import sample_scene"),
+        ("semantic_edit", "from semantic_edit.pipelines.diffedit import DiffEditPipeline"),
+        ("editing", "from semantic_edit.editing.schedule import Schedule"),
+    ],
+)
+def test_checker_lets_a_permitted_import_pass(room, source):
+    assert list(faults(room, source)) == []
+
+
+def test_imports_for_types_alone_are_no_circle():
+    kept = ast.unparse(_at_runtime("if TYPE_CHECKING:\n    import a\nelse:\n    import b\nimport c"))
+    assert kept.split("\n") == ["import b", "import c"]
+
+
+def test_cycle_names_the_circle():
+    assert cycle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c"]
