@@ -11,7 +11,7 @@ from setuptools import setup
 
 HERE = Path(__file__).parent
 FACE = "semantic_edit"
-ROOMS = ("editing", "pipelines", "still_life")
+ROOMS = ("attention_processors", "editing", "evaluation", "pipelines", "still_life")
 
 VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / FACE / "__init__.py").read_text(), re.MULTILINE)
 assert VERSION is not None, "semantic_edit/__init__.py must set __version__ on a line of its own"
@@ -58,9 +58,9 @@ setup(
             "pytest>=8.2",
             "pytest-xdist>=3.6",
             "ruff>=0.12",
-            "setuptools>=77",
+            "setuptools>=77.0.3",
         ],
-        "train": ["matplotlib>=3.8"],
+        "train": [],  # training needs nothing more; the name is here for what it may need
     },
     entry_points={"console_scripts": ["semantic-edit = semantic_edit.cli:main"]},
     zip_safe=False,

@@ -8,6 +8,7 @@ about a pair.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import math
 from collections.abc import Mapping
@@ -143,8 +144,8 @@ def schedule_from_scheduler(scheduler: Any, num_inference_steps: int) -> Schedul
     config = scheduler.config
     name = type(scheduler).__name__
     _check_deterministic(scheduler, name, config)
-    clips_on_step = "DDIM" in name
-    if config.get("thresholding", False) or (clips_on_step and config.get("clip_sample", True)):
+    is_ddim = any(cls.__name__.startswith("DDIM") for cls in type(scheduler).__mro__)
+    if config.get("thresholding", False) or (is_ddim and config.get("clip_sample", True)):
         option = "thresholding" if config.get("thresholding", False) else "clip_sample"
         raise ValueError(
             f"{name} has {option}=True, which makes a DDIM step impossible to invert. Pass "
@@ -159,7 +160,7 @@ def schedule_from_scheduler(scheduler: Any, num_inference_steps: int) -> Schedul
             f"`num_inference_steps` must lie between 1 and {trained_on}, the timesteps that the model was "
             f"trained on, got {num_inference_steps}."
         )
-    return _ddim_levels(config, num_inference_steps)
+    return _ddim_levels(config, is_ddim, num_inference_steps)
 
 
 def _check_deterministic(scheduler: Any, name: str, config: Mapping[str, Any]) -> None:
@@ -180,9 +181,13 @@ def _check_deterministic(scheduler: Any, name: str, config: Mapping[str, Any]) -
     )
 
 
-def _ddim_levels(config: Mapping[str, Any], num_inference_steps: int) -> Schedule:
+def _ddim_levels(config: Mapping[str, Any], exact: bool, num_inference_steps: int) -> Schedule:
+    # from_config drops what its own default once set, even if `register_to_config` has changed it since
+    names = inspect.signature(DDIMScheduler.__init__).parameters if exact else ("prediction_type",)
+    taken = {name: config[name] for name in names if name in config}
+    taken = {name: value for name, value in taken.items() if name not in ("clip_sample", "thresholding")}
     # a scheduler of this call's own: set_timesteps writes to it, and the user's may be shared between threads
-    ddim = DDIMScheduler.from_config(config, clip_sample=False, thresholding=False)
+    ddim = DDIMScheduler.from_config(config, **taken, clip_sample=False, thresholding=False)
     ddim.set_timesteps(num_inference_steps)
     timesteps = tuple(int(timestep) for timestep in reversed(ddim.timesteps.tolist()))
     trained_on = len(ddim.alphas_cumprod)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from diffusers.utils import is_peft_available
+from diffusers.utils import is_peft_available, scale_lora_layers
 
 
 @dataclass(frozen=True)
@@ -171,14 +171,7 @@ def encode_prompts(
         if not texts:
             continue
         with restored_lora_scale(pipe.text_encoder):
-            embeds, _ = pipe.encode_prompt(
-                texts,
-                pipe._execution_device,
-                1,
-                False,
-                lora_scale=lora_scale,
-                clip_skip=None if plain else clip_skip,
-            )
+            embeds = _encode_texts(pipe, texts, lora_scale, None if plain else clip_skip)
         rows.update({(text, plain): row for text, row in zip(texts, embeds, strict=True)})
 
     def embedded(prompt: Prompt | None) -> torch.Tensor | None:
@@ -193,6 +186,34 @@ def encode_prompts(
         return embeds.expand(batch_size, -1, -1) if embeds.shape[0] == 1 else embeds
 
     return [embedded(prompt) for prompt in prompts]
+
+
+def _encode_texts(
+    pipe: Any, texts: list[str], lora_scale: float | None, clip_skip: int | None
+) -> torch.Tensor:
+    """(texts, tokens, width), by diffusers' `encode_prompt` wherever that works."""
+    encoder = pipe.text_encoder
+    if clip_skip is None or hasattr(encoder, "text_model"):
+        return pipe.encode_prompt(
+            texts, pipe._execution_device, 1, False, lora_scale=lora_scale, clip_skip=clip_skip
+        )[0]
+    # transformers 5 made the text model and its wrapper one, and diffusers' clip_skip still asks for the inner one
+    if lora_scale is not None:
+        scale_lora_layers(encoder, lora_scale)
+    inputs = pipe.tokenizer(
+        pipe.maybe_convert_prompt(texts, pipe.tokenizer),
+        padding="max_length",
+        max_length=pipe.tokenizer.model_max_length,
+        truncation=True,
+        return_tensors="pt",
+    ).to(pipe._execution_device)
+    masked = getattr(encoder.config, "use_attention_mask", False)
+    hidden_states = encoder(
+        inputs.input_ids,
+        attention_mask=inputs.attention_mask if masked else None,
+        output_hidden_states=True,
+    ).hidden_states
+    return encoder.final_layer_norm(hidden_states[-(clip_skip + 1)])
 
 
 @contextmanager

@@ -188,7 +188,7 @@ def _warn_of_alike_prompts(found: MaskResult) -> None:
             f"{NEGLIGIBLE_DIFFERENCE:.1%} of each other, so the mask shows little but rounding. Name the "
             "thing that is to "
             "change in both prompts, or pass a `mask_image`.",
-            stacklevel=4,
+            stacklevel=5,
         )
 
 
@@ -212,13 +212,13 @@ def shape_edit_mask(
             f"The mask of edits {empty.nonzero().flatten().tolist()} is empty, so the original is returned "
             "there. Lower "
             "`mask_threshold`, name the thing that is to change in both prompts, or pass a `mask_image`.",
-            stacklevel=3,
+            stacklevel=4,
         )
     if full:
         warnings.warn(
             f"The mask of edits {full} covers the whole picture, so nothing is kept as it was there. Raise "
             "`mask_threshold`, or pass a smaller `mask_image`, to protect a background.",
-            stacklevel=3,
+            stacklevel=4,
         )
     return EditMask(pixels, weights, empty)
 

@@ -56,10 +56,7 @@ def _render_chunk(task: tuple[str, int, int]) -> np.ndarray:
 
 def as_pixels(pictures: np.ndarray) -> torch.Tensor:
     """uint8 pictures (batch, height, width, 3) as floats in [-1, 1], (batch, 3, height, width), contiguous."""
-    return (
-        torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).contiguous().float() / 127.5
-        - 1.0
-    )
+    return torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).contiguous().float() / 127.5 - 1.0
 
 
 def object_labels(scenes: list[Scene]) -> torch.Tensor:

@@ -15,7 +15,6 @@ from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjec
 
 from semantic_edit.still_life import clip, judge, unet, vae
 from semantic_edit.still_life.loop import keep_freed_memory
-from semantic_edit.still_life.pool import pool_pictures
 
 STAGES = ("vae", "clip", "unet", "decoder", "judge")
 PICTURES = 48_000
@@ -46,8 +45,7 @@ def run_stage(stage: str, out: Path, pictures: int, steps: int | None = None) ->
         trained, _ = clip.train_clip(out, pictures, clip.SETTINGS.lasting(steps))
         clip.save_parts(trained, model)
     elif stage == "unet":
-        pool = pool_pictures(out / "pictures", "train", pictures)
-        latents = vae.encode_pool(AutoencoderKL.from_pretrained(model / "vae"), pool, pictures)
+        latents = vae.pool_latents(AutoencoderKL.from_pretrained(model / "vae"), out, pictures)
         text_encoder = CLIPTextModel.from_pretrained(model / "text_encoder")
         tokenizer = CLIPTokenizer.from_pretrained(model / "tokenizer")
         settings = unet.SETTINGS.lasting(steps)

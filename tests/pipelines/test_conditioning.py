@@ -1,0 +1,113 @@
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+
+from semantic_edit.pipelines.conditioning import (
+    check_token_counts,
+    common_batch_size,
+    encode_prompts,
+    read_prompt,
+)
+
+
+@pytest.fixture(scope="module")
+def embeds(make_pipe):
+    return make_pipe().encode_prompt(["a red apple", "a mug"], "cpu", 1, False)[0]
+
+
+def test_embeddings_are_diffusers_own(pipe):
+    prompts = [
+        read_prompt("prompt", ["a red apple", "a mug"], None),
+        read_prompt("negative_prompt", None, None, default="", unconditional=True),
+    ]
+    positive, negative = encode_prompts(pipe, prompts, 2)
+    expected = StableDiffusionPipeline.encode_prompt(pipe, ["a red apple", "a mug"], "cpu", 1, True)
+    torch.testing.assert_close(positive, expected[0])
+    torch.testing.assert_close(negative, expected[1])
+
+
+def test_clip_skip_leaves_out_last_layers_but_for_unconditional_prompts(pipe):
+    prompts = [
+        read_prompt("prompt", "a red apple", None),
+        read_prompt("negative_prompt", "a red apple", None, unconditional=True),
+    ]
+    skipped, unconditional = encode_prompts(pipe, prompts, 1, clip_skip=1)
+    usual, _ = encode_prompts(pipe, prompts, 1)
+    torch.testing.assert_close(unconditional, usual)
+    tokens = pipe.tokenizer("a red apple", padding="max_length", max_length=16, return_tensors="pt").input_ids
+    outputs = pipe.text_encoder(tokens, output_hidden_states=True)
+    inner = getattr(pipe.text_encoder, "text_model", pipe.text_encoder)
+    torch.testing.assert_close(skipped, inner.final_layer_norm(outputs.hidden_states[-2]))
+    assert not torch.allclose(skipped, usual)
+
+
+def test_each_different_text_is_encoded_once(pipe, monkeypatch):
+    encoded = []
+    forward = pipe.text_encoder.forward
+
+    def counting(input_ids, **kwargs):
+        encoded.append(input_ids.shape[0])
+        return forward(input_ids, **kwargs)
+
+    monkeypatch.setattr(pipe.text_encoder, "forward", counting)
+    prompts = [
+        read_prompt("prompt", ["a mug", "a pear", "a mug"], None),
+        read_prompt("source_prompt", "", None),
+        read_prompt("negative_prompt", "", None, unconditional=True),
+        None,
+    ]
+    result = encode_prompts(pipe, prompts, 3)
+    assert encoded == [3]
+    assert [None if one is None else one.shape for one in result] == [(3, 16, 32)] * 3 + [None]
+
+
+def test_given_embeddings_are_used_as_they_are(pipe, embeds):
+    (found,) = encode_prompts(pipe, [read_prompt("prompt", None, embeds, width=32)], 2)
+    assert torch.equal(found, embeds)
+
+
+def test_prompts_that_agree_are_known_to(embeds):
+    def prompt(text=None, embeds=None, unconditional=True):
+        return read_prompt("negative_prompt", text, embeds, unconditional=unconditional)
+
+    assert prompt("a").same_as(prompt(["a", "a"]))
+    assert prompt(["a", "b"]).same_as(prompt(["a", "b"]))
+    assert not prompt(["a", "b"]).same_as(prompt(["b", "a"]))
+    assert not prompt("a").same_as(prompt("a", unconditional=False))
+    assert prompt(embeds=embeds).same_as(prompt(embeds=embeds.clone()))
+    assert not prompt(embeds=embeds).same_as(prompt("a"))
+
+
+@pytest.mark.parametrize(
+    ("text", "given", "error", "message"),
+    [
+        ("a", torch.zeros(1, 2, 32), ValueError, "Got both `prompt` and `prompt_embeds`"),
+        (None, None, ValueError, "Got neither `prompt` nor `prompt_embeds`"),
+        (3, None, TypeError, "`prompt` must be a string or a list of strings, got 3"),
+        (["a", 3], None, TypeError, "must be a string or a list of strings"),
+        ([], None, ValueError, "`prompt` is an empty list"),
+        (None, torch.zeros(2, 32), ValueError, r"must have shape \(batch, tokens, width\), got \(2, 32\)"),
+        (None, torch.zeros(1, 2, 31), ValueError, "`prompt_embeds` is 31 wide.*takes 32"),
+        (None, torch.zeros(1, 2, 32).long(), ValueError, "floating-point tensor, got torch.int64"),
+        (None, [[1.0]], ValueError, "floating-point tensor, got list"),
+        (None, torch.full((1, 2, 32), float("nan")), ValueError, "NaN or infinite"),
+    ],
+)
+def test_bad_prompts_are_refused(text, given, error, message):
+    with pytest.raises(error, match=message):
+        read_prompt("prompt", text, given, width=32)
+
+
+def test_text_needs_a_text_encoder(make_pipe, embeds):
+    pipe = make_pipe(text_encoder=None, tokenizer=None)
+    with pytest.raises(ValueError, match=r"`prompt` is text, but .* pass `prompt_embeds` instead"):
+        encode_prompts(pipe, [read_prompt("prompt", "a mug", None)], 1)
+    assert encode_prompts(pipe, [read_prompt("prompt", None, embeds)], 2)[0] is not None
+
+
+def test_numbers_that_do_not_match_are_named():
+    assert common_batch_size(image=1, prompt=3, mask_image=3) == 3
+    with pytest.raises(ValueError, match="do not match in number: `image` 2, `prompt` 3"):
+        common_batch_size(image=2, prompt=3)
+    with pytest.raises(ValueError, match="same number of tokens, got `prompt` 16, `source_prompt` 20"):
+        check_token_counts(prompt=torch.zeros(1, 16, 2), source_prompt=torch.zeros(1, 20, 2))

@@ -1,0 +1,322 @@
+import copy
+import warnings
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+
+from semantic_edit.editing.masking import MaskResult
+from semantic_edit.editing.trajectory import Trajectory
+from semantic_edit.pipelines import stages
+
+SOURCE, TARGET = "a red apple on grass", "a green pear on grass"
+QUICK = {"num_inference_steps": 5, "num_maps_per_mask": 3}
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def half_mask():
+    mask = torch.zeros(1, 1, 48, 64)
+    mask[..., 32:] = 1
+    return mask
+
+
+def test_one_call_edits_with_140_evaluations_and_reuse_with_80(pipe, picture, counted):
+    result = pipe(picture, TARGET, SOURCE, generator=seeded())
+    assert counted.samples == 2 * 10 + 40 + 2 * 40 == 140
+    assert [image.size for image in result.images] == [(64, 48)]
+    assert result.mask.shape == result.soft_mask.shape == (1, 1, 6, 8)
+    assert result.mask_confidence.shape == (1,)
+    assert result.trajectory.latents.shape == (41, 1, 4, 6, 8)
+    assert result.trajectory.latents.dtype == torch.float32
+    counted.samples = 0
+    again = pipe(prompt=TARGET, mask_image=result.mask, trajectory=result.trajectory)
+    assert counted.samples == 80
+    assert np.array_equal(np.asarray(again.images[0]), np.asarray(result.images[0]))
+    assert again.soft_mask is None
+    assert again.mask_confidence is None
+
+
+def test_the_stages_give_what_one_call_gives(pipe, picture):
+    whole = pipe(picture, TARGET, SOURCE, generator=seeded(), output_type="np", **QUICK)
+    mask = pipe.generate_mask(
+        picture, target_prompt=TARGET, source_prompt=SOURCE, generator=seeded(), **QUICK
+    )
+    latents = pipe.invert(image=picture, num_inference_steps=5).latents
+    staged = pipe(
+        prompt=TARGET, mask_image=mask, image_latents=latents, num_inference_steps=5, output_type="np"
+    )
+    np.testing.assert_array_equal(mask, whole.mask[:, 0].numpy())
+    np.testing.assert_array_equal(staged.images, whole.images)
+    assert staged.trajectory is None
+
+
+def test_the_background_ends_on_the_clean_latent(pipe, picture, half_mask):
+    result = pipe(picture, TARGET, mask_image=half_mask, output_type="latent", num_inference_steps=5)
+    clean = result.trajectory.latents[0]
+    assert (result.images - clean)[..., :4].abs().max() <= 1e-6
+    assert (result.images - clean)[..., 4:].abs().mean() > 1e-3
+    pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float()
+    expected = pipe.vae.encode(pixels / 127.5 - 1).latent_dist.mode() * pipe.vae.config.scaling_factor
+    torch.testing.assert_close(clean, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_an_edit_does_not_depend_on_its_neighbours(pipe, pictures):
+    prompts, sources = [TARGET, "a mug", "a blue mug on the table"], [SOURCE, "", "a photo"]
+    together = pipe(pictures, prompts, sources, generator=seeded(), output_type="np", **QUICK)
+    alone = pipe(pictures[1], prompts[1], sources[1], generator=seeded(), output_type="np", **QUICK)
+    np.testing.assert_allclose(together.soft_mask[1], alone.soft_mask[0], atol=1e-4)
+    np.testing.assert_array_equal(together.mask[1], alone.mask[0])
+    np.testing.assert_allclose(together.images[1], alone.images[0], atol=1e-4)
+    own = [seeded(seed) for seed in (5, 6, 7)]
+    listed = pipe(pictures, prompts, sources, generator=own, output_type="np", **QUICK)
+    alone = pipe(pictures[1], prompts[1], sources[1], generator=seeded(6), output_type="np", **QUICK)
+    np.testing.assert_allclose(listed.soft_mask[1], alone.soft_mask[0], atol=1e-4)
+
+
+def test_one_picture_serves_several_prompts(pipe, picture, counted):
+    result = pipe(picture, [TARGET, "a mug"], SOURCE, generator=seeded(), **QUICK)
+    assert counted.samples == 2 * 2 * 3 + 4 + 2 * 2 * 4  # two masks, one inversion, two decodings
+    assert len(result.images) == 2
+    assert result.trajectory.batch_size == 1
+
+
+def test_a_longer_trajectory_serves_a_weaker_edit(pipe, picture, half_mask):
+    options = {"prompt": TARGET, "mask_image": half_mask, "num_inference_steps": 5, "output_type": "np"}
+    long = pipe.invert(image=picture, num_inference_steps=5, inpaint_strength=1.0).trajectory
+    reused = pipe(trajectory=long, inpaint_strength=0.4, **options)
+    fresh = pipe(picture, inpaint_strength=0.4, **options)
+    np.testing.assert_allclose(reused.images, fresh.images, atol=1e-6)
+
+
+def test_a_saved_trajectory_serves_the_next_edit(pipe, picture, half_mask, tmp_path):
+    options = {"prompt": TARGET, "mask_image": half_mask, "num_inference_steps": 5, "output_type": "np"}
+    first = pipe(picture, **options)
+    first.trajectory.save(tmp_path / "t.safetensors")
+    second = pipe(picture, trajectory=Trajectory.load(tmp_path / "t.safetensors"), **options)
+    np.testing.assert_array_equal(first.images, second.images)
+
+
+def test_preserved_background_is_bit_identical(pipe, picture, half_mask):
+    original = np.asarray(picture)
+    options = {"prompt": TARGET, "num_inference_steps": 5, "preserve_background": True}
+    result = pipe(picture, mask_image=half_mask, **options)
+    edited = np.asarray(result.images[0])
+    assert np.array_equal(edited[:, :32], original[:, :32])
+    assert not np.array_equal(edited[:, 32:], original[:, 32:])
+    arrays = pipe(picture, mask_image=half_mask, output_type="np", **options).images
+    assert np.array_equal(arrays[0, :, :32], original[:, :32].astype(np.float32) / 255)
+    # three sigmas beyond its edge a feathered mask ends
+    feathered = np.asarray(pipe(picture, mask_image=half_mask, mask_feather=2.0, **options).images[0])
+    assert np.array_equal(feathered[:, :26], original[:, :26])
+    assert not np.array_equal(feathered[:, 26:32], original[:, 26:32])
+
+
+def test_masks_grow_and_feather_in_pixels(pipe, picture, half_mask):
+    grown = pipe(picture, TARGET, mask_image=half_mask, mask_grow=8, num_inference_steps=2).mask
+    assert torch.equal(grown[..., 3:], torch.ones(1, 1, 6, 5))
+    assert not grown[..., :3].any()
+    shrunk = pipe(picture, TARGET, mask_image=half_mask, mask_grow=-8, num_inference_steps=2).mask
+    assert torch.equal(shrunk[0, 0, 0], torch.tensor([0.0] * 5 + [1.0] * 3))
+    soft = pipe(picture, TARGET, mask_image=half_mask, mask_feather=4.0, num_inference_steps=2).mask
+    assert (soft[..., 3:5] > 0).all()
+    assert (soft[..., 3:5] < 1).all()
+
+
+def test_an_empty_mask_returns_the_original_without_unet_work(pipe, picture, counted):
+    empty = PIL.Image.new("L", (64, 48))
+    with pytest.warns(UserWarning, match=r"mask of edits \[0\] is empty, so the original is returned"):
+        result = pipe(picture, TARGET, mask_image=empty)
+    assert counted.samples == 0
+    assert np.array_equal(np.asarray(result.images[0]), np.asarray(picture))
+    assert result.trajectory is None
+    with pytest.warns(UserWarning, match="is empty"):
+        latents = pipe(picture, TARGET, mask_image=empty, output_type="latent").images
+    clean = pipe.invert(image=picture, num_inference_steps=2).latents[:, -1]
+    assert (latents - clean).abs().max() <= 1e-6
+
+
+def test_an_empty_mask_among_others_returns_that_original(pipe, pictures):
+    masks = torch.stack([torch.zeros(1, 6, 8), torch.ones(1, 6, 8)])
+    with (
+        pytest.warns(UserWarning, match=r"edits \[0\] is empty"),
+        pytest.warns(UserWarning, match=r"edits \[1\] covers the whole picture"),
+    ):
+        result = pipe(pictures[:2], TARGET, mask_image=masks, num_inference_steps=2)
+    assert np.array_equal(np.asarray(result.images[0]), np.asarray(pictures[0]))
+    assert not np.array_equal(np.asarray(result.images[1]), np.asarray(pictures[1]))
+
+
+def test_equal_prompts_are_said_to_barely_differ(pipe, picture):
+    with (
+        pytest.warns(UserWarning, match="is empty"),
+        pytest.warns(UserWarning, match=r"barely differ for edits \[0\].*pass a `mask_image`"),
+    ):
+        result = pipe(picture, SOURCE, SOURCE, **QUICK)
+    assert np.array_equal(np.asarray(result.images[0]), np.asarray(picture))
+    assert result.mask_confidence.item() == 0.0
+
+
+def test_an_ordinary_edit_warns_of_nothing(pipe, picture):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        pipe(picture, TARGET, SOURCE, generator=seeded(), **QUICK)
+
+
+@pytest.mark.parametrize("scale", [1.0, 3.0, 20.0])
+def test_guidance_changes_no_mask(pipe, picture, scale):
+    options = {"target_prompt": TARGET, "source_prompt": SOURCE, "num_maps_per_mask": 3}
+    usual = pipe.generate_mask(picture, generator=seeded(), **options)
+    other = pipe.generate_mask(picture, generator=seeded(), guidance_scale=scale, **options)
+    np.testing.assert_array_equal(usual, other)
+
+
+def test_unequal_negative_prompts_are_computed(pipe, picture, counted, monkeypatch):
+    kept = []
+    find_mask = stages.find_mask
+
+    def keeping(*args) -> MaskResult:
+        kept.append(find_mask(*args))
+        return kept[-1]
+
+    monkeypatch.setattr(stages, "find_mask", keeping)
+    options = {"target_prompt": TARGET, "source_prompt": SOURCE, "num_maps_per_mask": 3}
+    pipe.generate_mask(picture, generator=seeded(), target_negative_prompt="a mug", **options)
+    assert counted.samples == 4 * 3
+    counted.samples = 0
+    pipe.generate_mask(
+        picture,
+        generator=seeded(),
+        target_negative_prompt="a mug",
+        source_negative_prompt="a mug",
+        **options,
+    )
+    assert counted.samples == 2 * 3
+    assert not torch.equal(kept[0].soft_mask, kept[1].soft_mask)
+    # without guidance there are no negative terms
+    counted.samples = 0
+    pipe.generate_mask(picture, target_negative_prompt="a mug", guidance_scale=1.0, **options)
+    assert counted.samples == 2 * 3
+
+
+def test_the_calls_negative_prompt_is_for_both_sides(pipe, picture, counted):
+    pipe(picture, TARGET, SOURCE, negative_prompt="a mug", generator=seeded(), **QUICK)
+    assert counted.samples == 2 * 3 + 4 + 2 * 4
+    counted.samples = 0
+    pipe(
+        picture,
+        TARGET,
+        SOURCE,
+        negative_prompt="a mug",
+        source_negative_prompt="",
+        generator=seeded(),
+        **QUICK,
+    )
+    assert counted.samples == 4 * 3 + 4 + 2 * 4
+
+
+@pytest.mark.parametrize("mask_batch_size", [1, 2, 5, 100])
+def test_mask_chunks_change_nothing(pipe, pictures, mask_batch_size):
+    options = {"target_prompt": TARGET, "source_prompt": SOURCE, "num_maps_per_mask": 5, "output_type": "pt"}
+    usual = pipe.generate_mask(pictures, generator=seeded(), **options)
+    chunked = pipe.generate_mask(pictures, generator=seeded(), mask_batch_size=mask_batch_size, **options)
+    assert torch.equal(usual, chunked)
+
+
+def test_the_picture_is_encoded_once(pipe, picture, monkeypatch):
+    calls = []
+    encode = pipe.vae.encode
+    monkeypatch.setattr(pipe.vae, "encode", lambda pixels: calls.append(pixels.shape[0]) or encode(pixels))
+    pipe(picture, [TARGET, "a mug"], SOURCE, **QUICK)
+    assert calls == [1]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision(pipe, make_pipe, make_unet, picture, half_mask, dtype):
+    halves = make_pipe(
+        unet=make_unet().to(dtype),
+        vae=copy.deepcopy(pipe.vae).to(dtype),
+        text_encoder=copy.deepcopy(pipe.text_encoder).to(dtype),
+    )
+    options = {"prompt": TARGET, "mask_image": half_mask, "num_inference_steps": 5, "output_type": "np"}
+    result = halves(picture, **options)
+    assert result.trajectory.latents.dtype == torch.float32
+    assert result.mask.dtype == torch.float32
+    assert np.abs(result.images - pipe(picture, **options).images).mean() < 0.02
+    found = halves(picture, TARGET, SOURCE, generator=seeded(), **QUICK)
+    assert found.soft_mask.dtype == torch.float32
+    # float16 weights are known again in the full-precision model's trajectory
+    if dtype == torch.float16:
+        halves(picture, trajectory=pipe(picture, **options).trajectory, **options)
+
+
+def test_v_prediction(make_pipe, pipe, picture, half_mask):
+    other = make_pipe()
+    other.scheduler.register_to_config(prediction_type="v_prediction")
+    found = other(picture, TARGET, SOURCE, generator=seeded(), **QUICK)
+    assert found.trajectory.prediction_type == "v_prediction"
+    # the model's output differs by a factor between the two readings, so its mask does not
+    usual = pipe(picture, TARGET, SOURCE, generator=seeded(), **QUICK)
+    assert torch.equal(found.mask, usual.mask)
+    assert not torch.allclose(found.trajectory.latents, usual.trajectory.latents)
+    kept = other(picture, TARGET, mask_image=half_mask, num_inference_steps=5, output_type="latent")
+    assert (kept.images - kept.trajectory.latents[0])[..., :4].abs().max() <= 1e-6
+
+
+def test_outputs(pipe, pictures, half_mask):
+    options = {"prompt": TARGET, "mask_image": half_mask, "num_inference_steps": 2}
+    shapes = {"np": (3, 48, 64, 3), "pt": (3, 3, 48, 64), "latent": (3, 4, 6, 8)}
+    results = {kind: pipe(pictures, output_type=kind, **options).images for kind in ("pil", *shapes)}
+    for kind, shape in shapes.items():
+        assert results[kind].shape == shape
+    assert 0 <= results["np"].min() <= results["np"].max() <= 1
+    np.testing.assert_allclose(results["np"], results["pt"].permute(0, 2, 3, 1).numpy())
+    np.testing.assert_array_equal(np.asarray(results["pil"][2]), (255 * results["np"][2]).round())
+    images, flags, mask, soft, confidence, trajectory = pipe(pictures, return_dict=False, **options)
+    assert len(images) == 3
+    assert (flags, soft, confidence) == (None, None, None)
+    assert mask.shape == (3, 1, 6, 8)
+    assert trajectory.batch_size == 3
+
+
+def test_several_images_per_prompt_are_neighbours(pipe, pictures, half_mask):
+    options = {"prompt": TARGET, "mask_image": half_mask, "num_inference_steps": 2, "output_type": "np"}
+    images = pipe(pictures[:2], num_images_per_prompt=2, **options).images
+    assert images.shape[0] == 4
+    np.testing.assert_allclose(images[0], images[1], atol=1e-6)
+    np.testing.assert_allclose(images[2:], np.repeat(pipe(pictures[1], **options).images, 2, 0), atol=1e-4)
+
+
+def test_latents_may_be_edited_instead_of_pictures(pipe, picture, half_mask):
+    options = {"prompt": TARGET, "mask_image": half_mask, "num_inference_steps": 5, "output_type": "latent"}
+    from_pixels = pipe(picture, **options)
+    from_latents = pipe(from_pixels.trajectory.latents[0], **options)
+    assert torch.equal(from_pixels.images, from_latents.images)
+
+
+def test_nothing_of_a_call_stays_on_the_pipeline(pipe, picture):
+    before = dict(vars(pipe))
+    scheduler = {key: repr(value) for key, value in vars(pipe.scheduler).items()}
+    pipe(picture, TARGET, SOURCE, cross_attention_kwargs={"scale": 0.5}, **QUICK)
+    changed = {key for key in {*before, *vars(pipe)} if vars(pipe).get(key) is not before.get(key)}
+    assert changed <= {"_lora_scale"}  # diffusers' own encode_prompt writes it
+    assert scheduler == {key: repr(value) for key, value in vars(pipe.scheduler).items()}
+
+
+def test_each_stage_has_a_progress_bar(pipe, picture):
+    totals = []
+    original = type(pipe).progress_bar
+
+    class Watched(type(pipe)):
+        def progress_bar(self, iterable=None, total=None):
+            totals.append(total)
+            return original(self, iterable, total)
+
+    watched = Watched(**pipe.components, requires_safety_checker=False)
+    watched.set_progress_bar_config(disable=True)
+    watched(picture, TARGET, SOURCE, mask_batch_size=2, **QUICK)
+    assert totals == [3, 4, 4]

@@ -1,0 +1,177 @@
+"""Every bad input is a clear error, before the UNet is first evaluated."""
+
+import dataclasses
+
+import diffusers
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from diffusers.callbacks import SDCFGCutoffCallback
+
+TARGET = "a green pear on grass"
+MASK = np.eye(8)[:6]
+
+
+@pytest.fixture
+def refuses(pipe, picture, counted):
+    def check(match, error=ValueError, pipe=pipe, **changes):
+        arguments = {"image": picture, "prompt": TARGET, "mask_image": MASK, "num_inference_steps": 5}
+        with pytest.raises(error, match=match):
+            pipe(**{**arguments, **changes})
+        assert counted.samples == 0
+
+    return check
+
+
+@pytest.fixture(scope="module")
+def trajectory(make_pipe, picture):
+    return make_pipe().invert(image=picture, num_inference_steps=5).trajectory
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"prompt": None}, "Got neither `prompt` nor `prompt_embeds`"),
+        ({"prompt_embeds": torch.zeros(1, 16, 32)}, "Got both `prompt` and `prompt_embeds`"),
+        ({"prompt": [TARGET, "a mug"], "negative_prompt": ["a"] * 3}, "`prompt` 2, `negative_prompt` 3"),
+        ({"prompt": None, "prompt_embeds": torch.zeros(1, 16, 31)}, "31 wide.*takes 32"),
+        (
+            {"prompt": None, "prompt_embeds": torch.zeros(1, 9, 32)},
+            "number of tokens, got `prompt` 9, `negative_prompt` 16",
+        ),
+        ({"image": None}, "There is nothing to edit: pass an `image`"),
+        ({"image": PIL.Image.new("RGB", (60, 48))}, r"60 x 48 pixels.*multiples of 8"),
+        ({"image": np.full((48, 64, 3), np.nan)}, "NaN or infinite"),
+        ({"mask_image": np.full((6, 8), np.inf)}, "NaN or infinite"),
+        ({"mask_image": np.full((6, 8), 7.0)}, r"`mask_image` must lie in \[0, 1\]"),
+        ({"mask_image": np.zeros((3, 6, 8)), "prompt": ["a", "b"]}, "`prompt` 2, .*`mask_image` 3"),
+        ({"inpaint_strength": 0.0}, "`inpaint_strength` must be greater than 0 and at most 1, got 0.0"),
+        ({"inpaint_strength": 1.2}, r"at most 1, got 1\.2"),
+        ({"inpaint_strength": 0.1}, "0.1 of `num_inference_steps` 5 is less than one step"),
+        ({"mask_image": None, "mask_encode_strength": -0.5}, r"`mask_encode_strength` must .* got -0\.5"),
+        ({"mask_image": None, "mask_encode_strength": 0.1}, "is less than one step"),
+        ({"mask_threshold": 1.5}, r"`mask_threshold` must lie strictly between 0 and 1, got 1\.5"),
+        ({"mask_threshold": 1}, "strictly between 0 and 1, got 1"),
+        ({"mask_thresholding_ratio": 0}, "`mask_thresholding_ratio` must be positive or None, got 0"),
+        ({"num_maps_per_mask": 0}, "`num_maps_per_mask` must be a positive integer, got 0"),
+        ({"mask_batch_size": 2.5}, r"`mask_batch_size` must be a positive integer, got 2\.5"),
+        ({"mask_grow": 1.5}, r"`mask_grow` must be an integer number of pixels, got 1\.5"),
+        ({"mask_feather": -1}, "`mask_feather` must be a number of at least 0, got -1"),
+        ({"guidance_scale": float("nan")}, "`guidance_scale` must be a number of at least 0, got nan"),
+        ({"guidance_rescale": 2}, r"`guidance_rescale` must lie in \[0, 1\], got 2"),
+        ({"num_inference_steps": 0}, "`num_inference_steps` must lie between 1 and 1000.*got 0"),
+        ({"num_images_per_prompt": 0}, "`num_images_per_prompt` must be a positive integer"),
+        ({"eta": 0.3}, r"`eta` must be 0, got 0\.3"),
+        ({"generator": 7}, "`generator` must be a torch.Generator .* got 7"),
+        ({"generator": [torch.Generator()] * 2}, "holds 2 generators for 1 edits"),
+        ({"output_type": "jpeg"}, "`output_type` must be one of pil, np, pt, latent, got 'jpeg'"),
+        ({"callback_steps": 0}, "`callback_steps` must be a positive integer, got 0"),
+        ({"callback_on_step_end_tensor_inputs": ["noise"]}, "may name latents, .*got noise"),
+        ({"callback_on_step_end": SDCFGCutoffCallback()}, "SDCFGCutoffCallback changes settings kept"),
+        (
+            {"trajectory": "t.safetensors"},
+            r"must be a Trajectory, got str; read a file with `Trajectory.load",
+        ),
+        ({"image_latents": torch.zeros(1, 3, 4, 6, 8)}, r"must have shape \(batch, 5, channels"),
+        ({"image_latents": torch.zeros(1, 4, 4, 6, 8)}, "One level is missing: diffusers'"),
+        ({"image_latents": "latents"}, "must be a floating-point tensor or a list of them"),
+        ({"image_latents": torch.full((1, 5, 4, 6, 8), float("nan"))}, "NaN or infinite"),
+    ],
+)
+def test_bad_arguments(refuses, changes, message):
+    refuses(message, **changes)
+
+
+def test_text_in_place_of_the_picture(refuses):
+    refuses("`image` is the text 'a mug', but must be a picture", error=TypeError, image="a mug")
+
+
+def test_numbers_of_pictures_and_prompts(refuses, pictures):
+    refuses(
+        "do not match in number: `prompt` 2, .*`image` 3",
+        image=pictures,
+        prompt=[TARGET, "a mug"],
+        mask_image=None,
+    )
+
+
+def test_pixels_are_needed_to_preserve_them(refuses, trajectory):
+    refuses("needs the picture's pixels", image=None, trajectory=trajectory, preserve_background=True)
+
+
+def test_trajectories_that_do_not_fit(refuses, trajectory, picture, pictures, make_pipe, make_unet, counted):
+    refuses("num_inference_steps: trajectory 5, this call 8", trajectory=trajectory, num_inference_steps=8)
+    refuses(r"number of levels .* trajectory 4, this call 5", trajectory=trajectory, inpaint_strength=1.0)
+    refuses(
+        r"latent shape: trajectory \(4, 6, 8\), this call \(4, 8, 6\)",
+        trajectory=trajectory,
+        image=picture.rotate(90, expand=True),
+    )
+    other = make_pipe(unet=make_unet(seed=1))
+    refuses(r"model: trajectory \w+, this call \w+", pipe=other, trajectory=trajectory)
+    refuses("of another picture than `image`", trajectory=trajectory, image=pictures[1])
+    refuses("Got both `trajectory`", trajectory=trajectory, image_latents=trajectory.latents.transpose(0, 1))
+    two = dataclasses.replace(trajectory, latents=trajectory.latents.repeat(1, 2, 1, 1, 1))
+    refuses("number of pictures: trajectory 2, this call 3", trajectory=two, image=pictures)
+
+
+def test_v_prediction_is_no_epsilon(refuses, trajectory, make_pipe):
+    pipe = make_pipe()
+    pipe.scheduler.register_to_config(prediction_type="v_prediction")
+    refuses("prediction_type: trajectory epsilon, this call v_pred", pipe=pipe, trajectory=trajectory)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "message"),
+    [
+        (diffusers.DDPMScheduler(), "DDPMScheduler cannot be inverted.*DDIMScheduler.from_config"),
+        (diffusers.EulerAncestralDiscreteScheduler(), "EulerAncestralDiscreteScheduler cannot be inverted"),
+        (diffusers.FlowMatchEulerDiscreteScheduler(), "cannot be inverted"),
+        (diffusers.DDIMScheduler(clip_sample=True), "has clip_sample=True.*clip_sample=False"),
+    ],
+)
+def test_schedulers_that_cannot_be_inverted(refuses, make_pipe, picture, scheduler, message):
+    pipe = make_pipe(scheduler=scheduler)
+    refuses(message, pipe=pipe)
+    with pytest.raises(ValueError, match=message):
+        pipe.invert(image=picture)
+    with pytest.raises(ValueError, match=message):
+        pipe.generate_mask(picture, target_prompt=TARGET)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"in_channels": 9}, "9 input channels where the VAE gives 4, as inpainting models do"),
+        ({"time_cond_proj_dim": 8}, "embedded guidance scale, as latent consistency models do"),
+        ({"num_class_embeds": 3}, "class labels"),
+    ],
+)
+def test_unets_of_other_families(refuses, make_pipe, make_unet, changes, message):
+    refuses(message, pipe=make_pipe(unet=make_unet(**changes)))
+
+
+def test_an_ip_adapter_is_refused(refuses, make_pipe, make_unet):
+    unet = make_unet()
+    unet.register_to_config(encoder_hid_dim_type="ip_image_proj")
+    refuses(r"needs an IP-Adapter's image.*unload_ip_adapter\(\)", pipe=make_pipe(unet=unet))
+
+
+def test_the_stages_check_too(pipe, picture, counted):
+    with pytest.raises(ValueError, match="`image` is missing"):
+        pipe.generate_mask(target_prompt=TARGET)
+    with pytest.raises(ValueError, match="Got neither `target_prompt` nor `target_prompt_embeds`"):
+        pipe.generate_mask(picture)
+    with pytest.raises(ValueError, match=r"one of np, pil, pt, got 'latent'"):
+        pipe.generate_mask(picture, target_prompt=TARGET, output_type="latent")
+    with pytest.raises(ValueError, match="`image` is missing"):
+        pipe.invert()
+    with pytest.raises(ValueError, match="do not match in number: `image` 1, .*`negative_prompt` 3"):
+        pipe.invert(["a", "b"], picture, negative_prompt=["a"] * 3, guidance_scale=2.0)
+    assert counted.samples == 0
+
+
+def test_a_safety_checker_needs_its_feature_extractor(make_pipe):
+    with pytest.raises(ValueError, match="needs a `feature_extractor`"):
+        make_pipe(safety_checker=torch.nn.Identity())
