@@ -6,14 +6,11 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 TORCH ?= torch==2.13.0
 CPU_TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 TESTS ?= tests
-# Two workers with one thread each: faster than one worker with all threads, as the tests' models are tiny.
 PYTEST_FLAGS ?= -q -n 2
 
 BIN := .venv/bin
 READY := .venv/.ready
 ROOMS := $(filter-out semantic_edit benchmarks,$(patsubst %/__init__.py,%,$(wildcard */__init__.py)))
-export OMP_NUM_THREADS ?= 1
-export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test slow check format lint types pictures clean
@@ -55,6 +52,11 @@ demo: $(READY)
 	$(BIN)/semantic-edit edit demo/before.png --source "a pink apple on grass" --prompt "a green pear on grass" \
 		--output demo/after.png --strip demo/strip.png
 	@echo "Before, where the two descriptions disagree, the mask, and after: $(CURDIR)/demo/strip.png"
+
+# Two workers of one thread each are faster than one of all threads: the tests' models are tiny.
+test slow: export OMP_NUM_THREADS ?= 1
+test slow: export TOKENIZERS_PARALLELISM ?= false
+test slow: export TRANSFORMERS_VERBOSITY ?= error
 
 test: $(READY)
 	$(BIN)/python -m pytest $(PYTEST_FLAGS) $(TESTS)

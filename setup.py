@@ -40,24 +40,25 @@ setup(
         f"{FACE}.still_life": [f"weights/**/*.{suffix}" for suffix in ("safetensors", "json", "txt")],
     },
     python_requires=">=3.10",
+    # Each lower bound is a version that the fast tests were run on.
     install_requires=[
         "accelerate>=1.0",
-        "diffusers>=0.35",
+        "diffusers>=0.37",
         "huggingface_hub>=0.34",
-        "numpy>=1.26",
-        "Pillow>=10.1",
+        "numpy>=1.26.4",
+        "Pillow>=10.4",
         "safetensors>=0.4.5",
-        "torch>=2.13",
+        "torch>=2.12.1",
         "transformers>=4.51",
     ],
     extras_require={
         "dev": [
             "hypothesis>=6.100",
-            "mypy>=1.15",
+            "mypy>=2.4",
             "peft>=0.17",
             "pytest>=8.2",
-            "pytest-xdist>=3.6",
-            "ruff>=0.12",
+            "pytest-xdist>=3.6.1",
+            "ruff~=0.17.5",  # another minor version may format otherwise
             "setuptools>=77.0.3",
         ],
         "train": [],  # training needs nothing more; the name is here for what it may need

@@ -12,13 +12,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from diffusers import DDIMInverseScheduler, StableDiffusionDiffEditPipeline
 from PIL import Image
 
 from semantic_edit.loading import load_pipeline, quiet_loading
-from semantic_edit.pipelines import DiffEditPipeline
+from semantic_edit.pipelines import DiffEditPipeline, DiffEditPipelineOutput
 from semantic_edit.still_life.scenes import sample_scene
 
 STEPS, STRENGTH, MAPS, GUIDANCE = 50, 0.8, 10, 7.5
@@ -87,9 +88,9 @@ def edit_with_diffusers(pipe: StableDiffusionDiffEditPipeline, task: Task) -> ob
     )
 
 
-def edit_here(pipe: DiffEditPipeline, task: Task, **reused: object) -> object:
+def edit_here(pipe: DiffEditPipeline, task: Task, **reused: Any) -> DiffEditPipelineOutput:
     """One call."""
-    return pipe(
+    output = pipe(
         image=task.image,
         source_prompt=task.source_prompt,
         prompt=task.prompt,
@@ -100,6 +101,8 @@ def edit_here(pipe: DiffEditPipeline, task: Task, **reused: object) -> object:
         generator=torch.Generator("cpu").manual_seed(0),
         **reused,
     )
+    assert isinstance(output, DiffEditPipelineOutput)
+    return output
 
 
 def diffusers_pipeline(pipe: DiffEditPipeline) -> StableDiffusionDiffEditPipeline:

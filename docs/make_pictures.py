@@ -40,7 +40,8 @@ def edited_row(pipe: DiffEditPipeline, case: EditCase, seed: int) -> Image.Image
         preserve_background=True,
         generator=torch.Generator("cpu").manual_seed(seed),
     )
-    return titled(edit_strip(case.image, output), f"{case.source_prompt}   becomes   {case.prompt}")
+    strip = edit_strip(case.image, output.images[0], output.mask, output.soft_mask)
+    return titled(strip, f"{case.source_prompt}   becomes   {case.prompt}")
 
 
 def titled(picture: Image.Image, title: str) -> Image.Image:

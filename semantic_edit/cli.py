@@ -10,6 +10,7 @@ import argparse
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,18 +66,11 @@ def edit(options: argparse.Namespace) -> None:
     arguments = _pipeline_arguments(options, picture)
     pipe = load_pipeline(options.model, options.device, options.dtype, options.offline)
     output = _run(pipe, arguments, options.seed)
-    if output.nsfw_content_detected and output.nsfw_content_detected[0]:
-        raise UsageError("the model's safety checker withheld the result; try other words or another --seed")
-    if output.trajectory is None and options.save_trajectory is not None:
+    writers = _writers(picture, output)
+    if options.save_trajectory is not None and "--save-trajectory" not in writers:
         raise UsageError(
             "--save-trajectory: the mask is empty, so nothing was inverted; lower --mask-threshold"
         )
-    writers: dict[str, Callable[[Path], None]] = {
-        "--output": lambda path: save_picture(output.images[0], path),
-        "--save-mask": lambda path: save_picture(mask_picture(output, picture.size), path),
-        "--strip": lambda path: save_picture(edit_strip(picture, output), path),
-        "--save-trajectory": lambda path: output.trajectory.save(path),
-    }
     write_all({path: writers[option] for option, path in outputs.items()})
     for path in outputs.values():
         print(path)
@@ -90,7 +84,7 @@ def scene(options: argparse.Namespace) -> None:
 
     drawn = sample_scene(options.seed, objects=options.objects)
     picture = Image.fromarray(drawn.render())
-    write_all({options.output: lambda path: save_picture(picture, path)})
+    write_all({options.output: partial(save_picture, picture)})
     print(drawn.caption(wording=0))
 
 
@@ -135,9 +129,29 @@ def _run(pipe: DiffEditPipeline, arguments: dict[str, Any], seed: int) -> DiffEd
     import torch
 
     try:
-        return pipe(**arguments, generator=torch.Generator("cpu").manual_seed(seed))
+        output = pipe(**arguments, generator=torch.Generator("cpu").manual_seed(seed))
     except ValueError as error:  # how the pipeline refuses its arguments
         raise UsageError(error) from error
+    assert not isinstance(output, tuple)  # that is what `return_dict=False` gives
+    flags = output.nsfw_content_detected
+    if flags and flags[0]:
+        raise UsageError("the model's safety checker withheld the result; try other words or another --seed")
+    return output
+
+
+def _writers(picture: Image.Image, output: DiffEditPipelineOutput) -> dict[str, Callable[[Path], None]]:
+    """How to write the file of each option, for what there is to write."""
+    after, mask = output.images[0], output.mask
+    assert isinstance(after, Image.Image)  # by the pipeline's default output type
+    assert mask is not None  # only the three-stage call with bare latents has none
+    writers: dict[str, Callable[[Path], None]] = {
+        "--output": partial(save_picture, after),
+        "--save-mask": partial(save_picture, mask_picture(mask, picture.size)),
+        "--strip": partial(save_picture, edit_strip(picture, after, mask, output.soft_mask)),
+    }
+    if output.trajectory is not None:
+        writers["--save-trajectory"] = output.trajectory.save
+    return writers
 
 
 def _say_failure(reason: object, code: int) -> int:

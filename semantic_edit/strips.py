@@ -11,24 +11,30 @@ from PIL import Image, ImageDraw, ImageFont
 if TYPE_CHECKING:
     import torch
 
-    from semantic_edit.pipelines import DiffEditPipelineOutput
-
 PANEL_HEIGHT = 256
 GAP = 8
 CAPTION_HEIGHT = 24
 
 
-def edit_strip(before: Image.Image, output: DiffEditPipelineOutput) -> Image.Image:
-    """Draw the first edit of `output`, made of the picture `before`, which is RGB and upright."""
+def edit_strip(
+    before: Image.Image, after: Image.Image, mask: torch.Tensor, soft_mask: torch.Tensor | None = None
+) -> Image.Image:
+    """Draw one edit.
+
+    Args:
+        before, after: Upright pictures of one size.
+        mask, soft_mask: (batch, 1, height, width) in [0, 1], of which the first are drawn; there is no soft map where
+            the mask was given.
+    """
     panels = {"before": before}
-    if output.soft_mask is not None:  # there is none with a mask of the caller's own
-        panels["soft map"] = _grey(output.soft_mask).resize(before.size, Image.Resampling.BICUBIC)
-    return strip({**panels, "mask": mask_picture(output, before.size), "after": output.images[0]})
+    if soft_mask is not None:
+        panels["soft map"] = _grey(soft_mask).resize(before.size, Image.Resampling.BICUBIC)
+    return strip({**panels, "mask": mask_picture(mask, before.size), "after": after})
 
 
-def mask_picture(output: DiffEditPipelineOutput, size: tuple[int, int]) -> Image.Image:
-    """The first mask of `output` in black, white and grey, each latent cell a block of pixels."""
-    return _grey(output.mask).resize(size, Image.Resampling.NEAREST)
+def mask_picture(mask: torch.Tensor, size: tuple[int, int]) -> Image.Image:
+    """The first of (batch, 1, height, width) weights at `size` (width, height), each cell a block of pixels."""
+    return _grey(mask).resize(size, Image.Resampling.NEAREST)
 
 
 def strip(panels: Mapping[str, Image.Image]) -> Image.Image:

@@ -22,7 +22,7 @@ from transformers import (
     CLIPVisionModelWithProjection,
 )
 
-from semantic_edit.still_life.loop import LoopSettings, device, train
+from semantic_edit.still_life.loop import LoopSettings, LossFunction, device, train
 from semantic_edit.still_life.pool import as_pixels, object_labels, pool_pictures, pool_scenes
 from semantic_edit.still_life.rendering import COLOURS, SIDE
 from semantic_edit.still_life.scenes import HELD_OUT_PAIRS, Scene
@@ -32,6 +32,7 @@ from semantic_edit.still_life.surfaces import SURFACES
 MAX_TOKENS = 20
 BATCH = 64
 SETTINGS = LoopSettings(steps=2_000, learning_rate=1.5e-3, weight_decay=0.05)
+VISION_SETTINGS = LoopSettings(steps=1_000, learning_rate=8e-4, weight_decay=0.05, seed=1)
 PAIRS = [(colour, kind) for colour in COLOURS for kind in KINDS]
 
 _OTHER_WORDS = (
@@ -105,6 +106,17 @@ def new_image_processor() -> CLIPImageProcessor:
     )
 
 
+def load_parts(model: Path) -> CLIPModel:
+    """The whole tiny CLIP from what `save_parts` left."""
+    clip = new_clip(CLIPTokenizer.from_pretrained(model / "tokenizer"))
+    text_encoder = CLIPTextModel.from_pretrained(model / "text_encoder")
+    image_encoder = CLIPVisionModelWithProjection.from_pretrained(model / "image_encoder")
+    clip.text_model.load_state_dict(text_encoder.state_dict())
+    clip.vision_model.load_state_dict(image_encoder.vision_model.state_dict())
+    clip.visual_projection.load_state_dict(image_encoder.visual_projection.state_dict())
+    return clip
+
+
 def save_parts(clip: CLIPModel, model: Path) -> None:
     """Save the towers the way Stable Diffusion keeps them: a text encoder, and an image encoder with its projection."""
     with tempfile.TemporaryDirectory() as whole:
@@ -154,15 +166,31 @@ class _Student(nn.Module):
         return functional.normalize(projected.float(), dim=-1), self.noun_head(encoded.last_hidden_state)
 
 
-def train_clip(
-    folder: Path, pictures: int, settings: LoopSettings = SETTINGS
-) -> tuple[CLIPModel, CLIPTokenizer]:
+def train_clip(folder: Path, pictures: int, settings: LoopSettings = SETTINGS) -> CLIPModel:
+    """Train both towers together, from nothing."""
     torch.manual_seed(settings.seed)
-    tokenizer = write_tokenizer(folder / "model" / "tokenizer")
+    student = _Student(new_clip(write_tokenizer(folder / "model" / "tokenizer")))
+    train(student, _lesson(student, folder, pictures), settings, folder / "clip")
+    return student.clip
+
+
+def train_vision(
+    clip: CLIPModel, folder: Path, pictures: int, settings: LoopSettings = VISION_SETTINGS
+) -> None:
+    """Train the vision tower on, with the text tower, which the denoiser reads, left exactly as it is."""
+    torch.manual_seed(settings.seed)
+    student = _Student(clip)
+    clip.text_model.requires_grad_(False)
+    train(student, _lesson(student, folder, pictures), settings, folder / "clip-vision")
+
+
+def _lesson(student: _Student, folder: Path, pictures: int) -> LossFunction:
+    """The loss over batches of the pool: pictures find their captions, and lone objects their pair of words."""
     where = device()
-    student = _Student(new_clip(tokenizer)).to(where)
+    student.to(where)
     if where.type == "cpu":
         student.clip.set_attn_implementation("eager")  # the fused backward is slow on CPUs in bfloat16
+    tokenizer = CLIPTokenizer.from_pretrained(folder / "model" / "tokenizer")
     scenes = pool_scenes("train", pictures)
     labels, pool = object_labels(scenes), pool_pictures(folder / "pictures", "train", pictures)
     pair_texts = tokenize(tokenizer, [f"a photo of a {colour} {kind}" for colour, kind in PAIRS]).to(where)
@@ -204,8 +232,7 @@ def train_clip(
             "pair_accuracy": hits,
         }
 
-    train(student, loss, settings, folder / "clip")
-    return student.clip, tokenizer
+    return loss
 
 
 def _words(words: object) -> list[str]:
@@ -224,6 +251,10 @@ def _captions(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
         other = scene.with_object(
             index, **{str(change): str(rng.choice([one for one in words if one != now]))}
         )
+    if HELD_OUT_PAIRS & {(item.colour, item.kind) for item in other.objects}:
+        other = scene.with_surface(
+            next(one for one in SURFACES if one != scene.surface)
+        )  # never taught as wrong
     own, changed = scene.caption(wording), other.caption(wording)
     if own == changed:  # this wording leaves the changed attribute out
         own, changed = scene.caption(0), other.caption(0)

@@ -19,7 +19,7 @@ from semantic_edit.still_life.solids import KINDS
 from semantic_edit.still_life.surfaces import SURFACES
 
 BATCH = 48
-SETTINGS = LoopSettings(steps=2_500, learning_rate=2e-3, weight_decay=0.02)
+SETTINGS = LoopSettings(steps=1_500, learning_rate=2e-3, weight_decay=0.02)
 WEIGHTS = Path(__file__).parent / "judge.safetensors"
 _NONE = "nothing"
 # What it answers: the surface, then kind and colour of the left and of the right object (or nothing, for one object).

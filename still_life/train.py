@@ -16,7 +16,7 @@ from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjec
 from semantic_edit.still_life import clip, judge, unet, vae
 from semantic_edit.still_life.loop import keep_freed_memory
 
-STAGES = ("vae", "clip", "unet", "decoder", "judge")
+STAGES = ("vae", "clip", "vision", "unet", "decoder", "judge")
 PICTURES = 48_000
 
 
@@ -42,7 +42,10 @@ def run_stage(stage: str, out: Path, pictures: int, steps: int | None = None) ->
     if stage == "vae":
         vae.train_vae(out, pictures, vae.SETTINGS.lasting(steps)).save_pretrained(model / "vae")
     elif stage == "clip":
-        trained, _ = clip.train_clip(out, pictures, clip.SETTINGS.lasting(steps))
+        clip.save_parts(clip.train_clip(out, pictures, clip.SETTINGS.lasting(steps)), model)
+    elif stage == "vision":
+        trained = clip.load_parts(model)
+        clip.train_vision(trained, out, pictures, clip.VISION_SETTINGS.lasting(steps))
         clip.save_parts(trained, model)
     elif stage == "unet":
         latents = vae.pool_latents(AutoencoderKL.from_pretrained(model / "vae"), out, pictures)

@@ -17,7 +17,7 @@ BATCH = 32
 CAPTION_DROPOUT = 0.12
 SNR_CAP = 5.0  # min-SNR weighting, arXiv 2303.09556
 WORDINGS = 4  # captions drawn for each scene
-SETTINGS = LoopSettings(steps=12_000, learning_rate=7e-4, ema_decay=0.999, warmup=300, weight_decay=0.01)
+SETTINGS = LoopSettings(steps=9_000, learning_rate=8e-4, ema_decay=0.999, warmup=200, weight_decay=0.01)
 
 
 def new_scheduler() -> DDIMScheduler:

@@ -44,7 +44,9 @@ def reconstruction_loss(
     error = reconstruction.float() - pixels
     edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
     squared = error.square().mean()
-    return 0.3 * error.abs().mean() + 0.5 * edges + 10.0 * squared, {"psnr": 6.0206 - 10 * squared.log10().item()}
+    return 0.3 * error.abs().mean() + 0.5 * edges + 10.0 * squared, {
+        "psnr": 6.0206 - 10 * squared.log10().item()
+    }
 
 
 def train_vae(folder: Path, pictures: int, settings: LoopSettings = SETTINGS) -> AutoencoderKL:

@@ -75,8 +75,9 @@ def module_graph() -> dict[str, set[str]]:
     graph: dict[str, set[str]] = {}
     for module, path in sources.items():
         names = {name for node in ast.walk(_at_runtime(path.read_text())) for name in _imported_names(node)}
-        candidates = {part for name in names for part in (name, name.rpartition(".")[0])}
-        graph[module] = {name for name in candidates if name in sources and name != module}
+        # `from room import module` needs the module, `from module import name` needs the module too
+        modules = {name if name in sources else name.rpartition(".")[0] for name in names}
+        graph[module] = (modules & sources.keys()) - {module}
     return graph
 
 

@@ -167,7 +167,7 @@ def test_the_stages_check_too(pipe, picture, counted):
         pipe.generate_mask(picture, target_prompt=TARGET, output_type="latent")
     with pytest.raises(ValueError, match="`image` is missing"):
         pipe.invert()
-    with pytest.raises(ValueError, match="do not match in number: `image` 1, .*`negative_prompt` 3"):
+    with pytest.raises(ValueError, match=r"do not match in number: `image` 1, .*`negative_prompt` 3"):
         pipe.invert(["a", "b"], picture, negative_prompt=["a"] * 3, guidance_scale=2.0)
     assert counted.samples == 0
 

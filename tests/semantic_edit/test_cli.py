@@ -14,6 +14,7 @@ from PIL import Image
 import semantic_edit
 from semantic_edit import loading
 from semantic_edit.cli import main
+from semantic_edit.files import save_picture
 from semantic_edit.pipelines import DiffEditPipeline, DiffEditPipelineOutput
 from semantic_edit.strips import CAPTION_HEIGHT, GAP, PANEL_HEIGHT
 
@@ -163,11 +164,13 @@ def test_an_interrupt_says_so_and_keeps_the_old_file(edit, calls, capsys):
 
 
 def test_a_failure_while_writing_keeps_the_old_files(edit, tmp_path, monkeypatch, capsys):
-    def fail(*_):
-        raise OSError(28, "No space left on device")
+    def fill_the_disk(picture, path):
+        if "strip" in path.name:
+            raise OSError(28, "No space left on device")
+        save_picture(picture, path)
 
     Path("out.png").write_text("old")
-    monkeypatch.setattr("semantic_edit.cli.edit_strip", fail)
+    monkeypatch.setattr("semantic_edit.cli.save_picture", fill_the_disk)
     assert edit("--strip", "strip.png") == 1
     assert "No space left on device (--traceback shows where)" in capsys.readouterr().err
     assert sorted(os.listdir(tmp_path)) == ["out.png", "picture.png"]
@@ -239,7 +242,7 @@ def test_an_empty_mask_returns_the_picture_with_a_warning(edit, picture_file, ca
 
 
 def test_a_result_that_the_safety_checker_withheld_is_not_written(edit, monkeypatch, capsys):
-    flagged = DiffEditPipelineOutput(images=[Image.new("RGB", (64, 48))], nsfw_content_detected=[True])
+    flagged = DiffEditPipelineOutput(images=[], nsfw_content_detected=[True])
     monkeypatch.setattr("semantic_edit.cli.load_pipeline", lambda *_: lambda **_: flagged)
     assert edit() == 2
     assert "safety checker withheld" in capsys.readouterr().err
