@@ -37,7 +37,10 @@ setup(
     package_dir={FACE: FACE, **{f"{FACE}.{room}": room for room in ROOMS}},
     package_data={
         FACE: ["py.typed"],
-        f"{FACE}.still_life": [f"weights/**/*.{suffix}" for suffix in ("safetensors", "json", "txt")],
+        f"{FACE}.still_life": [
+            "judge.safetensors",
+            *(f"weights/**/*.{suffix}" for suffix in ("safetensors", "json", "txt")),
+        ],
     },
     python_requires=">=3.10",
     # Each lower bound is a version that the fast tests were run on.

