@@ -7,6 +7,7 @@ three hours on two CPU cores; with a GPU it is used.
 from __future__ import annotations
 
 import argparse
+import shutil
 from pathlib import Path
 
 import torch
@@ -28,15 +29,20 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--pictures", type=int, default=PICTURES, help="rendered scenes to train on")
     parser.add_argument("--steps", type=int, help="optimizer steps, in place of the stage's own number")
+    parser.add_argument(
+        "--start-from", type=Path, help="a model folder whose denoiser is trained on (unet only)"
+    )
     options = parser.parse_args(arguments)
     for stage in STAGES if options.stage == "all" else [options.stage]:
         if stage != "assemble":
-            run_stage(stage, options.out, options.pictures, options.steps)
+            run_stage(stage, options.out, options.pictures, options.steps, options.start_from)
     if options.stage in ("all", "assemble"):
         assemble(options.out / "model")
 
 
-def run_stage(stage: str, out: Path, pictures: int, steps: int | None = None) -> None:
+def run_stage(
+    stage: str, out: Path, pictures: int, steps: int | None = None, start_from: Path | None = None
+) -> None:
     """Run one stage and save its part of the model under `out`/model; earlier parts are read from there."""
     model = out / "model"
     if stage == "vae":
@@ -52,7 +58,9 @@ def run_stage(stage: str, out: Path, pictures: int, steps: int | None = None) ->
         text_encoder = CLIPTextModel.from_pretrained(model / "text_encoder")
         tokenizer = CLIPTokenizer.from_pretrained(model / "tokenizer")
         settings = unet.SETTINGS.lasting(steps)
-        unet.train_unet(out, latents, text_encoder, tokenizer, settings).save_pretrained(model / "unet")
+        start = None if start_from is None else UNet2DConditionModel.from_pretrained(start_from / "unet")
+        trained_unet = unet.train_unet(out, latents, text_encoder, tokenizer, settings, start)
+        trained_unet.save_pretrained(model / "unet")
     elif stage == "decoder":
         trained_vae = AutoencoderKL.from_pretrained(model / "vae")
         vae.polish_decoder(trained_vae, out, pictures, vae.DECODER_SETTINGS.lasting(steps))
@@ -75,6 +83,11 @@ def assemble(model: Path) -> None:
         requires_safety_checker=False,
     )
     pipeline.to(torch.float16).save_pretrained(model / "assembled", safe_serialization=True)
+    for part in ("text_encoder", "image_encoder"):  # stored in half precision, but loaded in full unless asked
+        config = model / "assembled" / part / "config.json"
+        config.write_text(config.read_text().replace('"float16"', '"float32"'))
+    for name in ("vocab.json", "merges.txt"):  # older transformers read these instead of tokenizer.json
+        shutil.copy(model / "tokenizer" / name, model / "assembled" / "tokenizer" / name)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ BATCH = 32
 CAPTION_DROPOUT = 0.12
 SNR_CAP = 5.0  # min-SNR weighting, arXiv 2303.09556
 WORDINGS = 4  # captions drawn for each scene
-SETTINGS = LoopSettings(steps=9_000, learning_rate=8e-4, ema_decay=0.999, warmup=200, weight_decay=0.01)
+SETTINGS = LoopSettings(steps=12_000, learning_rate=8e-4, ema_decay=0.999, warmup=200, weight_decay=0.01)
 
 
 def new_scheduler() -> DDIMScheduler:
@@ -54,11 +54,15 @@ def train_unet(
     text_encoder: CLIPTextModel,
     tokenizer: CLIPTokenizer,
     settings: LoopSettings = SETTINGS,
+    start: UNet2DConditionModel | None = None,
 ) -> UNet2DConditionModel:
-    """Train on the pool's scaled latents (pictures, 4, 16, 16); the text encoder stays as it is."""
+    """Train on the pool's scaled latents (pictures, 4, 16, 16); the text encoder stays as it is.
+
+    `start` is trained on in place of a new model; a checkpoint in `folder` goes before either.
+    """
     torch.manual_seed(settings.seed)
     where = device()
-    unet = new_unet().to(where)
+    unet = (new_unet() if start is None else start).to(where)
     if where.type == "cpu":
         unet.set_attn_processor(AttnProcessor())  # the fused backward is slow on CPUs in bfloat16
     text_encoder = text_encoder.to(where).requires_grad_(False)
