@@ -83,7 +83,7 @@ def assemble(model: Path) -> None:
         requires_safety_checker=False,
     )
     pipeline.to(torch.float16).save_pretrained(model / "assembled", safe_serialization=True)
-    for part in ("text_encoder", "image_encoder"):  # stored in half precision, but loaded in full unless asked
+    for part in ("text_encoder", "image_encoder"):  # kept in half precision, loaded in full unless asked
         config = model / "assembled" / part / "config.json"
         config.write_text(config.read_text().replace('"float16"', '"float32"'))
     for name in ("vocab.json", "merges.txt"):  # older transformers read these instead of tokenizer.json
