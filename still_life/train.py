@@ -1,7 +1,7 @@
 """Train the still-life model from nothing: `python -m semantic_edit.still_life.train all`.
 
-Each stage goes on from its last checkpoint when it was stopped, and is not run again once it is done. `all` takes about
-three hours on two CPU cores; with a GPU it is used.
+Each stage goes on from its last checkpoint when it was stopped, and is not run again once it is done. By the seconds a
+step that were measured on two CPU cores, `all` should take three to four hours there; a GPU is used where there is one.
 """
 
 from __future__ import annotations
