@@ -137,7 +137,7 @@ def contenders(pipe: DiffEditPipeline, task: Task) -> list[Contender]:
     upstream.set_progress_bar_config(disable=True)
     pipe.set_progress_bar_config(disable=True)
     first = edit_here(pipe, task)
-    reused = {"trajectory": first.trajectory, "mask_image": first.mask}
+    reused = {"trajectory": first.trajectory, "mask_image": first.pixel_mask}
     found = [
         Contender("diffusers' StableDiffusionDiffEditPipeline", lambda: edit_with_diffusers(upstream, task)),
         Contender("DiffEditPipeline", lambda: edit_here(pipe, task)),

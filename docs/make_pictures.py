@@ -40,7 +40,7 @@ def edited_row(pipe: DiffEditPipeline, case: EditCase, seed: int) -> Image.Image
         preserve_background=True,
         generator=torch.Generator("cpu").manual_seed(seed),
     )
-    strip = edit_strip(case.image, output.images[0], output.mask, output.soft_mask)
+    strip = edit_strip(case.image, output.images[0], output.pixel_mask, output.soft_mask)
     return titled(strip, f"{case.source_prompt}   becomes   {case.prompt}")
 
 

@@ -21,6 +21,7 @@ from semantic_edit.editing.masking import (
     find_mask,
     noise_difference,
     otsu_cut,
+    outline_mask,
     rescale_difference,
 )
 from semantic_edit.editing.schedule import Schedule, schedule_from_scheduler
@@ -44,6 +45,7 @@ __all__ = [
     "mask_to_tensor",
     "noise_difference",
     "otsu_cut",
+    "outline_mask",
     "predict_guided",
     "rescale_difference",
     "rescale_guidance",

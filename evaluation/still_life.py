@@ -184,14 +184,14 @@ def _silent_editor(pipe: StableDiffusionPipeline) -> Callable[..., Any]:
 def _edited(
     editor: Callable[..., Any], case: EditCase, seed: int
 ) -> tuple[np.ndarray, np.ndarray, Image.Image]:
-    """Soft map, mask (both latent-sized, floats) and the edited picture."""
+    """Soft map (latent-sized), mask (picture-sized), both floats, and the edited picture."""
     result = editor(
         image=case.image,
         prompt=case.prompt,
         source_prompt=case.source_prompt,
         generator=torch.Generator().manual_seed(seed),
     )
-    soft, mask = (one[0, 0].cpu().numpy() for one in (result.soft_mask, result.mask))
+    soft, mask = (one[0, 0].cpu().numpy() for one in (result.soft_mask, result.pixel_mask))
     return soft, mask, result.images[0]
 
 
@@ -201,8 +201,7 @@ def _verdicts(
     answers = judged(judge, [picture for _, _, picture in results])
     overlaps, judged_right, nearest_right, others_right, kept = [], [], [], [], []
     for case, (_, mask, picture), answer in zip(cases, results, answers, strict=True):
-        factor = case.image.width // mask.shape[1]
-        overlaps.append(iou(np.kron(mask, np.ones((factor, factor))) > 0.5, case.changed_mask))
+        overlaps.append(iou(mask > 0.5, case.changed_mask))
         shown, told = _shown(answer), _told(case.target_scene)
         judged_right.append(case.index < len(shown) and shown[case.index] == told[case.index])
         nearest = nearest_alternative(picture, case.alternatives, case.changed_mask)

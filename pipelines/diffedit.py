@@ -23,6 +23,7 @@ from diffusers.utils import logging
 from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
 from semantic_edit.editing.mask_shapes import MaskInput
+from semantic_edit.editing.masking import outline_mask
 from semantic_edit.editing.regularization import noise_regularizer
 from semantic_edit.editing.schedule import schedule_from_scheduler
 from semantic_edit.editing.trajectory import Trajectory
@@ -205,7 +206,7 @@ class DiffEditPipeline(
             num_maps_per_mask: Noises over which the mask is averaged.
             mask_encode_strength: Noise at which prompts are compared, a fraction of the steps in (0, 1].
             mask_thresholding_ratio: Clamps the noise difference at that multiple of its mean (diffusers has
-                3.0); `None` adapts to each picture's map by Otsu's method.
+                3.0); `None` adapts to each picture's map, by 0.8 of Otsu's cut.
             mask_threshold: Cut on the rescaled difference, in (0, 1); higher gives a smaller mask.
             mask_batch_size: Samples per evaluation of the UNet while finding the mask; changes memory and
                 speed only.
@@ -280,7 +281,7 @@ class DiffEditPipeline(
                     generator,
                     cross_attention_kwargs,
                 )
-                drawn = found.mask
+                drawn = outline_mask(found.soft_mask, mask_threshold, self.vae_scale_factor)
             mask = shape_edit_mask(
                 drawn, request.edits, clean, self.vae_scale_factor, mask_grow, mask_feather
             )
@@ -317,6 +318,7 @@ class DiffEditPipeline(
             images=images,
             nsfw_content_detected=flags,
             mask=mask.weights,
+            pixel_mask=mask.pixels,
             soft_mask=None if found is None else found.soft_mask,
             mask_confidence=None if found is None else found.confidence,
             trajectory=inversion if image_latents is None else None,

@@ -21,9 +21,11 @@ class DiffEditPipelineOutput(BaseOutput):
         width // 8) ("latent"). `batch` is edits times `num_images_per_prompt`.
     nsfw_content_detected: One flag per picture, or `None` without a safety checker. Flagged pictures are
         black.
-    mask: (edits, 1, height // 8, width // 8), float32: the weights of the blend. 1.0 where the edit applied,
-        0.0 where the picture was kept, in between where the mask was soft or feathered.
-    soft_mask: Same shape, the rescaled noise difference in [0, 1] that the threshold cut; `None` with a mask
+    mask: (edits, 1, height // 8, width // 8), float32: the weights with which latents were blended, the mean of
+        `pixel_mask` over each one's pixels. 1.0 where the edit applied, 0.0 where the picture was kept.
+    pixel_mask: (edits, 1, height, width), float32: the mask itself, grown and feathered as asked. A found one is
+        binary before that: the soft map, interpolated and cut at the threshold. As `mask_image` it gives the same edit.
+    soft_mask: The shape of `mask`, the rescaled noise difference in [0, 1] that the threshold cut; `None` with a mask
         of the caller's own.
     mask_confidence: (edits,) in [0, 1], how cleanly each soft mask falls into two classes; `None` likewise.
     trajectory: The inversion, for the next edit of the same picture; `None` if none was needed because every
@@ -33,6 +35,7 @@ class DiffEditPipelineOutput(BaseOutput):
     images: list[PIL.Image.Image] | np.ndarray | torch.Tensor
     nsfw_content_detected: list[bool] | None = None
     mask: torch.Tensor | None = None
+    pixel_mask: torch.Tensor | None = None
     soft_mask: torch.Tensor | None = None
     mask_confidence: torch.Tensor | None = None
     trajectory: Trajectory | None = None

@@ -141,7 +141,7 @@ def _run(pipe: DiffEditPipeline, arguments: dict[str, Any], seed: int) -> DiffEd
 
 def _writers(picture: Image.Image, output: DiffEditPipelineOutput) -> dict[str, Callable[[Path], None]]:
     """How to write the file of each option, for what there is to write."""
-    after, mask = output.images[0], output.mask
+    after, mask = output.images[0], output.pixel_mask
     assert isinstance(after, Image.Image)  # by the pipeline's default output type
     assert mask is not None  # only the three-stage call with bare latents has none
     writers: dict[str, Callable[[Path], None]] = {

@@ -4,11 +4,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from semantic_edit.editing.mask_shapes import resize_mask
 from semantic_edit.editing.masking import (
     draw_mask_noise,
     find_mask,
     noise_difference,
     otsu_cut,
+    outline_mask,
     rescale_difference,
 )
 from semantic_edit.editing.schedule import schedule_from_scheduler
@@ -82,12 +84,36 @@ def test_a_mask_does_not_depend_on_the_scale_of_the_difference(array, scale):
         torch.testing.assert_close(confidence, scaled_confidence, rtol=1e-4, atol=1e-5)
 
 
-def test_adaptive_half_is_the_otsu_cut():
+def test_adaptive_half_lies_at_the_stated_part_of_the_otsu_cut():
     difference = torch.rand(3, 8, 9, generator=torch.Generator().manual_seed(0)) ** 3
     cut, _ = otsu_cut(difference.flatten(1))
     soft, _ = rescale_difference(difference)
-    assert torch.equal(soft > 0.5, difference > cut[:, None, None])
+    floor = difference.flatten(1).min(1).values
+    assert torch.equal(soft > 0.5, difference > (floor + 0.8 * (cut - floor))[:, None, None])
     assert float(soft.amin()) == 0.0
+
+
+def test_the_outline_halves_the_way_between_two_cells():
+    soft = torch.zeros(1, 1, 3, 4)
+    soft[..., 2:] = 1.0
+    outline = outline_mask(soft, 0.5, 8)
+    assert outline.shape == (1, 1, 24, 32)
+    assert not outline[..., :16].any()
+    assert outline[..., 16:].all()
+    wide = outline_mask(soft, 0.25, 8)  # a lower threshold lies further out, by less than a cell
+    assert not wide[..., :14].any()
+    assert wide[..., 14:].all()
+
+
+def test_the_outline_of_a_slope_is_straight_where_cells_are_steps():
+    rows, columns = torch.meshgrid(torch.arange(8.0), torch.arange(8.0), indexing="ij")
+    soft = ((rows + columns) / 14)[None, None]
+    truth = torch.arange(64)[:, None] + torch.arange(64)[None] > 63
+    inner = slice(4, -4)  # beyond the outermost cells' centres the map stays as it is
+    outline = outline_mask(soft, 0.501, 8)[0, 0].bool()
+    blocks = resize_mask((soft > 0.501).float(), 64, 64)[0, 0].bool()
+    assert torch.equal(outline[inner, inner], truth[inner, inner])
+    assert (blocks != truth)[inner, inner].sum() > 100
 
 
 def test_a_ratio_is_diffusers_rule():

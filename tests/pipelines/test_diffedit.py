@@ -34,7 +34,7 @@ def test_one_call_edits_with_140_evaluations_and_reuse_with_80(pipe, picture, co
     assert result.trajectory.latents.shape == (41, 1, 4, 6, 8)
     assert result.trajectory.latents.dtype == torch.float32
     counted.samples = 0
-    again = pipe(prompt=TARGET, mask_image=result.mask, trajectory=result.trajectory)
+    again = pipe(prompt=TARGET, mask_image=result.pixel_mask, trajectory=result.trajectory)
     assert counted.samples == 80
     np.testing.assert_allclose(np.asarray(again.images[0], int), np.asarray(result.images[0], int), atol=1)
     assert again.soft_mask is None
@@ -47,12 +47,20 @@ def test_the_stages_give_what_one_call_gives(pipe, picture):
         picture, target_prompt=TARGET, source_prompt=SOURCE, generator=seeded(), **QUICK
     )
     latents = pipe.invert(image=picture, num_inference_steps=5).latents
-    staged = pipe(
-        prompt=TARGET, mask_image=mask, image_latents=latents, num_inference_steps=5, output_type="np"
-    )
-    np.testing.assert_array_equal(mask, whole.mask[:, 0].numpy())
+    given = {"prompt": TARGET, "image_latents": latents, "num_inference_steps": 5, "output_type": "np"}
+    staged = pipe(mask_image=whole.pixel_mask, **given)
+    np.testing.assert_array_equal(mask, (whole.soft_mask[:, 0] > 0.5).numpy())
     np.testing.assert_allclose(staged.images, whole.images, atol=1e-4)
     assert staged.trajectory is None
+    blocks = pipe(mask_image=mask, **given)  # the stages' mask has the latents' resolution, as in diffusers
+    np.testing.assert_array_equal(blocks.mask[:, 0].numpy(), mask)
+
+
+def test_a_found_mask_is_binary_in_pixels_and_its_mean_weighs_the_latents(pipe, picture):
+    found = pipe(picture, TARGET, SOURCE, generator=seeded(), mask_threshold=0.3, **QUICK)
+    assert found.pixel_mask.shape == (1, 1, 48, 64)
+    assert set(found.pixel_mask.unique().tolist()) == {0.0, 1.0}
+    torch.testing.assert_close(found.mask, torch.nn.functional.avg_pool2d(found.pixel_mask, 8))
 
 
 def test_the_background_ends_on_the_clean_latent(pipe, picture, half_mask):
@@ -276,10 +284,11 @@ def test_outputs(pipe, pictures, half_mask):
     assert 0 <= results["np"].min() <= results["np"].max() <= 1
     np.testing.assert_allclose(results["np"], results["pt"].permute(0, 2, 3, 1).numpy())
     np.testing.assert_array_equal(np.asarray(results["pil"][2]), (255 * results["np"][2]).round())
-    images, flags, mask, soft, confidence, trajectory = pipe(pictures, return_dict=False, **options)
+    images, flags, mask, pixels, soft, confidence, trajectory = pipe(pictures, return_dict=False, **options)
     assert len(images) == 3
     assert (flags, soft, confidence) == (None, None, None)
     assert mask.shape == (3, 1, 6, 8)
+    assert pixels.shape == (3, 1, 48, 64)
     assert trajectory.batch_size == 3
 
 
