@@ -125,7 +125,11 @@ class _State:
         self.averages = [value.detach().clone() for value in self.parameters]
         self.decay = settings.ema_decay
         self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=settings.weight_decay
+            self.parameters,
+            lr=settings.learning_rate,
+            betas=(0.9, 0.99),
+            weight_decay=settings.weight_decay,
+            fused=True,
         )
 
     @torch.no_grad()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -27,31 +27,45 @@ def pool_pictures(folder: Path, split: str, count: int) -> np.ndarray:
 
     Rendered once, on all cores, into `folder`; found there the next time.
     """
-    path = folder / f"{split}-{count}.npy"
+    return _pooled(folder / f"{split}-{count}.npy", Scene.render, split, count)
+
+
+def pool_coverage(folder: Path, split: str, count: int) -> torch.Tensor:
+    """How much of each latent cell the left and the right object of a scene cover, float16, (count, 2, 16, 16)."""
+    return torch.from_numpy(
+        np.array(_pooled(folder / f"{split}-{count}-coverage.npy", _coverage, split, count))
+    )
+
+
+def _coverage(scene: Scene) -> np.ndarray:
+    masks = np.zeros((2, SIDE, SIDE), dtype=np.float16)
+    masks[: len(scene.objects)] = scene.object_masks()
+    return masks.reshape(2, SIDE // 8, 8, SIDE // 8, 8).mean(axis=(2, 4))
+
+
+def _pooled(path: Path, draw: Callable[[Scene], np.ndarray], split: str, count: int) -> np.ndarray:
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(f".{os.getpid()}.partial")
-        pictures = np.lib.format.open_memmap(
-            unfinished, mode="w+", dtype=np.uint8, shape=(count, SIDE, SIDE, 3)
-        )
-        for first, chunk in _rendered(split, count):
-            pictures[first : first + len(chunk)] = chunk
-        pictures.flush()
+        one = draw(sample_scene(0, split))
+        pool = np.lib.format.open_memmap(unfinished, mode="w+", dtype=one.dtype, shape=(count, *one.shape))
+        for first, chunk in _drawn(draw, split, count):
+            pool[first : first + len(chunk)] = chunk
+        pool.flush()
         os.replace(unfinished, path)
     return np.load(path, mmap_mode="r")
 
 
-def _rendered(split: str, count: int) -> Iterator[tuple[int, np.ndarray]]:
+def _drawn(draw: Callable[[Scene], np.ndarray], split: str, count: int) -> Iterator[tuple[int, np.ndarray]]:
     firsts = range(0, count, _CHUNK)
     with ProcessPoolExecutor() as workers:
-        yield from zip(
-            firsts, workers.map(_render_chunk, ((split, first, count) for first in firsts)), strict=True
-        )
+        tasks = ((draw, split, first, count) for first in firsts)
+        yield from zip(firsts, workers.map(_draw_chunk, tasks), strict=True)
 
 
-def _render_chunk(task: tuple[str, int, int]) -> np.ndarray:
-    split, first, count = task
-    return np.stack([sample_scene(seed, split).render() for seed in range(first, min(first + _CHUNK, count))])
+def _draw_chunk(task: tuple[Callable[[Scene], np.ndarray], str, int, int]) -> np.ndarray:
+    draw, split, first, count = task
+    return np.stack([draw(sample_scene(seed, split)) for seed in range(first, min(first + _CHUNK, count))])
 
 
 def as_pixels(pictures: np.ndarray) -> torch.Tensor:

@@ -16,6 +16,7 @@ from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjec
 
 from semantic_edit.still_life import clip, judge, unet, vae
 from semantic_edit.still_life.loop import keep_freed_memory
+from semantic_edit.still_life.pool import pool_coverage
 
 STAGES = ("vae", "clip", "vision", "unet", "decoder", "judge")
 PICTURES = 48_000
@@ -55,11 +56,12 @@ def run_stage(
         clip.save_parts(trained, model)
     elif stage == "unet":
         latents = vae.pool_latents(AutoencoderKL.from_pretrained(model / "vae"), out, pictures)
+        coverage = pool_coverage(out / "pictures", "train", pictures)
         text_encoder = CLIPTextModel.from_pretrained(model / "text_encoder")
         tokenizer = CLIPTokenizer.from_pretrained(model / "tokenizer")
         settings = unet.SETTINGS.lasting(steps)
         start = None if start_from is None else UNet2DConditionModel.from_pretrained(start_from / "unet")
-        trained_unet = unet.train_unet(out, latents, text_encoder, tokenizer, settings, start)
+        trained_unet = unet.train_unet(out, latents, coverage, text_encoder, tokenizer, settings, start)
         trained_unet.save_pretrained(model / "unet")
     elif stage == "decoder":
         trained_vae = AutoencoderKL.from_pretrained(model / "vae")

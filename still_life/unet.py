@@ -10,12 +10,14 @@ from diffusers.models.attention_processor import AttnProcessor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from semantic_edit.still_life.clip import tokenize
+from semantic_edit.still_life.grounding import ObjectWords, grounding_loss, recorded_maps
 from semantic_edit.still_life.loop import LoopSettings, device, train
 from semantic_edit.still_life.pool import pool_scenes
 
 BATCH = 32
 CAPTION_DROPOUT = 0.12
 SNR_CAP = 5.0  # min-SNR weighting, arXiv 2303.09556
+GROUNDING = 0.05  # the weight of the grounding loss
 WORDINGS = 4  # captions drawn for each scene
 SETTINGS = LoopSettings(steps=12_000, learning_rate=8e-4, ema_decay=0.999, warmup=200, weight_decay=0.01)
 
@@ -51,6 +53,7 @@ def new_unet() -> UNet2DConditionModel:
 def train_unet(
     folder: Path,
     latents: torch.Tensor,
+    coverage: torch.Tensor,
     text_encoder: CLIPTextModel,
     tokenizer: CLIPTokenizer,
     settings: LoopSettings = SETTINGS,
@@ -58,6 +61,7 @@ def train_unet(
 ) -> UNet2DConditionModel:
     """Train on the pool's scaled latents (pictures, 4, 16, 16); the text encoder stays as it is.
 
+    `coverage`, (pictures, 2, 16, 16), says where the objects are (see `pool_coverage`).
     `start` is trained on in place of a new model; a checkpoint in `folder` goes before either.
     """
     torch.manual_seed(settings.seed)
@@ -70,6 +74,7 @@ def train_unet(
     weights = (SNR_CAP * (1 - alphas) / alphas).clamp(max=1.0)
     captions = _captions(len(latents), tokenizer)
     empty = tokenize(tokenizer, [""])[0]
+    find_words = ObjectWords(tokenizer)
 
     def loss(generator: torch.Generator) -> tuple[torch.Tensor, dict[str, float]]:
         chosen = torch.randint(len(latents), (BATCH,), generator=generator)
@@ -85,11 +90,15 @@ def train_unet(
         with torch.autocast(where.type, torch.bfloat16):
             with torch.no_grad():
                 embeds = text_encoder(ids.to(where)).last_hidden_state
+            maps.clear()
             noise_pred = unet(noisy, timesteps, embeds).sample
         errors = (noise_pred.float() - noise).square().mean(dim=(1, 2, 3))
-        return (weights[timesteps] * errors).mean(), {"mse": errors.mean().item()}
+        grounding = grounding_loss(maps, find_words(ids).to(where), coverage[chosen].float().to(where))
+        figures = {"mse": errors.mean().item(), "outside": grounding.item()}
+        return (weights[timesteps] * errors).mean() + GROUNDING * grounding, figures
 
-    train(unet, loss, settings, folder / "unet")
+    with recorded_maps(unet) as maps:
+        train(unet, loss, settings, folder / "unet")
     unet.set_default_attn_processor()
     return unet
 
