@@ -1,0 +1,322 @@
+"""Which tokens a word covers, and which tokens of two prompts belong together.
+
+Everything indexes the padded ids that the text encoder gets, so a matrix of this module applies to the columns of a
+cross-attention map as they are. Source: Prompt-to-Prompt, arXiv:2208.01626, Sec. 3.2 and its published code.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+AlignmentKind = Literal["replace", "refine"]
+
+_WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
+
+
+@dataclass(frozen=True)
+class Word:
+    """A run of letters and digits of a prompt, with apostrophes and hyphens inside: "dog," holds "dog".
+
+    start, end: Its characters are `prompt[start:end]`.
+    tokens: Indices into the padded ids, ascending; those that truncation left, so none where it was cut off.
+    """
+
+    text: str
+    start: int
+    end: int
+    tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class PromptTokens:
+    """A prompt as its tokenizer sees it.
+
+    prompt: In Unicode's composed form (NFC).
+    ids: (tokens,), padded: start tokens, text, end tokens, padding.
+    words: In the prompt's order, those that were cut off included.
+    text_start, text_end: The text's tokens are `ids[text_start:text_end]`; `ids[:text_start]` start the prompt.
+    padding_start: `ids[text_end:padding_start]` end the prompt, what follows is padding.
+    """
+
+    prompt: str
+    ids: tuple[int, ...]
+    words: tuple[Word, ...]
+    text_start: int
+    text_end: int
+    padding_start: int
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """How the target prompt's cross attention follows the source's: `shared * (A_source @ matrix)` plus
+    `(1 - shared) * A_target`.
+
+    kind: "replace" or "refine".
+    matrix: (source tokens, target tokens) in float32, on the CPU.
+    shared: (target tokens,) in float32: 1.0 where the column is the source's, 0.0 where the target keeps its own.
+    """
+
+    kind: AlignmentKind
+    matrix: torch.Tensor
+    shared: torch.Tensor
+
+
+def tokenize_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> PromptTokens:
+    """Tokenize as diffusers does, padded and truncated to `tokenizer.model_max_length`, and find the words.
+
+    Args:
+        tokenizer: A fast one is asked for its own offsets. Without them (CLIPTokenizer before transformers 5) the
+            tokens' texts are matched against the prompt, as CLIP's byte-pair tokens allow.
+        prompt: One prompt, with textual inversions already expanded (`maybe_convert_prompt`).
+    """
+    prompt = unicodedata.normalize("NFC", prompt)
+    encoded = tokenizer(
+        prompt,
+        padding="max_length",
+        max_length=tokenizer.model_max_length,
+        truncation=True,
+        return_attention_mask=True,
+        return_offsets_mapping=tokenizer.is_fast,
+    )
+    ids = tuple(encoded["input_ids"])
+    padding_start = sum(encoded["attention_mask"])
+    text_start = int(ids[0] in (tokenizer.bos_token_id, tokenizer.cls_token_id))
+    text_end = padding_start - (tokenizer.num_special_tokens_to_add() - text_start)
+    if tokenizer.is_fast:
+        spans = encoded["offset_mapping"][text_start:text_end]
+    else:
+        spans = _spans_by_text(tokenizer, ids[text_start:text_end], prompt)
+    words = []
+    for match in _WORD.finditer(prompt):
+        start, end = match.span()
+        covering = (
+            index for index, (first, stop) in enumerate(spans, text_start) if first < end and stop > start
+        )
+        words.append(Word(match.group(), start, end, tuple(covering)))
+    return PromptTokens(prompt, ids, tuple(words), text_start, text_end, padding_start)
+
+
+def tokens_of(prompt_tokens: PromptTokens, word: str) -> tuple[int, ...]:
+    """Which tokens a word, or a phrase of several words, covers: those of all its occurrences, ascending.
+
+    Case and punctuation do not matter: "Dog," is "dog". Of an occurrence that truncation cut into, the tokens that
+    are left count as long as each of its words has one.
+
+    Raises:
+        ValueError: If the prompt does not hold it, or only where the prompt was cut off.
+    """
+    wanted = [_folded(part) for part in _WORD.findall(unicodedata.normalize("NFC", word))]
+    if not wanted:
+        raise ValueError(f"A word needs a letter or a digit, got {word!r}. Name {_listed(prompt_tokens)}.")
+    words = prompt_tokens.words
+    runs = [words[start : start + len(wanted)] for start in range(len(words) - len(wanted) + 1)]
+    found = [run for run in runs if [_folded(each.text) for each in run] == wanted]
+    if not found:
+        raise ValueError(
+            f"{word!r} is not in the prompt {prompt_tokens.prompt!r}. Name {_listed(prompt_tokens)}, or a phrase of "
+            "words that follow each other."
+        )
+    whole = [run for run in found if all(each.tokens for each in run)]
+    if not whole:
+        raise ValueError(
+            f"{word!r} was cut off: the text encoder takes {len(prompt_tokens.ids)} tokens, and the prompt "
+            f"{prompt_tokens.prompt!r} has more. Shorten the prompt, or move the word towards its beginning."
+        )
+    return tuple(sorted({token for run in whole for each in run for token in each.tokens}))
+
+
+def token_factors(
+    prompt_tokens: PromptTokens, factors: Mapping[str, float], default: float = 1.0
+) -> torch.Tensor:
+    """One number per token from one number per word: weights to multiply by, or fractions of a schedule.
+
+    Args:
+        factors: From words or phrases, as `tokens_of` takes them; where two cover a token, the later one holds.
+        default: For every other token, the start, the end and the padding among them.
+
+    Returns:
+        (tokens,) in float32, on the CPU.
+
+    Raises:
+        ValueError: If a number is not finite, or a word is not to be found.
+    """
+    for name, factor in {**factors, "`default`": default}.items():
+        if not math.isfinite(factor):
+            raise ValueError(
+                f"The factor of {name} must be a finite number, got {factor}. Give 1 to leave a weight as it is, 0 to "
+                "silence a word."
+            )
+    result = torch.full((len(prompt_tokens.ids),), float(default))
+    for word, factor in factors.items():
+        result[list(tokens_of(prompt_tokens, word))] = float(factor)
+    return result
+
+
+def align(source: PromptTokens, target: PromptTokens, kind: AlignmentKind | None = None) -> Alignment:
+    """Relate the tokens of two prompts.
+
+    Args:
+        kind: "replace" for words exchanged one for one (see `replacement_matrix`; `shared` is all ones), "refine" for
+            words added or removed (see `refinement_matrix`); `None` replaces where both have equally many words.
+
+    Raises:
+        ValueError: If `kind` is neither, or "replace" and the prompts' numbers of words differ.
+    """
+    if kind is None:
+        kind = "replace" if len(source.words) == len(target.words) else "refine"
+    if kind == "replace":
+        return Alignment(kind, replacement_matrix(source, target), torch.ones(len(target.ids)))
+    if kind == "refine":
+        return Alignment(kind, *refinement_matrix(source, target))
+    raise ValueError(
+        f'`kind` must be "replace", "refine" or `None` to choose by the word counts, got {kind!r}.'
+    )
+
+
+def replacement_matrix(source: PromptTokens, target: PromptTokens) -> torch.Tensor:
+    """Matrix M with `A_target = A_source @ M` where words are exchanged one for one.
+
+    The k-th word takes the k-th word's attention, one to one where both have equally many tokens. Otherwise each of the
+    m source tokens gives 1/n to each of the n target tokens, as published: rows sum to 1, so the attention that the
+    word draws in total stays what it was, and its columns sum to m/n. So does the punctuation between two words; a
+    target's token without a counterpart (m = 0: added punctuation, or words that truncation took from the source) has
+    a column of zeros. Start, end and padding: see `refinement_matrix`; their columns sum to 1.
+
+    The published code splits words at spaces, so punctuation counts to its word, and leaves what follows the last
+    replaced word unshifted, so that behind a word that grew the others draw their neighbours' attention. Not so here.
+
+    Returns:
+        (source tokens, target tokens) in float32, on the CPU.
+
+    Raises:
+        ValueError: If the prompts' numbers of words differ.
+    """
+    if len(source.words) != len(target.words):
+        raise ValueError(
+            f"Replacing needs prompts of equally many words, got {len(source.words)} in {source.prompt!r} and "
+            f'{len(target.words)} in {target.prompt!r}. Use "refine" where words are added or removed.'
+        )
+    matrix = _framed_matrix(source, target)
+    for ours, theirs in zip(_pieces(source), _pieces(target), strict=True):
+        if len(ours) == len(theirs):
+            matrix[list(ours), list(theirs)] = 1.0
+        elif theirs:
+            matrix[ours.start : ours.stop, theirs.start : theirs.stop] = 1 / len(theirs)
+    return matrix
+
+
+def refinement_matrix(source: PromptTokens, target: PromptTokens) -> tuple[torch.Tensor, torch.Tensor]:
+    """Matrix M and mask for a prompt with words added or removed: shared tokens take the source's columns.
+
+    The texts' ids are aligned globally (Needleman-Wunsch; gap 0, match 1, mismatch -1, as published; of equally good
+    alignments the one that matches early tokens of the target). Start and end map to start and end, padding to the
+    source's padding at the same position; where the source has none there, to its first (published: to whatever token
+    is at that position; without any padding in the source, the target's is new).
+
+    Returns:
+        The matrix, (source tokens, target tokens), each column a single 1 or, for a new token, all zero; and the
+        mask, (target tokens,): 1.0 where the token is taken from the source, 0.0 where it is new. Both in float32.
+    """
+    matrix = _framed_matrix(source, target)
+    texts = [side.ids[side.text_start : side.text_end] for side in (source, target)]
+    for source_index, target_index in _matched(*texts):
+        matrix[source.text_start + source_index, target.text_start + target_index] = 1.0
+    return matrix, matrix.sum(dim=0)
+
+
+def _framed_matrix(source: PromptTokens, target: PromptTokens) -> torch.Tensor:
+    """The matrix with the columns of start, end and padding filled, those of the text still zero."""
+    matrix = torch.zeros(len(source.ids), len(target.ids))
+    for index in range(min(source.text_start, target.text_start)):
+        matrix[index, index] = 1.0
+    ends = range(source.text_end, source.padding_start), range(target.text_end, target.padding_start)
+    for source_index, target_index in zip(*ends, strict=False):
+        matrix[source_index, target_index] = 1.0
+    if source.padding_start < len(source.ids):
+        padding = torch.arange(target.padding_start, len(target.ids))
+        matrix[padding.clamp(source.padding_start, len(source.ids) - 1), padding] = 1.0
+    return matrix
+
+
+def _pieces(prompt_tokens: PromptTokens) -> Iterator[range]:
+    """The text's tokens in order: punctuation, word, punctuation, word, …, punctuation; a piece may be empty."""
+    end = prompt_tokens.text_end
+    position = prompt_tokens.text_start
+    for word in prompt_tokens.words:
+        start = max(position, word.tokens[0]) if word.tokens else end
+        yield range(position, start)
+        position = max(start, word.tokens[-1] + 1) if word.tokens else end
+        yield range(start, position)
+    yield range(position, end)
+
+
+def _matched(source: Sequence[int], target: Sequence[int]) -> list[tuple[int, int]]:
+    """Index pairs of equal ids in a best global alignment; with free gaps a mismatch never pays."""
+    scores = [[0] * (len(target) + 1) for _ in range(len(source) + 1)]
+    for i, source_id in enumerate(source):
+        for j, target_id in enumerate(target):
+            matched = scores[i][j] + (1 if source_id == target_id else -1)
+            scores[i + 1][j + 1] = max(scores[i + 1][j], scores[i][j + 1], matched)
+    pairs = []
+    i, j = len(source), len(target)
+    while i and j:
+        if scores[i][j] == scores[i][j - 1]:
+            j -= 1
+        elif scores[i][j] == scores[i - 1][j]:
+            i -= 1
+        else:
+            i, j = i - 1, j - 1
+            pairs.append((i, j))
+    return pairs[::-1]
+
+
+def _spans_by_text(
+    tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], prompt: str
+) -> list[tuple[int, int]]:
+    """The characters that each token covers, found by reading the tokens along the lower-cased prompt.
+
+    A token whose text is not there, such as an unknown one, covers what lies before the next token that is found.
+    """
+    text = "".join(prompt.split()).lower().encode()
+    owners = [index for index, each in enumerate(prompt) if not each.isspace() for _ in each.lower().encode()]
+    spans: list[tuple[int, int]] = []
+    position = unplaced = 0
+    for token in tokenizer.convert_ids_to_tokens(list(ids)):
+        piece = _token_bytes(tokenizer, token)
+        found = text.find(piece, position) if unplaced else position
+        if not piece or found < 0 or not text.startswith(piece, found):
+            unplaced += 1
+            continue
+        spans += [(owners[position], owners[found])] * unplaced
+        position, unplaced = found + len(piece), 0
+        spans.append((owners[found], owners[position - 1] + 1))
+    start = [*owners, len(prompt)][position]
+    return spans + [(start, start + len(re.split(r"\s", prompt[start:])[0]))] * unplaced
+
+
+def _token_bytes(tokenizer: PreTrainedTokenizerBase, token: str) -> bytes:
+    """The text of a token as bytes; CLIP's slow tokenizer writes each byte as a character of its own alphabet."""
+    token = token.removesuffix("</w>")
+    alphabet: Mapping[str, int] = getattr(tokenizer, "byte_decoder", {})
+    if alphabet and all(character in alphabet for character in token):
+        return bytes(alphabet[character] for character in token).lower()
+    return token.lower().encode()
+
+
+def _folded(word: str) -> str:
+    return word.casefold().replace("\u2019", "'")
+
+
+def _listed(prompt_tokens: PromptTokens) -> str:
+    """The prompt's words for an error message."""
+    if not prompt_tokens.words:
+        return "a word of the prompt, which has none"
+    return "one of its words: " + ", ".join(dict.fromkeys(word.text for word in prompt_tokens.words))
