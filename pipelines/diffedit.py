@@ -4,23 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import PIL.Image
 import torch
-from diffusers import AutoencoderKL, DiffusionPipeline, StableDiffusionPipeline, UNet2DConditionModel
-from diffusers.image_processor import VaeImageProcessor
+from diffusers import DiffusionPipeline
 from diffusers.loaders import (
     FromSingleFileMixin,
     StableDiffusionLoraLoaderMixin,
     TextualInversionLoaderMixin,
 )
 from diffusers.pipelines.pipeline_utils import StableDiffusionMixin
-from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
-from diffusers.schedulers import KarrasDiffusionSchedulers
-from diffusers.utils import logging
-from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
 from semantic_edit.editing.mask_shapes import MaskInput
 from semantic_edit.editing.masking import outline_mask
@@ -38,6 +33,7 @@ from semantic_edit.pipelines.checks import (
     check_output_type,
     levels_for,
 )
+from semantic_edit.pipelines.components import StableDiffusionComponents
 from semantic_edit.pipelines.conditioning import common_batch_size
 from semantic_edit.pipelines.outputs import DiffEditInversionPipelineOutput, DiffEditPipelineOutput
 from semantic_edit.pipelines.pictures import PictureInput
@@ -56,10 +52,9 @@ from semantic_edit.pipelines.stages import (
     shape_edit_mask,
 )
 
-logger = logging.get_logger(__name__)
-
 
 class DiffEditPipeline(
+    StableDiffusionComponents,
     DiffusionPipeline,
     StableDiffusionMixin,
     TextualInversionLoaderMixin,
@@ -79,60 +74,6 @@ class DiffEditPipeline(
 
     Source: DiffEdit, arXiv:2210.11427.
     """
-
-    model_cpu_offload_seq = "text_encoder->image_encoder->unet->vae"
-    _optional_components: ClassVar[list[str]] = ["safety_checker", "feature_extractor", "image_encoder"]
-    _exclude_from_cpu_offload: ClassVar[list[str]] = ["safety_checker"]
-    _callback_tensor_inputs: ClassVar[list[str]] = ["latents", "prompt_embeds", "negative_prompt_embeds"]
-
-    # prompts mean exactly what they mean to every Stable Diffusion pipeline: clip_skip, textual inversion,
-    # LoRA
-    encode_prompt = StableDiffusionPipeline.encode_prompt
-    run_safety_checker = StableDiffusionPipeline.run_safety_checker
-
-    def __init__(
-        self,
-        vae: AutoencoderKL,
-        text_encoder: CLIPTextModel,
-        tokenizer: CLIPTokenizer,
-        unet: UNet2DConditionModel,
-        scheduler: KarrasDiffusionSchedulers,
-        safety_checker: StableDiffusionSafetyChecker,
-        feature_extractor: CLIPImageProcessor,
-        image_encoder: CLIPVisionModelWithProjection = None,
-        requires_safety_checker: bool = True,
-    ) -> None:
-        super().__init__()
-        if safety_checker is None and requires_safety_checker:
-            logger.warning(
-                f"{type(self).__name__} has no safety checker. Keep to the model's license, and do not show "
-                "unfiltered results to the public. Pass `requires_safety_checker=False` to silence this."
-            )
-        if safety_checker is not None and feature_extractor is None:
-            raise ValueError(
-                "A `safety_checker` needs a `feature_extractor` to prepare its pictures; pass both or "
-                "neither."
-            )
-        self.register_modules(
-            vae=vae,
-            text_encoder=text_encoder,
-            tokenizer=tokenizer,
-            unet=unet,
-            scheduler=scheduler,
-            safety_checker=safety_checker,
-            feature_extractor=feature_extractor,
-            image_encoder=image_encoder,
-        )
-        blocks = len(vae.config.block_out_channels) if vae is not None else 4
-        self.vae_scale_factor = 2 ** (blocks - 1)
-        self.image_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)
-        self._interrupt = False
-        self.register_to_config(requires_safety_checker=requires_safety_checker)
-
-    @property
-    def interrupt(self) -> bool:
-        """Set `_interrupt` from a callback to stop decoding after the current step, as elsewhere in diffusers."""
-        return self._interrupt
 
     @torch.no_grad()
     def __call__(
