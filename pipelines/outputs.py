@@ -55,3 +55,25 @@ class DiffEditInversionPipelineOutput(BaseOutput):
     latents: torch.Tensor
     images: list[PIL.Image.Image] | np.ndarray | torch.Tensor | None = None
     trajectory: Trajectory | None = None
+
+
+@dataclass
+class StyleDiffusionPipelineOutput(BaseOutput):
+    """Result of [`StyleDiffusionPipeline`]; with `return_dict=False` the same fields as a tuple, in this order.
+
+    images: One edit for each prompt: RGB pictures ("pil"), a float array (prompts, height, width, 3) ("np") or a float
+        tensor (prompts, 3, height, width) ("pt"), both in [0, 1]; or float32 latents (prompts, channels,
+        height // 8, width // 8) ("latent").
+    nsfw_content_detected: One flag per edit, or `None` without a safety checker. Flagged pictures are black.
+    reconstruction: The learned picture as the mapping network gives it back, in the form of `images`, one picture.
+    blend_masks: (prompts, 1, height // 8, width // 8), float32: 1.0 where the last step let the edit through; `None`
+        without `local_blend`.
+    attention_maps: For the source prompt and then each prompt a heat map of each of its words, grey pictures; `None`
+        unless asked for.
+    """
+
+    images: list[PIL.Image.Image] | np.ndarray | torch.Tensor
+    nsfw_content_detected: list[bool] | None = None
+    reconstruction: list[PIL.Image.Image] | np.ndarray | torch.Tensor | None = None
+    blend_masks: torch.Tensor | None = None
+    attention_maps: list[dict[str, PIL.Image.Image]] | None = None

@@ -1,0 +1,244 @@
+"""How a UNet learns a picture: what StyleDiffusion's learning asks for, made of a pipeline's components."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import torch
+from torch.utils.checkpoint import checkpoint as recomputed
+
+from semantic_edit.attention_processors.capture import AttentionMaps, captured_attention
+from semantic_edit.attention_processors.control import AttentionControl, AttentionPlan, controlled_attention
+from semantic_edit.attention_processors.layers import AttentionLayer, nearest_queries
+from semantic_edit.editing.inversion import ddim_inverse_step, ddim_step
+from semantic_edit.editing.schedule import Schedule
+from semantic_edit.editing.similarity import psnr, ssim
+from semantic_edit.mapping_networks import LearningResult, LearningSettings, MappingNetwork, learn_mappings
+from semantic_edit.pipelines.checks import model_fingerprint
+from semantic_edit.pipelines.pictures import Pictures
+from semantic_edit.pipelines.stages import decode_pixels
+
+Maps = list[torch.Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Lesson:
+    """What is learned, for one batch of pictures of one size.
+
+    prompts: One for each picture.
+    clean: Latents, (pictures, channels, height, width).
+    text_embeds, negative_embeds: (pictures, tokens, width).
+    image_tokens: (pictures, image tokens, image width).
+    queries: Positions of the layers whose maps are kept close; see `nearest_queries`.
+    """
+
+    schedule: Schedule
+    prompts: tuple[str, ...]
+    negative_prompt: str
+    clean: torch.Tensor
+    text_embeds: torch.Tensor
+    negative_embeds: torch.Tensor
+    image_tokens: torch.Tensor
+    variant: str
+    guidance_scale: float
+    settings: LearningSettings
+    queries: int
+    gradient_checkpointing: bool = False
+
+
+@torch.no_grad()
+def encode_image_tokens(pipe: Any, pictures: Pictures) -> torch.Tensor:
+    """All vision tokens after the tower's last normalisation, (pictures, image tokens, image width) in float32.
+
+    transformers normalises the class token alone; StyleDiffusion takes them all.
+    """
+    assert pictures.pixels is not None  # `learn_mapping` takes no bare latents
+    pixels = (255 * pictures.pixels).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    images = [PIL.Image.fromarray(np.ascontiguousarray(one)) for one in pixels]
+    encoder = pipe.image_encoder
+    inputs = pipe.feature_extractor(images=images, return_tensors="pt").pixel_values
+    hidden = encoder(inputs.to(pipe._execution_device, encoder.dtype)).last_hidden_state
+    tower = getattr(encoder, "vision_model", encoder)
+    return tower.post_layernorm(hidden).float()
+
+
+def attention_resolution(pipe: Any, clean: torch.Tensor, side: int | None) -> int:
+    """The number of positions of the layers whose maps the attention loss compares."""
+    return math.prod(nearest_queries(pipe.unet, *clean.shape[-2:], side))
+
+
+def learn_pictures(
+    pipe: Any, lesson: Lesson, checkpoint: Any = None, cross_attention_kwargs: dict[str, Any] | None = None
+) -> tuple[LearningResult, torch.Tensor]:
+    """Invert the pictures and learn their networks.
+
+    Returns:
+        What was learned, and the noisiest latents, (pictures, channels, height, width).
+    """
+    with frozen(pipe.unet), controlled_attention(pipe.unet) as control:
+        branch = _ConditionalBranch(pipe, lesson, control, cross_attention_kwargs)
+        trajectory, source_maps = _inverted(pipe, lesson, branch)
+        levels = lesson.schedule.num_inference_steps
+        with pipe.progress_bar(total=levels) as progress_bar, torch.enable_grad():
+
+            def advance(report: Any) -> None:
+                progress_bar.set_postfix(loss=f"{max(report.latent_after):.1e}")
+                progress_bar.update()
+
+            result = learn_mappings(
+                branch.evaluate,
+                branch.evaluate_unconditional,
+                lambda latents, noise_pred, level: ddim_step(latents, noise_pred, lesson.schedule, level),
+                lambda level: source_maps[level - 1],
+                trajectory,
+                lesson.text_embeds.float(),
+                lesson.image_tokens,
+                lesson.variant,
+                lesson.guidance_scale,
+                lesson.settings,
+                checkpoint,
+                {
+                    "model": model_fingerprint(pipe.unet),
+                    "schedule": lesson.schedule.fingerprint,
+                    "negative_prompt": lesson.negative_prompt,
+                    "queries": str(lesson.queries),
+                },
+                advance,
+            )
+    return result, trajectory[-1]
+
+
+class _ConditionalBranch:
+    """The UNet as `learn_mappings` wants it: differentiable in the value embeddings, with its maps."""
+
+    def __init__(
+        self, pipe: Any, lesson: Lesson, control: AttentionControl, kwargs: dict[str, Any] | None
+    ) -> None:
+        self.unet, self.lesson, self.control, self.kwargs = pipe.unet, lesson, control, kwargs
+        self.dtype = pipe.unet.dtype
+        self.compares_maps = lesson.settings.attention_weight > 0
+
+    def evaluate(
+        self, latents: torch.Tensor, level: int, value_embeds: torch.Tensor, rows: torch.Tensor
+    ) -> tuple[torch.Tensor, Maps]:
+        def run(latents: torch.Tensor, value_embeds: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            self.control.plan = AttentionPlan(value_embeds=value_embeds)
+            with self.captured(differentiable=True) as maps:
+                noise_pred = self._predict(latents, level, self.lesson.text_embeds[rows])
+            return noise_pred, *maps.totals.values()
+
+        if self.lesson.gradient_checkpointing:
+            noise_pred, *maps = recomputed(run, latents, value_embeds, use_reentrant=False)
+        else:
+            noise_pred, *maps = run(latents, value_embeds)
+        return noise_pred, list(maps)
+
+    def evaluate_unconditional(self, latents: torch.Tensor, level: int) -> torch.Tensor:
+        self.control.plan = None
+        return self._predict(latents, level, self.lesson.negative_embeds)
+
+    def evaluate_plain(self, latents: torch.Tensor, level: int) -> tuple[torch.Tensor, Maps]:
+        """With the text as it is."""
+        self.control.plan = None
+        with self.captured(differentiable=False) as maps:
+            noise_pred = self._predict(latents, level, self.lesson.text_embeds)
+        return noise_pred, list(maps.totals.values())
+
+    @contextmanager
+    def captured(self, differentiable: bool) -> Iterator[AttentionMaps]:
+        with ExitStack() as stack:
+            maps = AttentionMaps()
+            if self.compares_maps:
+                watched = captured_attention(
+                    self.unet, _is_cross, self.lesson.queries, keep_heads=True, differentiable=differentiable
+                )
+                maps = stack.enter_context(watched)
+            yield maps
+
+    def _predict(self, latents: torch.Tensor, level: int, text_embeds: torch.Tensor) -> torch.Tensor:
+        timestep = torch.tensor(self.lesson.schedule.timestep(level), device=latents.device)
+        return self.unet(
+            latents.to(self.dtype),
+            timestep,
+            encoder_hidden_states=text_embeds.to(self.dtype),
+            cross_attention_kwargs=self.kwargs,
+            return_dict=False,
+        )[0].float()
+
+
+def _is_cross(layer: AttentionLayer) -> bool:
+    return layer.is_cross
+
+
+@torch.no_grad()
+def _inverted(pipe: Any, lesson: Lesson, branch: _ConditionalBranch) -> tuple[torch.Tensor, list[Maps]]:
+    """The inversion under the source prompt without guidance, and each of its evaluations' maps.
+
+    The evaluation that leads up to a level sees the level below at this level's timestep, so its maps are what the
+    attention at that timestep looked like on the way up: they are what learning compares with at the same timestep.
+
+    Returns:
+        Latents, (levels + 1, pictures, channels, height, width), level 0 first; the maps of each level from 1 on.
+    """
+    latents, levels = lesson.clean.float(), lesson.schedule.num_inference_steps
+    kept, maps = [latents], []
+    with pipe.progress_bar(total=levels) as progress_bar:
+        for level in range(1, levels + 1):
+            noise_pred, seen = branch.evaluate_plain(latents, level)
+            latents = ddim_inverse_step(latents, noise_pred, lesson.schedule, level)
+            kept.append(latents)
+            maps.append(seen)
+            progress_bar.update()
+    return torch.stack(kept), maps
+
+
+@torch.no_grad()
+def learned_network(
+    pipe: Any, lesson: Lesson, result: LearningResult, noisiest: torch.Tensor, index: int
+) -> Any:
+    """One picture's [`MappingNetwork`], with its reconstruction measured against the VAE's own."""
+    row = slice(index, index + 1)
+    best, reached = (decode_pixels(pipe, latents[row]) for latents in (lesson.clean, result.latents))
+    large_enough = min(best.shape[-2:]) >= 11
+    network = MappingNetwork(
+        variant=lesson.variant,
+        num_text_tokens=lesson.text_embeds.shape[1],
+        text_width=lesson.text_embeds.shape[2],
+        num_image_tokens=lesson.image_tokens.shape[1],
+        image_width=lesson.image_tokens.shape[2],
+        latent_shape=tuple(lesson.clean.shape[1:]),
+        num_inference_steps=lesson.schedule.num_inference_steps,
+        timesteps=lesson.schedule.timesteps,
+        schedule_fingerprint=lesson.schedule.fingerprint,
+        prediction_type=lesson.schedule.prediction_type,
+        prompt=lesson.prompts[index],
+        negative_prompt=lesson.negative_prompt,
+        guidance_scale=lesson.guidance_scale,
+        scaling_factor=pipe.vae.config.scaling_factor,
+        base_model=str(pipe.config.get("_name_or_path") or ""),
+        base_fingerprint=model_fingerprint(pipe.unet),
+        learning=asdict(lesson.settings),
+        reconstruction_psnr=min(psnr(best, reached).item(), 120.0),
+        reconstruction_ssim=ssim(best, reached).item() if large_enough else None,
+    )
+    network.fill(result.picture(index), lesson.image_tokens[index], noisiest[index])
+    return network.to(noisiest.device)
+
+
+@contextmanager
+def frozen(module: torch.nn.Module) -> Iterator[None]:
+    """Let no parameter ask for gradients in the block."""
+    asked = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    try:
+        for parameter in asked:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in asked:
+            parameter.requires_grad_(True)

@@ -1,0 +1,300 @@
+"""The stages of an edit with a learned picture: what it was asked for, and its decoding."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import PIL.Image
+import torch
+
+from semantic_edit.attention_processors.capture import AttentionMaps, captured_attention
+from semantic_edit.attention_processors.control import AttentionPlan, controlled_attention
+from semantic_edit.attention_processors.layers import nearest_queries
+from semantic_edit.attention_processors.swaps import PromptToPrompt
+from semantic_edit.attention_processors.tokens import (
+    PromptTokens,
+    align,
+    token_factors,
+    tokenize_prompt,
+    tokens_of,
+)
+from semantic_edit.editing.guidance import classifier_free_guidance
+from semantic_edit.editing.inversion import ddim_step
+from semantic_edit.editing.local_blend import attended_region, blend_into_source
+from semantic_edit.editing.schedule import Schedule
+from semantic_edit.pipelines.stages import noise_predictor
+
+BLEND_FROM = 0.2  # fraction of the steps before LocalBlend sets in; Prompt-to-Prompt's
+
+
+@dataclass(frozen=True)
+class RestyleSettings:
+    """How much of the source's attention an edit keeps; the names and units are those of [`StyleDiffusionPipeline`]."""
+
+    tau_v: float = 0.6
+    tau_c: float = 0.6
+    tau_s: float = 0.8
+    tau_u: float = 0.5
+    word_tau_c: Mapping[str, float] = field(default_factory=dict)
+    edit_type: str | None = None
+    reweight: Mapping[str, float] = field(default_factory=dict)
+    local_blend: tuple[str, ...] = ()
+    local_blend_threshold: float = 0.3
+    self_attention_side: int | None = None
+
+    def __post_init__(self) -> None:
+        fractions = {name: getattr(self, name) for name in ("tau_v", "tau_c", "tau_s", "tau_u")}
+        fractions |= {f"word_tau_c[{word!r}]": value for word, value in self.word_tau_c.items()}
+        for name, value in fractions.items():
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+                raise ValueError(
+                    f"`{name}` must lie in [0, 1], got {value!r}. It is the fraction of the steps, from the noisy "
+                    "end, for which the source's attention is kept."
+                )
+        if self.edit_type not in (None, "replace", "refine"):
+            raise ValueError(
+                f'`edit_type` must be "replace", "refine" or None to choose by the prompts, got {self.edit_type!r}.'
+            )
+        if not 0 < self.local_blend_threshold < 1:
+            raise ValueError(
+                f"`local_blend_threshold` must lie strictly between 0 and 1, got {self.local_blend_threshold!r}."
+            )
+
+
+@dataclass(frozen=True)
+class PromptRows:
+    """The source prompt and the T target prompts, as tokens and as the schedule of their swaps.
+
+    tokens: Of each row, the source's first.
+    blended: For each row, the tokens whose regions LocalBlend keeps; empty rows have no such word.
+    """
+
+    tokens: tuple[PromptTokens, ...]
+    swaps: PromptToPrompt
+    blended: tuple[tuple[int, ...], ...]
+
+    @property
+    def targets(self) -> int:
+        """How many edits there are."""
+        return len(self.tokens) - 1
+
+    def to(self, device: torch.device) -> PromptRows:
+        """The same with the swaps' tensors on a device."""
+        names = ("matrices", "shared", "factors", "cross_until")
+        moved = {name: getattr(self.swaps, name).to(device) for name in names}
+        return replace(self, swaps=replace(self.swaps, **moved))
+
+
+def read_prompt_rows(
+    tokenizer: Any, source: str, targets: Sequence[str], settings: RestyleSettings
+) -> PromptRows:
+    """Align every target prompt with the source's, and find the words that are named.
+
+    Raises:
+        ValueError: If a prompt cannot be aligned, or a word is in none of the prompts that it could be in.
+    """
+    tokens = tuple(tokenize_prompt(tokenizer, prompt) for prompt in (source, *targets))
+    alignments = [align(tokens[0], target, settings.edit_type) for target in tokens[1:]]  # type: ignore[arg-type]
+    return PromptRows(
+        tokens=tokens,
+        swaps=PromptToPrompt(
+            matrices=torch.stack([alignment.matrix for alignment in alignments]),
+            shared=torch.stack([alignment.shared for alignment in alignments]),
+            factors=_word_factors("reweight", tokens[1:], settings.reweight, 1.0),
+            cross_until=_word_factors("word_tau_c", tokens[1:], settings.word_tau_c, settings.tau_c),
+            self_until=settings.tau_s,
+            unconditional_self_until=settings.tau_u,
+        ),
+        blended=_blended_tokens(tokens, settings.local_blend),
+    )
+
+
+def _has_word(tokens: PromptTokens, word: str) -> bool:
+    try:
+        return bool(tokens_of(tokens, word))
+    except ValueError:
+        return False
+
+
+def _owners(argument: str, prompts: Sequence[PromptTokens], word: str) -> list[int]:
+    """Which prompts have a word; none is an error."""
+    rows = [row for row, tokens in enumerate(prompts) if _has_word(tokens, word)]
+    if not rows:
+        listed = "; ".join(f"{tokens.prompt!r}" for tokens in prompts)
+        raise ValueError(
+            f"`{argument}` names {word!r}, which is not a word of any of its prompts ({listed}). Write it as the "
+            "prompt has it."
+        )
+    return rows
+
+
+def _word_factors(
+    argument: str, prompts: Sequence[PromptTokens], values: Mapping[str, float], default: float
+) -> torch.Tensor:
+    """(prompts, tokens): each word's value in those prompts that have it."""
+    owners = {word: _owners(argument, prompts, word) for word in values}
+    rows = []
+    for row, tokens in enumerate(prompts):
+        own = {word: value for word, value in values.items() if row in owners[word]}
+        rows.append(token_factors(tokens, own, default))
+    return torch.stack(rows)
+
+
+def _blended_tokens(prompts: Sequence[PromptTokens], words: Sequence[str]) -> tuple[tuple[int, ...], ...]:
+    blended: list[tuple[int, ...]] = [() for _ in prompts]
+    for word in words:
+        for row in _owners("local_blend", prompts, word):
+            blended[row] += tokens_of(prompts[row], word)
+    return tuple(blended)
+
+
+@dataclass(frozen=True, eq=False)
+class Restyling:
+    """One call, checked and embedded; rows are the source, then the T targets.
+
+    text_embeds, negative_embeds: (1 + T, tokens, width).
+    guidance_scales: (1 + T,).
+    inside: (T or 1, 1, height, width) weights of a mask that confines the edit, or `None`.
+    watches_words: Whether attention maps are wanted in the end.
+    """
+
+    schedule: Schedule
+    network: Any
+    prompts: PromptRows
+    settings: RestyleSettings
+    text_embeds: torch.Tensor
+    negative_embeds: torch.Tensor
+    guidance_scales: torch.Tensor
+    inside: torch.Tensor | None = None
+    watches_words: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Restyled:
+    """latents: (1 + T, channels, height, width), the source's reconstruction first. blend_masks: (T, 1, height, width),
+    where LocalBlend let the edit through in the end, or `None`. word_maps: (1 + T, rows, columns, tokens) or `None`."""
+
+    latents: torch.Tensor
+    blend_masks: torch.Tensor | None
+    word_maps: torch.Tensor | None
+
+
+OnStep = Callable[[int, int, dict[str, Any]], dict[str, Any]]
+
+
+def restyle(
+    pipe: Any, call: Restyling, cross_attention_kwargs: dict[str, Any] | None, on_step: OnStep
+) -> Restyled:
+    """Decode the learned picture and its edits side by side, by P2Plus.
+
+    Source: StyleDiffusion, arXiv:2303.15649, Sec. 3.3; Prompt-to-Prompt, arXiv:2208.01626, Sec. 3.2.
+    """
+    network, schedule = call.network, call.schedule
+    rows, steps = 1 + call.prompts.targets, schedule.num_inference_steps
+    latents = network.latents[None].to(call.text_embeds.device).expand(rows, -1, -1, -1)
+    text, negative, inside = call.text_embeds, call.negative_embeds, None
+    predict_noise = noise_predictor(pipe, cross_attention_kwargs)
+    scales = call.guidance_scales.view(-1, 1, 1, 1)
+    side = nearest_queries(pipe.unet, *latents.shape[-2:])
+    with (
+        controlled_attention(pipe.unet) as control,
+        _watched(pipe.unet, call, math.prod(side)) as maps,
+        pipe.progress_bar(total=steps) as progress_bar,
+    ):
+        for step, level in enumerate(range(steps, 0, -1)):
+            if pipe.interrupt:
+                break
+            timestep = schedule.timestep(level)
+            control.plan = _plan(call, step, text, negative, latents)
+            both = predict_noise(torch.cat([latents, latents]), timestep, torch.cat([negative, text]))
+            unconditional, conditional = both.chunk(2)
+            noise_pred = classifier_free_guidance(unconditional, conditional, scales)  # type: ignore[arg-type]
+            latents = ddim_step(latents, noise_pred, schedule, level)
+            if call.settings.local_blend and step >= int(BLEND_FROM * steps):
+                inside = _blend_masks(call, maps.mean(), side, latents.shape[-2:])
+            latents = _kept_together(latents, call.inside, inside)
+            tensors = {"latents": latents, "prompt_embeds": text, "negative_prompt_embeds": negative}
+            changed = on_step(step, timestep, tensors)
+            latents = changed.get("latents", latents)
+            text = changed.get("prompt_embeds", text)
+            negative = changed.get("negative_prompt_embeds", negative)
+            progress_bar.update()
+    word_maps = maps.mean().unflatten(1, side) if call.watches_words and maps.totals else None
+    return Restyled(latents, inside, word_maps)
+
+
+def _plan(
+    call: Restyling, step: int, text: torch.Tensor, negative: torch.Tensor, latents: torch.Tensor
+) -> AttentionPlan:
+    """What attention does at a step, for rows [unconditional source, targets, conditional source, targets]."""
+    settings, steps, rows = call.settings, call.schedule.num_inference_steps, 1 + call.prompts.targets
+    learns = rows if step < settings.tau_v * steps else 1  # compared unrounded, as in the published code
+    learned = call.network.value_embeds(step, text[:learns])
+    source, targets = rows, tuple(range(rows + 1, 2 * rows))
+    swap = call.prompts.swaps.cross_swap(step, steps, source, targets)
+    side = settings.self_attention_side
+    height, width = (-(-size // 2) if side is None else side for size in latents.shape[-2:])
+    return AttentionPlan(
+        value_embeds=torch.cat([negative, learned, text[learns:]]),
+        cross_swaps=() if swap is None else (swap,),
+        self_swaps=call.prompts.swaps.self_swaps(step, steps, source, targets, 0, tuple(range(1, rows))),
+        self_queries=height * width,
+    )
+
+
+@contextmanager
+def _watched(unet: Any, call: Restyling, queries: int) -> Iterator[AttentionMaps]:
+    """The conditional rows' maps at the resolution of StyleDiffusion's attention loss, if they are wanted."""
+    rows = 1 + call.prompts.targets
+    with ExitStack() as stack:
+        maps = AttentionMaps()
+        if call.settings.local_blend or call.watches_words:
+            conditional = tuple(range(rows, 2 * rows))
+            maps = stack.enter_context(
+                captured_attention(unet, lambda layer: layer.is_cross, queries, rows=conditional)
+            )
+        yield maps
+
+
+def _blend_masks(
+    call: Restyling, maps: torch.Tensor, side: tuple[int, int], size: Sequence[int]
+) -> torch.Tensor:
+    """Where the named words are looked at, in the source's row or the target's: (T, 1, height, width)."""
+    empty = maps.new_zeros(maps.shape[1])
+    words = [
+        maps[row, :, list(tokens)].mean(dim=1) if tokens else empty
+        for row, tokens in enumerate(call.prompts.blended)
+    ]
+    regions = attended_region(
+        torch.stack(words).unflatten(1, side), *size, threshold=call.settings.local_blend_threshold
+    )
+    return torch.maximum(regions[1:], regions[:1])
+
+
+def _kept_together(
+    latents: torch.Tensor, inside: torch.Tensor | None, attended: torch.Tensor | None
+) -> torch.Tensor:
+    """The targets' latents inside the mask and the attended regions, the source's elsewhere."""
+    targets = blend_into_source(blend_into_source(latents[1:], latents[:1], attended), latents[:1], inside)
+    return torch.cat([latents[:1], targets])
+
+
+def word_pictures(
+    call: Restyling, maps: torch.Tensor, size: tuple[int, int]
+) -> list[dict[str, PIL.Image.Image]]:
+    """For each row a heat map of each of its words: grey pictures of `size` (width, height), the maximum white."""
+    pictures: list[dict[str, PIL.Image.Image]] = []
+    for row, tokens in enumerate(call.prompts.tokens):
+        own = {}
+        for word in tokens.words:
+            if not word.tokens:
+                continue  # beyond the last token that the model reads
+            heat = maps[row, :, :, list(word.tokens)].mean(dim=-1)
+            levels = (255 * heat / heat.max().clamp(min=1e-12)).round().byte().cpu().numpy()
+            own[word.text] = PIL.Image.fromarray(levels).resize(size, PIL.Image.Resampling.BICUBIC)
+        pictures.append(own)
+    return pictures

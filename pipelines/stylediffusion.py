@@ -1,0 +1,391 @@
+"""StyleDiffusion as a diffusers pipeline: learn a picture once, restyle it with words as often as you like."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline
+from diffusers.loaders import (
+    FromSingleFileMixin,
+    StableDiffusionLoraLoaderMixin,
+    TextualInversionLoaderMixin,
+)
+from diffusers.pipelines.pipeline_utils import StableDiffusionMixin
+
+from semantic_edit.editing.mask_shapes import MaskInput, mask_to_tensor
+from semantic_edit.editing.schedule import Schedule, schedule_from_scheduler
+from semantic_edit.mapping_networks import VARIANTS, LearningSettings, MappingNetwork
+from semantic_edit.pipelines.callbacks import step_callback
+from semantic_edit.pipelines.checks import (
+    check_callbacks,
+    check_components,
+    check_guidance,
+    check_mask_shape,
+    check_output_type,
+    model_fingerprint,
+)
+from semantic_edit.pipelines.components import StableDiffusionComponents
+from semantic_edit.pipelines.conditioning import common_batch_size, encode_prompts, read_prompt
+from semantic_edit.pipelines.learning import (
+    Lesson,
+    attention_resolution,
+    encode_image_tokens,
+    learn_pictures,
+    learned_network,
+)
+from semantic_edit.pipelines.outputs import StyleDiffusionPipelineOutput
+from semantic_edit.pipelines.pictures import PictureInput, Pictures
+from semantic_edit.pipelines.request import read_edit_pictures
+from semantic_edit.pipelines.restyling import (
+    RestyleSettings,
+    Restyling,
+    read_prompt_rows,
+    restyle,
+    word_pictures,
+)
+from semantic_edit.pipelines.stages import (
+    EditMask,
+    components_restored,
+    convert_pixels,
+    decode_pixels,
+    encode_pictures,
+    finish_pictures,
+    shape_edit_mask,
+)
+
+
+class StyleDiffusionPipeline(
+    StableDiffusionComponents,
+    DiffusionPipeline,
+    StableDiffusionMixin,
+    TextualInversionLoaderMixin,
+    StableDiffusionLoraLoaderMixin,
+    FromSingleFileMixin,
+):
+    """Learn a picture, then edit it with words, with a Stable Diffusion 1.x or 2.x model.
+
+    `learn_mapping` gives a [`MappingNetwork`], which holds all that an edit needs; calling the pipeline with it and a
+    prompt edits. The scheduler is only read, as by [`DiffEditPipeline`], and nothing of a call is kept on the
+    pipeline. While it runs, its processors are in the UNet's attention layers; those that were there come back in any
+    case. IP-Adapters and other processors that do more than attention are refused.
+
+    Args:
+        vae, text_encoder, tokenizer, unet, scheduler, safety_checker, feature_extractor, image_encoder: As
+            for [`StableDiffusionPipeline`]. Learning needs `image_encoder` and `feature_extractor`, a CLIP vision
+            tower and its preprocessing; the paper's is "openai/clip-vit-base-patch16".
+        requires_safety_checker: Whether to warn where there is no safety checker.
+
+    Source: StyleDiffusion, arXiv:2303.15649.
+    """
+
+    def learn_mapping(
+        self,
+        image: PictureInput,
+        prompt: str | list[str],
+        num_inference_steps: int = 30,
+        guidance_scale: float = 7.5,
+        negative_prompt: str = "",
+        variant: str = "modulate",
+        settings: LearningSettings | None = None,
+        attention_side: int | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        gradient_checkpointing: bool = False,
+        cross_attention_kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Learn what makes guidance under `prompt` give a picture back.
+
+        Several pictures of one size learn side by side, faster than one after the other and each as if alone.
+
+        Args:
+            image: The picture or pictures; see `read_pictures`. Both sides must be multiples of the VAE's factor.
+            prompt: What it shows; a single word will do. One for all pictures, or one for each.
+            num_inference_steps: Steps of the schedule; edits take as many.
+            guidance_scale: Guidance of the edits to come.
+            negative_prompt: What the picture is guided away from, for all pictures.
+            variant: "modulate", as in the published code, or "direct", as in the paper's figure.
+            settings: How long to learn: [`LearningSettings.short`] by default, or `LearningSettings.published()`.
+            attention_side: Side of the cross-attention maps that are kept close; by default the UNet's resolution
+                nearest to the larger of 16 and a quarter of the latent's side.
+            checkpoint: A folder; called again with it after an interruption, learning goes on where it was.
+            gradient_checkpointing: Compute activations twice to save memory.
+            cross_attention_kwargs: "scale" is the LoRA scale.
+
+        Returns:
+            A [`MappingNetwork`], or a list of them if `image` or `prompt` is a list or a batch. Its `report` tells
+            losses, evaluations and seconds of this learning; its config has PSNR and SSIM of the reconstruction
+            against the VAE's.
+
+        Raises:
+            ValueError, TypeError: If anything does not fit, before the UNet is first evaluated.
+
+        Source: StyleDiffusion, arXiv:2303.15649, Sec. 3.2.
+        """
+        check_components(self.unet, self.vae)
+        self._check_vision()
+        check_guidance(guidance_scale)
+        if variant not in VARIANTS:
+            raise ValueError(f"`variant` must be one of {', '.join(VARIANTS)}, got {variant!r}.")
+        if not isinstance(negative_prompt, str):
+            raise TypeError(
+                f"`negative_prompt` must be one string for all pictures, got {negative_prompt!r}."
+            )
+        schedule = schedule_from_scheduler(self.scheduler, num_inference_steps)
+        pictures = read_edit_pictures(self, image)
+        if pictures.pixels is None:
+            raise ValueError(
+                "`image` holds latents, but learning shows the picture to the image encoder; pass the picture itself."
+            )
+        texts = read_prompt("prompt", prompt, None)
+        count = common_batch_size(image=pictures.batch_size, prompt=texts.batch_size)
+        settings = LearningSettings.short() if settings is None else settings
+        with components_restored(self), torch.no_grad():
+            negative = read_prompt("negative_prompt", negative_prompt, None, unconditional=True)
+            embeds = encode_prompts(self, (texts, negative), count, cross_attention_kwargs)
+            clean = encode_pictures(self, pictures)
+            lesson = Lesson(
+                schedule=schedule,
+                prompts=(texts.texts or ()) * (count // texts.batch_size),
+                negative_prompt=negative_prompt,
+                clean=clean.expand(count, -1, -1, -1),
+                text_embeds=embeds[0],  # type: ignore[arg-type]
+                negative_embeds=embeds[1],  # type: ignore[arg-type]
+                image_tokens=encode_image_tokens(self, pictures).expand(count, -1, -1),
+                variant=variant,
+                guidance_scale=float(guidance_scale),
+                settings=settings,
+                queries=attention_resolution(self, clean, attention_side),
+                gradient_checkpointing=gradient_checkpointing,
+            )
+            result, noisiest = learn_pictures(self, lesson, checkpoint, cross_attention_kwargs)
+            networks = [learned_network(self, lesson, result, noisiest, index) for index in range(count)]
+        single = count == 1 and isinstance(prompt, str) and not isinstance(image, (list, tuple))
+        return networks[0] if single else networks
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: str | list[str],
+        mapping_network: MappingNetwork,
+        tau_v: float = 0.6,
+        tau_c: float = 0.6,
+        tau_s: float = 0.8,
+        tau_u: float = 0.5,
+        word_tau_c: Mapping[str, float] | None = None,
+        edit_type: str | None = None,
+        reweight: Mapping[str, float] | None = None,
+        local_blend: str | Sequence[str] | None = None,
+        local_blend_threshold: float = 0.3,
+        self_attention_side: int | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        negative_prompt: str | list[str] | None = None,
+        mask_image: MaskInput | None = None,
+        mask_grow: int = 0,
+        mask_feather: float = 0.0,
+        image: PictureInput | None = None,
+        preserve_background: bool = False,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        output_type: str = "pil",
+        output_attention_maps: bool = False,
+        return_dict: bool = True,
+        callback_on_step_end: Callable[..., dict[str, Any]] | None = None,
+        callback_on_step_end_tensor_inputs: tuple[str, ...] | list[str] = ("latents",),
+        cross_attention_kwargs: dict[str, Any] | None = None,
+    ) -> StyleDiffusionPipelineOutput | tuple[Any, ...]:
+        """Edit a learned picture, by P2Plus: one edit for each prompt, all beside one run of the source.
+
+        Each tau is the fraction of the steps, from the noisy end, for which an edit keeps something of the source;
+        less changes more. The authors also recommend .5/.6/.6/0 for v/c/s/u.
+
+        Args:
+            prompt: What the edited picture shows, or several such prompts. Words that it shares with the picture's own
+                prompt keep what they look at.
+            mapping_network: From `learn_mapping`, or `MappingNetwork.from_pretrained`.
+            tau_v: Steps with the learned value embeddings; with 0 the picture's own look is left.
+            tau_c: Steps with the source's cross-attention maps.
+            tau_s: Steps with its self-attention maps, conditional branch.
+            tau_u: The same in the unconditional branch.
+            word_tau_c: Words of the prompts with a `tau_c` of their own.
+            edit_type: "replace" for prompts with as many words, "refine" for added words; chosen by the numbers of
+                words where not given.
+            reweight: Words of the prompts with a factor for their attention: 2 shows more of it, 0 none.
+            local_blend: Words, of the source's prompt or the new ones, whose regions alone may change.
+            local_blend_threshold: Part of a region's highest attention that belongs to it, in (0, 1).
+            self_attention_side: Self-attention maps of at most so many positions a side are kept; half the latent's
+                where not given.
+            num_inference_steps: Only the number that was learned can be edited with; each step has its own network.
+            guidance_scale: Of the edits; the learned one where not given.
+            negative_prompt: Of the edits; the learned one where not given.
+            mask_image: Confines the edits: white may change; any size, soft values allowed; one for all edits or one
+                each. [`DiffEditPipeline`] finds such masks.
+            mask_grow, mask_feather: Pixels to widen the mask by, and standard deviation of its blur.
+            image: The picture, for `preserve_background` alone.
+            preserve_background: Keep `image`'s own pixels outside the mask, bit by bit.
+            generator: Accepted as everywhere in diffusers; nothing here is drawn.
+            output_type: "pil", "np", "pt" or "latent".
+            output_attention_maps: Whether to return a heat map for each word.
+            return_dict: Whether to return a [`StyleDiffusionPipelineOutput`] instead of a tuple of its fields.
+            callback_on_step_end: `(pipe, step, timestep, tensors) -> dict` after each step; what it returns under a
+                tensor's name is used from then on. Row 0 is the source.
+            callback_on_step_end_tensor_inputs: Which of `latents`, `prompt_embeds` and `negative_prompt_embeds` the
+                callback gets.
+            cross_attention_kwargs: "scale" is the LoRA scale.
+
+        Returns:
+            [`StyleDiffusionPipelineOutput`], or with `return_dict=False` a tuple of its fields.
+
+        Raises:
+            ValueError, TypeError: If anything does not fit, before the UNet is first evaluated.
+
+        Source: StyleDiffusion, arXiv:2303.15649, Sec. 3.3.
+        """
+        check_components(self.unet, self.vae)
+        check_output_type(output_type)
+        check_callbacks(callback_on_step_end, callback_on_step_end_tensor_inputs, 1)
+        check_mask_shape(mask_grow, mask_feather)
+        network = mapping_network
+        schedule = self._schedule_of(network, num_inference_steps)
+        config = network.config
+        settings = RestyleSettings(
+            tau_v,
+            tau_c,
+            tau_s,
+            tau_u,
+            dict(word_tau_c or {}),
+            edit_type,
+            dict(reweight or {}),
+            (local_blend,) if isinstance(local_blend, str) else tuple(local_blend or ()),
+            local_blend_threshold,
+            self_attention_side,
+        )
+        scale = config.guidance_scale if guidance_scale is None else guidance_scale
+        check_guidance(scale)
+        targets = read_prompt("prompt", prompt, None)
+        texts = [self.maybe_convert_prompt(text, self.tokenizer) for text in (config.prompt, *targets.texts)]
+        prompts = read_prompt_rows(self.tokenizer, texts[0], texts[1:], settings)
+        negative = read_prompt("negative_prompt", negative_prompt, None, default=config.negative_prompt)
+        counts = {"prompt": targets.batch_size, "negative_prompt": negative.batch_size}
+        drawn = None if mask_image is None else mask_to_tensor(mask_image)
+        if drawn is not None and drawn.shape[0] > 1:
+            counts["mask_image"] = drawn.shape[0]
+        if common_batch_size(**counts) != targets.batch_size:
+            raise ValueError(
+                f"There are {targets.batch_size} prompts; pass one of {counts} for all or one for each."
+            )
+        pictures = self._read_background(image, mask_image, preserve_background, config.latent_shape)
+        on_step = step_callback(self, callback_on_step_end, callback_on_step_end_tensor_inputs, None, 1)
+        self._interrupt = False
+        with components_restored(self):
+            edits, device = targets.batch_size, self._execution_device
+            every = dataclasses.replace(targets, texts=(config.prompt, *targets.texts))
+            negatives = tuple(negative.texts) * (edits // negative.batch_size)
+            every_negative = dataclasses.replace(negative, texts=(config.negative_prompt, *negatives))
+            embeds = encode_prompts(self, (every, every_negative), edits + 1, cross_attention_kwargs)
+            network = network.to(device)
+            mask = _edit_mask(drawn, network.latents, edits, self.vae_scale_factor, mask_grow, mask_feather)
+            call = Restyling(
+                schedule=schedule,
+                network=network,
+                prompts=prompts.to(device),
+                settings=settings,
+                text_embeds=embeds[0],  # type: ignore[arg-type]
+                negative_embeds=embeds[1],  # type: ignore[arg-type]
+                guidance_scales=torch.tensor([config.guidance_scale] + [scale] * edits, device=device),
+                inside=None if drawn is None else mask.weights,
+                watches_words=output_attention_maps,
+            )
+            done = restyle(self, call, cross_attention_kwargs, on_step)
+            images, flags = finish_pictures(
+                self, done.latents[1:], output_type, pictures, mask, preserve_background
+            )
+            source = done.latents[:1]
+            if output_type != "latent":
+                source = convert_pixels(self, decode_pixels(self, source), output_type)
+        size = tuple(side * self.vae_scale_factor for side in reversed(config.latent_shape[1:]))
+        output = StyleDiffusionPipelineOutput(
+            images=images,
+            nsfw_content_detected=flags,
+            reconstruction=source,
+            blend_masks=done.blend_masks,
+            attention_maps=None if done.word_maps is None else word_pictures(call, done.word_maps, size),  # type: ignore[arg-type]
+        )
+        return (
+            output if return_dict else tuple(getattr(output, one.name) for one in dataclasses.fields(output))
+        )
+
+    def _check_vision(self) -> None:
+        missing = [name for name in ("image_encoder", "feature_extractor") if getattr(self, name) is None]
+        if missing:
+            listed = " and ".join(f"`{name}`" for name in missing)
+            raise ValueError(
+                f"Learning a picture needs {listed}, which this pipeline does not have. Load "
+                "CLIPVisionModelWithProjection and CLIPImageProcessor, for example from "
+                '"openai/clip-vit-base-patch16", and pass them to `from_pretrained` or `from_pipe`.'
+            )
+
+    def _schedule_of(self, network: Any, num_inference_steps: int | None) -> Schedule:
+        """The schedule that a mapping network was learned on, once everything about it fits this pipeline."""
+        if not hasattr(network, "value_embeds"):
+            raise TypeError(
+                f"`mapping_network` must be a MappingNetwork, got {type(network).__name__}; make one with "
+                "`pipe.learn_mapping(image, prompt)` or load one with `MappingNetwork.from_pretrained(folder)`."
+            )
+        learned = network.config.num_inference_steps
+        if num_inference_steps not in (None, learned):
+            raise ValueError(
+                f"`num_inference_steps` is {num_inference_steps}, but the mapping network was learned with {learned} "
+                "steps: each step has its own network, learned at its own noise level. Leave it out, or learn the "
+                "picture with that number."
+            )
+        schedule = schedule_from_scheduler(self.scheduler, learned)
+        latent_shape = (self.vae.config.latent_channels, *network.config.latent_shape[1:])
+        network.check_fits(
+            num_inference_steps=learned,
+            prediction_type=schedule.prediction_type,
+            schedule_fingerprint=schedule.fingerprint,
+            num_text_tokens=self.tokenizer.model_max_length,
+            text_width=self.unet.config.cross_attention_dim,
+            latent_shape=latent_shape,
+            scaling_factor=self.vae.config.scaling_factor,
+            base_fingerprint=model_fingerprint(self.unet),
+        )
+        return schedule
+
+    def _read_background(
+        self,
+        image: PictureInput | None,
+        mask_image: Any,
+        preserve_background: bool,
+        latent_shape: Sequence[int],
+    ) -> Pictures | None:
+        """The picture whose pixels stay outside the mask."""
+        if not preserve_background:
+            return None
+        if image is None or mask_image is None:
+            raise ValueError(
+                "`preserve_background=True` keeps the pixels of `image` outside of `mask_image`; pass both."
+            )
+        pictures = read_edit_pictures(self, image)
+        size = tuple(side * self.vae_scale_factor for side in latent_shape[1:])
+        if pictures.pixels is None or tuple(pictures.pixels.shape[2:]) != size:
+            raise ValueError(
+                f"`image` must be the learned picture, {size[1]} x {size[0]} pixels (width x height), for "
+                "`preserve_background=True`."
+            )
+        return pictures
+
+
+def _edit_mask(
+    drawn: torch.Tensor | None, latents: torch.Tensor, edits: int, factor: int, grow: int, feather: float
+) -> EditMask:
+    """A mask that confines the edits, or one that does not."""
+    if drawn is not None:
+        return shape_edit_mask(drawn, edits, latents[None], factor, grow, feather)
+    height, width = latents.shape[1:]
+    pixels = latents.new_ones(edits, 1, height * factor, width * factor)
+    weights = latents.new_ones(edits, 1, height, width)
+    return EditMask(pixels, weights, torch.zeros(edits, dtype=torch.bool, device=latents.device))
