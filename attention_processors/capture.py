@@ -1,9 +1,9 @@
-"""Read cross-attention maps while a UNet runs, without changing what it computes."""
+"""Read attention maps while a UNet runs, without changing what it computes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,82 +11,201 @@ import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
 
-from semantic_edit.attention_processors.install import AttentionProcessor, installed
+from semantic_edit.attention_processors.layers import (
+    AttentionLayer,
+    attention_layers,
+    normed_text,
+    positions,
+    queries_and_keys,
+)
+
+LayerChoice = Collection[str] | Callable[[AttentionLayer], bool]
 
 
 @dataclass
-class CrossAttentionMaps:
-    """Sums of the cross-attention maps of the layers that were watched.
+class AttentionMaps:
+    """The attention maps of the layers that were watched, by the layers' paths; in float32 or better.
 
-    totals: for each layer's path, (batch, queries, tokens) in float32: the mean over heads, summed over evaluations.
-    evaluations: how many evaluations each layer's sum holds.
+    totals: (rows, queries, keys), the mean over heads, summed over evaluations; or, if heads are kept, (rows, heads,
+        queries, keys) of the latest evaluation.
+    evaluations: How many evaluations each layer's total holds.
     """
 
-    queries: int
     totals: dict[str, torch.Tensor] = field(default_factory=dict)
     evaluations: dict[str, int] = field(default_factory=dict)
 
     def mean(self) -> torch.Tensor:
-        """The mean over layers and evaluations, (batch, queries, tokens).
+        """The mean over layers and evaluations, in the shape of one layer's.
 
         Raises:
-            ValueError: If no layer with that many queries ran.
+            ValueError: If no watched layer ran, or if their maps differ in shape.
         """
-        if not self.totals:
+        shapes = {tuple(total.shape) for total in self.totals.values()}
+        if not shapes:
             raise ValueError(
-                f"No cross-attention map of {self.queries} queries was captured: no watched layer has that resolution. "
-                "Choose the height x width of one of the UNet's attention resolutions."
+                "No attention map was captured: none of the watched layers ran, or none that did has the wanted "
+                "number of queries. Choose height x width of one of the UNet's attention resolutions."
             )
-        return torch.stack([total / self.evaluations[name] for name, total in self.totals.items()]).mean(
-            dim=0
-        )
+        if len(shapes) > 1:
+            raise ValueError(
+                f"Maps of the shapes {sorted(shapes)} have no mean. Watch layers of one resolution: pass `queries`."
+            )
+        means = [total / self.evaluations[name] for name, total in self.totals.items()]
+        return torch.stack(means).mean(dim=0)
+
+    def clear(self) -> None:
+        """Forget what was captured; the next evaluation starts from nothing."""
+        self.totals.clear()
+        self.evaluations.clear()
+
+
+def captured_cross_attention(
+    unet: UNet2DConditionModel, queries: int
+) -> AbstractContextManager[AttentionMaps]:
+    """Collect the cross-attention maps of all layers that have `queries` positions (16x16 are 256) in the block."""
+    return captured_attention(unet, lambda layer: layer.is_cross, queries)
 
 
 @contextmanager
-def captured_cross_attention(unet: UNet2DConditionModel, queries: int) -> Iterator[CrossAttentionMaps]:
-    """Collect the cross-attention maps of all layers that have `queries` positions (16x16 are 256) in the block."""
-    maps = CrossAttentionMaps(queries)
+def captured_attention(
+    unet: UNet2DConditionModel,
+    layers: LayerChoice,
+    queries: int | None = None,
+    *,
+    rows: Sequence[int] | None = None,
+    tokens: Sequence[int] | None = None,
+    keep_heads: bool = False,
+    differentiable: bool = False,
+    device: torch.device | str | None = None,
+) -> Iterator[AttentionMaps]:
+    """Collect what was asked for, and nothing else, of `unet`'s attention maps while the block runs.
 
-    def watch(name: str, present: AttentionProcessor) -> AttentionProcessor:
-        return _CaptureAttnProcessor(name, present, maps) if ".attn2." in name else present
+    The maps are the softmax of each row's own queries and keys, computed beside whatever processor works in the layer:
+    swaps of [`controlled_attention`] do not show in them. (They are linear: apply them to the maps.)
 
-    with installed(unet, watch):
+    Args:
+        layers: Module paths, or a predicate that says of each [`AttentionLayer`] whether to watch it.
+        queries: Only maps of so many queries are kept; by default those of any resolution.
+        rows: The rows of the batch to keep; by default all.
+        tokens: The columns to keep, tokens in cross attention and positions in self attention; by default all.
+        keep_heads: Keep the heads apart, of the latest evaluation, instead of the mean over heads summed up.
+        differentiable: Let gradients flow through the maps. Under gradient checkpointing the backward pass runs
+            layers again and adds their maps once more: read before it, `clear()` after it.
+        device: Where the maps are kept; by default where they are computed.
+
+    Raises:
+        ValueError: If no layer is chosen or a path is unknown. While the UNet runs, if a row or column is not there.
+    """
+    maps = AttentionMaps()
+    recorder = _Recorder(maps, queries, rows, tokens, keep_heads, differentiable, device)
+    chosen = _chosen_layers(unet, layers)
+    with ExitStack() as stack:
+        for layer in chosen:
+            hook = recorder.hook(layer.name)
+            handle = unet.get_submodule(layer.name).register_forward_pre_hook(hook, with_kwargs=True)
+            stack.callback(handle.remove)
         yield maps
 
 
-class _CaptureAttnProcessor:
-    """Computes the layer's map beside the processor that was there, which still computes the output."""
+def _chosen_layers(unet: UNet2DConditionModel, choice: LayerChoice) -> list[AttentionLayer]:
+    layers = attention_layers(unet)
+    if callable(choice):
+        chosen = [layer for layer in layers if choice(layer)]
+    else:
+        known = {layer.name for layer in layers}
+        if unknown := sorted(set(choice) - known):
+            raise ValueError(
+                f"No attention layer is called {unknown[0]!r}. Layers go by their module paths, such as "
+                f"{min(known)!r}: `attention_layers(unet)` lists them."
+            )
+        chosen = [layer for layer in layers if layer.name in choice]
+    if not chosen:
+        raise ValueError(
+            f"None of the {len(layers)} attention layers is chosen, so there is nothing to capture: see "
+            "`attention_layers(unet)`."
+        )
+    return chosen
 
-    def __init__(self, name: str, present: AttentionProcessor, maps: CrossAttentionMaps) -> None:
-        self.name, self.present, self.maps = name, present, maps
 
-    def __call__(
+@dataclass(frozen=True)
+class _Recorder:
+    """Sees a layer's inputs before the layer does, and computes from them the maps that were asked for.
+
+    A hook rather than a processor: a wrapped processor would not get its own keyword arguments from diffusers, which
+    reads off the processor's signature what to hand on (an IP-Adapter's masks, for one).
+    """
+
+    maps: AttentionMaps
+    queries: int | None
+    rows: Sequence[int] | None
+    tokens: Sequence[int] | None
+    keep_heads: bool
+    differentiable: bool
+    device: torch.device | str | None
+
+    def hook(self, name: str) -> Callable[[Attention, tuple[Any, ...], dict[str, Any]], None]:
+        def before(attn: Attention, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            self._see(name, attn, *args, **kwargs)
+
+        return before
+
+    def _see(
         self,
+        name: str,
         attn: Attention,
         hidden_states: torch.Tensor,
-        encoder_hidden_states: torch.Tensor | None = None,
+        encoder_hidden_states: torch.Tensor | tuple[Any, ...] | None = None,
         attention_mask: torch.Tensor | None = None,
         temb: torch.Tensor | None = None,
-        *args: Any,
-        **kwargs: Any,
-    ) -> torch.Tensor:
-        if encoder_hidden_states is not None and hidden_states.shape[1] == self.maps.queries:
-            with torch.no_grad():
-                self._add(attn, hidden_states, encoder_hidden_states, attention_mask)
-        return self.present(attn, hidden_states, encoder_hidden_states, attention_mask, temb, *args, **kwargs)
+        **others: Any,
+    ) -> None:
+        with torch.set_grad_enabled(self.differentiable and torch.is_grad_enabled()):
+            queries_from = positions(attn, hidden_states, temb)
+            if self.queries not in (None, queries_from.shape[1]):
+                return
+            keys_from = queries_from
+            if encoder_hidden_states is not None:
+                text = encoder_hidden_states
+                if isinstance(text, tuple):  # with an IP-Adapter: the text, and pictures
+                    text, *_ = text
+                keys_from = normed_text(attn, text)
+            self._add(name, self._maps(attn, queries_from, keys_from, attention_mask))
 
-    def _add(
+    def _maps(
         self,
         attn: Attention,
-        hidden_states: torch.Tensor,
-        text: torch.Tensor,
-        attention_mask: torch.Tensor | None,
-    ) -> None:
-        if attn.norm_cross:
-            text = attn.norm_encoder_hidden_states(text)
-        query = attn.head_to_batch_dim(attn.to_q(hidden_states)).float()
-        key = attn.head_to_batch_dim(attn.to_k(text)).float()
-        probs = attn.get_attention_scores(query, key, attention_mask).float()
-        probs = probs.view(hidden_states.shape[0], attn.heads, *probs.shape[1:]).mean(dim=1)
-        self.maps.totals[self.name] = self.maps.totals.get(self.name, 0.0) + probs
-        self.maps.evaluations[self.name] = self.maps.evaluations.get(self.name, 0) + 1
+        queries_from: torch.Tensor,
+        keys_from: torch.Tensor,
+        mask: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """(rows, heads, queries, keys)."""
+        queries_from, keys_from = self._kept_rows(queries_from), self._kept_rows(keys_from)
+        if mask is not None:
+            mask = attn.prepare_attention_mask(self._kept_rows(mask), keys_from.shape[1], keys_from.shape[0])
+        query, key = (part.flatten(0, 1) for part in queries_and_keys(attn, queries_from, keys_from))
+        at_least_single = torch.promote_types(query.dtype, torch.float32)
+        scores = attn.get_attention_scores(query.to(at_least_single), key.to(at_least_single), mask)
+        return self._kept_columns(scores.unflatten(0, (-1, attn.heads)))
+
+    def _kept_rows(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor if self.rows is None else _picked(tensor, self.rows, 0, "rows")
+
+    def _kept_columns(self, maps: torch.Tensor) -> torch.Tensor:
+        return maps if self.tokens is None else _picked(maps, self.tokens, 3, "tokens")
+
+    def _add(self, name: str, maps: torch.Tensor) -> None:
+        if self.keep_heads:
+            self.maps.totals[name] = maps.to(device=self.device)
+            self.maps.evaluations[name] = 1
+        else:
+            self.maps.totals[name] = self.maps.totals.get(name, 0.0) + maps.mean(dim=1).to(device=self.device)
+            self.maps.evaluations[name] = self.maps.evaluations.get(name, 0) + 1
+
+
+def _picked(tensor: torch.Tensor, indices: Sequence[int], dim: int, name: str) -> torch.Tensor:
+    size = tensor.shape[dim]
+    if not all(0 <= index < size for index in indices):
+        raise ValueError(
+            f"`{name}` to capture are {list(indices)} and this evaluation has {size} of them, counted from 0."
+        )
+    return torch.stack([tensor.select(dim, index) for index in indices], dim)

@@ -1,0 +1,182 @@
+"""Decide what a UNet's attention does in an evaluation: Prompt-to-Prompt's swaps and StyleDiffusion's values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from diffusers import UNet2DConditionModel
+from diffusers.models.attention_processor import (
+    Attention,
+    AttnProcessor,
+    AttnProcessor2_0,
+    FusedAttnProcessor2_0,
+    SlicedAttnProcessor,
+    XFormersAttnProcessor,
+)
+
+from semantic_edit.attention_processors.install import installed
+from semantic_edit.attention_processors.layers import (
+    normed_text,
+    positions,
+    queries_and_keys,
+    split_heads,
+)
+from semantic_edit.attention_processors.swaps import (
+    CrossSwap,
+    SelfSwap,
+    swapped_cross_attention,
+    swapped_self_attention,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionPlan:
+    """What attention does in one evaluation of the UNet.
+
+    value_embeds: (batch, tokens, width), what the values of every cross attention are made from in place of the text,
+        for all rows; keys still get the text. Gradients flow into it. It may be wider in precision than the UNet.
+    cross_swaps: Edits of the cross-attention maps, in every layer.
+    self_swaps: Edits of the self-attention maps.
+    self_queries: They are made only in layers of at most so many queries; `None`: in every layer.
+
+    Source: StyleDiffusion, arXiv:2303.15649, for the values; Prompt-to-Prompt, arXiv:2208.01626, for the swaps.
+    """
+
+    value_embeds: torch.Tensor | None = None
+    cross_swaps: tuple[CrossSwap, ...] = ()
+    self_swaps: tuple[SelfSwap, ...] = ()
+    self_queries: int | None = None
+
+
+@dataclass
+class AttentionControl:
+    """Holds the plan of the next evaluation; `None` is plain attention.
+
+    Under gradient checkpointing the backward pass runs layers again: leave the plan until that is done.
+    """
+
+    plan: AttentionPlan | None = None
+
+
+@contextmanager
+def controlled_attention(unet: UNet2DConditionModel) -> Iterator[AttentionControl]:
+    """Let the plan that is set on the yielded control decide what `unet`'s attention does while the block runs.
+
+    All layers' processors are exchanged for fused attention, and the same objects come back after the block. A nested
+    block takes over until it ends. LoRA stays at work: it lives in the projections.
+
+    Raises:
+        ValueError: Before anything changes, if a processor is there that does more than attention.
+            While the UNet runs, if the plan does not fit the evaluation.
+    """
+    _refuse_foreign_processors(unet)
+    control = AttentionControl()
+    processor = ControlledAttnProcessor(control)
+    with installed(unet, lambda layer, present: processor):
+        yield control
+
+
+class ControlledAttnProcessor:
+    """Fused attention that follows a control's plan; without one it is diffusers' `AttnProcessor2_0`, bit for bit."""
+
+    def __init__(self, control: AttentionControl) -> None:
+        self.control = control
+
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        temb: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """(batch, queries, channels) or (batch, channels, height, width), in and out."""
+        plan = self.control.plan or AttentionPlan()
+        queries_from = positions(attn, hidden_states, temb)
+        if encoder_hidden_states is None:
+            keys_from = values_from = queries_from
+        else:
+            keys_from = values_from = normed_text(attn, encoder_hidden_states)
+            if plan.value_embeds is not None:
+                values_from = normed_text(attn, _fitting_embeds(plan.value_embeds, encoder_hidden_states))
+        query, key = queries_and_keys(attn, queries_from, keys_from)
+        value = split_heads(attn, attn.to_v(values_from))
+        mask = _prepared_mask(attn, attention_mask, keys_from)
+        is_cross = encoder_hidden_states is not None
+        scale = None if attn.scale_qk else attn.scale
+        output = _planned_attention(plan, is_cross, query, key, value, mask, scale)
+        return _projected_back(attn, output, hidden_states)
+
+
+def _planned_attention(
+    plan: AttentionPlan,
+    is_cross: bool,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    scale: float | None,
+) -> torch.Tensor:
+    """(batch, heads, queries, head width)."""
+    if is_cross and plan.cross_swaps:
+        return swapped_cross_attention(query, key, value, plan.cross_swaps, mask, scale)
+    is_swapped = plan.self_queries is None or query.shape[2] <= plan.self_queries
+    if not is_cross and plan.self_swaps and is_swapped:
+        return swapped_self_attention(query, key, value, plan.self_swaps, mask, scale)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale)
+
+
+def _fitting_embeds(value_embeds: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+    if value_embeds.shape != text.shape:
+        raise ValueError(
+            f"The plan's `value_embeds` are {tuple(value_embeds.shape)} and the text of this evaluation is "
+            f"{tuple(text.shape)}, (batch, tokens, width). Give every row of the batch its own, the text itself where "
+            "nothing was learned."
+        )
+    return value_embeds.to(text)
+
+
+def _prepared_mask(
+    attn: Attention, mask: torch.Tensor | None, keys_from: torch.Tensor
+) -> torch.Tensor | None:
+    """(batch, heads, 1 or queries, keys)."""
+    if mask is None:
+        return None
+    batch, keys, _ = keys_from.shape
+    return attn.prepare_attention_mask(mask, keys, batch).view(batch, attn.heads, -1, keys)
+
+
+def _projected_back(attn: Attention, output: torch.Tensor, hidden_states: torch.Tensor) -> torch.Tensor:
+    """The heads' outputs in the shape of the layer's input `hidden_states`."""
+    to_out, dropout = attn.to_out
+    output = dropout(to_out(output.transpose(1, 2).flatten(2)))
+    if hidden_states.ndim == 4:
+        output = output.transpose(-1, -2).reshape(hidden_states.shape)
+    if attn.residual_connection:
+        output = output + hidden_states
+    return output / attn.rescale_output_factor
+
+
+# They compute softmax(query key) value and nothing else, in different orders of work.
+_PLAIN_PROCESSORS = (
+    AttnProcessor,
+    AttnProcessor2_0,
+    FusedAttnProcessor2_0,
+    SlicedAttnProcessor,
+    XFormersAttnProcessor,
+    ControlledAttnProcessor,
+)
+
+
+def _refuse_foreign_processors(unet: UNet2DConditionModel) -> None:
+    for name, processor in unet.attn_processors.items():
+        if type(processor) not in _PLAIN_PROCESSORS:
+            raise ValueError(
+                f"The layer {name.removesuffix('.processor')} has a {type(processor).__name__}, whose work an edit of "
+                "attention would put out. Take it off first: `pipe.unload_ip_adapter()` if it is an IP-Adapter's, "
+                "else `unet.set_attn_processor(AttnProcessor2_0())` for plain attention in all layers."
+            )

@@ -1,0 +1,104 @@
+"""The attention layers of a UNet: their paths, their resolutions, and what they make queries and keys from."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from diffusers import UNet2DConditionModel
+from diffusers.models.attention_processor import Attention
+
+
+@dataclass(frozen=True)
+class AttentionLayer:
+    """One attention layer of a UNet.
+
+    name: Its module path, such as "mid_block.attentions.0.transformer_blocks.0.attn2".
+    is_cross: Whether its keys come from the text. In a UNet with `only_cross_attention` those of "attn1" do, too.
+    level: How often the latent's sides were halved before it; 0 is the finest.
+    """
+
+    name: str
+    is_cross: bool
+    heads: int
+    level: int
+
+
+def attention_layers(unet: UNet2DConditionModel) -> tuple[AttentionLayer, ...]:
+    """All attention layers of `unet`, in the order of its modules."""
+    levels = len(unet.config.block_out_channels)
+    return tuple(
+        AttentionLayer(name, bool(layer.is_cross_attention), layer.heads, _level(name, levels))
+        for name, layer in unet.named_modules()
+        if isinstance(layer, Attention)
+    )
+
+
+def _level(name: str, levels: int) -> int:
+    place, index, *_ = name.split(".")
+    if place == "down_blocks":
+        return int(index)
+    return levels - 1 - (int(index) if place == "up_blocks" else 0)
+
+
+def nearest_queries(
+    unet: UNet2DConditionModel, latent_height: int, latent_width: int, side: float | None = None
+) -> tuple[int, int]:
+    """The resolution of `unet`'s cross attention that comes nearest to `side` x `side` positions.
+
+    Args:
+        latent_height, latent_width: The latent's sides; each level of the UNet halves them, rounding up.
+        side: The wanted side; by default max(16, a quarter of the latent's side), which in Stable Diffusion at
+            512 pixels is StyleDiffusion's 16. Sides of what is not square are their geometric means.
+
+    Returns:
+        (height, width) in positions: height * width is the number of queries. Of two that are as near, the finer.
+
+    Raises:
+        ValueError: If the UNet has no cross attention.
+
+    Source: StyleDiffusion, arXiv:2303.15649, which takes the maps of 16 x 16 positions.
+    """
+    if side is None:
+        side = max(16.0, math.sqrt(latent_height * latent_width) / 4)
+    levels = sorted({layer.level for layer in attention_layers(unet) if layer.is_cross})
+    if not levels:
+        raise ValueError(
+            f"`unet` ({type(unet).__name__}) has no cross-attention layer, so no resolution is near {side:g} positions "
+            "a side. Pass a UNet that is conditioned on text."
+        )
+    sizes = [(-(-latent_height // 2**level), -(-latent_width // 2**level)) for level in levels]
+    return min(sizes, key=lambda size: abs(math.sqrt(math.prod(size)) - side))
+
+
+def positions(attn: Attention, hidden_states: torch.Tensor, temb: torch.Tensor | None) -> torch.Tensor:
+    """A layer's input as its projections take it: normed, (batch, queries, width) also where it was a picture."""
+    if attn.spatial_norm is not None:
+        hidden_states = attn.spatial_norm(hidden_states, temb)
+    if hidden_states.ndim == 4:
+        hidden_states = hidden_states.flatten(2).transpose(1, 2)
+    if attn.group_norm is not None:
+        hidden_states = attn.group_norm(hidden_states.transpose(1, 2)).transpose(1, 2)
+    return hidden_states
+
+
+def normed_text(attn: Attention, text: torch.Tensor) -> torch.Tensor:
+    """Text as the projections to keys and values take it, (batch, tokens, width)."""
+    return attn.norm_encoder_hidden_states(text) if attn.norm_cross else text
+
+
+def split_heads(attn: Attention, projected: torch.Tensor) -> torch.Tensor:
+    """(batch, positions, heads * head width) -> (batch, heads, positions, head width)."""
+    return projected.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+
+
+def queries_and_keys(
+    attn: Attention, queries_from: torch.Tensor, keys_from: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(batch, heads, queries, head width) and (batch, heads, keys, head width)."""
+    query, key = split_heads(attn, attn.to_q(queries_from)), split_heads(attn, attn.to_k(keys_from))
+    return (
+        query if attn.norm_q is None else attn.norm_q(query),
+        key if attn.norm_k is None else attn.norm_k(key),
+    )

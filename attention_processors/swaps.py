@@ -1,0 +1,276 @@
+"""Prompt-to-Prompt's edits of attention maps as pure functions, without the maps.
+
+An edited map is linear in maps, so what it does is plain attention over changed values: (A M) V = A (M V). Fused
+attention computes that in memory linear in the number of queries.
+
+Source: Prompt-to-Prompt, arXiv:2208.01626, Sec. 3.2; for the unconditional rows StyleDiffusion, arXiv:2303.15649.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+
+# A fraction that means a whole number of steps counts as it: 0.29 * 100 is 28.999999999999996.
+ROUNDING = 1e-4
+
+
+@dataclass(frozen=True, eq=False)
+class CrossSwap:
+    """Target rows' cross-attention maps become A_source @ from_source + A_target * from_target.
+
+    source: Row of the evaluation's batch that lends its map, as it is before any swap.
+    targets: Rows that are edited.
+    from_source: (targets, source tokens, target tokens).
+    from_target: (targets, target tokens), factors on the columns of the target's own map.
+    lends, keeps: For each target, whether anything comes from the source, and whether from itself. They are read off
+        the tensors once, when the swap is made: on a GPU that waits for it, and no layer has to wait again.
+
+    Raises:
+        ValueError: If shapes or rows disagree with each other.
+    """
+
+    source: int
+    targets: tuple[int, ...]
+    from_source: torch.Tensor
+    from_target: torch.Tensor
+    lends: tuple[bool, ...] = field(init=False, repr=False)
+    keeps: tuple[bool, ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        _check_distinct((self,))
+        shape = tuple(self.from_source.shape)
+        if len(shape) != 3 or shape[0] != len(self.targets) or tuple(self.from_target.shape) != shape[::2]:
+            raise ValueError(
+                f"`from_source` {shape} and `from_target` {tuple(self.from_target.shape)} do not describe the "
+                f"{len(self.targets)} rows in `targets`. Pass (targets, source tokens, target tokens) and "
+                "(targets, target tokens)."
+            )
+        lends = self.from_source.flatten(1).any(dim=1)
+        keeps = self.from_target.any(dim=1) | ~lends  # a row that nothing goes to is still computed, as zeros
+        object.__setattr__(self, "lends", tuple(lends.tolist()))
+        object.__setattr__(self, "keeps", tuple(keeps.tolist()))
+
+
+@dataclass(frozen=True)
+class SelfSwap:
+    """Target rows' self-attention maps become that of the row `source`, as it is before any swap."""
+
+    source: int
+    targets: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        _check_distinct((self,))
+
+
+def swapped_cross_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    swaps: Sequence[CrossSwap],
+    mask: torch.Tensor | None = None,
+    scale: float | None = None,
+) -> torch.Tensor:
+    """Attention of all rows with the target rows' maps edited, in one fused call for what rows keep of their own maps
+    and one for what they borrow.
+
+    Args:
+        query: (batch, heads, queries, head width).
+        key, value: (batch, heads, tokens, head width).
+        mask: What is added to the scores, (batch, heads, 1 or queries, tokens).
+        scale: Factor on the scores; by default one over the root of the head width.
+
+    Returns:
+        (batch, heads, queries, head width); gradients flow.
+
+    Raises:
+        ValueError: If a row lies outside the batch or is the target of two swaps, or the tokens' numbers differ.
+    """
+    _check_fits(swaps, query.shape[0])
+    values, keepers, loans = list(value), list(range(query.shape[0])), []
+    for swap in swaps:
+        _check_tokens(swap, key.shape[2])
+        from_source, from_target = swap.from_source.to(value), swap.from_target.to(value)
+        for index, target in enumerate(swap.targets):
+            if swap.lends[index]:
+                loans.append((swap.source, target, from_source[index] @ value[target]))
+            if swap.keeps[index]:
+                values[target] = from_target[index, :, None] * value[target]
+            else:
+                keepers.remove(target)
+    kept = _attend(query, key, [values[row] for row in keepers], keepers, mask, scale)
+    outputs = dict(zip(keepers, kept, strict=True))
+    if loans:
+        sources, borrowers, mixed = zip(*loans, strict=True)
+        for row, borrowed in zip(borrowers, _attend(query, key, mixed, sources, mask, scale), strict=True):
+            outputs[row] = outputs[row] + borrowed if row in outputs else borrowed
+    return torch.stack([outputs[row] for row in range(query.shape[0])])
+
+
+def swapped_self_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    swaps: Sequence[SelfSwap],
+    mask: torch.Tensor | None = None,
+    scale: float | None = None,
+) -> torch.Tensor:
+    """Attention of all rows, in one fused call, where each target row has its source's map and its own values.
+
+    Arguments, result and errors are those of [`swapped_cross_attention`], with positions for tokens.
+    """
+    _check_fits(swaps, query.shape[0])
+    source_of = {target: swap.source for swap in swaps for target in swap.targets}
+    rows = [source_of.get(row, row) for row in range(query.shape[0])]
+    return _attend(query, key, list(value), rows, mask, scale)
+
+
+def _attend(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    values: Sequence[torch.Tensor],
+    rows: Sequence[int],
+    mask: torch.Tensor | None,
+    scale: float | None,
+) -> torch.Tensor:
+    """The maps of `rows` applied to `values`, one (heads, tokens, head width) for each of them."""
+
+    def chosen(tensor: torch.Tensor) -> torch.Tensor:
+        if list(rows) == list(range(tensor.shape[0])):
+            return tensor
+        # by Python numbers: an index tensor would be brought to the GPU in every layer, and that waits for the GPU
+        return torch.stack([tensor[row] for row in rows])
+
+    return F.scaled_dot_product_attention(
+        chosen(query),
+        chosen(key),
+        torch.stack(list(values)),
+        attn_mask=None if mask is None else chosen(mask),
+        scale=scale,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class PromptToPrompt:
+    """The schedule of an edit with one source row and T target rows; steps are counted from the noisy end.
+
+    Column j of a target's cross-attention map becomes, at a step before the token's `cross_until`, that of
+    A_source @ matrices where the token is shared and stays its own where it is new, always times `factors`:
+    Replace shares all tokens, Refine those that both prompts have, Reweight sets factors and composes with either.
+    Nothing is renormalised.
+
+    matrices: (T, source tokens, target tokens).
+    shared: (T, target tokens), 1 where a token takes the source's column, 0 where it keeps its own.
+    factors: (T, target tokens), at every step as in the paper. The published code drops them after `cross_until`.
+    cross_until: (T, target tokens), fractions of the steps in [0, 1] (tau_c), token by token.
+    self_until: Fraction of the steps with the source's self-attention map in the conditional rows (tau_s).
+    unconditional_self_until: The same in the unconditional rows (StyleDiffusion's tau_u).
+
+    A swap with fraction tau is active while step < int(tau * num_steps). Tensors on the UNet's device save copies.
+
+    Raises:
+        ValueError: If shapes disagree or a fraction lies outside [0, 1].
+    """
+
+    matrices: torch.Tensor
+    shared: torch.Tensor
+    factors: torch.Tensor
+    cross_until: torch.Tensor
+    self_until: float
+    unconditional_self_until: float
+
+    def __post_init__(self) -> None:
+        shape = tuple(self.matrices.shape)
+        for name in ("shared", "factors", "cross_until"):
+            given = tuple(getattr(self, name).shape)
+            if len(shape) != 3 or given != shape[::2]:
+                raise ValueError(
+                    f"`{name}` is {given} and `matrices` is {shape}. Pass (targets, target tokens) and (targets, "
+                    "source tokens, target tokens)."
+                )
+        for name in ("cross_until", "self_until", "unconditional_self_until"):
+            low, high = torch.aminmax(torch.as_tensor(getattr(self, name)))
+            if not (low >= 0 and high <= 1):
+                raise ValueError(
+                    f"`{name}` must lie in [0, 1], got {low:g} to {high:g}. It is the fraction of the steps, from the "
+                    "noisy end, that the source's maps are used for."
+                )
+
+    def cross_swap(
+        self, step: int, num_steps: int, source: int, targets: tuple[int, ...]
+    ) -> CrossSwap | None:
+        """What happens to cross attention at `step`, 0 being the noisiest; `None` if nothing does.
+
+        Args:
+            source, targets: Rows of the evaluation's batch, those with the prompts in them; T targets.
+
+        Raises:
+            ValueError: If `targets` are not T rows.
+        """
+        active = step < (self.cross_until * num_steps + ROUNDING).floor()
+        borrowed = self.shared.to(self.matrices) * active
+        if not (borrowed.any() or (self.factors != 1).any()):
+            return None
+        return CrossSwap(
+            source,
+            targets,
+            from_source=self.matrices * (borrowed * self.factors)[:, None],
+            from_target=(1 - borrowed) * self.factors,
+        )
+
+    def self_swaps(
+        self,
+        step: int,
+        num_steps: int,
+        source: int,
+        targets: tuple[int, ...],
+        unconditional_source: int | None = None,
+        unconditional_targets: tuple[int, ...] = (),
+    ) -> tuple[SelfSwap, ...]:
+        """What happens to self attention at `step`, 0 being the noisiest.
+
+        Args:
+            source, targets: The conditional rows of the evaluation's batch.
+            unconditional_source, unconditional_targets: The unconditional ones; `None` if guidance is off.
+        """
+        swaps = []
+        if step < int(self.self_until * num_steps + ROUNDING):
+            swaps.append(SelfSwap(source, targets))
+        if unconditional_source is not None and step < int(
+            self.unconditional_self_until * num_steps + ROUNDING
+        ):
+            swaps.append(SelfSwap(unconditional_source, unconditional_targets))
+        return tuple(swaps)
+
+
+def _check_distinct(swaps: Sequence[CrossSwap | SelfSwap]) -> None:
+    targets = [target for swap in swaps for target in swap.targets]
+    for swap in swaps:
+        if swap.source in swap.targets or not swap.targets:
+            raise ValueError(
+                f"A swap's `targets` {swap.targets} must be at least one row and not hold its `source` {swap.source}."
+            )
+    if len(set(targets)) < len(targets):
+        raise ValueError(f"Rows {targets} are each to get one map: name no target twice.")
+
+
+def _check_fits(swaps: Sequence[CrossSwap | SelfSwap], batch: int) -> None:
+    _check_distinct(swaps)
+    for swap in swaps:
+        rows = (swap.source, *swap.targets)
+        if not all(0 <= row < batch for row in rows):
+            raise ValueError(
+                f"A swap names the rows {rows} (source, then targets) and this evaluation's batch has {batch} rows. "
+                "Rows are counted from 0 over the whole batch, the unconditional ones included."
+            )
+
+
+def _check_tokens(swap: CrossSwap, tokens: int) -> None:
+    if tuple(swap.from_source.shape[1:]) != (tokens, tokens):
+        raise ValueError(
+            f"A swap maps {swap.from_source.shape[1]} source tokens to {swap.from_source.shape[2]} target tokens and "
+            f"the text of this evaluation has {tokens}. Make its matrices for the padded length of the prompts."
+        )
