@@ -1,6 +1,17 @@
 """What users call."""
 
 from semantic_edit.pipelines.diffedit import DiffEditPipeline
-from semantic_edit.pipelines.outputs import DiffEditInversionPipelineOutput, DiffEditPipelineOutput
+from semantic_edit.pipelines.outputs import (
+    DiffEditInversionPipelineOutput,
+    DiffEditPipelineOutput,
+    StyleDiffusionPipelineOutput,
+)
+from semantic_edit.pipelines.stylediffusion import StyleDiffusionPipeline
 
-__all__ = ["DiffEditInversionPipelineOutput", "DiffEditPipeline", "DiffEditPipelineOutput"]
+__all__ = [
+    "DiffEditInversionPipelineOutput",
+    "DiffEditPipeline",
+    "DiffEditPipelineOutput",
+    "StyleDiffusionPipeline",
+    "StyleDiffusionPipelineOutput",
+]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,14 @@ from semantic_edit.attention_processors.layers import AttentionLayer, nearest_qu
 from semantic_edit.editing.inversion import ddim_inverse_step, ddim_step
 from semantic_edit.editing.schedule import Schedule
 from semantic_edit.editing.similarity import psnr, ssim
-from semantic_edit.mapping_networks import LearningResult, LearningSettings, MappingNetwork, learn_mappings
+from semantic_edit.mapping_networks import (
+    LearningReport,
+    LearningResult,
+    LearningSettings,
+    MappingNetwork,
+    StepReport,
+    learn_mappings,
+)
 from semantic_edit.pipelines.checks import model_fingerprint
 from semantic_edit.pipelines.pictures import Pictures
 from semantic_edit.pipelines.stages import decode_pixels
@@ -70,7 +77,9 @@ def encode_image_tokens(pipe: Any, pictures: Pictures) -> torch.Tensor:
 
 def attention_resolution(pipe: Any, clean: torch.Tensor, side: int | None) -> int:
     """The number of positions of the layers whose maps the attention loss compares."""
-    return math.prod(nearest_queries(pipe.unet, *clean.shape[-2:], side))
+    height, width = clean.shape[-2:]
+    with uncompiled(pipe.unet) as unet:
+        return math.prod(nearest_queries(unet, height, width, side))
 
 
 def learn_pictures(
@@ -81,8 +90,8 @@ def learn_pictures(
     Returns:
         What was learned, and the noisiest latents, (pictures, channels, height, width).
     """
-    with frozen(pipe.unet), controlled_attention(pipe.unet) as control:
-        branch = _ConditionalBranch(pipe, lesson, control, cross_attention_kwargs)
+    with uncompiled(pipe.unet) as unet, frozen(unet), controlled_attention(unet) as control:
+        branch = _ConditionalBranch(unet, lesson, control, cross_attention_kwargs)
         trajectory, source_maps = _inverted(pipe, lesson, branch)
         levels = lesson.schedule.num_inference_steps
         with pipe.progress_bar(total=levels) as progress_bar, torch.enable_grad():
@@ -104,7 +113,7 @@ def learn_pictures(
                 lesson.settings,
                 checkpoint,
                 {
-                    "model": model_fingerprint(pipe.unet),
+                    "model": model_fingerprint(unet),
                     "schedule": lesson.schedule.fingerprint,
                     "negative_prompt": lesson.negative_prompt,
                     "queries": str(lesson.queries),
@@ -118,10 +127,10 @@ class _ConditionalBranch:
     """The UNet as `learn_mappings` wants it: differentiable in the value embeddings, with its maps."""
 
     def __init__(
-        self, pipe: Any, lesson: Lesson, control: AttentionControl, kwargs: dict[str, Any] | None
+        self, unet: Any, lesson: Lesson, control: AttentionControl, kwargs: dict[str, Any] | None
     ) -> None:
-        self.unet, self.lesson, self.control, self.kwargs = pipe.unet, lesson, control, kwargs
-        self.dtype = pipe.unet.dtype
+        self.unet, self.lesson, self.control, self.kwargs = unet, lesson, control, kwargs
+        self.dtype = unet.dtype
         self.compares_maps = lesson.settings.attention_weight > 0
 
     def evaluate(
@@ -222,13 +231,48 @@ def learned_network(
         guidance_scale=lesson.guidance_scale,
         scaling_factor=pipe.vae.config.scaling_factor,
         base_model=str(pipe.config.get("_name_or_path") or ""),
-        base_fingerprint=model_fingerprint(pipe.unet),
+        base_fingerprint=base_fingerprint(pipe.unet),
         learning=asdict(lesson.settings),
         reconstruction_psnr=min(psnr(best, reached).item(), 120.0),
         reconstruction_ssim=ssim(best, reached).item() if large_enough else None,
     )
     network.fill(result.picture(index), lesson.image_tokens[index], noisiest[index])
+    network.report = _own_report(result.report, index)
     return network.to(noisiest.device)
+
+
+def _own_report(report: LearningReport, index: int) -> LearningReport:
+    """One picture's part of the report; seconds are those of all pictures together."""
+
+    def own(step: StepReport) -> StepReport:
+        parts: dict[str, Any] = {
+            name: value[index : index + 1] for name, value in vars(step).items() if isinstance(value, tuple)
+        }
+        return replace(step, **parts)
+
+    steps = tuple(own(step) for step in report.steps)
+    return replace(report, steps=steps, converged=report.converged[index : index + 1])
+
+
+def base_fingerprint(unet: Any) -> str:
+    """What a mapping network knows its model by; "", which fits every model, in bfloat16.
+
+    Its digits are too few to tell a model's own copy in another precision from another model.
+    """
+    return "" if unet.dtype == torch.bfloat16 else model_fingerprint(unet)
+
+
+@contextmanager
+def uncompiled(unet: Any) -> Iterator[Any]:
+    """The UNet itself if `torch.compile` wrapped it, and without its graphs in the block.
+
+    Graphs see no hooks, by which maps are read, and would be made anew for the plan of each step.
+    """
+    inner = getattr(unet, "_orig_mod", unet)
+    with ExitStack() as stack:
+        if inner is not unet or any(module._compiled_call_impl is not None for module in inner.modules()):
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        yield inner
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,7 @@ import torch
 from semantic_edit.attention_processors.capture import AttentionMaps, captured_attention
 from semantic_edit.attention_processors.control import AttentionPlan, controlled_attention
 from semantic_edit.attention_processors.layers import nearest_queries
-from semantic_edit.attention_processors.swaps import PromptToPrompt
+from semantic_edit.attention_processors.swaps import ROUNDING, PromptToPrompt
 from semantic_edit.attention_processors.tokens import (
     PromptTokens,
     align,
@@ -26,6 +27,8 @@ from semantic_edit.editing.guidance import classifier_free_guidance
 from semantic_edit.editing.inversion import ddim_step
 from semantic_edit.editing.local_blend import attended_region, blend_into_source
 from semantic_edit.editing.schedule import Schedule
+from semantic_edit.pipelines.checks import check_count
+from semantic_edit.pipelines.learning import uncompiled
 from semantic_edit.pipelines.stages import noise_predictor
 
 BLEND_FROM = 0.2  # fraction of the steps before LocalBlend sets in; Prompt-to-Prompt's
@@ -42,15 +45,19 @@ class RestyleSettings:
     word_tau_c: Mapping[str, float] = field(default_factory=dict)
     edit_type: str | None = None
     reweight: Mapping[str, float] = field(default_factory=dict)
-    local_blend: tuple[str, ...] = ()
+    local_blend: Sequence[str] = ()
     local_blend_threshold: float = 0.3
     self_attention_side: int | None = None
 
     def __post_init__(self) -> None:
+        for name in ("word_tau_c", "reweight"):
+            self._check_words(name, getattr(self, name))
+        if not isinstance(self.local_blend, (list, tuple)) or not all(map(_is_text, self.local_blend)):
+            raise TypeError(f"`local_blend` must be a word or a list of words, got {self.local_blend!r}.")
         fractions = {name: getattr(self, name) for name in ("tau_v", "tau_c", "tau_s", "tau_u")}
         fractions |= {f"word_tau_c[{word!r}]": value for word, value in self.word_tau_c.items()}
         for name, value in fractions.items():
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+            if not _is_number(value) or not 0 <= value <= 1:
                 raise ValueError(
                     f"`{name}` must lie in [0, 1], got {value!r}. It is the fraction of the steps, from the noisy "
                     "end, for which the source's attention is kept."
@@ -59,10 +66,29 @@ class RestyleSettings:
             raise ValueError(
                 f'`edit_type` must be "replace", "refine" or None to choose by the prompts, got {self.edit_type!r}.'
             )
-        if not 0 < self.local_blend_threshold < 1:
+        if not _is_number(self.local_blend_threshold) or not 0 < self.local_blend_threshold < 1:
             raise ValueError(
                 f"`local_blend_threshold` must lie strictly between 0 and 1, got {self.local_blend_threshold!r}."
             )
+        if self.self_attention_side is not None:
+            why = "It counts the positions of an attention map along a side."
+            check_count("self_attention_side", self.self_attention_side, why)
+
+    def _check_words(self, name: str, values: Any) -> None:
+        if not isinstance(values, Mapping) or not all(
+            _is_text(word) and _is_number(value) for word, value in values.items()
+        ):
+            raise TypeError(
+                f'`{name}` must be a dict from words to numbers, such as {{"apple": 0.5}}, got {values!r}.'
+            )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
 
 
 @dataclass(frozen=True)
@@ -113,22 +139,18 @@ def read_prompt_rows(
     )
 
 
-def _has_word(tokens: PromptTokens, word: str) -> bool:
-    try:
-        return bool(tokens_of(tokens, word))
-    except ValueError:
-        return False
-
-
 def _owners(argument: str, prompts: Sequence[PromptTokens], word: str) -> list[int]:
-    """Which prompts have a word; none is an error."""
-    rows = [row for row, tokens in enumerate(prompts) if _has_word(tokens, word)]
+    """Which prompts have a word; none is an error that says why for each."""
+    rows, reasons = [], []
+    for row, tokens in enumerate(prompts):
+        try:
+            tokens_of(tokens, word)
+            rows.append(row)
+        except ValueError as error:
+            reasons.append(str(error))
     if not rows:
-        listed = "; ".join(f"{tokens.prompt!r}" for tokens in prompts)
-        raise ValueError(
-            f"`{argument}` names {word!r}, which is not a word of any of its prompts ({listed}). Write it as the "
-            "prompt has it."
-        )
+        listed = " ".join(dict.fromkeys(reasons))
+        raise ValueError(f"`{argument}` names {word!r}, which is in none of its prompts. {listed}")
     return rows
 
 
@@ -199,10 +221,11 @@ def restyle(
     text, negative, inside = call.text_embeds, call.negative_embeds, None
     predict_noise = noise_predictor(pipe, cross_attention_kwargs)
     scales = call.guidance_scales.view(-1, 1, 1, 1)
-    side = nearest_queries(pipe.unet, *latents.shape[-2:])
+    height, width = latents.shape[-2:]
     with (
-        controlled_attention(pipe.unet) as control,
-        _watched(pipe.unet, call, math.prod(side)) as maps,
+        uncompiled(pipe.unet) as unet,
+        controlled_attention(unet) as control,
+        _watched(unet, call, side := nearest_queries(unet, height, width)) as maps,
         pipe.progress_bar(total=steps) as progress_bar,
     ):
         for step, level in enumerate(range(steps, 0, -1)):
@@ -215,13 +238,16 @@ def restyle(
             noise_pred = classifier_free_guidance(unconditional, conditional, scales)  # type: ignore[arg-type]
             latents = ddim_step(latents, noise_pred, schedule, level)
             if call.settings.local_blend and step >= int(BLEND_FROM * steps):
-                inside = _blend_masks(call, maps.mean(), side, latents.shape[-2:])
+                inside = _blend_masks(call, maps.mean(), side, (height, width))
             latents = _kept_together(latents, call.inside, inside)
             tensors = {"latents": latents, "prompt_embeds": text, "negative_prompt_embeds": negative}
             changed = on_step(step, timestep, tensors)
             latents = changed.get("latents", latents)
             text = changed.get("prompt_embeds", text)
-            negative = changed.get("negative_prompt_embeds", negative)
+            if changed.get("negative_prompt_embeds", negative) is None:
+                scales = torch.ones_like(scales)  # guidance ends: 1 gives the conditional prediction
+            else:
+                negative = changed.get("negative_prompt_embeds", negative)
             progress_bar.update()
     word_maps = maps.mean().unflatten(1, side) if call.watches_words and maps.totals else None
     return Restyled(latents, inside, word_maps)
@@ -232,7 +258,8 @@ def _plan(
 ) -> AttentionPlan:
     """What attention does at a step, for rows [unconditional source, targets, conditional source, targets]."""
     settings, steps, rows = call.settings, call.schedule.num_inference_steps, 1 + call.prompts.targets
-    learns = rows if step < settings.tau_v * steps else 1  # compared unrounded, as in the published code
+    # compared unrounded, as in the published code, but for the error of the multiplication
+    learns = rows if step < settings.tau_v * steps - ROUNDING else 1
     learned = call.network.value_embeds(step, text[:learns])
     source, targets = rows, tuple(range(rows + 1, 2 * rows))
     swap = call.prompts.swaps.cross_swap(step, steps, source, targets)
@@ -247,7 +274,7 @@ def _plan(
 
 
 @contextmanager
-def _watched(unet: Any, call: Restyling, queries: int) -> Iterator[AttentionMaps]:
+def _watched(unet: Any, call: Restyling, side: tuple[int, int]) -> Iterator[AttentionMaps]:
     """The conditional rows' maps at the resolution of StyleDiffusion's attention loss, if they are wanted."""
     rows = 1 + call.prompts.targets
     with ExitStack() as stack:
@@ -255,13 +282,13 @@ def _watched(unet: Any, call: Restyling, queries: int) -> Iterator[AttentionMaps
         if call.settings.local_blend or call.watches_words:
             conditional = tuple(range(rows, 2 * rows))
             maps = stack.enter_context(
-                captured_attention(unet, lambda layer: layer.is_cross, queries, rows=conditional)
+                captured_attention(unet, lambda layer: layer.is_cross, math.prod(side), rows=conditional)
             )
         yield maps
 
 
 def _blend_masks(
-    call: Restyling, maps: torch.Tensor, side: tuple[int, int], size: Sequence[int]
+    call: Restyling, maps: torch.Tensor, side: tuple[int, int], size: tuple[int, int]
 ) -> torch.Tensor:
     """Where the named words are looked at, in the source's row or the target's: (T, 1, height, width)."""
     empty = maps.new_zeros(maps.shape[1])

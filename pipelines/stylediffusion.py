@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -23,16 +24,18 @@ from semantic_edit.pipelines.callbacks import step_callback
 from semantic_edit.pipelines.checks import (
     check_callbacks,
     check_components,
+    check_count,
+    check_generator,
     check_guidance,
     check_mask_shape,
     check_output_type,
-    model_fingerprint,
 )
 from semantic_edit.pipelines.components import StableDiffusionComponents
-from semantic_edit.pipelines.conditioning import common_batch_size, encode_prompts, read_prompt
+from semantic_edit.pipelines.conditioning import Prompt, common_batch_size, encode_prompts, read_prompt
 from semantic_edit.pipelines.learning import (
     Lesson,
     attention_resolution,
+    base_fingerprint,
     encode_image_tokens,
     learn_pictures,
     learned_network,
@@ -50,8 +53,6 @@ from semantic_edit.pipelines.restyling import (
 from semantic_edit.pipelines.stages import (
     EditMask,
     components_restored,
-    convert_pixels,
-    decode_pixels,
     encode_pictures,
     finish_pictures,
     shape_edit_mask,
@@ -71,7 +72,7 @@ class StyleDiffusionPipeline(
     `learn_mapping` gives a [`MappingNetwork`], which holds all that an edit needs; calling the pipeline with it and a
     prompt edits. The scheduler is only read, as by [`DiffEditPipeline`], and nothing of a call is kept on the
     pipeline. While it runs, its processors are in the UNet's attention layers; those that were there come back in any
-    case. IP-Adapters and other processors that do more than attention are refused.
+    case. IP-Adapters and other processors that do more than attention are refused; a compiled UNet runs uncompiled.
 
     Args:
         vae, text_encoder, tokenizer, unet, scheduler, safety_checker, feature_extractor, image_encoder: As
@@ -115,9 +116,9 @@ class StyleDiffusionPipeline(
             cross_attention_kwargs: "scale" is the LoRA scale.
 
         Returns:
-            A [`MappingNetwork`], or a list of them if `image` or `prompt` is a list or a batch. Its `report` tells
-            losses, evaluations and seconds of this learning; its config has PSNR and SSIM of the reconstruction
-            against the VAE's.
+            A [`MappingNetwork`], or a list of them if `image` or `prompt` is a list or a batch. Its `report`, a
+            [`LearningReport`] that is not saved with it, tells losses, evaluations and seconds of this learning; its
+            config has PSNR and SSIM of the reconstruction against the VAE's.
 
         Raises:
             ValueError, TypeError: If anything does not fit, before the UNet is first evaluated.
@@ -125,13 +126,22 @@ class StyleDiffusionPipeline(
         Source: StyleDiffusion, arXiv:2303.15649, Sec. 3.2.
         """
         check_components(self.unet, self.vae)
+        self._check_text()
         self._check_vision()
         check_guidance(guidance_scale)
+        _check_side("attention_side", attention_side)
         if variant not in VARIANTS:
             raise ValueError(f"`variant` must be one of {', '.join(VARIANTS)}, got {variant!r}.")
         if not isinstance(negative_prompt, str):
             raise TypeError(
                 f"`negative_prompt` must be one string for all pictures, got {negative_prompt!r}."
+            )
+        settings = LearningSettings.short() if settings is None else settings
+        # not by class: a custom pipeline's LearningSettings is another class each time that its file is loaded
+        if not hasattr(settings, "updates_at"):
+            raise TypeError(
+                f"`settings` must be LearningSettings, got {settings!r}; pass `LearningSettings.short()`, "
+                "`LearningSettings.published()` or your own."
             )
         schedule = schedule_from_scheduler(self.scheduler, num_inference_steps)
         pictures = read_edit_pictures(self, image)
@@ -139,16 +149,16 @@ class StyleDiffusionPipeline(
             raise ValueError(
                 "`image` holds latents, but learning shows the picture to the image encoder; pass the picture itself."
             )
-        texts = read_prompt("prompt", prompt, None)
-        count = common_batch_size(image=pictures.batch_size, prompt=texts.batch_size)
-        settings = LearningSettings.short() if settings is None else settings
-        with components_restored(self), torch.no_grad():
-            negative = read_prompt("negative_prompt", negative_prompt, None, unconditional=True)
-            embeds = encode_prompts(self, (texts, negative), count, cross_attention_kwargs)
+        texts = _read_texts("prompt", prompt)
+        count = common_batch_size(image=pictures.batch_size, prompt=len(texts))
+        # what is computed in inference mode could not be learned from
+        with components_restored(self), torch.inference_mode(False), torch.no_grad():
+            given = (Prompt("prompt", texts), Prompt("negative_prompt", (negative_prompt,)))
+            embeds = encode_prompts(self, given, count, cross_attention_kwargs)
             clean = encode_pictures(self, pictures)
             lesson = Lesson(
                 schedule=schedule,
-                prompts=(texts.texts or ()) * (count // texts.batch_size),
+                prompts=texts * (count // len(texts)),
                 negative_prompt=negative_prompt,
                 clean=clean.expand(count, -1, -1, -1),
                 text_embeds=embeds[0],  # type: ignore[arg-type]
@@ -230,7 +240,8 @@ class StyleDiffusionPipeline(
             output_attention_maps: Whether to return a heat map for each word.
             return_dict: Whether to return a [`StyleDiffusionPipelineOutput`] instead of a tuple of its fields.
             callback_on_step_end: `(pipe, step, timestep, tensors) -> dict` after each step; what it returns under a
-                tensor's name is used from then on. Row 0 is the source.
+                tensor's name is used from then on, and `None` for `negative_prompt_embeds` ends guidance. Row 0 is the
+                source.
             callback_on_step_end_tensor_inputs: Which of `latents`, `prompt_embeds` and `negative_prompt_embeds` the
                 callback gets.
             cross_attention_kwargs: "scale" is the LoRA scale.
@@ -244,6 +255,7 @@ class StyleDiffusionPipeline(
         Source: StyleDiffusion, arXiv:2303.15649, Sec. 3.3.
         """
         check_components(self.unet, self.vae)
+        self._check_text()
         check_output_type(output_type)
         check_callbacks(callback_on_step_end, callback_on_step_end_tensor_inputs, 1)
         check_mask_shape(mask_grow, mask_feather)
@@ -255,37 +267,38 @@ class StyleDiffusionPipeline(
             tau_c,
             tau_s,
             tau_u,
-            dict(word_tau_c or {}),
+            {} if word_tau_c is None else word_tau_c,
             edit_type,
-            dict(reweight or {}),
-            (local_blend,) if isinstance(local_blend, str) else tuple(local_blend or ()),
+            {} if reweight is None else reweight,
+            (local_blend,) if isinstance(local_blend, str) else () if local_blend is None else local_blend,
             local_blend_threshold,
             self_attention_side,
         )
         scale = config.guidance_scale if guidance_scale is None else guidance_scale
         check_guidance(scale)
-        targets = read_prompt("prompt", prompt, None)
-        texts = [self.maybe_convert_prompt(text, self.tokenizer) for text in (config.prompt, *targets.texts)]
+        targets = _read_texts("prompt", prompt)
+        negatives = _read_texts(
+            "negative_prompt", config.negative_prompt if negative_prompt is None else negative_prompt
+        )
+        edits = len(targets)
+        check_generator(generator, edits)
+        texts = [self.maybe_convert_prompt(text, self.tokenizer) for text in (config.prompt, *targets)]
         prompts = read_prompt_rows(self.tokenizer, texts[0], texts[1:], settings)
-        negative = read_prompt("negative_prompt", negative_prompt, None, default=config.negative_prompt)
-        counts = {"prompt": targets.batch_size, "negative_prompt": negative.batch_size}
         drawn = None if mask_image is None else mask_to_tensor(mask_image)
-        if drawn is not None and drawn.shape[0] > 1:
-            counts["mask_image"] = drawn.shape[0]
-        if common_batch_size(**counts) != targets.batch_size:
-            raise ValueError(
-                f"There are {targets.batch_size} prompts; pass one of {counts} for all or one for each."
-            )
+        _check_one_or_each(edits, negative_prompt=negatives, mask_image=drawn)
         pictures = self._read_background(image, mask_image, preserve_background, config.latent_shape)
         on_step = step_callback(self, callback_on_step_end, callback_on_step_end_tensor_inputs, None, 1)
         self._interrupt = False
         with components_restored(self):
-            edits, device = targets.batch_size, self._execution_device
-            every = dataclasses.replace(targets, texts=(config.prompt, *targets.texts))
-            negatives = tuple(negative.texts) * (edits // negative.batch_size)
-            every_negative = dataclasses.replace(negative, texts=(config.negative_prompt, *negatives))
-            embeds = encode_prompts(self, (every, every_negative), edits + 1, cross_attention_kwargs)
-            network = network.to(device)
+            device = self._execution_device
+            negatives *= edits // len(negatives)
+            rows = (
+                Prompt("prompt", (config.prompt, *targets)),
+                Prompt("negative_prompt", (config.negative_prompt, *negatives)),
+            )
+            embeds = encode_prompts(self, rows, 1 + edits, cross_attention_kwargs)
+            if network.device != device:
+                network = copy.deepcopy(network).to(device)  # the caller's stays where it is
             mask = _edit_mask(drawn, network.latents, edits, self.vae_scale_factor, mask_grow, mask_feather)
             call = Restyling(
                 schedule=schedule,
@@ -302,20 +315,25 @@ class StyleDiffusionPipeline(
             images, flags = finish_pictures(
                 self, done.latents[1:], output_type, pictures, mask, preserve_background
             )
-            source = done.latents[:1]
-            if output_type != "latent":
-                source = convert_pixels(self, decode_pixels(self, source), output_type)
+            source, _ = finish_pictures(self, done.latents[:1], output_type, None, mask, False)
         size = tuple(side * self.vae_scale_factor for side in reversed(config.latent_shape[1:]))
         output = StyleDiffusionPipelineOutput(
             images=images,
             nsfw_content_detected=flags,
             reconstruction=source,
             blend_masks=done.blend_masks,
-            attention_maps=None if done.word_maps is None else word_pictures(call, done.word_maps, size),  # type: ignore[arg-type]
+            attention_maps=None if done.word_maps is None else word_pictures(call, done.word_maps, size),
         )
         return (
             output if return_dict else tuple(getattr(output, one.name) for one in dataclasses.fields(output))
         )
+
+    def _check_text(self) -> None:
+        if self.text_encoder is None or self.tokenizer is None:
+            raise ValueError(
+                "Prompts are aligned word by word, which needs `text_encoder` and `tokenizer`, and this pipeline lacks "
+                "one of them; load both."
+            )
 
     def _check_vision(self) -> None:
         missing = [name for name in ("image_encoder", "feature_extractor") if getattr(self, name) is None]
@@ -351,7 +369,7 @@ class StyleDiffusionPipeline(
             text_width=self.unet.config.cross_attention_dim,
             latent_shape=latent_shape,
             scaling_factor=self.vae.config.scaling_factor,
-            base_fingerprint=model_fingerprint(self.unet),
+            base_fingerprint=base_fingerprint(self.unet),
         )
         return schedule
 
@@ -371,12 +389,33 @@ class StyleDiffusionPipeline(
             )
         pictures = read_edit_pictures(self, image)
         size = tuple(side * self.vae_scale_factor for side in latent_shape[1:])
-        if pictures.pixels is None or tuple(pictures.pixels.shape[2:]) != size:
+        if pictures.pixels is None or tuple(pictures.pixels.shape) != (1, 3, *size):
             raise ValueError(
                 f"`image` must be the learned picture, {size[1]} x {size[0]} pixels (width x height), for "
                 "`preserve_background=True`."
             )
         return pictures
+
+
+def _read_texts(name: str, text: Any) -> tuple[str, ...]:
+    """Prompts that are text and nothing else: their words are aligned."""
+    if text is None:
+        raise TypeError(f"`{name}` must be a string or a list of strings, got None.")
+    return read_prompt(name, text, None).texts or ()
+
+
+def _check_side(name: str, side: Any) -> None:
+    if side is not None:
+        check_count(name, side, "It counts the positions of an attention map along a side.")
+
+
+def _check_one_or_each(edits: int, **given: Any) -> None:
+    """Refuse arguments that hold neither one for all prompts nor one for each."""
+    for name, values in given.items():
+        if values is not None and len(values) not in (1, edits):
+            raise ValueError(
+                f"`{name}` holds {len(values)} for {edits} prompts. Pass one for all of them, or one for each."
+            )
 
 
 def _edit_mask(

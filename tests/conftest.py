@@ -9,9 +9,18 @@ import PIL.Image
 import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import (
+    CLIPImageProcessor,
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTokenizer,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+)
 
+from semantic_edit.mapping_networks import LearningSettings, MappingNetwork
 from semantic_edit.pipelines.diffedit import DiffEditPipeline
+from semantic_edit.pipelines.stylediffusion import StyleDiffusionPipeline
 
 WORDS = (
     "a",
@@ -98,6 +107,27 @@ def vae() -> AutoencoderKL:
 
 
 @pytest.fixture(scope="session")
+def image_encoder() -> CLIPVisionModelWithProjection:
+    """Five tokens of a width that is not the text's."""
+    torch.manual_seed(0)
+    config = CLIPVisionConfig(
+        hidden_size=24,
+        intermediate_size=37,
+        projection_dim=16,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        image_size=16,
+        patch_size=8,
+    )
+    return CLIPVisionModelWithProjection(config).eval()
+
+
+@pytest.fixture(scope="session")
+def feature_extractor() -> CLIPImageProcessor:
+    return CLIPImageProcessor(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16})
+
+
+@pytest.fixture(scope="session")
 def make_unet() -> Callable[..., UNet2DConditionModel]:
     """Builds a UNet with attention at both resolutions; the same seed gives the same weights."""
 
@@ -155,6 +185,38 @@ def make_pipe(
 @pytest.fixture
 def pipe(make_pipe: Callable[..., DiffEditPipeline]) -> DiffEditPipeline:
     return make_pipe()
+
+
+@pytest.fixture(scope="session")
+def make_style_pipe(
+    make_pipe: Callable[..., DiffEditPipeline],
+    image_encoder: CLIPVisionModelWithProjection,
+    feature_extractor: CLIPImageProcessor,
+) -> Callable[..., StyleDiffusionPipeline]:
+    """Builds a silent pipeline; keyword arguments replace components."""
+
+    def make(**changes: Any) -> StyleDiffusionPipeline:
+        vision = {"image_encoder": image_encoder, "feature_extractor": feature_extractor}
+        components = {**make_pipe().components, **vision, **changes}
+        pipe = StyleDiffusionPipeline(**components, requires_safety_checker=False)
+        pipe.set_progress_bar_config(disable=True)
+        return pipe
+
+    return make
+
+
+@pytest.fixture
+def style_pipe(make_style_pipe: Callable[..., StyleDiffusionPipeline]) -> StyleDiffusionPipeline:
+    return make_style_pipe()
+
+
+@pytest.fixture(scope="session")
+def learned(
+    make_style_pipe: Callable[..., StyleDiffusionPipeline], picture: PIL.Image.Image
+) -> MappingNetwork:
+    """`picture`, learned by the shared models as "a red apple on grass" in four steps of three updates."""
+    settings = LearningSettings(stop_below=0.0, converged_below=100.0)
+    return make_style_pipe().learn_mapping(picture, "a red apple on grass", 4, settings=settings)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,234 @@
+"""Every bad input is a clear error, before the UNet is first evaluated."""
+
+import copy
+
+import diffusers
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from diffusers.callbacks import SDCFGCutoffCallback
+from diffusers.models.attention_processor import AttnAddedKVProcessor
+
+from semantic_edit.mapping_networks import LearningSettings
+
+SOURCE, TARGET = "a red apple on grass", "a green pear on grass"
+
+
+@pytest.fixture
+def refuses(style_pipe, learned, counted):
+    def check(match, error=ValueError, pipe=style_pipe, **changes):
+        arguments = {"prompt": TARGET, "mapping_network": learned}
+        with pytest.raises(error, match=match):
+            pipe(**{**arguments, **changes})
+        assert counted.samples == 0
+
+    return check
+
+
+@pytest.fixture
+def refuses_to_learn(style_pipe, picture, counted):
+    def check(match, error=ValueError, pipe=style_pipe, **changes):
+        arguments = {"image": picture, "prompt": SOURCE, "num_inference_steps": 2}
+        with pytest.raises(error, match=match):
+            pipe.learn_mapping(**{**arguments, **changes})
+        assert counted.samples == 0
+
+    return check
+
+
+def with_entries(network, **entries):
+    other = copy.deepcopy(network)
+    other.register_to_config(**entries)
+    return other
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tau_v": 1.5}, r"`tau_v` must lie in \[0, 1\], got 1\.5\. It is the fraction of the steps"),
+        ({"tau_c": -0.1}, r"`tau_c` must lie in \[0, 1\], got -0\.1"),
+        ({"tau_s": True}, r"`tau_s` must lie in \[0, 1\], got True"),
+        ({"tau_u": float("nan")}, r"`tau_u` must lie in \[0, 1\], got nan"),
+        ({"tau_u": "0.5"}, r"`tau_u` must lie in \[0, 1\], got '0.5'"),
+        ({"word_tau_c": {"pear": 2}}, r"`word_tau_c\['pear'\]` must lie in \[0, 1\], got 2"),
+        ({"word_tau_c": {"mug": 0.5}}, "`word_tau_c` names 'mug'.* words: a, green, pear, on, grass, or"),
+        ({"reweight": {"apple": 2.0}}, "`reweight` names 'apple', which is in none of its prompts"),
+        ({"local_blend": "mug"}, "`local_blend` names 'mug'.*'a red apple on grass'.*'a green pear on"),
+        ({"local_blend": ["apple", ""]}, "`local_blend` names ''.*A word needs a letter"),
+        (
+            {"prompt": "a " * 20 + "mug", "reweight": {"mug": 2}},
+            "'mug' was cut off: the text encoder takes 16",
+        ),
+        ({"local_blend_threshold": 1}, "`local_blend_threshold` must lie strictly between 0 and 1, got 1"),
+        ({"local_blend_threshold": "a"}, "`local_blend_threshold` must lie strictly .* got 'a'"),
+        ({"edit_type": "add"}, '`edit_type` must be "replace", "refine" or None.* got \'add\''),
+        ({"edit_type": "replace", "prompt": "a mug"}, "Replacing needs prompts of equally many words, got 5"),
+        ({"self_attention_side": 0}, "`self_attention_side` must be a positive integer, got 0"),
+        ({"num_inference_steps": 5}, "is 5, but the mapping network was learned with 4 steps: each step has"),
+        ({"guidance_scale": -1}, "`guidance_scale` must be a number of at least 0, got -1"),
+        ({"negative_prompt": ["a", "b"]}, "`negative_prompt` holds 2 for 1 prompts. Pass one for all"),
+        ({"mask_image": np.zeros((3, 6, 8)), "prompt": ["a", "b"]}, "`mask_image` holds 3 for 2 prompts"),
+        ({"mask_image": np.full((6, 8), 7.0)}, r"`mask_image` must lie in \[0, 1\]"),
+        ({"mask_grow": 1.5}, r"`mask_grow` must be an integer number of pixels, got 1\.5"),
+        ({"mask_feather": -1}, "`mask_feather` must be a number of at least 0, got -1"),
+        ({"preserve_background": True}, "keeps the pixels of `image` outside of `mask_image`; pass both"),
+        ({"prompt": []}, "`prompt` is an empty list"),
+        ({"generator": 7}, "`generator` must be a torch.Generator .* got 7"),
+        ({"generator": [torch.Generator()] * 2}, "holds 2 generators for 1 edits"),
+        ({"output_type": "jpeg"}, "`output_type` must be one of pil, np, pt, latent, got 'jpeg'"),
+        ({"callback_on_step_end_tensor_inputs": ["noise"]}, "may name latents, .*got noise"),
+        ({"callback_on_step_end": SDCFGCutoffCallback()}, "SDCFGCutoffCallback changes settings kept"),
+    ],
+)
+def test_bad_arguments(refuses, changes, message):
+    refuses(message, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"prompt": None}, "`prompt` must be a string or a list of strings, got None"),
+        ({"prompt": 7}, "`prompt` must be a string or a list of strings, got 7"),
+        ({"negative_prompt": 7}, "`negative_prompt` must be a string or a list of strings, got 7"),
+        ({"mapping_network": "mapping/"}, r"must be a MappingNetwork, got str; .*from_pretrained\(folder\)"),
+        ({"word_tau_c": 0.5}, r"`word_tau_c` must be a dict from words to numbers.* got 0\.5"),
+        ({"reweight": {"pear": "2"}}, "`reweight` must be a dict .* got {'pear': '2'}"),
+        ({"reweight": {3: 2.0}}, "`reweight` must be a dict .* got {3: 2.0}"),
+        ({"local_blend": 3}, "`local_blend` must be a word or a list of words, got 3"),
+        ({"local_blend": ["apple", 3]}, "`local_blend` must be a word or a list of words"),
+    ],
+)
+def test_arguments_of_the_wrong_type(refuses, changes, message):
+    refuses(message, error=TypeError, **changes)
+
+
+def test_what_there_is_one_of_or_one_for_each_is_taken(refuses, style_pipe, learned, counted):
+    prompts = ["a mug", "a pear"]
+    refuses("`negative_prompt` holds 3 for 2 prompts", prompt=prompts, negative_prompt=["a", "b", "c"])
+    style_pipe(prompts, learned, negative_prompt=["a", "b"], mask_image=np.eye(8)[:6])
+    assert counted.samples == 4 * 2 * (1 + 2)
+
+
+def test_the_preserved_picture_has_the_learned_ones_size(refuses, pictures):
+    options = {"mask_image": np.eye(8)[:6], "preserve_background": True}
+    size = "must be the learned picture, 64 x 48 pixels"
+    refuses(size, image=PIL.Image.new("RGB", (48, 64)), **options)
+    refuses(size, image=pictures[:2], **options)
+    refuses(size, image=torch.zeros(1, 4, 6, 8), **options)
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        (
+            {"base_fingerprint": "0" * 16},
+            r"base model: mapping network 0{16}, this call \w{16}.*learn the picture",
+        ),
+        ({"schedule_fingerprint": "other"}, r"noise schedule: mapping network other, this call \w+"),
+        (
+            {"prediction_type": "v_prediction"},
+            "prediction_type: mapping network v_prediction, this call epsilon",
+        ),
+        ({"num_text_tokens": 77}, "number of text tokens: mapping network 77, this call 16"),
+        ({"text_width": 768}, "text width: mapping network 768, this call 32"),
+        ({"latent_shape": (16, 6, 8)}, r"latent shape: mapping network \(16, 6, 8\), this call \(4, 6, 8\)"),
+        ({"scaling_factor": 1.0}, r"VAE scaling factor: mapping network 1\.0, this call 0\.18215"),
+    ],
+)
+def test_networks_of_something_else(refuses, learned, entries, message):
+    refuses(message, mapping_network=with_entries(learned, **entries))
+
+
+def test_networks_of_another_model_or_schedule(refuses, make_style_pipe, make_unet, learned):
+    refuses(r"base model: mapping network \w+", pipe=make_style_pipe(unet=make_unet(seed=1)))
+    other = make_style_pipe()
+    other.scheduler.register_to_config(beta_end=0.02)
+    refuses("noise schedule: mapping network", pipe=other)
+    damaged = copy.deepcopy(learned)
+    with torch.no_grad():
+        damaged.conv_in_bias[2, 3] = float("nan")
+    refuses("holds NaN or infinite values", mapping_network=damaged)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"variant": "scale"}, "`variant` must be one of modulate, direct, got 'scale'"),
+        ({"guidance_scale": float("inf")}, "`guidance_scale` must be a number of at least 0, got inf"),
+        ({"attention_side": 2.5}, r"`attention_side` must be a positive integer, got 2\.5"),
+        ({"num_inference_steps": 0}, "`num_inference_steps` must lie between 1 and 1000.*got 0"),
+        ({"image": None}, "`image` is missing"),
+        ({"image": PIL.Image.new("RGB", (60, 48))}, r"60 x 48 pixels.*multiples of 8"),
+        ({"image": torch.zeros(1, 4, 6, 8)}, "`image` holds latents, but learning shows the picture"),
+        ({"prompt": ["a", "b", "c"], "image": [PIL.Image.new("RGB", (64, 48))] * 2}, "`image` 2, `prompt` 3"),
+    ],
+)
+def test_bad_arguments_of_learning(refuses_to_learn, changes, message):
+    refuses_to_learn(message, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"image": "a mug"}, "`image` is the text 'a mug', but must be a picture"),
+        ({"prompt": None}, "`prompt` must be a string or a list of strings, got None"),
+        ({"negative_prompt": ["a"]}, r"`negative_prompt` must be one string for all pictures, got \['a'\]"),
+        (
+            {"settings": "published"},
+            r"must be LearningSettings, got 'published'; pass `LearningSettings\.short",
+        ),
+    ],
+)
+def test_arguments_of_learning_of_the_wrong_type(refuses_to_learn, changes, message):
+    refuses_to_learn(message, error=TypeError, **changes)
+
+
+@pytest.mark.parametrize("missing", ["image_encoder", "feature_extractor"])
+def test_learning_needs_vision(refuses_to_learn, make_style_pipe, missing):
+    message = f"Learning a picture needs `{missing}`, which.*CLIPVisionModelWithProjection"
+    refuses_to_learn(message, pipe=make_style_pipe(**{missing: None}))
+
+
+def test_words_need_a_text_encoder(refuses, refuses_to_learn, make_style_pipe):
+    for name in ("text_encoder", "tokenizer"):
+        pipe = make_style_pipe(**{name: None})
+        for check in (refuses, refuses_to_learn):
+            check("needs `text_encoder` and `tokenizer`, and this pipeline lacks", pipe=pipe)
+
+
+def test_schedulers_that_cannot_be_inverted(refuses, refuses_to_learn, make_style_pipe):
+    for check in (refuses, refuses_to_learn):
+        pipe = make_style_pipe(scheduler=diffusers.DDPMScheduler())
+        check("DDPMScheduler cannot be inverted", pipe=pipe)
+        pipe = make_style_pipe(scheduler=diffusers.DDIMScheduler(clip_sample=True))
+        check("has clip_sample=True", pipe=pipe)
+
+
+def test_unets_of_other_families(refuses, refuses_to_learn, make_style_pipe, make_unet):
+    pipe = make_style_pipe(unet=make_unet(in_channels=9))
+    adapted = make_unet()
+    adapted.register_to_config(encoder_hid_dim_type="ip_image_proj")
+    for check in (refuses, refuses_to_learn):
+        check("9 input channels where the VAE gives 4, as inpainting models do", pipe=pipe)
+        check("needs an IP-Adapter's image", pipe=make_style_pipe(unet=adapted))
+
+
+def test_foreign_processors_are_refused_and_stay(refuses, refuses_to_learn, make_style_pipe, make_unet):
+    unet = make_unet()
+    evaluated = []
+    unet.register_forward_pre_hook(lambda *_: evaluated.append(1))
+    pipe = make_style_pipe(unet=unet)
+    foreign = AttnAddedKVProcessor()
+    unet.mid_block.attentions[0].transformer_blocks[0].attn2.set_processor(foreign)
+    flags = [parameter.requires_grad for parameter in unet.parameters()]
+    for check in (refuses, refuses_to_learn):
+        check("layer mid_block.*attn2 has a AttnAddedKVProcessor.*set_attn_processor", pipe=pipe)
+    assert foreign in unet.attn_processors.values()
+    assert flags == [parameter.requires_grad for parameter in unet.parameters()]
+    assert not evaluated
+
+
+def test_settings_say_what_is_wrong_with_them():
+    with pytest.raises(ValueError, match="`inner_steps` must be finite and above 0, got 0"):
+        LearningSettings(inner_steps=0)

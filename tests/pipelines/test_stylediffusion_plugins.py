@@ -1,0 +1,379 @@
+"""What users of diffusers do with a pipeline works with this one."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DiffusionPipeline, EulerDiscreteScheduler, PNDMScheduler, StableDiffusionPipeline
+from diffusers.models.attention_processor import SlicedAttnProcessor
+from peft import LoraConfig
+
+from semantic_edit.mapping_networks import LearningSettings
+from semantic_edit.pipelines import stylediffusion
+from semantic_edit.pipelines.diffedit import DiffEditPipeline
+from semantic_edit.pipelines.stylediffusion import StyleDiffusionPipeline
+
+SOURCE, TARGET = "a red apple on grass", "a green pear on grass"
+ONE_UPDATE = LearningSettings(inner_steps=1, stop_below=0.0, converged_below=100.0)
+
+
+@pytest.fixture
+def edit(learned):
+    """An edit of the shared learned picture, as pixels."""
+
+    def run(pipe, prompt=TARGET, network=learned, **options):
+        return pipe(prompt, network, **{"output_type": "np", **options}).images
+
+    return run
+
+
+@pytest.fixture
+def learn(picture):
+    def run(pipe, steps=1, settings=ONE_UPDATE, **options):
+        return pipe.learn_mapping(picture, SOURCE, steps, settings=settings, **options)
+
+    return run
+
+
+@pytest.fixture
+def lora_pipe(make_style_pipe, make_unet, text_encoder):
+    """A pipeline with LoRA layers of its own in the UNet and in the text encoder."""
+    unet, encoder = make_unet(), copy.deepcopy(text_encoder)
+    unet.add_adapter(LoraConfig(r=2, target_modules=["to_q", "to_v"], init_lora_weights=False))
+    encoder.add_adapter(LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False))
+    return make_style_pipe(unet=unet, text_encoder=encoder)
+
+
+def state_of(pipe):
+    """What a call must leave as it was: processors, hooks, gradient flags and LoRA scales."""
+    parts = [*pipe.unet.modules(), *pipe.text_encoder.modules()]
+    return (
+        dict(pipe.unet.attn_processors),
+        [len(module._forward_pre_hooks) for module in pipe.unet.modules()],
+        [parameter.requires_grad for parameter in pipe.unet.parameters()],
+        [dict(part.scaling) for part in parts if hasattr(part, "lora_A")],
+    )
+
+
+def test_lora_scale(lora_pipe, learn, edit):
+    before = state_of(lora_pipe)
+    assert any(before[2])
+    assert len(before[3]) > 4
+    networks = [learn(lora_pipe, cross_attention_kwargs={"scale": scale}) for scale in (0.0, 1.0)]
+    assert not torch.equal(networks[0].latents, networks[1].latents)
+    assert torch.equal(networks[1].latents, learn(lora_pipe).latents)
+    images = [
+        edit(lora_pipe, network=networks[1], cross_attention_kwargs={"scale": scale})
+        for scale in (0.0, 0.5, 1.0)
+    ]
+    assert np.abs(images[0] - images[1]).max() > 1e-5
+    assert np.abs(images[1] - images[2]).max() > 1e-5
+    np.testing.assert_allclose(images[2], edit(lora_pipe, network=networks[1]), atol=1e-6)
+    assert state_of(lora_pipe) == before
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+@pytest.mark.parametrize("where", ["callback", "unet", "text_encoder"])
+def test_components_come_back_after_an_edits_error(lora_pipe, learn, monkeypatch, error, where):
+    network, freed = learn(lora_pipe), []
+    monkeypatch.setattr(lora_pipe, "maybe_free_model_hooks", lambda: freed.append(True))
+
+    def fail(*args, **kwargs):
+        raise error("boom")
+
+    options = {"cross_attention_kwargs": {"scale": 0.5}, "local_blend": "apple"}
+    if where == "callback":
+        options["callback_on_step_end"] = fail
+    else:
+        monkeypatch.setattr(getattr(lora_pipe, where), "forward", fail)
+    before = state_of(lora_pipe)
+    with pytest.raises(error, match="boom"):
+        lora_pipe(TARGET, network, **options)
+    assert state_of(lora_pipe) == before
+    assert freed == [True]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+@pytest.mark.parametrize("evaluations", [0, 2, 5])
+def test_components_come_back_after_an_error_while_learning(
+    lora_pipe, learn, monkeypatch, error, evaluations
+):
+    """In the inversion, in the unconditional prediction, in an update."""
+    freed, seen = [], []
+    monkeypatch.setattr(lora_pipe, "maybe_free_model_hooks", lambda: freed.append(True))
+    forward = lora_pipe.unet.forward
+
+    def fail(*args, **kwargs):
+        if len(seen) == evaluations:
+            raise error("boom")
+        seen.append(True)
+        return forward(*args, **kwargs)
+
+    before = state_of(lora_pipe)
+    monkeypatch.setattr(lora_pipe.unet, "forward", fail)
+    with pytest.raises(error, match="boom"):
+        learn(lora_pipe, steps=2, cross_attention_kwargs={"scale": 0.5})
+    assert state_of(lora_pipe) == before
+    assert freed == [True]
+
+
+def test_textual_inversion(make_style_pipe, tokenizer, text_encoder, learned):
+    pipe = make_style_pipe(tokenizer=copy.deepcopy(tokenizer), text_encoder=copy.deepcopy(text_encoder))
+    torch.manual_seed(0)
+    pipe.load_textual_inversion({"<cube>": 3 * torch.randn(2, 32)}, token="<cube>")
+    options = {"output_type": "latent", "output_attention_maps": True, "reweight": {"cube": 2.0}}
+    result = pipe("a red <cube> on grass", learned, **options)
+    words = list(result.attention_maps[1])
+    assert {"a", "red", "cube", "on", "grass"} <= set(words)
+    usual = pipe("a red cube on grass", learned, **options)
+    assert not torch.equal(result.images, usual.images)
+    torch.testing.assert_close(result.reconstruction, usual.reconstruction, rtol=0, atol=1e-5)
+
+
+def test_attention_slicing_changes_nothing(make_style_pipe, make_unet, learned, edit, picture):
+    pipe = make_style_pipe(unet=make_unet())
+    usual = edit(pipe)
+    pipe.enable_attention_slicing(1)
+    np.testing.assert_allclose(edit(pipe), usual, atol=1e-5)
+    sliced = pipe.learn_mapping(picture, SOURCE, 1, settings=ONE_UPDATE)
+    assert {type(one) for one in pipe.unet.attn_processors.values()} == {SlicedAttnProcessor}
+    pipe.disable_attention_slicing()
+    usual = pipe.learn_mapping(picture, SOURCE, 1, settings=ONE_UPDATE)
+    assert all(map(torch.equal, sliced.state_dict().values(), usual.state_dict().values()))
+
+
+def test_vae_slicing(make_style_pipe, vae, edit):
+    pipe = make_style_pipe(vae=copy.deepcopy(vae))
+    prompts = [TARGET, "a mug"]
+    usual = edit(pipe, prompts)
+    pipe.vae.enable_slicing()
+    np.testing.assert_allclose(edit(pipe, prompts), usual, atol=1e-5)
+
+
+def test_callbacks_see_and_change_each_step(style_pipe, learned, edit):
+    seen = []
+
+    def look(pipeline, step, timestep, tensors):
+        assert pipeline is style_pipe
+        seen.append((step, int(timestep), {name: tuple(one.shape) for name, one in tensors.items()}))
+        return tensors
+
+    names = ["latents", "prompt_embeds", "negative_prompt_embeds"]
+    watched = edit(style_pipe, callback_on_step_end=look, callback_on_step_end_tensor_inputs=names)
+    np.testing.assert_array_equal(watched, edit(style_pipe))
+    assert [step for step, *_ in seen] == [0, 1, 2, 3]
+    assert [timestep for _, timestep, _ in seen] == [751, 501, 251, 1]
+    text = (2, 16, 32)
+    assert seen[0][2] == {"latents": (2, 4, 6, 8), "prompt_embeds": text, "negative_prompt_embeds": text}
+
+    def blank(pipeline, step, timestep, tensors):
+        return {"latents": torch.zeros_like(tensors["latents"])} if step == 3 else {}
+
+    result = style_pipe(TARGET, learned, callback_on_step_end=blank, output_type="latent")
+    assert not result.images.any()
+    assert not result.reconstruction.any()
+
+
+def test_changed_embeddings_are_used_from_then_on(style_pipe, learned):
+    """With those of another prompt from the first step on, the rest of the edit is that prompt's."""
+    free = {"tau_v": 0.0, "tau_c": 0.0, "tau_s": 0.0, "tau_u": 0.0, "output_type": "latent"}
+    names = ["latents", "prompt_embeds", "negative_prompt_embeds"]
+    kept = {}
+
+    def keep(pipeline, step, timestep, tensors):
+        kept.setdefault(step, {name: one.clone() for name, one in tensors.items()})
+
+    mug = style_pipe(
+        "a mug",
+        learned,
+        negative_prompt="the table",
+        callback_on_step_end=keep,
+        callback_on_step_end_tensor_inputs=names,
+        **free,
+    ).images
+    pear = style_pipe(
+        TARGET, learned, callback_on_step_end=lambda p, step, *_: kept[step] if step == 0 else {}, **free
+    )
+    torch.testing.assert_close(pear.images, mug, rtol=0, atol=1e-5)
+
+
+def test_a_callback_may_end_guidance(style_pipe, learned):
+    """From then on an edit goes on as under a guidance scale of 1."""
+    options = {"tau_v": 0.0, "output_type": "latent"}
+    reached = {}
+
+    def keep(pipeline, step, timestep, tensors):
+        reached[step] = tensors["latents"]
+        return {"negative_prompt_embeds": None} if step == 1 else {}
+
+    ended = style_pipe(TARGET, learned, callback_on_step_end=keep, **options)
+    unguided = copy.deepcopy(learned)
+    unguided.register_to_config(guidance_scale=1.0)
+    at_the_same_place = style_pipe(
+        TARGET,
+        unguided,
+        callback_on_step_end=lambda p, step, *_: {"latents": reached[1]} if step == 1 else {},
+        **options,
+    )
+    guided = style_pipe(TARGET, learned, **options)
+    torch.testing.assert_close(ended.images, at_the_same_place.images, rtol=0, atol=1e-5)
+    assert not torch.equal(ended.images, guided.images)
+
+
+def test_interrupting_stops_decoding(style_pipe, learned, edit):
+    steps = []
+
+    def stop(pipeline, step, timestep, tensors):
+        steps.append(step)
+        pipeline._interrupt = step == 1
+        return {}
+
+    edit(style_pipe, callback_on_step_end=stop, output_attention_maps=True)
+    assert steps == [0, 1]
+    assert style_pipe.interrupt
+    steps.clear()
+    edit(style_pipe, callback_on_step_end=lambda *_: steps.append(0))
+    assert len(steps) == 4  # the next call starts afresh
+
+
+def test_from_pipe_to_and_from_the_others(style_pipe, make_pipe, image_encoder, feature_extractor, edit):
+    expected = edit(style_pipe)
+    for other in (DiffEditPipeline, StableDiffusionPipeline):
+        changed = other.from_pipe(style_pipe, requires_safety_checker=False)
+        assert changed.unet is style_pipe.unet
+        back = StyleDiffusionPipeline.from_pipe(changed)
+        assert back.image_encoder is image_encoder
+        back.set_progress_bar_config(disable=True)
+        np.testing.assert_array_equal(edit(back), expected)
+    without = make_pipe()
+    vision = {"image_encoder": image_encoder, "feature_extractor": feature_extractor}
+    assert StyleDiffusionPipeline.from_pipe(without, **vision).feature_extractor is feature_extractor
+
+
+def test_a_diffedit_mask_confines_a_restyling(style_pipe, make_pipe, learned, picture):
+    found = make_pipe()(picture, TARGET, SOURCE, num_inference_steps=2, num_maps_per_mask=2).pixel_mask
+    result = style_pipe(TARGET, learned, mask_image=found, image=picture, preserve_background=True)
+    outside = found[0, 0].numpy() == 0
+    assert outside.any()
+    assert np.array_equal(np.asarray(result.images[0])[outside], np.asarray(picture)[outside])
+
+
+def test_saving_and_loading(style_pipe, edit, learn, tmp_path):
+    style_pipe.save_pretrained(tmp_path)
+    loaded = StyleDiffusionPipeline.from_pretrained(tmp_path)
+    loaded.set_progress_bar_config(disable=True)
+    np.testing.assert_allclose(edit(loaded), edit(style_pipe), atol=1e-4)
+    assert loaded.config.requires_safety_checker is False
+    network = learn(loaded)
+    assert network.config.base_model == str(tmp_path)
+    np.testing.assert_allclose(edit(style_pipe, network=network), edit(loaded, network=network), atol=1e-4)
+
+
+def test_loading_as_a_custom_pipeline(style_pipe, edit, tmp_path):
+    style_pipe.save_pretrained(tmp_path)
+    loaded = DiffusionPipeline.from_pretrained(
+        tmp_path, custom_pipeline=stylediffusion.__file__, trust_remote_code=True
+    )
+    loaded.set_progress_bar_config(disable=True)
+    assert type(loaded).__name__ == "StyleDiffusionPipeline"
+    np.testing.assert_allclose(edit(loaded), edit(style_pipe), atol=1e-4)
+
+
+@pytest.mark.parametrize("scheduler_class", [PNDMScheduler, EulerDiscreteScheduler])
+def test_the_checkpoints_own_sampler_will_do(make_style_pipe, style_pipe, edit, scheduler_class):
+    """Stable Diffusion comes with PNDM; its training schedule is all that is used."""
+    other = make_style_pipe(scheduler=scheduler_class.from_config(style_pipe.scheduler.config))
+    np.testing.assert_allclose(edit(other), edit(style_pipe), atol=1e-4)
+
+
+class Checker(torch.nn.Module):
+    """Flags the pictures it is told to, batch by batch, as diffusers' safety checker does."""
+
+    def __init__(self, *flags):
+        super().__init__()
+        self.flags = list(flags)
+        self.device, self.dtype = torch.device("cpu"), torch.float32
+
+    def forward(self, images, clip_input):
+        assert clip_input.shape[0] == images.shape[0] == len(self.flags[0])
+        return images, self.flags.pop(0)
+
+
+def test_the_safety_checker_sees_edits_and_reconstruction(make_style_pipe, learned):
+    checked = make_style_pipe()
+    checked.safety_checker = Checker([False, True], [True])
+    result = checked([TARGET, "a mug"], learned)
+    assert result.nsfw_content_detected == [False, True]
+    assert np.asarray(result.images[0]).any()
+    assert not np.asarray(result.images[1]).any()
+    assert not np.asarray(result.reconstruction[0]).any()
+
+
+def test_offload_order_names_every_model(style_pipe):
+    order = style_pipe.model_cpu_offload_seq.split("->")
+    models = [name for name, part in style_pipe.components.items() if isinstance(part, torch.nn.Module)]
+    assert set(models) == set(order)
+
+
+@pytest.fixture
+def own_parts(make_unet, vae, text_encoder, image_encoder):
+    """Models of this test's own, for hooks."""
+    shared = {"text_encoder": text_encoder, "image_encoder": image_encoder, "vae": vae}
+    return {"unet": make_unet(), **{name: copy.deepcopy(part) for name, part in shared.items()}}
+
+
+def test_model_offload_hooks(make_style_pipe, own_parts, style_pipe, edit, learn):
+    """accelerate's hooks with the CPU as both ends: every model is reached through its hook."""
+    from accelerate import cpu_offload_with_hook
+
+    offloaded = make_style_pipe(**own_parts)
+    hook = None
+    for name in offloaded.model_cpu_offload_seq.split("->"):
+        _, hook = cpu_offload_with_hook(own_parts[name], "cpu", prev_module_hook=hook)
+    ours, theirs = learn(offloaded), learn(style_pipe)
+    assert all(map(torch.equal, ours.state_dict().values(), theirs.state_dict().values()))
+    np.testing.assert_allclose(edit(offloaded), edit(style_pipe), atol=1e-4)
+
+
+@pytest.mark.gpu
+def test_model_cpu_offload_on_a_gpu(make_style_pipe, own_parts, style_pipe, learned, edit, learn):
+    offloaded = make_style_pipe(**own_parts)
+    offloaded.enable_model_cpu_offload()
+    np.testing.assert_allclose(edit(offloaded), edit(style_pipe), atol=1e-2)
+    assert learned.device.type == "cpu"  # the caller's network is not moved
+    network = learn(offloaded)
+    assert network.device.type == "cuda"
+    np.testing.assert_allclose(
+        edit(offloaded, network=network), edit(style_pipe, network=learn(style_pipe)), atol=1e-2
+    )
+    assert {own_parts[name].device.type for name in own_parts} == {"cpu"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["wrapped", "in place", "by blocks"])
+def test_a_compiled_unet(make_style_pipe, make_unet, style_pipe, edit, learn, kind):
+    """It runs uncompiled here, and compiled again afterwards."""
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    torch.compiler.reset()
+    unet = make_unet()
+    if kind == "by blocks":
+        unet.compile_repeated_blocks(backend=backend)
+    elif kind == "in place":
+        unet.compile(backend=backend)
+    compiled = make_style_pipe(unet=unet)
+    if kind == "wrapped":
+        compiled.unet = torch.compile(unet, backend=backend)
+    options = {"local_blend": "apple", "local_blend_threshold": 0.97}
+    np.testing.assert_allclose(edit(compiled, **options), edit(style_pipe, **options), atol=1e-4)
+    ours, theirs = learn(compiled), learn(style_pipe)
+    assert all(map(torch.equal, ours.state_dict().values(), theirs.state_dict().values()))
+    assert not graphs
+    with torch.no_grad():
+        compiled.unet(torch.zeros(1, 4, 6, 8), 1, torch.zeros(1, 16, 32))
+    assert graphs
