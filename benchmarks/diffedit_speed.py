@@ -170,7 +170,7 @@ def main() -> None:
     parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"))
     options = parser.parse_args()
     quiet_loading()
-    pipe = load_pipeline(options.model, options.device, options.dtype)
+    pipe = load_pipeline(DiffEditPipeline, options.model, options.device, options.dtype)
     synchronize = torch.cuda.synchronize if pipe.device.type == "cuda" else lambda: None
     racing = contenders(pipe, still_life_task(options.size))
     race(racing, options.repeats, synchronize)

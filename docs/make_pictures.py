@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="which test scenes to draw")
     options = parser.parse_args()
     quiet_loading()
-    pipe = load_pipeline()
+    pipe = load_pipeline(DiffEditPipeline)
     rows = [edited_row(pipe, case, options.seed) for case in edit_cases(3, seed=options.seed, objects=1)]
     PICTURES.mkdir(exist_ok=True)
     stacked(rows).save(PICTURES / "edits.png", optimize=True)

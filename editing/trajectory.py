@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from semantic_edit.editing.schedule import Schedule
 
@@ -78,7 +78,8 @@ class Trajectory:
         metadata = {"format": TRAJECTORY_FORMAT, "trajectory": json.dumps(fields)}
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         try:
-            save_file({"latents": self.latents.detach().cpu().contiguous()}, temporary, metadata=metadata)
+            # as bytes: the library's own files would be readable to their owner alone
+            temporary.write_bytes(save({"latents": self.latents.detach().cpu().contiguous()}, metadata))
             os.replace(temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)

@@ -5,14 +5,33 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from semantic_edit.editing import Trajectory
-    from semantic_edit.pipelines import DiffEditPipeline, DiffEditPipelineOutput
+    from semantic_edit.mapping_networks import LearningSettings, MappingNetwork
+    from semantic_edit.pipelines import (
+        DiffEditPipeline,
+        DiffEditPipelineOutput,
+        StyleDiffusionPipeline,
+        StyleDiffusionPipelineOutput,
+    )
 
 __version__ = "0.1.0"
-__all__ = ["DiffEditPipeline", "DiffEditPipelineOutput", "Trajectory", "__version__"]
+__all__ = [
+    "DiffEditPipeline",
+    "DiffEditPipelineOutput",
+    "LearningSettings",
+    "MappingNetwork",
+    "StyleDiffusionPipeline",
+    "StyleDiffusionPipelineOutput",
+    "Trajectory",
+    "__version__",
+]
 
 _HOME = {
     "DiffEditPipeline": "semantic_edit.pipelines",
     "DiffEditPipelineOutput": "semantic_edit.pipelines",
+    "LearningSettings": "semantic_edit.mapping_networks",
+    "MappingNetwork": "semantic_edit.mapping_networks",
+    "StyleDiffusionPipeline": "semantic_edit.pipelines",
+    "StyleDiffusionPipelineOutput": "semantic_edit.pipelines",
     "Trajectory": "semantic_edit.editing",
 }
 

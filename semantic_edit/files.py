@@ -1,6 +1,7 @@
 """Files of the command line: checked before any work, refused in plain words, never left half written."""
 
 import contextlib
+import json
 import os
 import tempfile
 import warnings
@@ -59,6 +60,37 @@ def check_outputs(outputs: Mapping[str, Path], inputs: Mapping[str, Path]) -> No
         _check_writable(option, place)
 
 
+def check_folder(option: str, folder: Path, is_own: Callable[[Path], bool], content: str) -> None:
+    """Refuse a destination folder that cannot be written, or that holds something other than what belongs there.
+
+    Args:
+        option: As typed.
+        folder: May be missing, empty, or such that `is_own(folder)`.
+        content: What belongs there, in words.
+
+    Raises:
+        UsageError: Naming the option and the reason.
+    """
+    place = folder.resolve()
+    if not place.is_dir():
+        if place.exists():
+            raise UsageError(f"{option} {folder} is a file; name a folder")
+        _check_writable(option, place)
+        return
+    if any(place.iterdir()) and not is_own(place):
+        raise UsageError(f"{option} {folder} holds something other than {content}; name another folder")
+    _check_folder_writable(option, place, place)
+
+
+def is_mapping_folder(folder: Path) -> bool:
+    """Whether `folder` holds a mapping network, by its config and without loading anything."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and config.get("_class_name") == "MappingNetwork"
+
+
 def check_suffix(option: str, path: Path, suffixes: Collection[str] | None = None) -> None:
     """Refuse a file name whose ending is none of `suffixes` (None: of those that Pillow writes)."""
     allowed = suffixes or {end for end, kind in Image.registered_extensions().items() if kind in Image.SAVE}
@@ -106,7 +138,11 @@ def _check_writable(option: str, place: Path) -> None:
         raise UsageError(f"{option} {place} is a folder; name a file in it")
     if not place.parent.is_dir():
         raise UsageError(f"{option} {place}: there is no folder {place.parent}")
+    _check_folder_writable(option, place, place.parent)
+
+
+def _check_folder_writable(option: str, place: Path, folder: Path) -> None:
     try:
-        tempfile.TemporaryFile(dir=place.parent).close()  # surer than reading permission bits
+        tempfile.TemporaryFile(dir=folder).close()  # surer than reading permission bits
     except OSError as error:
-        raise UsageError(f"{option} {place}: cannot write into {place.parent}: {error.strerror}") from None
+        raise UsageError(f"{option} {place}: cannot write into {folder}: {error.strerror}") from None

@@ -1,28 +1,44 @@
-"""Load what the command line names: a model or a saved trajectory, or say in one line why not."""
+"""Load what the command line names: a model, a learned or saved thing, a picture; or say in one line why not."""
 
 from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from semantic_edit.files import UsageError
+from PIL import Image
+
+from semantic_edit.files import UsageError, read_picture
+from semantic_edit.running import refusals
 
 if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
     from semantic_edit.editing import Trajectory
-    from semantic_edit.pipelines import DiffEditPipeline
+    from semantic_edit.mapping_networks import MappingNetwork
+    from semantic_edit.pipelines import StyleDiffusionPipeline
+
+Pipeline = TypeVar("Pipeline", bound="DiffusionPipeline")
+_MODEL_FILE = "model_index.json"
 
 
 def load_pipeline(
-    model: str | None = None, device: str | None = None, dtype: str | None = None, offline: bool = False
-) -> DiffEditPipeline:
+    pipeline: type[Pipeline],
+    model: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    offline: bool = False,
+    **components: Any,
+) -> Pipeline:
     """Load a model, from a folder without touching the network, or from the Hub if an id was typed.
 
     Args:
+        pipeline: The class to load it as.
         model: A folder in diffusers' layout, a Hub id, or None for the embedded still-life model.
         device: A torch device; None takes the fastest there is.
         dtype: "float32", "float16" or "bfloat16"; None takes float16 on CUDA, else float32.
         offline: Take a Hub id from the local cache alone.
+        components: To put in place of the model's own.
 
     Raises:
         UsageError: If there is no such model or device.
@@ -31,16 +47,17 @@ def load_pipeline(
     import torch
     from diffusers import DDIMScheduler
 
-    from semantic_edit.pipelines import DiffEditPipeline
-
     device = _find_device(device)
     dtype = dtype or ("float16" if device.startswith("cuda") else "float32")
     try:
         with warnings.catch_warnings():
             # "dtype" is the newer name, which diffusers before 0.40 does not know
             warnings.filterwarnings("ignore", ".*torch_dtype", FutureWarning)
-            pipe = DiffEditPipeline.from_pretrained(
-                name, torch_dtype=getattr(torch, dtype), local_files_only=is_folder or offline
+            pipe = pipeline.from_pretrained(
+                name,
+                torch_dtype=getattr(torch, dtype),
+                local_files_only=is_folder or offline,
+                **components,
             )
     except Exception as error:  # each loader below has classes of its own for a missing or damaged file
         raise UsageError(f"cannot load the model {name}: {error}") from error
@@ -49,6 +66,58 @@ def load_pipeline(
         config = pipe.scheduler.config
         pipe.scheduler = DDIMScheduler.from_config(config, clip_sample=False, thresholding=False)
     return pipe.to(device)
+
+
+def load_mapping(mapping: str, offline: bool = False) -> MappingNetwork:
+    """Load a mapping network, from a folder that `learn` wrote or, if that is no folder, by its Hub id.
+
+    Raises:
+        UsageError: If there is no such network.
+    """
+    name, is_folder = _find("--mapping", mapping, "config.json", "mapping network")
+    from semantic_edit.mapping_networks import MappingNetwork
+
+    try:
+        return MappingNetwork.from_pretrained(name, local_files_only=is_folder or offline)
+    except Exception as error:  # as in `load_pipeline`
+        raise UsageError(f"cannot load the mapping network {name}: {error}") from error
+
+
+def load_pipeline_for(
+    network: MappingNetwork,
+    model: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    offline: bool = False,
+) -> StyleDiffusionPipeline:
+    """Load the model that a mapping network edits with, as `load_pipeline` does.
+
+    Args:
+        model: Without it the one that the network was learned with, if its folder is there or it has a Hub id, else
+            the still-life model; the pipeline refuses a network of another model.
+    """
+    from semantic_edit.pipelines import StyleDiffusionPipeline
+
+    return load_pipeline(StyleDiffusionPipeline, model or _base_model(network), device, dtype, offline)
+
+
+def load_image_encoder(name: str, offline: bool = False) -> dict[str, Any]:
+    """The components with which a picture is learned, from a CLIP vision model's folder or Hub id.
+
+    Raises:
+        UsageError: If there is no such model.
+    """
+    name, is_folder = _find("--image-encoder", name, "config.json", "CLIP vision model")
+    from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
+
+    local = is_folder or offline
+    try:
+        return {
+            "image_encoder": CLIPVisionModelWithProjection.from_pretrained(name, local_files_only=local),
+            "feature_extractor": CLIPImageProcessor.from_pretrained(name, local_files_only=local),
+        }
+    except Exception as error:  # as in `load_pipeline`
+        raise UsageError(f"cannot load the image encoder {name}: {error}") from error
 
 
 def quiet_loading() -> None:
@@ -75,23 +144,52 @@ def load_trajectory(path: Path) -> Trajectory:
         raise UsageError(error) from error
 
 
+def load_picture(path: Path, size: tuple[int, int] | None = None) -> Image.Image:
+    """Read a picture: upright, opaque and in 8-bit RGB, converted as the pipelines would, then resized.
+
+    Raises:
+        UsageError: If there is no such picture, or its values cannot be converted without guessing.
+    """
+    from semantic_edit.pipelines.pictures import read_pictures
+
+    with refusals():
+        pixels = read_pictures(read_picture(path), factor=1).pixels
+    assert pixels is not None  # it is latents that have none
+    picture = Image.fromarray((pixels[0].permute(1, 2, 0) * 255).round().byte().numpy())
+    return picture if size is None else picture.resize(size, Image.Resampling.LANCZOS)
+
+
+def _base_model(network: MappingNetwork) -> str | None:
+    """The folder or Hub id of the model that a picture was learned with, if it can be had."""
+    from semantic_edit.mapping_networks.card import HUB_ID
+
+    name = network.config.base_model
+    is_there = bool(name) and (Path(name) / _MODEL_FILE).is_file()
+    return name if is_there or HUB_ID.fullmatch(name) else None
+
+
 def _find_model(model: str | None) -> tuple[str, bool]:
     """The folder or Hub id to load, and whether it is a folder."""
     if model is None:
         from semantic_edit.still_life import model_path
 
         return str(model_path()), True
-    path = Path(model)
+    return _find("--model", model, _MODEL_FILE, "diffusers model")
+
+
+def _find(option: str, name: str, file: str, kind: str) -> tuple[str, bool]:
+    """The folder, as an absolute path, or the Hub id that an option names, and whether it is a folder."""
+    path = Path(name)
     if path.is_dir():
-        if not (path / "model_index.json").is_file():
-            raise UsageError(f"--model {model}: a folder without model_index.json is no diffusers model")
-        return model, True
+        if not (path / file).is_file():
+            raise UsageError(f"{option} {name}: a folder without {file} is no {kind}")
+        return str(path.resolve()), True
     if path.exists():
-        raise UsageError(f"--model {model} is a file; name a folder in diffusers' layout or a Hub id")
-    owner, _, name = model.partition("/")
-    if not owner.strip(".~") or not name or "/" in name:
-        raise UsageError(f"--model {model}: there is no such folder, and a Hub id reads owner/name")
-    return model, False
+        raise UsageError(f"{option} {name} is a file; name the folder of a {kind} or a Hub id")
+    owner, _, rest = name.partition("/")
+    if not owner.strip(".~") or not rest or "/" in rest:
+        raise UsageError(f"{option} {name}: there is no such folder, and a Hub id reads owner/name")
+    return name, False
 
 
 def _find_device(asked: str | None) -> str:

@@ -1,12 +1,12 @@
-"""One picture that shows an edit: before | soft map | mask | after."""
+"""One picture that shows several, each under its caption: what an edit did, or where words look."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 if TYPE_CHECKING:
     import torch
@@ -14,22 +14,23 @@ if TYPE_CHECKING:
 PANEL_HEIGHT = 256
 GAP = 8
 CAPTION_HEIGHT = 24
+LINE_HEIGHT = 18
 
 
 def edit_strip(
     before: Image.Image, after: Image.Image, mask: torch.Tensor, soft_mask: torch.Tensor | None = None
 ) -> Image.Image:
-    """Draw one edit.
+    """Draw one edit: before | soft map | mask | after.
 
     Args:
         before, after: Upright pictures of one size.
         mask, soft_mask: (batch, 1, height, width) in [0, 1], of which the first are drawn; there is no soft map where
             the mask was given.
     """
-    panels = {"before": before}
+    panels = [("before", before)]
     if soft_mask is not None:
-        panels["soft map"] = _grey(soft_mask).resize(before.size, Image.Resampling.BICUBIC)
-    return strip({**panels, "mask": mask_picture(mask, before.size), "after": after})
+        panels.append(("soft map", _grey(soft_mask).resize(before.size, Image.Resampling.BICUBIC)))
+    return strip([*panels, ("mask", mask_picture(mask, before.size)), ("after", after)])
 
 
 def mask_picture(mask: torch.Tensor, size: tuple[int, int]) -> Image.Image:
@@ -37,20 +38,58 @@ def mask_picture(mask: torch.Tensor, size: tuple[int, int]) -> Image.Image:
     return _grey(mask).resize(size, Image.Resampling.NEAREST)
 
 
-def strip(panels: Mapping[str, Image.Image]) -> Image.Image:
-    """Set captioned pictures side by side on white, small ones enlarged to `PANEL_HEIGHT`."""
-    height = max(PANEL_HEIGHT, *(picture.height for picture in panels.values()))
-    scaled = {caption: _at_height(picture.convert("RGB"), height) for caption, picture in panels.items()}
-    width = sum(picture.width for picture in scaled.values()) + GAP * (len(scaled) + 1)
-    canvas = Image.new("RGB", (width, CAPTION_HEIGHT + height + GAP), "white")
-    draw = ImageDraw.Draw(canvas)
+def heat_over(picture: Image.Image, heat: Image.Image) -> Image.Image:
+    """The picture in grey under a heat map of its size: black is cold, yellow the hottest."""
+    colours = ImageOps.colorize(heat.convert("L"), black="#000018", mid="#c82040", white="#fff060")
+    return Image.blend(picture.convert("L").convert("RGB"), colours, 0.6)
+
+
+def strip(panels: Sequence[tuple[str, Image.Image]], columns: int | None = None) -> Image.Image:
+    """Set captioned pictures side by side on white, small ones enlarged to `PANEL_HEIGHT`.
+
+    Args:
+        panels: Captions and pictures; captions wider than their picture are broken into lines.
+        columns: Pictures in a row; all of them in one where not given.
+    """
+    height = max(PANEL_HEIGHT, *(picture.height for _, picture in panels))
+    scaled = [(caption, _at_height(picture.convert("RGB"), height)) for caption, picture in panels]
+    columns = columns or len(scaled)
+    rows = [_row(scaled[start : start + columns]) for start in range(0, len(scaled), columns)]
+    canvas = Image.new("RGB", (max(row.width for row in rows), sum(row.height for row in rows)), "white")
+    top = 0
+    for row in rows:
+        canvas.paste(row, (0, top))
+        top += row.height
+    return canvas
+
+
+def _row(panels: Sequence[tuple[str, Image.Image]]) -> Image.Image:
+    """Captioned pictures of one height side by side."""
     font = ImageFont.load_default(size=15)
+    captions = [_broken(caption, picture.width, font) for caption, picture in panels]
+    caption_height = CAPTION_HEIGHT + LINE_HEIGHT * max(caption.count("\n") for caption in captions)
+    width = sum(picture.width for _, picture in panels) + GAP * (len(panels) + 1)
+    canvas = Image.new("RGB", (width, caption_height + panels[0][1].height + GAP), "white")
+    draw = ImageDraw.Draw(canvas)
     left = GAP
-    for caption, picture in scaled.items():
-        draw.text((left + picture.width // 2, CAPTION_HEIGHT // 2), caption, "black", font, anchor="mm")
-        canvas.paste(picture, (left, CAPTION_HEIGHT))
+    for caption, (_, picture) in zip(captions, panels, strict=True):
+        middle = (left + picture.width // 2, caption_height // 2)
+        draw.text(middle, caption, "black", font, anchor="mm", align="center")
+        canvas.paste(picture, (left, caption_height))
         left += picture.width + GAP
     return canvas
+
+
+def _broken(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    """`text` in lines that fit into `width` pixels, as far as its words do."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".lstrip()
+        if lines[-1] and font.getlength(longer) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return "\n".join(lines)
 
 
 def _grey(mask: torch.Tensor) -> Image.Image:

@@ -1,4 +1,3 @@
-import functools
 import os
 import socket
 import subprocess
@@ -21,17 +20,11 @@ from semantic_edit.strips import CAPTION_HEIGHT, GAP, PANEL_HEIGHT
 WORDS = ("--source", "a red apple on grass", "--prompt", "a green pear on grass")
 
 
-@pytest.fixture(scope="session")
-def load_once():
-    """As `load_pipeline`, but a model that was loaded is handed out again: pipelines keep nothing of a call."""
-    return functools.cache(loading.load_pipeline)
-
-
 @pytest.fixture
 def edit(tmp_path, model_folder, picture_file, load_once, monkeypatch):
     """Run `semantic-edit edit` on the tiny model in an empty folder, and return its exit code."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("semantic_edit.cli.load_pipeline", load_once)
+    monkeypatch.setattr("semantic_edit.edit_command.load_pipeline", load_once)
 
     def run(*options, picture=picture_file):
         model = () if "--model" in options else ("--model", model_folder)
@@ -52,18 +45,12 @@ def calls(monkeypatch):
         seen.update(arguments)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("semantic_edit.cli.load_pipeline", lambda *_: pipe)
+    monkeypatch.setattr("semantic_edit.edit_command.load_pipeline", lambda *_: pipe)
     return seen
 
 
 def pixels(path):
     return np.asarray(Image.open(path))
-
-
-def only_line(capsys):
-    lines = capsys.readouterr().err.strip().split("\n")
-    assert len(lines) == 1, lines
-    return lines[0]
 
 
 def test_every_file_that_was_asked_for_is_written(edit, tmp_path, capsys):
@@ -156,10 +143,10 @@ def test_options_left_out_stay_with_the_pipelines_defaults(calls, picture_file, 
     assert set(calls) == {"image", "prompt", "source_prompt", "preserve_background", "generator"}
 
 
-def test_an_interrupt_says_so_and_keeps_the_old_file(edit, calls, capsys):
+def test_an_interrupt_says_so_and_keeps_the_old_file(edit, calls, only_error):
     Path("out.png").write_text("old")
     assert edit() == 130
-    assert only_line(capsys) == "semantic-edit: error: interrupted"
+    assert only_error() == "semantic-edit: error: interrupted"
     assert Path("out.png").read_text() == "old"
 
 
@@ -170,7 +157,7 @@ def test_a_failure_while_writing_keeps_the_old_files(edit, tmp_path, monkeypatch
         save_picture(picture, path)
 
     Path("out.png").write_text("old")
-    monkeypatch.setattr("semantic_edit.cli.save_picture", fill_the_disk)
+    monkeypatch.setattr("semantic_edit.edit_command.save_picture", fill_the_disk)
     assert edit("--strip", "strip.png") == 1
     assert "No space left on device (--traceback shows where)" in capsys.readouterr().err
     assert sorted(os.listdir(tmp_path)) == ["out.png", "picture.png"]
@@ -181,7 +168,7 @@ def test_traceback_is_there_for_who_asks(edit, monkeypatch):
     def fail(**_):
         raise RuntimeError("boom")
 
-    monkeypatch.setattr("semantic_edit.cli.load_pipeline", lambda *_: fail)
+    monkeypatch.setattr("semantic_edit.edit_command.load_pipeline", lambda *_: fail)
     assert edit() == 1
     with pytest.raises(RuntimeError, match="boom"):
         edit("--traceback")
@@ -205,14 +192,14 @@ def test_traceback_is_there_for_who_asks(edit, monkeypatch):
         (("--model", "nowhere"), "there is no such folder, and a Hub id reads owner/name"),
         (("--model", "./nowhere/model"), "there is no such folder"),
         (("--model", "."), "a folder without model_index.json is no diffusers model"),
-        (("--model", "picture.png"), "is a file; name a folder in diffusers' layout"),
+        (("--model", "picture.png"), "is a file; name the folder of a diffusers model or a Hub id"),
         (("--device", "toaster"), "--device toaster cannot be used"),
     ],
 )
-def test_bad_input_is_one_line_and_writes_nothing(edit, tmp_path, capsys, options, reason):
+def test_bad_input_is_one_line_and_writes_nothing(edit, tmp_path, only_error, options, reason):
     before = sorted(os.listdir(tmp_path))
     assert edit(*options) == 2
-    line = only_line(capsys)
+    line = only_error()
     assert line.startswith("semantic-edit: error: ")
     assert reason in line
     assert sorted(os.listdir(tmp_path)) == before
@@ -243,7 +230,7 @@ def test_an_empty_mask_returns_the_picture_with_a_warning(edit, picture_file, ca
 
 def test_a_result_that_the_safety_checker_withheld_is_not_written(edit, monkeypatch, capsys):
     flagged = DiffEditPipelineOutput(images=[], nsfw_content_detected=[True])
-    monkeypatch.setattr("semantic_edit.cli.load_pipeline", lambda *_: lambda **_: flagged)
+    monkeypatch.setattr("semantic_edit.edit_command.load_pipeline", lambda *_: lambda **_: flagged)
     assert edit() == 2
     assert "safety checker withheld" in capsys.readouterr().err
     assert not Path("out.png").exists()
@@ -269,14 +256,16 @@ def test_a_picture_turned_by_exif_comes_out_upright(edit, picture, tmp_path):
 
 def test_a_stochastic_scheduler_gives_way_to_ddim(make_pipe, tmp_path):
     make_pipe(scheduler=EulerAncestralDiscreteScheduler(steps_offset=1)).save_pretrained(tmp_path)
-    pipe = loading.load_pipeline(str(tmp_path), dtype="bfloat16")
+    pipe = loading.load_pipeline(DiffEditPipeline, str(tmp_path), dtype="bfloat16")
     assert isinstance(pipe.scheduler, DDIMScheduler)
     assert not pipe.scheduler.config.clip_sample
     assert pipe.unet.dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize(("flags", "stays_offline"), [((), False), (("--offline",), True)])
-def test_a_hub_id_may_use_the_network_unless_told_otherwise(edit, monkeypatch, capsys, flags, stays_offline):
+def test_a_hub_id_may_use_the_network_unless_told_otherwise(
+    edit, monkeypatch, only_error, flags, stays_offline
+):
     asked = {}
 
     def unreachable(name, **options):
@@ -286,15 +275,15 @@ def test_a_hub_id_may_use_the_network_unless_told_otherwise(edit, monkeypatch, c
     monkeypatch.setattr(DiffEditPipeline, "from_pretrained", unreachable)
     assert edit("--model", "owner/name", *flags) == 2
     assert asked == {"owner/name": stays_offline}
-    assert only_line(capsys).endswith("cannot load the model owner/name: no route to the Hub")
+    assert only_error().endswith("cannot load the model owner/name: no route to the Hub")
 
 
-def test_a_damaged_model_is_one_line(edit, make_pipe, tmp_path, capsys):
+def test_a_damaged_model_is_one_line(edit, make_pipe, tmp_path, only_error):
     make_pipe().save_pretrained(tmp_path / "model")
     weights = tmp_path / "model" / "unet" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     assert edit("--model", tmp_path / "model") == 2
-    assert only_line(capsys).startswith("semantic-edit: error: cannot load the model ")
+    assert only_error().startswith("semantic-edit: error: cannot load the model ")
 
 
 def test_the_embedded_model_edits_a_scene_without_a_network(tmp_path, monkeypatch, capsys):
@@ -326,15 +315,16 @@ def test_scene_prints_what_it_drew(tmp_path, capsys):
     assert files[0].read_bytes() == files[1].read_bytes() != files[2].read_bytes()
 
 
-def test_scene_refuses_a_bad_place(tmp_path, capsys):
+def test_scene_refuses_a_bad_place(tmp_path, only_error):
     assert main(["scene", "-o", str(tmp_path / "missing" / "a.png")]) == 2
-    assert "there is no folder" in only_line(capsys)
+    assert "there is no folder" in only_error()
 
 
 def test_help_and_scene_load_neither_torch_nor_diffusers(tmp_path):
     code = (
         "import sys, contextlib; from semantic_edit.cli import main\n"
-        "with contextlib.suppress(SystemExit): main(['edit', '--help'])\n"
+        "for command in ('edit', 'learn', 'restyle', 'attention'):\n"
+        "    with contextlib.suppress(SystemExit): main([command, '--help'])\n"
         f"main(['scene', '-o', {str(tmp_path / 'a.png')!r}])\n"
         "print(sorted({'torch', 'diffusers', 'transformers'} & set(sys.modules)))"
     )

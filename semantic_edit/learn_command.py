@@ -1,0 +1,122 @@
+"""`semantic-edit learn`: StyleDiffusion's learning, from a picture and its description to a mapping network."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from semantic_edit.files import UsageError, check_folder, is_mapping_folder
+from semantic_edit.loading import load_image_encoder, load_picture, load_pipeline, quiet_loading
+from semantic_edit.options import add_guidance, add_model, add_output, add_size, seed, typed
+from semantic_edit.running import refusals
+
+if TYPE_CHECKING:
+    from semantic_edit.mapping_networks import MappingNetwork
+    from semantic_edit.pipelines import StyleDiffusionPipeline
+
+_PIPELINE_OPTIONS = {
+    "steps": "num_inference_steps",
+    "guidance_scale": "guidance_scale",
+    "variant": "variant",
+    "checkpoint": "checkpoint",
+    "gradient_checkpointing": "gradient_checkpointing",
+}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("picture", type=Path, help="the picture to learn")
+    parser.add_argument(
+        "--prompt", required=True, metavar="TEXT", help="what it shows; a single word will do"
+    )
+    add_output(parser, "where the mapping network goes; one that is there is replaced", metavar="FOLDER")
+    _add_learning(parser.add_argument_group("the learning"))
+    add_model(parser)
+    parser.add_argument(
+        "--image-encoder",
+        metavar="ID",
+        help="a CLIP vision model, for a --model that has none, for example openai/clip-vit-base-patch16",
+    )
+
+
+def _add_learning(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--seed", type=seed, default=0, help="of the first step's network (default: 0)")
+    group.add_argument("--steps", type=int, metavar="N", help="steps, of the edits too (default: 30)")
+    add_guidance(group, default="7.5, for the edits too")
+    group.add_argument(
+        "--schedule",
+        choices=("short", "published"),
+        default="short",
+        help="how long to learn: at most three updates a step, or as long as the paper's authors (default: short)",
+    )
+    group.add_argument(
+        "--variant",
+        choices=("modulate", "direct"),
+        help="as in the published code, or as in the paper's figure (default: modulate)",
+    )
+    group.add_argument(
+        "--checkpoint", type=Path, metavar="FOLDER", help="keep finished steps there, and go on from them"
+    )
+    group.add_argument("--gradient-checkpointing", action="store_true", help="take less memory and more time")
+    add_size(group)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Learn a picture once, to restyle it with words as often as you like."""
+    _check_folders(options.output, options.checkpoint)
+    quiet_loading()
+    picture = load_picture(options.picture, options.size)
+    network = _learn(options, _load(options), picture)
+    network.save_pretrained(options.output)
+    print(options.output)
+    print(f"reconstruction: {network.config.reconstruction_psnr:.1f} dB")
+
+
+def _check_folders(output: Path, checkpoint: Path | None) -> None:
+    check_folder("--output", output, is_mapping_folder, "a mapping network")
+    if checkpoint is None:
+        return
+    place = checkpoint.resolve()
+    if output.resolve() in (place, *place.parents):
+        raise UsageError(f"--checkpoint {checkpoint} lies in --output {output}; name a folder outside of it")
+    from semantic_edit.mapping_networks.checkpoint import INPUTS_FILE
+
+    check_folder("--checkpoint", checkpoint, lambda folder: (folder / INPUTS_FILE).is_file(), "a checkpoint")
+
+
+def _load(options: argparse.Namespace) -> StyleDiffusionPipeline:
+    from semantic_edit.pipelines import StyleDiffusionPipeline
+
+    vision = {}
+    if options.image_encoder is not None:
+        vision = load_image_encoder(options.image_encoder, options.offline)
+    model = (options.model, options.device, options.dtype, options.offline)
+    pipe = load_pipeline(StyleDiffusionPipeline, *model, **vision)
+    if pipe.image_encoder is None:
+        raise UsageError(
+            "the model has no image encoder, which learning needs; name one, for example --image-encoder "
+            "openai/clip-vit-base-patch16"
+        )
+    return pipe
+
+
+def _learn(options: argparse.Namespace, pipe: StyleDiffusionPipeline, picture: Any) -> MappingNetwork:
+    from semantic_edit.mapping_networks import LearningSettings
+
+    schedules = {"short": LearningSettings.short, "published": LearningSettings.published}
+    settings = dataclasses.replace(schedules[options.schedule](), seed=options.seed)
+    with refusals(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The learning did not converge")  # it advises in terms of Python
+        network = pipe.learn_mapping(
+            picture, options.prompt, settings=settings, **typed(options, _PIPELINE_OPTIONS)
+        )
+    if not all(network.report.converged):
+        error = max(network.report.latent_errors)
+        advice = "more --steps" if options.schedule == "published" else "--schedule published"
+        warnings.warn(
+            f"the learning did not converge (mean squared error of the latents {error:.2g}); try {advice}",
+            stacklevel=2,
+        )
+    return network

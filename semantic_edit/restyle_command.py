@@ -1,0 +1,189 @@
+"""`semantic-edit restyle`: edits of a learned picture, one for each prompt."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image, ImageOps
+
+from semantic_edit.files import UsageError, check_outputs, check_suffix, read_picture, save_picture, write_all
+from semantic_edit.loading import load_mapping, load_picture, load_pipeline_for, quiet_loading
+from semantic_edit.options import (
+    add_guidance,
+    add_mapping,
+    add_mask_shape,
+    add_model,
+    add_negative,
+    add_output,
+    add_size,
+    fraction,
+    typed,
+    word_factor,
+)
+from semantic_edit.running import run_edit
+from semantic_edit.strips import strip
+
+if TYPE_CHECKING:
+    from semantic_edit.pipelines import StyleDiffusionPipelineOutput
+
+_PIPELINE_OPTIONS = {
+    "tau_v": "tau_v",
+    "tau_c": "tau_c",
+    "tau_s": "tau_s",
+    "tau_u": "tau_u",
+    "edit_type": "edit_type",
+    "local_blend": "local_blend",
+    "guidance_scale": "guidance_scale",
+    "negative": "negative_prompt",
+    "mask_grow": "mask_grow",
+    "mask_feather": "mask_feather",
+}
+_TAUS = {
+    "v": ("the learned look", 0.6),
+    "c": ("what the words look at", 0.6),
+    "s": ("the layout", 0.8),
+    "u": ("the layout, in the unconditional branch", 0.5),
+}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    add_mapping(parser)
+    parser.add_argument(
+        "--prompt",
+        required=True,
+        action="append",
+        metavar="TEXT",
+        help="what the picture shall show; type it again for a further edit",
+    )
+    add_output(
+        parser, "where the edited picture goes; of several, out.png becomes out-1.png, out-2.png and so on"
+    )
+    _add_method(parser.add_argument_group("the edit"))
+    _add_mask(parser.add_argument_group("a mask"))
+    add_model(parser, default="the one that the picture was learned with")
+    _add_files(parser.add_argument_group("further files"))
+
+
+def _add_method(group: argparse._ArgumentGroup) -> None:
+    for letter, (kept, default) in _TAUS.items():
+        group.add_argument(
+            f"--tau-{letter}",
+            type=fraction,
+            metavar="F",
+            help=f"fraction of the steps that keep {kept}; lower changes more (default: {default})",
+        )
+    group.add_argument(
+        "--edit-type",
+        choices=("replace", "refine"),
+        help="words exchanged one for one, or words added (default: by the number of words)",
+    )
+    group.add_argument(
+        "--reweight",
+        type=word_factor,
+        action="append",
+        metavar="WORD=FACTOR",
+        help="show more of a word, or less of it below 1; may be repeated",
+    )
+    group.add_argument(
+        "--local-blend",
+        action="append",
+        metavar="WORD",
+        help="change only where this word is looked at; may be repeated",
+    )
+    add_guidance(group, default="as learned")
+    add_negative(group)
+
+
+def _add_mask(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--mask", type=Path, metavar="FILE", help="edit only where this picture is white")
+    add_mask_shape(group)
+    group.add_argument(
+        "--image", type=Path, metavar="FILE", help="the picture, to keep its own pixels outside of the mask"
+    )
+    add_size(group)
+
+
+def _add_files(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--save-reconstruction", type=Path, metavar="FILE", help="keep the picture as it was learned"
+    )
+    group.add_argument("--strip", type=Path, metavar="FILE", help="draw the learned picture and every edit")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Edit a learned picture with words, one edit for each prompt."""
+    _check_together(options)
+    outputs = _outputs(options)
+    quiet_loading()
+    arguments = _pipeline_arguments(options)
+    network = load_mapping(options.mapping, options.offline)
+    pipe = load_pipeline_for(network, options.model, options.device, options.dtype, options.offline)
+    output = run_edit(pipe, "try other words", prompt=options.prompt, mapping_network=network, **arguments)
+    writers = _writers(options, network.config.prompt, output)
+    write_all({path: writers[option] for option, path in outputs.items()})
+    for path in outputs.values():
+        print(path)
+
+
+def _check_together(options: argparse.Namespace) -> None:
+    """Refuse options that would do nothing."""
+    if options.mask is None:
+        idle = [name for name in ("image", "mask_grow", "mask_feather") if getattr(options, name) is not None]
+        if idle:
+            raise UsageError(f"--{idle[0].replace('_', '-')} does nothing without --mask")
+    if options.image is None and options.size is not None:
+        raise UsageError("--size resizes --image; pass both")
+
+
+def _outputs(options: argparse.Namespace) -> dict[str, Path]:
+    """The files to write, by option, once all of them have proved writable."""
+    edits = dict(zip(_edit_names(options), _numbered(options.output, len(options.prompt)), strict=True))
+    others = {"--save-reconstruction": options.save_reconstruction, "--strip": options.strip}
+    named = {option: path for option, path in {**edits, **others}.items() if path is not None}
+    for option, path in named.items():
+        check_suffix(option, path)
+    read = {"--mask": options.mask, "--image": options.image}
+    check_outputs(named, {option: path for option, path in read.items() if path is not None})
+    return named
+
+
+def _edit_names(options: argparse.Namespace) -> list[str]:
+    count = len(options.prompt)
+    return ["--output"] if count == 1 else [f"picture {index} of --output" for index in range(1, count + 1)]
+
+
+def _numbered(path: Path, count: int) -> list[Path]:
+    if count == 1:
+        return [path]
+    return [path.with_name(f"{path.stem}-{index}{path.suffix}") for index in range(1, count + 1)]
+
+
+def _pipeline_arguments(options: argparse.Namespace) -> dict[str, Any]:
+    """What the pipeline is called with besides the prompts and the network."""
+    arguments = typed(options, _PIPELINE_OPTIONS)
+    if options.reweight is not None:
+        arguments["reweight"] = dict(options.reweight)
+    if options.mask is not None:
+        arguments["mask_image"] = ImageOps.exif_transpose(read_picture(options.mask))
+    if options.image is not None:
+        arguments |= {"image": load_picture(options.image, options.size), "preserve_background": True}
+    return arguments
+
+
+def _writers(
+    options: argparse.Namespace, source: str, output: StyleDiffusionPipelineOutput
+) -> dict[str, Callable[[Path], None]]:
+    """How to write the file of each option."""
+    edits: list[Image.Image] = list(output.images)
+    (reconstruction,) = output.reconstruction  # type: ignore[misc]
+    panels = [(source, reconstruction), *zip(options.prompt, edits, strict=True)]
+    pictures = {
+        **dict(zip(_edit_names(options), edits, strict=True)),
+        "--save-reconstruction": reconstruction,
+        "--strip": strip(panels),
+    }
+    return {option: partial(save_picture, picture) for option, picture in pictures.items()}

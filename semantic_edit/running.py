@@ -1,0 +1,37 @@
+"""What a pipeline refuses or withholds, as errors of the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from semantic_edit.files import UsageError
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Turn the error with which a pipeline refuses its arguments into one line."""
+    try:
+        yield
+    except ValueError as error:
+        raise UsageError(error) from error
+
+
+def run_edit(pipe: Callable[..., Any], advice: str, **arguments: Any) -> Any:
+    """Call a pipeline, and refuse to go on with the black pictures of a safety checker.
+
+    Args:
+        advice: What to try then.
+
+    Raises:
+        UsageError: With the pipeline's reason, or naming the prompts whose results are withheld.
+    """
+    with refusals():
+        output = pipe(**arguments)
+    flags = output.nsfw_content_detected or []
+    withheld = [str(index) for index, flag in enumerate(flags, start=1) if flag]
+    if withheld:
+        which = "the result" if len(flags) == 1 else f"the result of prompt {', '.join(withheld)}"
+        raise UsageError(f"the model's safety checker withheld {which}; {advice}")
+    return output

@@ -1,0 +1,29 @@
+"""`semantic-edit scene`: a picture to play with."""
+
+import argparse
+from functools import partial
+
+from PIL import Image
+
+from semantic_edit.files import check_outputs, check_suffix, save_picture, write_all
+from semantic_edit.options import add_output, seed
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seed", type=seed, default=0, help="each seed is another still life (default: 0)")
+    parser.add_argument(
+        "--objects", type=int, choices=(1, 2), help="how many objects (default: as the seed falls)"
+    )
+    add_output(parser, "where the picture goes")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Render a still life and print the caption that describes it."""
+    check_suffix("--output", options.output)
+    check_outputs({"--output": options.output}, {})
+    from semantic_edit.still_life.scenes import sample_scene
+
+    drawn = sample_scene(options.seed, objects=options.objects)
+    picture = Image.fromarray(drawn.render())
+    write_all({options.output: partial(save_picture, picture)})
+    print(drawn.caption(wording=0))
