@@ -11,7 +11,7 @@ from setuptools import setup
 
 HERE = Path(__file__).parent
 FACE = "semantic_edit"
-ROOMS = ("attention_processors", "editing", "evaluation", "pipelines", "still_life")
+ROOMS = ("attention_processors", "editing", "evaluation", "mapping_networks", "pipelines", "still_life")
 
 VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / FACE / "__init__.py").read_text(), re.MULTILINE)
 assert VERSION is not None, "semantic_edit/__init__.py must set __version__ on a line of its own"

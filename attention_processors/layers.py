@@ -36,7 +36,7 @@ def attention_layers(unet: UNet2DConditionModel) -> tuple[AttentionLayer, ...]:
 
 
 def _level(name: str, levels: int) -> int:
-    place, index, *_ = name.split(".")
+    place, index, *_ = name.removeprefix("_orig_mod.").split(".")  # torch.compile's wrapper
     if place == "down_blocks":
         return int(index)
     return levels - 1 - (int(index) if place == "up_blocks" else 0)

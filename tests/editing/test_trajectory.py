@@ -46,11 +46,11 @@ def test_an_interrupted_save_leaves_the_old_file(trajectory, tmp_path, monkeypat
     trajectory.save(path)
     before = path.read_bytes()
 
-    def interrupted(tensors, filename, metadata):
-        filename.write_bytes(b"half")
+    def interrupted(written, destination):
+        assert written.exists()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "save_file", interrupted)
+    monkeypatch.setattr(module.os, "replace", interrupted)
     with pytest.raises(KeyboardInterrupt):
         trajectory.save(path)
     assert path.read_bytes() == before

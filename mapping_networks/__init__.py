@@ -1,0 +1,31 @@
+"""What StyleDiffusion learns from a picture, and how: no UNet here, models and schedules come in as functions."""
+
+from semantic_edit.mapping_networks.card import model_card
+from semantic_edit.mapping_networks.learning import learn_mappings
+from semantic_edit.mapping_networks.mapping import (
+    VARIANTS,
+    initial_parameters,
+    mapping_forward,
+    parameter_shapes,
+    value_embeds_of,
+)
+from semantic_edit.mapping_networks.network import MappingNetwork
+from semantic_edit.mapping_networks.objective import Evaluate
+from semantic_edit.mapping_networks.report import LearningReport, LearningResult, StepReport
+from semantic_edit.mapping_networks.settings import LearningSettings
+
+__all__ = [
+    "VARIANTS",
+    "Evaluate",
+    "LearningReport",
+    "LearningResult",
+    "LearningSettings",
+    "MappingNetwork",
+    "StepReport",
+    "initial_parameters",
+    "learn_mappings",
+    "mapping_forward",
+    "model_card",
+    "parameter_shapes",
+    "value_embeds_of",
+]

@@ -1,0 +1,98 @@
+"""The model card of a learned picture. Its text lives here because a saved network writes it wherever it runs."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")  # what the Hub accepts as `base_model`
+
+MODEL_CARD = """\
+---
+library_name: diffusers
+{base_model_entry}pipeline_tag: image-to-image
+tags:
+  - diffusers
+  - image-editing
+  - stylediffusion
+  - mapping-network
+---
+
+# A picture to edit with words: {title}
+
+A mapping network that [StyleDiffusion](https://arxiv.org/abs/2303.15649) learned from one picture. With it and its base
+model anybody can change the picture with words, without having the picture. It holds the picture's encoding: whoever
+loads it can also see the picture.
+
+```python
+from semantic_edit import StyleDiffusionPipeline
+from semantic_edit.mapping_networks import MappingNetwork
+pipe = StyleDiffusionPipeline.from_pretrained({base_model_code})
+mapping_network = MappingNetwork.from_pretrained({repo_code})
+pipe({prompt_code}, mapping_network=mapping_network).images[0].save("edited.png")  # change the prompt's words
+```
+
+`pip install diffusers-semantic-edit` brings `semantic_edit`.
+
+| | |
+|---|---|
+| prompt that the picture was learned under | {prompt} |
+| negative prompt | {negative_prompt} |
+| base model | {base_model} |
+| base model's fingerprint | {base_fingerprint} |
+| variant | {variant} |
+| steps | {num_inference_steps}, {prediction_type} |
+| schedule's fingerprint | {schedule_fingerprint} |
+| guidance scale | {guidance_scale:g} |
+| latents | {latent_shape} |
+| text tokens | {num_text_tokens} of width {text_width} |
+| image tokens | {num_image_tokens} of width {image_width} |
+| reconstruction, PSNR | {reconstruction_psnr} |
+| reconstruction, SSIM | {reconstruction_ssim} |
+| learning | {learning} |
+
+Another base model, schedule or number of steps is refused with the reason.
+"""
+
+
+def model_card(config: Mapping[str, Any], location: str) -> str:
+    """The card's text.
+
+    Args:
+        config: A `MappingNetwork`'s config.
+        location: Where the network can be loaded from: a Hub id or a folder.
+    """
+    prompt = " ".join(config["prompt"].split())
+    base_model = config["base_model"]
+    fields = {
+        **config,
+        "base_model_entry": f"base_model: {base_model}\n" if HUB_ID.fullmatch(base_model) else "",
+        "title": f'"{_cell(prompt)}"' if prompt else "a picture without a prompt",
+        "base_model_code": _code(base_model or "path/to/the/base/model"),
+        "repo_code": _code(location),
+        "prompt_code": _code(prompt),
+        "prompt": _cell(prompt),
+        "negative_prompt": _cell(" ".join(config["negative_prompt"].split())),
+        "base_model": _cell(base_model),
+        "base_fingerprint": _cell(config["base_fingerprint"]),
+        "schedule_fingerprint": _cell(config["schedule_fingerprint"]),
+        "latent_shape": "x".join(str(side) for side in config["latent_shape"]),
+        "reconstruction_psnr": _figure(config["reconstruction_psnr"], "{:.1f} dB"),
+        "reconstruction_ssim": _figure(config["reconstruction_ssim"], "{:.4f}"),
+        "learning": ", ".join(f"{name} {_cell(str(value))}" for name, value in config["learning"].items()),
+    }
+    return MODEL_CARD.format(**fields)
+
+
+def _code(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;") or "(none)"
+
+
+def _figure(value: float | None, form: str) -> str:
+    return "not measured" if value is None else form.format(value)

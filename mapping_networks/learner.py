@@ -1,0 +1,119 @@
+"""One step of the learning, for all pictures side by side."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from semantic_edit.mapping_networks.checkpoint import FinishedStep
+from semantic_edit.mapping_networks.objective import Objective, Outcome
+from semantic_edit.mapping_networks.report import StepReport
+from semantic_edit.mapping_networks.updates import ActivePictures
+
+
+def learn_step(
+    objective: Objective, step: int, parameters: dict[str, torch.Tensor], latents: torch.Tensor
+) -> FinishedStep:
+    """Learn one step's networks.
+
+    Args:
+        step: 0-based index, 0 the noisiest.
+        parameters: What the networks start from, for each name (pictures, *shape).
+        latents: Where the closed loop is, (pictures, channels, height, width).
+    """
+    with torch.enable_grad():
+        return _Step(objective, step, parameters, latents).learn()
+
+
+class _Step:
+    """A step while it is being learned.
+
+    learned: The parameters of the pictures that have stopped; of the others, what they started from.
+    settled: Whose parameters are final and evaluated, (pictures,): `latents` and `after` hold what they give.
+    before, after: The latents' and the attention maps' errors, (2, pictures).
+    """
+
+    def __init__(
+        self, objective: Objective, step: int, parameters: dict[str, torch.Tensor], latents: torch.Tensor
+    ) -> None:
+        self.started = time.perf_counter()
+        self.objective, self.settings, self.step = objective, objective.settings, step
+        self.goal = objective.goal(step, latents)
+        self.active = ActivePictures(parameters, self.settings.learning_rate_at(step))
+        self.learned = {name: value.detach().clone() for name, value in parameters.items()}
+        pictures = len(latents)
+        self.latents = torch.empty_like(latents)
+        self.settled = torch.zeros(pictures, dtype=torch.bool, device=latents.device)
+        self.before = latents.new_zeros(2, pictures)
+        self.after = latents.new_zeros(2, pictures)
+        self.updates = [0] * pictures
+        self.forward_evaluations = [1] * pictures  # the unconditional one
+
+    def learn(self) -> FinishedStep:
+        for update in range(self.settings.updates_at(self.step)):
+            outcome = self._evaluate(self.active.parameters, self.active.rows)
+            if update == 0:
+                self.before = outcome.errors
+            stops = getattr(outcome, self.settings.stop_on) < self.settings.stop_below_at(self.step)
+            if self.settings.stop_on == "latent_error":
+                self._settle(outcome, self.active.rows, stops)
+                self._update(outcome, ~stops)
+            else:
+                self._update(outcome, torch.ones_like(stops))
+                self._leave(stops)
+            if not len(self.active.rows):
+                break
+        self._leave(torch.ones_like(self.active.rows, dtype=torch.bool))
+        self._evaluate_unsettled()
+        return FinishedStep(self.learned, self.latents, self._report())
+
+    def _evaluate(self, parameters: dict[str, torch.Tensor], rows: torch.Tensor) -> Outcome:
+        for row in rows.tolist():
+            self.forward_evaluations[row] += 1
+        return self.objective.outcome(self.goal, parameters, rows)
+
+    def _update(self, outcome: Outcome, which: torch.Tensor) -> None:
+        """Update the active pictures `which`, (active,) booleans; the others leave without."""
+        if not which.any():
+            return self._leave(~which)
+        gradients = self.objective.gradients(outcome.loss[which], self.active.parameters)
+        self._leave(~which)
+        self.active.update(gradient[which] for gradient in gradients)
+        for row in self.active.rows.tolist():
+            self.updates[row] += 1
+
+    def _leave(self, which: torch.Tensor) -> None:
+        rows = self.active.rows[which]
+        for name, value in self.active.parameters.items():
+            self.learned[name][rows] = value.detach()[which]
+        self.active.keep(~which)
+
+    def _settle(self, outcome: Outcome, rows: torch.Tensor, which: torch.Tensor) -> None:
+        chosen = rows[which]
+        self.settled[chosen] = True
+        self.latents[chosen] = outcome.latents.detach()[which]
+        self.after[:, chosen] = outcome.errors[:, which]
+
+    @torch.no_grad()
+    def _evaluate_unsettled(self) -> None:
+        rows = (~self.settled).nonzero().flatten()
+        if len(rows):
+            parameters = {name: value[rows] for name, value in self.learned.items()}
+            self._settle(self._evaluate(parameters, rows), rows, torch.ones_like(rows, dtype=torch.bool))
+
+    def _report(self) -> StepReport:
+        (latent_before, attention_before), (latent_after, attention_after) = (
+            [tuple(row) for row in errors.tolist()] for errors in (self.before, self.after)
+        )
+        return StepReport(
+            step=self.step,
+            level=self.goal.level,
+            latent_before=latent_before,
+            latent_after=latent_after,
+            attention_before=attention_before,
+            attention_after=attention_after,
+            updates=tuple(self.updates),
+            forward_evaluations=tuple(self.forward_evaluations),
+            seconds=time.perf_counter() - self.started,
+        )

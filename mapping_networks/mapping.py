@@ -1,0 +1,109 @@
+"""The mapping network as a function of its parameters, for one network or for several side by side.
+
+A network turns an image's CLIP vision tokens into what the value projections of a UNet's cross-attention get in
+place of the text. Its layers treat the tokens as channels, so a convolution of kernel size 1 is one matrix that
+mixes tokens.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+VARIANTS = ("modulate", "direct")
+NORM_EPSILON = 1e-5  # BatchNorm's own
+
+
+def parameter_shapes(
+    variant: str, num_text_tokens: int, text_width: int, num_image_tokens: int, image_width: int
+) -> dict[str, tuple[int, ...]]:
+    """The shape of each parameter of one network, in the order in which a fresh one is drawn.
+
+    A weight is (out, in). With 77 text tokens of width 768 and 197 image tokens of the same width, "modulate"
+    has 78,540 parameters.
+    """
+    hidden = 2 * num_text_tokens
+    mapped = hidden if variant == "modulate" else num_text_tokens
+    layers = {
+        "conv_in": (hidden, num_image_tokens),
+        "conv_mid": (hidden, hidden),
+        "norm": (hidden,),
+        "conv_out": (mapped, hidden),
+    }
+    if image_width != text_width:
+        layers = {"proj": (text_width, image_width), **layers}
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, shape in layers.items():
+        shapes[f"{name}_weight"], shapes[f"{name}_bias"] = shape, shape[:1]
+    return shapes
+
+
+def initial_parameters(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, torch.Tensor]:
+    """One network as the framework would initialise it, in float32: the draws of `nn.Conv1d` and `nn.Linear`
+    after `torch.manual_seed(seed)`.
+
+    shapes: What `parameter_shapes` gives.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    drawn: dict[str, torch.Tensor] = {}
+    for name, shape in shapes.items():
+        layer, _, kind = name.rpartition("_")
+        value = torch.empty(shape, dtype=torch.float32)
+        if layer == "norm":
+            drawn[name] = value.fill_(1.0 if kind == "weight" else 0.0)
+        elif kind == "weight":
+            drawn[name] = nn.init.kaiming_uniform_(value, a=math.sqrt(5), generator=generator)
+        else:
+            bound = 1 / math.sqrt(shapes[f"{layer}_weight"][-1])
+            drawn[name] = nn.init.uniform_(value, -bound, bound, generator=generator)
+    return drawn
+
+
+def mapping_forward(parameters: dict[str, torch.Tensor], image_tokens: torch.Tensor) -> torch.Tensor:
+    """Evaluate a batch of networks, each on its own image.
+
+    The normalisation is per token, over the width: what BatchNorm in train mode does at batch 1, and what keeps
+    an image's result independent of the others in the batch.
+
+    Args:
+        parameters: For each name of `parameter_shapes`, (batch, *shape).
+        image_tokens: (batch, image tokens, image width), of the parameters' dtype.
+
+    Returns:
+        (batch, 2 * text tokens, text width) for "modulate", (batch, text tokens, text width) for "direct".
+
+    Source: StyleDiffusion, arXiv:2303.15649, Sec. 3.2; the layers as in the authors' published code.
+    """
+    with torch.autocast(image_tokens.device.type, enabled=False):
+        hidden = image_tokens
+        if "proj_weight" in parameters:
+            bias = parameters["proj_bias"].unsqueeze(1)
+            hidden = torch.baddbmm(bias, hidden, parameters["proj_weight"].transpose(1, 2))
+        hidden = _mix_tokens(parameters, "conv_mid", _mix_tokens(parameters, "conv_in", hidden))
+        hidden = functional.layer_norm(hidden, hidden.shape[-1:], eps=NORM_EPSILON)
+        hidden = hidden * parameters["norm_weight"].unsqueeze(-1) + parameters["norm_bias"].unsqueeze(-1)
+        return _mix_tokens(parameters, "conv_out", functional.leaky_relu(hidden))
+
+
+def _mix_tokens(parameters: dict[str, torch.Tensor], layer: str, tokens: torch.Tensor) -> torch.Tensor:
+    bias = parameters[f"{layer}_bias"].unsqueeze(-1)
+    return torch.baddbmm(bias, parameters[f"{layer}_weight"], tokens)
+
+
+def value_embeds_of(variant: str, mapped: torch.Tensor, text_embeds: torch.Tensor) -> torch.Tensor:
+    """What the value projections get: "modulate" scales and shifts the text, "direct" replaces it.
+
+    Args:
+        mapped: What `mapping_forward` gives, (batch or 1, mapped tokens, text width); scales before shifts.
+        text_embeds: (batch, text tokens, text width), in any floating dtype.
+
+    Returns:
+        (batch, text tokens, text width) in the dtype of `text_embeds`, computed in that of `mapped`.
+    """
+    if variant == "direct":
+        return mapped.expand(text_embeds.shape).to(text_embeds.dtype)
+    scale, shift = mapped.chunk(2, dim=1)
+    return (text_embeds.to(mapped.dtype) * scale + shift).to(text_embeds.dtype)

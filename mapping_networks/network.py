@@ -1,0 +1,191 @@
+"""One learned picture as a diffusers model: the mapping networks of all steps, and what an edit needs besides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from diffusers.configuration_utils import register_to_config
+from torch import nn
+
+from semantic_edit.mapping_networks.config import FORMAT_VERSION, check_config
+from semantic_edit.mapping_networks.mapping import mapping_forward, parameter_shapes, value_embeds_of
+from semantic_edit.mapping_networks.report import LearningReport
+from semantic_edit.mapping_networks.storage import StoredModel, check_tensors
+
+
+class MappingNetwork(StoredModel):
+    """What StyleDiffusion learns from one picture; it edits the picture without having it.
+
+    Everything in it stays float32, whatever it is cast to: `half()`, `to(dtype)` and `from_pretrained(dtype)`
+    move it between devices and no more. A network as constructed holds zeros; `fill` or `from_pretrained` fill it.
+
+    Args:
+        variant: "modulate" (value input = text * scale + shift) or "direct" (value input = the network's output).
+        num_text_tokens, text_width: Of the embeddings that the base model's cross-attention reads.
+        num_image_tokens, image_width: Of the CLIP vision tokens.
+        latent_shape: (channels, height, width) of the picture's latents.
+        num_inference_steps: Steps of the schedule; one network for each.
+        timesteps: The model's timestep of each step, least noisy first.
+        schedule_fingerprint: Tells one schedule from another.
+        prediction_type: "epsilon", "v_prediction" or "sample".
+        prompt: What the picture was inverted and learned under.
+        negative_prompt: What guidance led away from while learning.
+        guidance_scale: Guidance while learning.
+        scaling_factor: The VAE's.
+        base_model: Hub id or folder of the base model, or "".
+        base_fingerprint: Tells the base model from another, or "" where unknown.
+        learning: The settings of the learning, as names with values.
+        reconstruction_psnr, reconstruction_ssim: Against the VAE's reconstruction, in dB and in [-1, 1], if known.
+        format_version: Of this config and its tensors.
+
+    Raises:
+        ValueError: If an entry is not what it must be.
+
+    Source: StyleDiffusion, arXiv:2303.15649, Sec. 3.2.
+    """
+
+    report: LearningReport | None = None
+    """What the learning took; not saved, so `None` in a network that was loaded."""
+
+    @register_to_config
+    def __init__(
+        self,
+        *,
+        variant: str,
+        num_text_tokens: int,
+        text_width: int,
+        num_image_tokens: int,
+        image_width: int,
+        latent_shape: Sequence[int],
+        num_inference_steps: int,
+        timesteps: Sequence[int],
+        schedule_fingerprint: str,
+        prediction_type: str,
+        prompt: str,
+        guidance_scale: float,
+        scaling_factor: float,
+        negative_prompt: str = "",
+        base_model: str = "",
+        base_fingerprint: str = "",
+        learning: Mapping[str, Any] | None = None,
+        reconstruction_psnr: float | None = None,
+        reconstruction_ssim: float | None = None,
+        format_version: int = FORMAT_VERSION,
+    ) -> None:
+        super().__init__()
+        self.register_to_config(learning={} if learning is None else learning)
+        check_config(self.config)
+        self.shapes = parameter_shapes(variant, num_text_tokens, text_width, num_image_tokens, image_width)
+        for name, shape in self.shapes.items():
+            values = torch.zeros(num_inference_steps, *shape, dtype=torch.float32)
+            self.register_parameter(name, nn.Parameter(values))
+        tokens = torch.zeros(num_image_tokens, image_width, dtype=torch.float32)
+        self.register_buffer("image_tokens", tokens)
+        self.register_buffer("latents", torch.zeros(*latent_shape, dtype=torch.float32))
+
+    @torch.no_grad()
+    def fill(
+        self, parameters: Mapping[str, torch.Tensor], image_tokens: torch.Tensor, latents: torch.Tensor
+    ) -> MappingNetwork:
+        """Take over what was learned.
+
+        Args:
+            parameters: For each name of `parameter_shapes`, (steps, *shape).
+            image_tokens: (image tokens, image width).
+            latents: z at the noisiest level, (channels, height, width).
+
+        Raises:
+            ValueError: Naming the tensors that are missing, extra or of another shape.
+        """
+        given = {**parameters, "image_tokens": image_tokens, "latents": latents}
+        own = self.state_dict()
+        check_tensors(
+            missing=own.keys() - given.keys(),
+            extra=given.keys() - own.keys(),
+            shapes=[(name, given[name].shape, own[name].shape) for name in own.keys() & given.keys()],
+        )
+        for name, value in own.items():
+            value.copy_(given[name])
+        return self
+
+    def forward(self, step: int, text_embeds: torch.Tensor) -> torch.Tensor:
+        """See `value_embeds`; as `forward` it runs the hooks of whoever offloads the network."""
+        config = self.config
+        if not 0 <= step < config.num_inference_steps:
+            raise ValueError(
+                f"`step` must lie between 0, the noisiest, and {config.num_inference_steps - 1}, the last that this "
+                f"mapping network learned, got {step}."
+            )
+        if tuple(text_embeds.shape[1:]) != (config.num_text_tokens, config.text_width):
+            raise ValueError(
+                f"`text_embeds` must have shape (batch, {config.num_text_tokens}, {config.text_width}), which this "
+                f"mapping network learned with, got {tuple(text_embeds.shape)}."
+            )
+        parameters = {name: getattr(self, name)[step : step + 1] for name in self.shapes}
+        mapped = mapping_forward(parameters, self.image_tokens.unsqueeze(0))
+        return value_embeds_of(config.variant, mapped, text_embeds)
+
+    def value_embeds(self, step: int, text_embeds: torch.Tensor) -> torch.Tensor:
+        """What the value projections of every cross-attention layer get at a step.
+
+        Args:
+            step: 0-based index, 0 the noisiest.
+            text_embeds: (batch, text tokens, text width), each row's own text.
+
+        Returns:
+            The same shape and dtype; computed in float32.
+        """
+        return self(step, text_embeds)
+
+    def check_fits(
+        self,
+        *,
+        num_inference_steps: int,
+        prediction_type: str,
+        schedule_fingerprint: str,
+        num_text_tokens: int,
+        text_width: int,
+        latent_shape: Sequence[int] | None = None,
+        scaling_factor: float | None = None,
+        base_fingerprint: str = "",
+    ) -> None:
+        """Refuse to serve a call that it was not learned for.
+
+        Args:
+            latent_shape: The call's (channels, height, width), if known.
+            scaling_factor: The call's VAE scaling factor, if known.
+            base_fingerprint: The call's base model; "" on either side is not compared.
+
+        Raises:
+            ValueError: Naming what differs, the network's side and the call's.
+        """
+        config = self.config
+        pairs: list[tuple[str, object, object]] = [
+            ("num_inference_steps", config.num_inference_steps, num_inference_steps),
+            ("prediction_type", config.prediction_type, prediction_type),
+        ]
+        if all(own == wanted for _, own, wanted in pairs):
+            pairs.append(("noise schedule", config.schedule_fingerprint, schedule_fingerprint))
+        pairs.append(("number of text tokens", config.num_text_tokens, num_text_tokens))
+        pairs.append(("text width", config.text_width, text_width))
+        if latent_shape is not None:
+            pairs.append(("latent shape", tuple(config.latent_shape), tuple(latent_shape)))
+        if scaling_factor is not None:
+            pairs.append(("VAE scaling factor", config.scaling_factor, scaling_factor))
+        if base_fingerprint and config.base_fingerprint:
+            pairs.append(("base model", config.base_fingerprint, base_fingerprint))
+        listed = [
+            f"{what}: mapping network {own}, this call {wanted}"
+            for what, own, wanted in pairs
+            if own != wanted
+        ]
+        if listed:
+            learned_on = f" on {config.base_model!r}" if config.base_model else ""
+            raise ValueError(
+                f"The `mapping_network` does not fit this call ({'; '.join(listed)}). Call with the model and "
+                f"settings that it was learned with{learned_on}, or learn the picture again."
+            )
+        if not all(torch.isfinite(value).all() for value in self.state_dict().values()):
+            raise ValueError("The `mapping_network` holds NaN or infinite values; learn the picture again.")

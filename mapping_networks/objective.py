@@ -1,0 +1,161 @@
+"""What a mapping network is learned by: where its step should lead, and the loss of where it leads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from semantic_edit.mapping_networks.mapping import (
+    initial_parameters,
+    mapping_forward,
+    parameter_shapes,
+    value_embeds_of,
+)
+from semantic_edit.mapping_networks.settings import LearningSettings
+
+# evaluate(latents, level, value_embeds, rows) -> (noise_pred, attention maps); see `learn_mappings`
+Evaluate = Callable[[torch.Tensor, int, torch.Tensor, torch.Tensor], tuple[torch.Tensor, list[torch.Tensor]]]
+
+
+@dataclass(frozen=True, eq=False)
+class Goal:
+    """What is fixed during a step, for all pictures.
+
+    latents: Where the step starts: the closed loop's, (pictures, channels, height, width).
+    target: Where it should end: the inversion's.
+    unconditional: The unconditional prediction at `latents`.
+    maps: What the attention maps should be, (pictures, ...) each.
+    """
+
+    level: int
+    latents: torch.Tensor
+    target: torch.Tensor
+    unconditional: torch.Tensor
+    maps: list[torch.Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """One evaluation of some pictures' networks.
+
+    latents: What the step gives, (evaluated, channels, height, width).
+    latent_error, attention_error, loss: (evaluated,).
+    """
+
+    latents: torch.Tensor
+    latent_error: torch.Tensor
+    attention_error: torch.Tensor
+    loss: torch.Tensor
+
+    @property
+    def errors(self) -> torch.Tensor:
+        """The latents' and the attention maps' errors, (2, evaluated)."""
+        return torch.stack([self.latent_error, self.attention_error]).detach()
+
+
+@dataclass(frozen=True, eq=False)
+class Objective:
+    """The arguments of `learn_mappings`, in the dtype in which it learns."""
+
+    evaluate: Evaluate
+    evaluate_unconditional: Callable[[torch.Tensor, int], torch.Tensor]
+    step_back: Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
+    source_maps: Callable[[int], list[torch.Tensor]]
+    trajectory: torch.Tensor
+    text_embeds: torch.Tensor
+    image_tokens: torch.Tensor
+    variant: str
+    guidance_scale: float
+    settings: LearningSettings
+
+    def start(self) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        """The parameters, (pictures, *shape), and latents that step 0 starts from; all pictures' draws agree."""
+        shapes = parameter_shapes(self.variant, *self.text_embeds.shape[1:], *self.image_tokens.shape[1:])
+        drawn = initial_parameters(shapes, self.settings.seed)
+        pictures = len(self.image_tokens)
+        parameters = {
+            name: value.to(self.image_tokens).expand(pictures, *value.shape) for name, value in drawn.items()
+        }
+        return parameters, self.trajectory[-1]
+
+    @torch.no_grad()
+    def goal(self, step: int, latents: torch.Tensor) -> Goal:
+        """Evaluate the unconditional branch and fetch what the step is measured by."""
+        level = len(self.trajectory) - 1 - step
+        maps = self.source_maps(level) if self.settings.attention_weight else []
+        return Goal(
+            level=level,
+            latents=latents,
+            target=self.trajectory[level - 1],
+            unconditional=self.evaluate_unconditional(latents, level).to(latents.dtype),
+            maps=[stored.to(latents) for stored in maps],
+        )
+
+    def outcome(self, goal: Goal, parameters: dict[str, torch.Tensor], rows: torch.Tensor) -> Outcome:
+        """Evaluate the networks of the pictures `rows`, whose `parameters`, (rows, *shape), these are.
+
+        Source: StyleDiffusion, arXiv:2303.15649, Sec. 3.2: the reconstruction and the attention loss.
+        """
+        mapped = mapping_forward(parameters, self.image_tokens[rows])
+        values = value_embeds_of(self.variant, mapped, self.text_embeds[rows])
+        latents, unconditional = goal.latents[rows], goal.unconditional[rows]
+        conditional, maps = self.evaluate(latents, goal.level, values, rows)
+        guided = unconditional + self.guidance_scale * (conditional.to(latents.dtype) - unconditional)
+        reached = self.step_back(latents, guided, goal.level)
+        latent_error = _error_by_picture(reached, goal.target[rows])
+        attention_error = self._attention_error(goal, maps, rows, torch.zeros_like(latent_error))
+        settings = self.settings
+        loss = settings.latent_weight * latent_error + settings.attention_weight * attention_error
+        if not torch.isfinite(loss).all():
+            listed = ", ".join(str(row) for row in rows[~torch.isfinite(loss)].tolist())
+            raise FloatingPointError(
+                f"The loss at level {goal.level} is NaN or infinite for picture {listed}. Lower `learning_rate`, or "
+                "run the model in float32 or bfloat16."
+            )
+        return Outcome(reached, latent_error, attention_error, loss)
+
+    def gradients(self, loss: torch.Tensor, parameters: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+        """The gradient of the losses' sum, in the order of `parameters`; no other tensor gets one.
+
+        The loss, a mean over a picture's latents, is scaled to their sum's size on the way, by a power of two: this
+        changes no bit in float32, and under a float16 model it keeps gradients from vanishing.
+
+        Raises:
+            ValueError: If the loss does not depend on the parameters.
+            FloatingPointError: If a gradient is not finite.
+        """
+        if not loss.requires_grad:
+            raise ValueError(
+                "`evaluate` must be differentiable in `value_embeds`, but what it gave does not depend on them."
+            )
+        scale = 2.0 ** round(math.log2(self.trajectory[0, 0].numel()))
+        scaled = torch.autograd.grad(loss.sum() * scale, list(parameters.values()))
+        gradients = [gradient / scale for gradient in scaled]
+        if not all(torch.isfinite(gradient).all() for gradient in gradients):
+            raise FloatingPointError(
+                "A gradient of the learning is NaN or infinite; run the model in float32 or bfloat16."
+            )
+        return gradients
+
+    def _attention_error(
+        self, goal: Goal, maps: list[torch.Tensor], rows: torch.Tensor, total: torch.Tensor
+    ) -> torch.Tensor:
+        if not self.settings.attention_weight:
+            return total
+        got = [tuple(layer.shape) for layer in maps]
+        expected = [(len(rows), *stored.shape[1:]) for stored in goal.maps]
+        if got != expected:
+            raise ValueError(
+                f"`evaluate` gave attention maps of shapes {got} at level {goal.level}, `source_maps` asks for "
+                f"{expected}."
+            )
+        for layer, stored in zip(maps, goal.maps, strict=True):
+            total = total + _error_by_picture(layer.to(total.dtype), stored[rows])
+        return total
+
+
+def _error_by_picture(values: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
+    return (values - goal).square().flatten(1).mean(dim=1)

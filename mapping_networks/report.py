@@ -1,0 +1,90 @@
+"""What the learning did, step by step and picture by picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """One step of the learning; every tuple has one entry per picture.
+
+    step: 0-based index, 0 the noisiest.
+    level: The level that the step leaves, `steps - step`.
+    latent_before, latent_after: Mean squared error of the latents that the step gives, with the network that it
+        started from and with the one that it learned.
+    attention_before, attention_after: The sum over layers of the maps' mean squared errors; 0 where not asked for.
+    updates: Backward evaluations.
+    forward_evaluations: Forward evaluations, the unconditional one included.
+    seconds: Of the whole step.
+    """
+
+    step: int
+    level: int
+    latent_before: tuple[float, ...]
+    latent_after: tuple[float, ...]
+    attention_before: tuple[float, ...]
+    attention_after: tuple[float, ...]
+    updates: tuple[int, ...]
+    forward_evaluations: tuple[int, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class LearningReport:
+    """The whole learning; every tuple has one entry per picture.
+
+    steps: One report per step, the noisiest first.
+    converged: Whether `latent_errors` fell below the settings' `converged_below`.
+    """
+
+    steps: tuple[StepReport, ...]
+    converged: tuple[bool, ...]
+
+    @property
+    def latent_errors(self) -> tuple[float, ...]:
+        """Mean squared error of the clean latents that the learned networks reconstruct."""
+        return self.steps[-1].latent_after
+
+    @property
+    def forward_evaluations(self) -> tuple[int, ...]:
+        """Forward evaluations of the denoiser, conditional and unconditional, without the inversion's."""
+        return _totals([report.forward_evaluations for report in self.steps])
+
+    @property
+    def backward_evaluations(self) -> tuple[int, ...]:
+        """Backward evaluations of the denoiser."""
+        return _totals([report.updates for report in self.steps])
+
+    @property
+    def seconds(self) -> float:
+        """Of all steps, those of an interrupted run before this one included."""
+        return sum(report.seconds for report in self.steps)
+
+
+def _totals(rows: list[tuple[int, ...]]) -> tuple[int, ...]:
+    return tuple(sum(column) for column in zip(*rows, strict=True))
+
+
+@dataclass(frozen=True, eq=False)
+class LearningResult:
+    """What `learn_mappings` learned.
+
+    parameters: For each name of `parameter_shapes`, (pictures, steps, *shape), step 0 the noisiest.
+    latents: The clean latents that the learned networks reconstruct, (pictures, channels, height, width).
+    report: What it took.
+    """
+
+    parameters: dict[str, torch.Tensor]
+    latents: torch.Tensor
+    report: LearningReport
+
+    def picture(self, index: int) -> dict[str, torch.Tensor]:
+        """One picture's parameters, (steps, *shape) each, as `MappingNetwork.fill` takes them."""
+        return {name: value[index] for name, value in self.parameters.items()}
+
+
+OnStep = Callable[[StepReport], None]

@@ -1,0 +1,93 @@
+"""How long and how fast a mapping network learns."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+STOPS = ("loss", "latent_error")
+
+
+@dataclass(frozen=True)
+class LearningSettings:
+    """The schedule of the learning. Steps count from 0, the noisiest.
+
+    inner_steps: Updates at step 0, an upper bound where `stop_below` applies.
+    inner_decay: Step `i` takes ceil(inner_steps * exp(-inner_decay * i)) updates.
+    learning_rate: Adam's, at step 0.
+    rate_decay: Step `i` learns at learning_rate * (1 - rate_decay * i), and never below a hundredth of it.
+    latent_weight: Weight of the squared error of the latents that a step gives.
+    attention_weight: Weight of the squared error of the attention maps; at 0 no maps are asked for.
+    stop_on: What ends a step early by falling below `stop_below + stop_growth * i`. "loss": the weighted sum,
+        looked at before an update and acted upon after it, as published. "latent_error": the latents' mean
+        squared error, acted upon before the update, so that a step that is good enough as it is costs a single
+        evaluation.
+    stop_below, stop_growth: See `stop_on`; 0 and 0 never stop early.
+    converged_below: Mean squared error of the clean latents above which the learning is reported as not
+        converged.
+    seed: Of the network that step 0 starts from.
+
+    Raises:
+        ValueError: If a field is out of range.
+    """
+
+    inner_steps: int = 3
+    inner_decay: float = 0.0
+    learning_rate: float = 1e-2
+    rate_decay: float = 0.01
+    latent_weight: float = 1.0
+    attention_weight: float = 1.0
+    stop_on: str = "latent_error"
+    stop_below: float = 1e-5
+    stop_growth: float = 0.0
+    converged_below: float = 1e-2
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            self._check_field(field.name, getattr(self, field.name))
+        if self.stop_on not in STOPS:
+            raise ValueError(f"`stop_on` must be one of {', '.join(STOPS)}, got {self.stop_on!r}.")
+        if not self.latent_weight and not self.attention_weight:
+            raise ValueError(
+                "`latent_weight` and `attention_weight` must not both be 0: nothing would be learned."
+            )
+
+    def _check_field(self, name: str, value: object) -> None:
+        if name == "stop_on":
+            return
+        if isinstance(value, bool) or not isinstance(
+            value, int if name in ("inner_steps", "seed") else (int, float)
+        ):
+            kind = "an integer" if name in ("inner_steps", "seed") else "a number"
+            raise ValueError(f"`{name}` must be {kind}, got {value!r}.")
+        if not math.isfinite(value) or value < 0 or (name in ("inner_steps", "learning_rate") and value == 0):
+            bound = "above 0" if name in ("inner_steps", "learning_rate") else "at least 0"
+            raise ValueError(f"`{name}` must be finite and {bound}, got {value!r}.")
+
+    @classmethod
+    def short(cls) -> LearningSettings:
+        """Three updates a step at most, fewer where the latents are already as good as the VAE can show."""
+        return cls()
+
+    @classmethod
+    def published(cls) -> LearningSettings:
+        """The authors' schedule: up to 1015 updates over 30 steps.
+
+        Source: the authors' published code, which took its rates and its stop from null-text inversion
+        (arXiv:2211.09794).
+        """
+        return cls(inner_steps=100, inner_decay=0.1, stop_on="loss", stop_below=1e-5, stop_growth=2e-5)
+
+    def updates_at(self, step: int) -> int:
+        """The most updates that a step takes."""
+        return math.ceil(self.inner_steps * math.exp(-self.inner_decay * step))
+
+    def learning_rate_at(self, step: int) -> float:
+        """Adam's learning rate at a step."""
+        return self.learning_rate * max(1 - self.rate_decay * step, 0.01)
+
+    def stop_below_at(self, step: int) -> float:
+        """What `stop_on` must fall below to end a step."""
+        return self.stop_below + self.stop_growth * step

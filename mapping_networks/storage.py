@@ -1,0 +1,141 @@
+"""How a mapping network is kept: always float32, always safetensors, and never half of it."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+
+from semantic_edit.mapping_networks.card import model_card
+from semantic_edit.mapping_networks.config import FORMAT_VERSION, check_entries, check_format_version
+
+
+class StoredModel(ModelMixin, ConfigMixin):
+    """A diffusers model whose tensors stay float32 and whose files are read strictly or not at all."""
+
+    # the loader copies values into the float32 tensors instead of adopting the file's
+    _supports_param_buffer_assignment = False
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> StoredModel:
+        def move(tensor: torch.Tensor) -> torch.Tensor:
+            moved = fn(tensor)
+            return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
+
+        return super()._apply(move, recurse)
+
+    @classmethod
+    def from_config(cls, config: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Build a network of zeros from a config; see `ConfigMixin.from_config`.
+
+        Raises:
+            ValueError: If an entry is missing, unknown or wrong, or a newer version wrote it.
+        """
+        if isinstance(config, Mapping):
+            check_format_version(config.get("format_version", FORMAT_VERSION))
+            arguments = list(inspect.signature(cls.__init__).parameters.values())[1:]
+            known = [argument.name for argument in arguments]
+            required = [argument.name for argument in arguments if argument.default is argument.empty]
+            check_entries({*config, *kwargs}, known, required)
+        return super().from_config(config, *args, **kwargs)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> Any:
+        """Load what `save_pretrained` wrote, from a folder or the Hub; see `ModelMixin.from_pretrained`.
+
+        Only safetensors are read. A dtype is accepted, and the tensors stay float32.
+
+        Raises:
+            ValueError: If the config is not a mapping network's, or a tensor is missing, extra or of another shape.
+            OSError: If there is no such folder or repository, or no safetensors file in it.
+        """
+        if kwargs.pop("use_safetensors", True) is False:
+            raise ValueError("A mapping network is read from safetensors only; drop `use_safetensors=False`.")
+        for name in ("torch_dtype", "dtype"):
+            kwargs.pop(name, None)
+        wants_info = kwargs.pop("output_loading_info", False)
+        network, info = super().from_pretrained(
+            pretrained_model_name_or_path,
+            # the one way of loading that reports every difference instead of the first, or none
+            **{**kwargs, "low_cpu_mem_usage": False, "ignore_mismatched_sizes": True},
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+        check_tensors(info["missing_keys"], info["unexpected_keys"], info["mismatched_keys"])
+        return (network, info) if wants_info else network
+
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike[str],
+        *,
+        safe_serialization: bool = True,
+        push_to_hub: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Write the config, the tensors and a model card; see `ModelMixin.save_pretrained`.
+
+        Everything is written beside its place first. The config goes away before the tensors change and comes
+        back last, so a reader sees the old network, the new one or none, never a mixture.
+
+        Raises:
+            ValueError: If asked to pickle.
+        """
+        if not safe_serialization:
+            raise ValueError(
+                "A mapping network is saved as safetensors only; drop `safe_serialization=False`."
+            )
+        hub = {
+            name: kwargs.pop(name)
+            for name in ("commit_message", "private", "token", "create_pr")
+            if name in kwargs
+        }
+        folder = Path(save_directory)
+        repo_id = kwargs.pop("repo_id", folder.name)
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=folder) as unfinished:
+            super().save_pretrained(unfinished, **kwargs)
+            self._write_card(unfinished, os.fspath(save_directory))
+            usual = (Path(unfinished) / self.config_name).stat().st_mode
+            for path in Path(unfinished).iterdir():
+                path.chmod(usual)  # safetensors makes files that their owner alone can read
+            (folder / self.config_name).unlink(missing_ok=True)
+            for path in sorted(Path(unfinished).iterdir(), key=lambda path: path.name == self.config_name):
+                os.replace(path, folder / path.name)
+        if push_to_hub:
+            self.push_to_hub(repo_id, **hub)
+
+    def _upload_folder(
+        self, working_dir: str | os.PathLike[str], repo_id: str, *args: Any, **kwargs: Any
+    ) -> Any:
+        # every upload passes here, after diffusers has put its empty card into the folder
+        self._write_card(working_dir, repo_id)
+        return super()._upload_folder(working_dir, repo_id, *args, **kwargs)
+
+    def _write_card(self, folder: str | os.PathLike[str], location: str) -> None:
+        (Path(folder) / "README.md").write_text(model_card(self.config, location), encoding="utf-8")
+
+
+def check_tensors(
+    missing: Iterable[str], extra: Iterable[str], shapes: Iterable[tuple[str, Sequence[int], Sequence[int]]]
+) -> None:
+    """Refuse tensors that are not those of a network's config.
+
+    shapes: Of each other tensor the name, the shape that it has and the one that it must have.
+
+    Raises:
+        ValueError: Naming all that differ, with both sides.
+    """
+    listed = [f"{name}: missing" for name in sorted(missing)]
+    listed += [f"{name}: not one of this network's" for name in sorted(extra)]
+    listed += [
+        f"{name}: got {tuple(got)}, the config asks for {tuple(own)}"
+        for name, got, own in sorted(shapes)
+        if tuple(got) != tuple(own)
+    ]
+    if listed:
+        raise ValueError(f"The tensors do not fit the mapping network's config ({'; '.join(listed)}).")

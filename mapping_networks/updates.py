@@ -1,0 +1,55 @@
+"""Adam for several pictures side by side, any of which may leave."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+
+
+class ActivePictures:
+    """The pictures that still learn at a step: their parameters and a new Adam.
+
+    Every operation acts on each picture alone, so a picture's numbers depend on no other's.
+
+    Args:
+        parameters: For each name, (pictures, *shape); copied.
+        learning_rate: Adam's.
+
+    Attributes:
+        rows: Which pictures of the batch are still here, (active,).
+        parameters: Theirs, (active, *shape), leaves of the graph.
+    """
+
+    def __init__(self, parameters: dict[str, torch.Tensor], learning_rate: float) -> None:
+        first = next(iter(parameters.values()))
+        self.rows = torch.arange(len(first), device=first.device)
+        self.parameters = {
+            name: value.detach().clone().requires_grad_() for name, value in parameters.items()
+        }
+        self.optimizer = self._adam(learning_rate)
+
+    def _adam(self, learning_rate: float) -> torch.optim.Adam:
+        return torch.optim.Adam(list(self.parameters.values()), lr=learning_rate)
+
+    def update(self, gradients: Iterable[torch.Tensor]) -> None:
+        """One step of Adam; `gradients` in the order of `parameters`."""
+        for value, gradient in zip(self.parameters.values(), gradients, strict=True):
+            value.grad = gradient
+        self.optimizer.step()
+
+    def keep(self, stays: torch.Tensor) -> None:
+        """Let go of the pictures where `stays`, (active,) booleans, is false; the others go on as before."""
+        if stays.all():
+            return
+        before, states = list(self.parameters.values()), self.optimizer.state
+        rate = self.optimizer.param_groups[0]["lr"]
+        self.rows = self.rows[stays]
+        self.parameters = {
+            name: value.detach()[stays].requires_grad_() for name, value in self.parameters.items()
+        }
+        self.optimizer = self._adam(rate)
+        for old, new in zip(before, self.parameters.values(), strict=True):
+            self.optimizer.state[new] = {
+                name: value if value.ndim == 0 else value[stays] for name, value in states[old].items()
+            }

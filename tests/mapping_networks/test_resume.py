@@ -1,0 +1,164 @@
+import dataclasses
+import json
+import os
+
+import pytest
+import torch
+
+from semantic_edit.mapping_networks import LearningSettings, checkpoint, learn_mappings
+
+SETTINGS = dataclasses.replace(LearningSettings.short(), stop_below=0.2)  # some pictures stop early
+pytestmark = pytest.mark.filterwarnings("ignore:The learning did not converge")
+
+
+class Killed(BaseException):
+    """Nothing catches it, as nothing catches a kill."""
+
+
+def kill_at(number):
+    def before_call(call):
+        if call == number:
+            raise Killed
+
+    return before_call
+
+
+def learn(toy, folder=None, **changes):
+    return learn_mappings(**{**toy.problem(), "settings": SETTINGS, "checkpoint": folder, **changes})
+
+
+def assert_same_bits(first, second):
+    assert torch.equal(first.latents, second.latents)
+    assert first.parameters.keys() == second.parameters.keys()
+    for name, value in first.parameters.items():
+        assert torch.equal(value, second.parameters[name]), name
+    for one, other in zip(first.report.steps, second.report.steps, strict=True):
+        assert dataclasses.replace(one, seconds=0.0) == dataclasses.replace(other, seconds=0.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_checkpoint_changes_nothing(make_toy, tmp_path, dtype):
+    toy = make_toy(pictures=2, dtype=dtype)
+    assert_same_bits(learn(toy, tmp_path / "run"), learn(toy))
+
+
+def test_killed_anywhere_it_ends_with_the_same_bits(make_toy, tmp_path):
+    toy = make_toy(pictures=3)
+    expected = learn(toy)
+    calls = len(toy.calls)
+    for number in range(calls):
+        folder = tmp_path / str(number)
+        toy.calls.clear()
+        toy.before_call = kill_at(number)
+        with pytest.raises(Killed):
+            learn(toy, folder)
+        toy.before_call, done = None, len(list(folder.glob("step-*.safetensors")))
+        toy.calls.clear()
+        assert_same_bits(learn(toy, folder), expected)
+        assert toy.calls[0][:2] == ("unconditional", toy.levels - done)
+
+
+def test_killed_at_every_level_in_a_row(make_toy, tmp_path):
+    toy = make_toy(pictures=2)
+    expected = learn(toy)
+    for level in range(toy.levels - 1, 0, -1):
+
+        def before_call(call, level=level):
+            if call and toy.calls[-1][1] == level:  # a call after the level's first one
+                raise Killed
+
+        toy.calls.clear()
+        toy.before_call = before_call
+        with pytest.raises(Killed):
+            learn(toy, tmp_path)
+    toy.before_call = None
+    assert_same_bits(learn(toy, tmp_path), expected)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, Killed])
+def test_killed_while_writing_it_leaves_the_last_step_whole(make_toy, tmp_path, monkeypatch, error):
+    toy = make_toy()
+    expected = learn(toy)
+    save_file, saved = checkpoint.save_file, []
+
+    def interrupted(tensors, path, metadata):
+        if len(saved) == 2:
+            path.write_bytes(b"half")
+            raise error
+        saved.append(path)
+        save_file(tensors, path, metadata=metadata)
+
+    monkeypatch.setattr(checkpoint, "save_file", interrupted)
+    with pytest.raises(error):
+        learn(toy, tmp_path)
+    monkeypatch.undo()
+    assert sorted(os.listdir(tmp_path)) == ["inputs.json", "step-0000.safetensors", "step-0001.safetensors"]
+    assert_same_bits(learn(toy, tmp_path), expected)
+
+
+def test_a_finished_run_is_reused_at_once(make_toy, tmp_path):
+    toy, seen = make_toy(), []
+    expected = learn(toy, tmp_path)
+    toy.calls.clear()
+    assert_same_bits(learn(toy, tmp_path, on_step=seen.append), expected)
+    assert toy.calls == []
+    assert tuple(seen) == expected.report.steps  # to the last bit of the seconds
+
+
+def test_an_error_in_the_callers_callback_loses_nothing(make_toy, tmp_path):
+    toy = make_toy()
+
+    def on_step(report):
+        if report.step == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        learn(toy, tmp_path, on_step=on_step)
+    assert len(list(tmp_path.glob("step-*.safetensors"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"settings": dataclasses.replace(SETTINGS, learning_rate=0.02)},
+            r"another learning \(settings.learning_rate: checkpoint 0.01, this call 0.02\)",
+        ),
+        ({"guidance_scale": 3.0}, "guidance_scale: checkpoint 7.5, this call 3.0"),
+        ({"variant": "direct"}, "variant: checkpoint 'modulate', this call 'direct'"),
+        ({"identity": {"model": "cd"}}, "identity.model: checkpoint 'ab', this call 'cd'"),
+        ({"identity": {}}, "identity.model: checkpoint 'ab', this call None"),
+        ({"text_embeds": torch.ones(1, 4, 6)}, r"text_embeds: checkpoint '\w{16}', this call '\w{16}'"),
+        ({"image_tokens": torch.ones(1, 5, 7)}, "image_tokens: checkpoint"),
+        ({"trajectory": torch.ones(5, 1, 2, 2, 3)}, "trajectory: checkpoint"),
+    ],
+)
+def test_another_learnings_checkpoint_is_refused(make_toy, tmp_path, change, message):
+    toy = make_toy()
+    learn(toy, tmp_path, identity={"model": "ab"})
+    with pytest.raises(ValueError, match=message):
+        learn(toy, tmp_path, **{"identity": {"model": "ab"}, **change})
+
+
+def test_a_damaged_step_is_refused(make_toy, tmp_path):
+    toy = make_toy()
+    learn(toy, tmp_path)
+    (tmp_path / "step-0002.safetensors").write_bytes(b"half")
+    with pytest.raises(ValueError, match=r"step-0002\.safetensors' cannot be read as a safetensors file"):
+        learn(toy, tmp_path)
+
+
+def test_what_a_checkpoint_is_of_can_be_read(make_toy, tmp_path):
+    learn(make_toy(), tmp_path, identity={"model": "ab"})
+    stored = json.loads((tmp_path / "inputs.json").read_text())
+    assert stored["settings.inner_steps"] == 3
+    assert stored["identity.model"] == "ab"
+
+
+def test_a_digest_tells_every_bit():
+    tensor = torch.zeros(2, 3)
+    changed = tensor.clone()
+    changed[1, 2] = -0.0
+    others = [changed, tensor.view(3, 2), tensor.half(), tensor.bfloat16(), tensor.int()]
+    assert len({checkpoint.tensor_digest(value) for value in [tensor, *others]}) == 6
+    assert checkpoint.tensor_digest(tensor.T.contiguous().T) == checkpoint.tensor_digest(tensor)

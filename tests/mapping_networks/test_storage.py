@@ -1,0 +1,265 @@
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from diffusers.models import modeling_utils
+from diffusers.utils import hub_utils
+from huggingface_hub import ModelCard
+from safetensors.torch import load_file, save_file
+
+from semantic_edit.mapping_networks import MappingNetwork, model_card, storage
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+EXAMPLE = Path(__file__).parents[2] / "model_cards" / "mapping-network.md"
+
+
+@pytest.fixture
+def folder(network, tmp_path):
+    network.save_pretrained(tmp_path / "apple")
+    return tmp_path / "apple"
+
+
+def test_the_tensors_can_be_read_by_whoever_reads_the_config(folder):
+    modes = {path.name: path.stat().st_mode for path in folder.iterdir()}
+    assert len(set(modes.values())) == 1, modes
+
+
+def assert_same(loaded, network):
+    assert {name: value for name, value in loaded.config.items() if name[0] != "_"} == {
+        name: value for name, value in network.config.items() if name[0] != "_"
+    }
+    stored = network.state_dict()
+    assert loaded.state_dict().keys() == stored.keys()
+    for name, value in loaded.state_dict().items():
+        assert value.dtype == torch.float32
+        assert torch.equal(value, stored[name])
+
+
+@pytest.mark.parametrize("variant", ["modulate", "direct"])
+def test_saving_and_loading_give_the_same_network(make_network, tmp_path, variant):
+    network = make_network(variant=variant)
+    network.save_pretrained(tmp_path / "apple")
+    assert sorted(path.name for path in (tmp_path / "apple").iterdir()) == [
+        "README.md",
+        "config.json",
+        WEIGHTS,
+    ]
+    loaded = MappingNetwork.from_pretrained(tmp_path / "apple", local_files_only=True)
+    assert_same(loaded, network)
+    text = torch.randn(2, 4, 6)
+    assert torch.equal(loaded.value_embeds(1, text), network.value_embeds(1, text))
+    loaded.save_pretrained(tmp_path / "again")
+    assert (tmp_path / "again" / WEIGHTS).read_bytes() == (tmp_path / "apple" / WEIGHTS).read_bytes()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "options", [{"torch_dtype": torch.float16}, {"dtype": torch.bfloat16}, {"use_safetensors": True}]
+)
+def test_loading_keeps_float32(folder, network, options):
+    assert_same(MappingNetwork.from_pretrained(folder, **options), network)
+
+
+def test_loading_a_half_precision_file_gives_float32(folder):
+    save_file({name: value.half() for name, value in load_file(folder / WEIGHTS).items()}, folder / WEIGHTS)
+    loaded = MappingNetwork.from_pretrained(folder)
+    assert {value.dtype for value in loaded.state_dict().values()} == {torch.float32}
+
+
+def test_loading_info_and_subfolders_are_the_hosts(folder, network):
+    loaded, info = MappingNetwork.from_pretrained(folder.parent, subfolder="apple", output_loading_info=True)
+    assert_same(loaded, network)
+    assert info["missing_keys"] == []
+
+
+@pytest.mark.slow
+def test_loading_in_another_process(folder, network):
+    code = (
+        "import sys, torch; from semantic_edit.mapping_networks import MappingNetwork as M; "
+        "print(M.from_pretrained(sys.argv[1]).value_embeds(1, torch.ones(1, 4, 6)).tolist())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout) == network.value_embeds(1, torch.ones(1, 4, 6)).tolist()
+
+
+def change_weights(folder, change):
+    tensors = load_file(folder / WEIGHTS)
+    change(tensors)
+    save_file(tensors, folder / WEIGHTS)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda tensors: tensors.pop("latents"), r"do not fit .*\(latents: missing\)"),
+        (lambda tensors: tensors.update(other=torch.zeros(1)), r"\(other: not one of this network's\)"),
+        (
+            lambda tensors: tensors.update(image_tokens=torch.zeros(5, 9)),
+            r"\(image_tokens: got \(5, 9\), the config asks for \(5, 7\)\)",
+        ),
+        (
+            lambda tensors: tensors.update(conv_in_weight=torch.zeros(2, 8, 5)),
+            r"conv_in_weight: got \(2, 8, 5\), the config asks for \(3, 8, 5\)",
+        ),
+    ],
+)
+def test_other_tensors_are_refused_with_both_sides(folder, change, message):
+    change_weights(folder, change)
+    with pytest.raises(ValueError, match=message):
+        MappingNetwork.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format_version": 2, "novelty": 1}, "format version 2, .* reads up to 1: upgrade"),
+        ({"novelty": 1}, "lacks nothing and has unknown entries novelty"),
+        ({"timesteps": None}, "lacks timesteps and has unknown entries"),
+        (
+            {"num_text_tokens": "4"},
+            "`num_text_tokens` of a mapping network must be a positive integer, got '4'",
+        ),
+    ],
+)
+def test_another_config_is_refused(folder, change, message):
+    stored = {**json.loads((folder / "config.json").read_text()), **change}
+    kept = {name: value for name, value in stored.items() if value is not None or name not in change}
+    (folder / "config.json").write_text(json.dumps(kept))
+    with pytest.raises(ValueError, match=message):
+        MappingNetwork.from_pretrained(folder)
+
+
+def test_pickles_are_neither_read_nor_written(folder, network, tmp_path):
+    torch.save(load_file(folder / WEIGHTS), folder / "diffusion_pytorch_model.bin")
+    (folder / WEIGHTS).unlink()
+    with pytest.raises(OSError, match=f"no file named {WEIGHTS}"):
+        MappingNetwork.from_pretrained(folder)
+    with pytest.raises(ValueError, match="read from safetensors only"):
+        MappingNetwork.from_pretrained(folder, use_safetensors=False)
+    with pytest.raises(ValueError, match="saved as safetensors only"):
+        network.save_pretrained(tmp_path / "pickle", safe_serialization=False)
+
+
+def test_a_truncated_file_is_refused(folder):
+    (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-40])
+    with pytest.raises(OSError, match="Unable to load weights"):
+        MappingNetwork.from_pretrained(folder)
+
+
+def test_saving_again_replaces_the_network(folder, make_network):
+    other = make_network(prompt="a green pear")
+    other.save_pretrained(folder)
+    assert_same(MappingNetwork.from_pretrained(folder), other)
+    assert "a green pear" in (folder / "README.md").read_text()
+
+
+def test_an_interrupted_save_leaves_the_old_network(folder, network, make_network, monkeypatch):
+    def interrupted(tensors, path, metadata):
+        Path(path).write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(modeling_utils.safetensors.torch, "save_file", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        make_network(prompt="a green pear").save_pretrained(folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["README.md", "config.json", WEIGHTS]
+    assert_same(MappingNetwork.from_pretrained(folder), network)
+
+
+@pytest.mark.parametrize("replaced", [0, 1, 2])
+def test_a_save_interrupted_between_two_files_leaves_no_mixture(folder, make_network, monkeypatch, replaced):
+    done = []
+
+    def replace(source, target):
+        if len(done) == replaced:
+            raise KeyboardInterrupt
+        done.append(shutil.move(source, target))
+
+    monkeypatch.setattr(storage.os, "replace", replace)
+    with pytest.raises(KeyboardInterrupt):
+        make_network(prompt="a green pear").save_pretrained(folder)
+    with pytest.raises(OSError, match=r"no file named config\.json"):
+        MappingNetwork.from_pretrained(folder)
+
+
+def test_the_card_tells_what_it_is(folder):
+    card = ModelCard.load(folder / "README.md")
+    assert card.data.library_name == "diffusers"
+    assert card.data.base_model == "someone/still-life"
+    assert "mapping-network" in card.data.tags
+    for part in (
+        '# A picture to edit with words: "a red apple on grass"',
+        "| base model | someone/still-life |",
+        "| reconstruction, PSNR | 40.2 dB |",
+        "| reconstruction, SSIM | not measured |",
+        "| learning | inner_steps 3, learning_rate 0.01, stop_on latent_error |",
+        f'mapping_network = MappingNetwork.from_pretrained("{folder}")',
+    ):
+        assert part in card.text, part
+    code = card.text.split("```python\n")[1].split("```")[0]
+    assert len(code.strip().split("\n")) == 5
+    compile(code, "card", "exec")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "base_model"),
+    [
+        ('a "red" apple\n---\nlicense: mit', "/home/someone/models/still-life"),
+        ("", ""),
+        ("un café | `rm` <b>{title}</b> \\ 'x'", "stable diffusion\nlicense: mit"),
+    ],
+)
+def test_no_prompt_or_base_model_breaks_the_card(config, prompt, base_model):
+    text = model_card({**config, "prompt": prompt, "base_model": base_model}, "someone/apple")
+    header = yaml.safe_load(text.split("---\n")[1])
+    assert "base_model" not in header
+    assert "license" not in header
+    code = text.split("```python\n")[1].split("```")[0]
+    compile(code, "card", "exec")
+    assert len([line for line in text.split("\n") if line.startswith("|")]) == 16
+
+
+def test_the_example_card_is_what_the_code_writes(config):
+    assert EXAMPLE.read_text(encoding="utf-8") == model_card(config, "someone/red-apple"), (
+        "write the card again: `model_card(CONFIG, 'someone/red-apple')` of this folder's conftest.py"
+    )
+
+
+@pytest.fixture
+def uploads(monkeypatch):
+    """What would have gone to the Hub: for each upload the repository and its files' contents."""
+    sent = []
+
+    def upload_folder(repo_id, folder_path, **options):
+        contents = {path.name: path.read_bytes() for path in Path(folder_path).iterdir()}
+        sent.append((repo_id, contents, options))
+        return "address"
+
+    def create_repo(repo_id, **options):
+        return type("Repo", (), {"repo_id": f"someone/{repo_id}" if "/" not in repo_id else repo_id})
+
+    monkeypatch.setattr(hub_utils, "upload_folder", upload_folder)
+    for module in (hub_utils, modeling_utils):
+        monkeypatch.setattr(module, "create_repo", create_repo)
+        monkeypatch.setattr(module, "load_or_create_model_card", lambda *args, **options: ModelCard("empty"))
+    return sent
+
+
+@pytest.mark.parametrize("way", ["push_to_hub", "save_pretrained"])
+def test_pushing_sends_our_card(network, uploads, tmp_path, way):
+    if way == "push_to_hub":
+        network.push_to_hub("someone/red-apple", commit_message="An apple")
+    else:
+        network.save_pretrained(tmp_path / "red-apple", push_to_hub=True, commit_message="An apple")
+        assert (tmp_path / "red-apple" / "config.json").is_file()
+    ((repo_id, contents, options),) = uploads
+    assert repo_id == "someone/red-apple"
+    assert sorted(contents) == ["README.md", "config.json", WEIGHTS]
+    assert contents["README.md"].decode() == model_card(network.config, "someone/red-apple")
+    assert options["commit_message"] == "An apple"
