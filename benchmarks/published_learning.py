@@ -1,0 +1,290 @@
+"""StyleDiffusion's learning as the authors' code computes it, written plainly, to be timed beside ours.
+
+Kept as it is there, because it is what is compared: the CLIP image encoder runs again inside every cross-attention call
+of the conditional branch, and gradients go through it; nothing is frozen, so every backward pass computes the gradients
+of the UNet's and the encoder's weights too; attention maps are materialised, and kept, in every layer; one picture at a
+time; BatchNorm in train mode; both branches are evaluated once more to close the loop of each step. As there, the
+unconditional prediction is made once a step.
+
+Two things are ours, so that the mathematics is the same and losses can be compared: the maps of a timestep are compared
+with those of the same timestep (the published code is off by one), and networks start from our seed. The picture is
+prepared for the encoder once (there, in every call).
+
+Source: github.com/sen-mao/StyleDiffusion, `optimization` in stylediffusion.py; read, and written anew.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers.models.attention_processor import Attention
+from PIL import Image
+from torch import nn
+
+from semantic_edit.attention_processors.install import installed
+from semantic_edit.attention_processors.layers import nearest_queries
+from semantic_edit.editing.schedule import Schedule, schedule_from_scheduler
+from semantic_edit.mapping_networks import LearningSettings, initial_parameters, parameter_shapes
+from semantic_edit.pipelines.pictures import read_pictures
+from semantic_edit.pipelines.stages import encode_pictures
+
+KEPT_QUERIES = 32**2  # maps of at most so many positions are kept, all of them
+
+
+@dataclass
+class PlainLearning:
+    """What came of it.
+
+    latents: The reconstruction, (1, channels, height, width).
+    before, after: Of each step, the latents' squared error with the network that it started from and learned.
+    attention_before: The maps' squared error with the former.
+    """
+
+    latents: torch.Tensor
+    before: list[float] = field(default_factory=list)
+    after: list[float] = field(default_factory=list)
+    attention_before: list[float] = field(default_factory=list)
+    forward_evaluations: int = 0
+    backward_evaluations: int = 0
+
+
+def learn_as_published(
+    pipe: Any,
+    image: Image.Image,
+    prompt: str,
+    steps: int,
+    guidance_scale: float,
+    settings: LearningSettings,
+    only: int | None = None,
+) -> PlainLearning:
+    """Learn one picture, or only its noisiest steps."""
+    with torch.no_grad():
+        pictures = read_pictures(image, pipe.vae_scale_factor, pipe.vae.config.latent_channels)
+        clean = encode_pictures(pipe, pictures)
+        text, negative = pipe.encode_prompt(prompt, pipe.device, 1, True, negative_prompt="")
+    pixels = pipe.feature_extractor(images=[image], return_tensors="pt").pixel_values.to(pipe.device)
+    schedule = schedule_from_scheduler(pipe.scheduler, steps)
+    queries = math.prod(nearest_queries(pipe.unet, *clean.shape[-2:]))
+    trainer = _Trainer(pipe, pixels, text, schedule, settings, queries)
+    with (
+        unfrozen(pipe.unet),
+        unfrozen(pipe.image_encoder),
+        installed(pipe.unet, lambda layer, present: _PlainAttnProcessor(trainer)),
+    ):
+        walk, maps = _inverted(trainer, clean, text)
+        return _optimized(trainer, walk, maps, text, negative, guidance_scale, only)
+
+
+class _Trainer:
+    """The networks, and what every attention layer tells them and asks of them.
+
+    step: Whose network serves the values; `None` in the inversion and in the unconditional branch.
+    store: The maps that layers left behind, with whether they are of cross attention.
+    """
+
+    def __init__(
+        self,
+        pipe: Any,
+        pixels: torch.Tensor,
+        text: torch.Tensor,
+        schedule: Schedule,
+        settings: LearningSettings,
+        queries: int,
+    ) -> None:
+        self.unet, self.encoder, self.pixels = pipe.unet, pipe.image_encoder, pixels
+        self.schedule, self.settings = schedule, settings
+        with torch.no_grad():
+            tokens = self.image_tokens()
+        sizes = (text.shape[1], text.shape[2], tokens.shape[1], tokens.shape[2])
+        self.networks = [
+            _network(*sizes, settings.seed).to(text) for _ in range(schedule.num_inference_steps)
+        ]
+        self.queries = queries
+        self.step: int | None = None
+        self.store: list[tuple[bool, torch.Tensor]] = []
+
+    def image_tokens(self) -> torch.Tensor:
+        hidden = self.encoder(self.pixels).last_hidden_state
+        return getattr(self.encoder, "vision_model", self.encoder).post_layernorm(hidden)
+
+    def value_input(self, text: torch.Tensor) -> torch.Tensor:
+        if self.step is None:
+            return text
+        scale, shift = self.networks[self.step](self.image_tokens()).chunk(2, dim=1)
+        return text * scale + shift
+
+    def predict(
+        self, latents: torch.Tensor, level: int, text: torch.Tensor, step: int | None
+    ) -> torch.Tensor:
+        self.step, self.store = step, []
+        return self.unet(latents, self.schedule.timestep(level), encoder_hidden_states=text).sample
+
+    def cross_maps(self) -> list[torch.Tensor]:
+        return [maps for is_cross, maps in self.store if is_cross and maps.shape[1] == self.queries]
+
+
+def _network(
+    text_tokens: int, text_width: int, image_tokens: int, image_width: int, seed: int
+) -> nn.Sequential:
+    """The variant of the published code, with our initial values."""
+    if text_width != image_width:
+        raise ValueError(
+            f"The published networks have no layer that joins widths, and the text's is {text_width}, the image's "
+            f"{image_width}. Time them on a model where both agree, such as the still-life model."
+        )
+    hidden = 2 * text_tokens
+    network = nn.Sequential(
+        nn.Conv1d(image_tokens, hidden, 1),
+        nn.Conv1d(hidden, hidden, 1),
+        nn.BatchNorm1d(hidden),
+        nn.LeakyReLU(),
+        nn.Conv1d(hidden, hidden, 1),
+    )
+    shapes = parameter_shapes("modulate", text_tokens, text_width, image_tokens, image_width)
+    values = initial_parameters(shapes, seed)
+    layers = {"conv_in": network[0], "conv_mid": network[1], "norm": network[2], "conv_out": network[4]}
+    with torch.no_grad():
+        for name, layer in layers.items():
+            for kind, own in layer.named_parameters():
+                own.copy_(values[f"{name}_{kind}"].reshape(own.shape))
+    return network.train().requires_grad_(False)
+
+
+class _PlainAttnProcessor:
+    def __init__(self, trainer: _Trainer) -> None:
+        self.trainer = trainer
+
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        temb: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        is_cross = encoder_hidden_states is not None
+        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        query, key = attn.to_q(hidden_states), attn.to_k(context)
+        value = attn.to_v(self.trainer.value_input(context) if is_cross else context)
+        query, key, value = (attn.head_to_batch_dim(part) for part in (query, key, value))
+        maps = (torch.einsum("bid,bjd->bij", query, key) * attn.scale).softmax(dim=-1)
+        if maps.shape[1] <= KEPT_QUERIES:
+            self.trainer.store.append((is_cross, maps))
+        output = attn.batch_to_head_dim(torch.einsum("bij,bjd->bid", maps, value))
+        return attn.to_out[0](output)
+
+
+@torch.no_grad()
+def _inverted(
+    trainer: _Trainer, clean: torch.Tensor, text: torch.Tensor
+) -> tuple[list[torch.Tensor], list[list[torch.Tensor]]]:
+    """The latents of each level from 0 on, and the maps of each from 1 on."""
+    latents, walk, maps = clean, [clean], []
+    alphas = trainer.schedule.alphas_cumprod
+    for level in range(1, trainer.schedule.num_inference_steps + 1):
+        noise_pred = trainer.predict(latents, level, text, None)
+        latents = _ddim(latents, noise_pred, alphas[level - 1], alphas[level])
+        walk.append(latents)
+        maps.append(trainer.cross_maps())
+    return walk, maps
+
+
+def _ddim(latents: torch.Tensor, noise_pred: torch.Tensor, alpha: float, alpha_to: float) -> torch.Tensor:
+    """Between two noise levels, up or down, for a model that predicts noise."""
+    clean = (latents - (1 - alpha) ** 0.5 * noise_pred) / alpha**0.5
+    return alpha_to**0.5 * clean + (1 - alpha_to) ** 0.5 * noise_pred
+
+
+def _optimized(
+    trainer: _Trainer,
+    walk: list[torch.Tensor],
+    source_maps: list[list[torch.Tensor]],
+    text: torch.Tensor,
+    negative: torch.Tensor,
+    guidance_scale: float,
+    only: int | None,
+) -> PlainLearning:
+    steps = trainer.schedule.num_inference_steps
+    done = PlainLearning(walk[-1], forward_evaluations=steps)
+    for step in range(steps if only is None else only):
+        level = steps - step
+        if step:
+            trainer.networks[step].load_state_dict(trainer.networks[step - 1].state_dict())
+        goal, maps = walk[level - 1], source_maps[level - 1]
+        _learn_step(trainer, done, step, level, goal, maps, (text, negative), guidance_scale)
+        with torch.no_grad():
+            unconditional = trainer.predict(done.latents, level, negative, None)
+            conditional = trainer.predict(done.latents, level, text, step)
+            done.latents = _stepped(trainer, done.latents, unconditional, conditional, level, guidance_scale)
+        done.forward_evaluations += 2
+        done.after.append(F.mse_loss(done.latents, goal).item())
+    return done
+
+
+def _learn_step(
+    trainer: _Trainer,
+    done: PlainLearning,
+    step: int,
+    level: int,
+    goal: torch.Tensor,
+    source_maps: list[torch.Tensor],
+    embeds: tuple[torch.Tensor, torch.Tensor],
+    guidance_scale: float,
+) -> None:
+    settings, network, (text, negative) = trainer.settings, trainer.networks[step], embeds
+    network.requires_grad_(True)
+    optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate_at(step))
+    with torch.no_grad():
+        unconditional = trainer.predict(done.latents, level, negative, None)
+    done.forward_evaluations += 1
+    for update in range(settings.updates_at(step)):
+        conditional = trainer.predict(done.latents, level, text, step)
+        reached = _stepped(trainer, done.latents, unconditional, conditional, level, guidance_scale)
+        latent_error = F.mse_loss(reached, goal)
+        pairs = zip(source_maps, trainer.cross_maps(), strict=True)
+        attention_error = torch.stack([F.mse_loss(stored, maps) for stored, maps in pairs]).sum()
+        loss = latent_error + attention_error
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        done.forward_evaluations += 1
+        done.backward_evaluations += 1
+        if update == 0:
+            done.before.append(latent_error.item())
+            done.attention_before.append(attention_error.item())
+        if loss.item() < settings.stop_below_at(step):
+            break
+    network.requires_grad_(False)
+
+
+def _stepped(
+    trainer: _Trainer,
+    latents: torch.Tensor,
+    unconditional: torch.Tensor,
+    conditional: torch.Tensor,
+    level: int,
+    guidance_scale: float,
+) -> torch.Tensor:
+    """The guided DDIM step from a level to the one below."""
+    alphas = trainer.schedule.alphas_cumprod
+    guided = unconditional + guidance_scale * (conditional - unconditional)
+    return _ddim(latents, guided, alphas[level], alphas[level - 1])
+
+
+@contextmanager
+def unfrozen(module: nn.Module) -> Iterator[None]:
+    """Let every parameter ask for gradients in the block, as they do in a model that was just loaded."""
+    before = {parameter: parameter.requires_grad for parameter in module.parameters()}
+    try:
+        module.requires_grad_(True)
+        yield
+    finally:
+        for parameter, asked in before.items():
+            parameter.requires_grad_(asked)
+            parameter.grad = None

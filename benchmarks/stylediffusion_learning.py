@@ -1,0 +1,196 @@
+"""Time StyleDiffusion's learning here and as published, on one picture: `python -m benchmarks.stylediffusion_learning`.
+
+First the two are shown to compute the same: their losses are compared over a few steps, in float64, since Adam's steps
+blow up what float32 rounds off by a hundred times in every few updates. Then they take turns: the loop
+as published (see published_learning.py), ours at the published schedule, ours at the short one, and ours at the short
+one with several pictures side by side. A learning gives its picture only once it has gone through all steps, so its
+seconds are also those to a reconstruction within 1 dB of what the VAE itself can show, where it gets there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from PIL import Image
+
+from benchmarks.diffedit_speed import counted
+from benchmarks.published_learning import PlainLearning, learn_as_published
+from benchmarks.timing import ratios, spread, take_turns
+from semantic_edit.evaluation.measuring import measured_reconstruction
+from semantic_edit.evaluation.method import floats_of
+from semantic_edit.evaluation.restyled import Restyled
+from semantic_edit.loading import load_pipeline, quiet_loading
+from semantic_edit.mapping_networks import LearningSettings
+from semantic_edit.pipelines.stylediffusion import StyleDiffusionPipeline
+from semantic_edit.still_life.scenes import sample_scene
+
+GUIDANCE = 7.5
+TOLERANCE = 1e-5
+
+
+@dataclass
+class Learner:
+    """One way to learn.
+
+    learn: Learn; what it returns, `look` reads: the reconstruction of the first picture, floats (height, width, 3), and
+        the backward evaluations of one picture.
+    pictures: How many it learns in a call.
+    """
+
+    learn: Callable[[], Any]
+    look: Callable[[Any], tuple[np.ndarray, int]]
+    pictures: int = 1
+    forward_evaluations: float = 0.0
+    backward_evaluations: int = 0
+    quality: dict[str, float] | None = None
+
+    def measure(self, pipe: Any, image: Image.Image) -> None:
+        """Count its evaluations and see what it gives back; this is also its warm-up."""
+        with counted(pipe.unet) as samples:
+            learned = self.learn()
+        self.forward_evaluations = sum(samples) / self.pictures
+        reconstruction, self.backward_evaluations = self.look(learned)
+        self.quality = measured_reconstruction(pipe, image, reconstruction)
+
+
+def still_lifes(count: int) -> list[tuple[Image.Image, str]]:
+    """Unseen scenes and what they show."""
+    scenes = [sample_scene(number, "test") for number in range(count)]
+    return [(Image.fromarray(scene.render()), scene.caption(0)) for scene in scenes]
+
+
+def as_published(
+    pipe: StyleDiffusionPipeline, lesson: tuple[Image.Image, str], steps: int, settings: LearningSettings
+) -> Learner:
+    """The plain loop."""
+    image, prompt = lesson
+
+    def look(done: PlainLearning) -> tuple[np.ndarray, int]:
+        return floats_of(pipe, done.latents), done.backward_evaluations
+
+    return Learner(lambda: learn_as_published(pipe, image, prompt, steps, GUIDANCE, settings), look)
+
+
+def here(
+    pipe: StyleDiffusionPipeline,
+    lessons: list[tuple[Image.Image, str]],
+    steps: int,
+    settings: LearningSettings,
+) -> Learner:
+    """`learn_mapping`."""
+    method = Restyled(steps, GUIDANCE, settings=settings)
+    images, prompts = zip(*lessons, strict=True)
+
+    def look(networks: list[Any]) -> tuple[np.ndarray, int]:
+        updates = [method.backward_evaluations(network) for network in networks]
+        return method.reconstruct(pipe, networks[0]), max(updates)
+
+    return Learner(lambda: method.prepare(pipe, images, prompts), look, len(lessons))
+
+
+def largest_disagreement(
+    pipe: StyleDiffusionPipeline, lesson: tuple[Image.Image, str], steps: int, checked: int, inner_steps: int
+) -> float:
+    """The largest relative difference between our losses and the plain loop's, over the noisiest steps."""
+    settings = replace(LearningSettings.published(), inner_steps=inner_steps)
+    image, prompt = lesson
+    with in_double_precision(pipe):
+        plain = learn_as_published(pipe, image, prompt, steps, GUIDANCE, settings, only=checked)
+        report = pipe.learn_mapping(image, prompt, steps, GUIDANCE, settings=settings).report
+    ours = report.steps[:checked]
+    pairs = [
+        (plain.before, [step.latent_before[0] for step in ours]),
+        (plain.after, [step.latent_after[0] for step in ours]),
+        (plain.attention_before, [step.attention_before[0] for step in ours]),
+    ]
+    return max(
+        abs(one - other) / abs(one)
+        for first, second in pairs
+        for one, other in zip(first, second, strict=True)
+    )
+
+
+@contextmanager
+def in_double_precision(pipe: StyleDiffusionPipeline) -> Iterator[None]:
+    """Let the models, and whatever asks for float32 between them, work in float64 for the block."""
+    models = (pipe.vae, pipe.text_encoder, pipe.unet, pipe.image_encoder)
+    try:
+        for model in models:
+            model.double()
+        with patch.object(torch.Tensor, "float", torch.Tensor.double):
+            yield
+    finally:
+        for model in models:
+            model.float()
+
+
+def table(learners: dict[str, Learner], taken: dict[str, list[float]]) -> str:
+    """A line for each; seconds and evaluations are of one picture."""
+    lines = [
+        "| one picture | forward | backward | seconds, median (range) | PSNR to the VAE's, dB | below its own | |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, learner in learners.items():
+        assert learner.quality is not None
+        lost = learner.quality["vae_to_picture"] - learner.quality["to_picture"]
+        reached = "within 1 dB" if lost <= 1 else "not within 1 dB"
+        seconds = spread([one / learner.pictures for one in taken[name]])
+        lines.append(
+            f"| {name} | {learner.forward_evaluations:.0f} | {learner.backward_evaluations} | {seconds} | "
+            f"{learner.quality['to_vae']:.1f} | {lost:.2f} | {reached} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--model", help="a folder or a Hub id (default: the still-life model)")
+    parser.add_argument("--device")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument(
+        "--inner-steps", type=int, default=100, help="of the published schedule, to try it out"
+    )
+    parser.add_argument("--batch", type=int, default=8, help="pictures that learn side by side")
+    parser.add_argument("--checked", type=int, default=5, help="steps whose losses are compared")
+    options = parser.parse_args()
+    quiet_loading()
+    warnings.filterwarnings("ignore", "The learning did not converge")  # the table says how near it came
+    pipe = load_pipeline(StyleDiffusionPipeline, options.model, options.device, "float32")
+    pipe.set_progress_bar_config(disable=True)
+    lessons = still_lifes(options.batch)
+    difference = largest_disagreement(pipe, lessons[0], options.steps, options.checked, inner_steps=3)
+    print(f"losses of {options.checked} steps differ by at most {difference:.1e}, relatively", flush=True)
+    assert difference <= TOLERANCE, "the two loops do not compute the same"
+    published = replace(LearningSettings.published(), inner_steps=options.inner_steps)
+    short = LearningSettings.short()
+    learners = {
+        "as published": as_published(pipe, lessons[0], options.steps, published),
+        "here, published schedule": here(pipe, lessons[:1], options.steps, published),
+        "here, short schedule": here(pipe, lessons[:1], options.steps, short),
+        f"here, short schedule, {options.batch} at once": here(pipe, lessons, options.steps, short),
+    }
+    for learner in learners.values():
+        learner.measure(pipe, lessons[0][0])
+    taken = take_turns({name: learner.learn for name, learner in learners.items()}, options.repeats)
+    print(table(learners, taken))
+    slowest, *others = learners
+    for name in others:
+        faster = [one * learners[name].pictures for one in ratios(taken[slowest], taken[name])]
+        print(
+            f"{name}: {statistics.median(faster):.1f} times as fast ({min(faster):.1f} to {max(faster):.1f})"
+        )
+    print(f"{pipe.device}, {torch.get_num_threads()} threads, {options.repeats} rounds in turn, one picture")
+
+
+if __name__ == "__main__":
+    main()

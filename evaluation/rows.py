@@ -1,0 +1,66 @@
+"""Results that survive a kill: one JSON object a line, appended as soon as it is known, and never computed twice."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+
+
+class Rows:
+    """The rows of a file, found by what they were asked for.
+
+    Args:
+        path: A JSON Lines file, made if it is not there. A last line that an interrupted run left half-written is cut
+            off the file.
+
+    Raises:
+        ValueError: If another line is no row, which no interruption can have caused.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.touch()
+        self._rows: dict[str, Row] = {}
+        content = self.path.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        if len(whole) < len(content):
+            os.truncate(self.path, len(whole))
+        for number, line in enumerate(whole.splitlines(), 1):
+            row = self._parsed(line, number)
+            self._rows[_name(row["key"])] = row
+
+    def _parsed(self, line: bytes, number: int) -> Row:
+        try:
+            row = json.loads(line)
+            if isinstance(row["key"], dict):
+                return row
+        except (ValueError, TypeError, KeyError):
+            pass
+        raise ValueError(
+            f"Line {number} of {os.fspath(self.path)!r} is no result of this command. Remove the line to compute it "
+            "again, or name another folder."
+        )
+
+    def __contains__(self, key: Row) -> bool:
+        return _name(key) in self._rows
+
+    def __getitem__(self, key: Row) -> Row:
+        return self._rows[_name(key)]
+
+    def append(self, key: Row, values: Row) -> None:
+        """Write a row down for good. `key` says in JSON values what was asked for, `values` what came out."""
+        row = json.loads(json.dumps({"key": key, **values}))
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self._rows[_name(key)] = row
+
+
+def _name(key: Row) -> str:
+    return json.dumps(key, sort_keys=True)

@@ -1,0 +1,66 @@
+"""SDEdit: noise the picture to a strength and denoise it under the new prompt, by diffusers' own pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from diffusers import DDIMScheduler, StableDiffusionImg2ImgPipeline
+from PIL import Image
+
+from semantic_edit.evaluation.method import EditMethod
+
+
+@dataclass(frozen=True)
+class SDEdit(EditMethod):
+    """strength: Fraction of the noise to add, in (0, 1]; more changes more.
+
+    Source: SDEdit, arXiv:2108.01073.
+    """
+
+    prepared_by: ClassVar[tuple[str, ...]] = ()
+
+    strength: float = 0.5
+
+    def prepare(
+        self, pipe: Any, images: Sequence[Image.Image], source_prompts: Sequence[str]
+    ) -> list[Image.Image]:
+        """The pictures as they are."""
+        return list(images)
+
+    def edit(self, pipe: Any, prepared: Image.Image, prompt: str, seed: int = 0) -> Image.Image:
+        """One edit; the source's prompt plays no part.
+
+        Raises:
+            ValueError: If the strength is less than one step.
+        """
+        if int(self.num_inference_steps * self.strength) < 1:
+            raise ValueError(
+                f"`strength` {self.strength} of `num_inference_steps` {self.num_inference_steps} is less than one "
+                "step; raise one of the two."
+            )
+        return image_to_image(pipe)(
+            prompt=prompt,
+            image=prepared,
+            strength=self.strength,
+            num_inference_steps=self.num_inference_steps,
+            guidance_scale=self.guidance_scale,
+            generator=torch.Generator().manual_seed(seed),
+        ).images[0]
+
+
+def image_to_image(pipe: Any) -> StableDiffusionImg2ImgPipeline:
+    """diffusers' pipeline around the same modules.
+
+    Not by `from_pipe`, which casts the shared modules; with a scheduler of its own, since it sets its timesteps.
+    """
+    shared = ("vae", "text_encoder", "tokenizer", "unet", "safety_checker", "feature_extractor")
+    made = StableDiffusionImg2ImgPipeline(
+        **{name: getattr(pipe, name) for name in shared},
+        scheduler=DDIMScheduler.from_config(pipe.scheduler.config),
+        requires_safety_checker=False,
+    )
+    made.set_progress_bar_config(disable=True)
+    return made

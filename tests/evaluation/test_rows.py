@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import pytest
+
+from semantic_edit.evaluation.rows import Rows
+
+
+def test_rows_are_found_again_by_their_key(tmp_path):
+    path = tmp_path / "new" / "results.jsonl"
+    Rows(path).append({"method": "SDEdit", "taus": (0.5, 1)}, {"psnr": 30.0})
+    rows = Rows(path)
+    assert {"taus": [0.5, 1], "method": "SDEdit"} in rows
+    assert rows[{"method": "SDEdit", "taus": (0.5, 1)}]["psnr"] == 30.0
+    assert {"method": "SDEdit", "taus": (0.6, 1)} not in rows
+
+
+def test_a_half_written_last_line_is_dropped_and_the_next_row_begins_a_line(tmp_path):
+    path = tmp_path / "results.jsonl"
+    Rows(path).append({"number": 0}, {"psnr": 30.0})
+    with path.open("a") as file:
+        file.write('{"key": {"number": 1}, "psn')
+    rows = Rows(path)
+    assert {"number": 1} not in rows
+    rows.append({"number": 1}, {"psnr": 31.0})
+    assert [Rows(path)[{"number": number}]["psnr"] for number in (0, 1)] == [30.0, 31.0]
+    assert len(path.read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize("line", ["nonsense", "[1]", '{"psnr": 3}', '{"key": 3}'])
+def test_a_line_that_is_no_row_is_named(tmp_path, line):
+    path = tmp_path / "results.jsonl"
+    path.write_text(f'{{"key": {{}}}}\n{line}\n{{"key": {{"a": 1}}}}\n')
+    with pytest.raises(ValueError, match=r"Line 2 of .*results.jsonl' is no result"):
+        Rows(path)
+
+
+def test_infinite_values_survive(tmp_path):
+    Rows(tmp_path / "rows").append({}, {"psnr": float("inf")})
+    assert Rows(tmp_path / "rows")[{}]["psnr"] == float("inf")
