@@ -27,11 +27,12 @@ model anybody can change the picture with words, without having the picture. It 
 loads it can also see the picture.
 
 ```python
-from semantic_edit import StyleDiffusionPipeline
-from semantic_edit.mapping_networks import MappingNetwork
+from semantic_edit import MappingNetwork, StyleDiffusionPipeline
+
 pipe = StyleDiffusionPipeline.from_pretrained({base_model_code})
 mapping_network = MappingNetwork.from_pretrained({repo_code})
-pipe({prompt_code}, mapping_network=mapping_network).images[0].save("edited.png")  # change the prompt's words
+edit = pipe({prompt_code}, mapping_network=mapping_network)  # change the prompt's words
+edit.images[0].save("edited.png")
 ```
 
 `pip install diffusers-semantic-edit` brings `semantic_edit`.

@@ -7,6 +7,7 @@ import time
 import torch
 
 from semantic_edit.mapping_networks.checkpoint import FinishedStep
+from semantic_edit.mapping_networks.combination import Candidate, best_of, combine
 from semantic_edit.mapping_networks.objective import Objective, Outcome
 from semantic_edit.mapping_networks.report import StepReport
 from semantic_edit.mapping_networks.updates import ActivePictures
@@ -32,6 +33,7 @@ class _Step:
     learned: The parameters of the pictures that have stopped; of the others, what they started from.
     settled: Whose parameters are final and evaluated, (pictures,): `latents` and `after` hold what they give.
     before, after: The latents' and the attention maps' errors, (2, pictures).
+    trail: With `combine`, the networks before each update: whose, what and where they lead.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class _Step:
         self.settled = torch.zeros(pictures, dtype=torch.bool, device=latents.device)
         self.before = latents.new_zeros(2, pictures)
         self.after = latents.new_zeros(2, pictures)
+        self.trail: list[tuple[torch.Tensor, dict[str, torch.Tensor], Outcome]] = []
         self.updates = [0] * pictures
         self.forward_evaluations = [1] * pictures  # the unconditional one
 
@@ -55,6 +58,9 @@ class _Step:
             outcome = self._evaluate(self.active.parameters, self.active.rows)
             if update == 0:
                 self.before = outcome.errors
+            if self.settings.combine:
+                networks = {name: value.detach().clone() for name, value in self.active.parameters.items()}
+                self.trail.append((self.active.rows, networks, outcome))
             stops = getattr(outcome, self.settings.stop_on) < self.settings.stop_below_at(self.step)
             if self.settings.stop_on == "latent_error":
                 self._settle(outcome, self.active.rows, stops)
@@ -90,17 +96,31 @@ class _Step:
         self.active.keep(~which)
 
     def _settle(self, outcome: Outcome, rows: torch.Tensor, which: torch.Tensor) -> None:
-        chosen = rows[which]
+        chosen, outcome = rows[which], outcome.of(which)
         self.settled[chosen] = True
-        self.latents[chosen] = outcome.latents.detach()[which]
-        self.after[:, chosen] = outcome.errors[:, which]
+        self.latents[chosen], self.after[:, chosen] = outcome.latents, outcome.errors
 
     @torch.no_grad()
     def _evaluate_unsettled(self) -> None:
         rows = (~self.settled).nonzero().flatten()
-        if len(rows):
-            parameters = {name: value[rows] for name, value in self.learned.items()}
-            self._settle(self._evaluate(parameters, rows), rows, torch.ones_like(rows, dtype=torch.bool))
+        if not len(rows):
+            return
+        networks = {name: value[rows] for name, value in self.learned.items()}
+        outcome = self._evaluate(networks, rows)
+        if self.trail:
+            networks, outcome = self._combined(rows, (networks, outcome))
+            for name, value in networks.items():
+                self.learned[name][rows] = value
+        self._settle(outcome, rows, torch.ones_like(rows, dtype=torch.bool))
+
+    def _combined(self, rows: torch.Tensor, last: Candidate) -> Candidate:
+        candidates: list[Candidate] = []
+        for present, networks, outcome in self.trail:
+            which = torch.isin(present, rows)  # the others settled on the way
+            candidates.append(({name: value[which] for name, value in networks.items()}, outcome.of(which)))
+        candidates.append(last)
+        mixed = combine(candidates, self.goal.target[rows])
+        return best_of([*candidates, (mixed, self._evaluate(mixed, rows))])
 
     def _report(self) -> StepReport:
         (latent_before, attention_before), (latent_after, attention_after) = (

@@ -55,6 +55,11 @@ class Outcome:
         """The latents' and the attention maps' errors, (2, evaluated)."""
         return torch.stack([self.latent_error, self.attention_error]).detach()
 
+    def of(self, which: torch.Tensor) -> Outcome:
+        """That of the pictures `which`, (evaluated,) booleans, without a graph."""
+        tensors = (self.latents, self.latent_error, self.attention_error, self.loss)
+        return Outcome(*(tensor.detach()[which] for tensor in tensors))
+
 
 @dataclass(frozen=True, eq=False)
 class Objective:

@@ -14,6 +14,7 @@ from semantic_edit.mapping_networks import (
     parameter_shapes,
     value_embeds_of,
 )
+from semantic_edit.mapping_networks.combination import combination_weights
 
 PUBLISHED = LearningSettings.published()
 SHORT = LearningSettings.short()
@@ -139,7 +140,9 @@ def test_short_schedule_costs_what_it_should(make_toy):
     toy = make_toy(levels=30)
     result = learn_mappings(**toy.problem(), settings=dataclasses.replace(SHORT, stop_below=0.0))
     assert result.report.backward_evaluations == (90,)
-    assert result.report.forward_evaluations == (150,) == (len(toy.calls),)
+    # besides the updates' the unconditional branch's, the last network's and the combination's
+    assert result.report.forward_evaluations == (90 + 3 * 30,) == (len(toy.calls),)
+    assert len([call for call in toy.calls if call[3]]) == 90
 
 
 def test_the_loss_falls(make_toy):
@@ -177,7 +180,8 @@ def test_the_loop_is_closed(make_toy):
 @pytest.mark.parametrize(
     "settings",
     [
-        dataclasses.replace(SHORT, inner_steps=12, stop_below=0.03),
+        dataclasses.replace(SHORT, inner_steps=12, stop_below=0.03, combine=False),
+        dataclasses.replace(SHORT, inner_steps=6, stop_below=0.05),
         dataclasses.replace(PUBLISHED, inner_steps=12, stop_below=0.05),
     ],
 )
@@ -193,6 +197,41 @@ def test_a_batch_equals_each_picture_alone(make_toy, settings):
         assert torch.equal(alone.latents[0], together.latents[index])
         for name, value in alone.parameters.items():
             assert torch.equal(value[0], together.parameters[name][index]), name
+
+
+def test_combining_is_never_worse_than_what_it_combines(make_toy):
+    toy = make_toy(pictures=3, levels=1)
+    settings = dataclasses.replace(SHORT, stop_below=0.0)
+
+    def losses(**changes):
+        changed = dataclasses.replace(settings, **changes)
+        (step,) = learn_mappings(**toy.problem(), settings=changed).report.steps
+        return [sum(pair) for pair in zip(step.latent_after, step.attention_after, strict=True)]
+
+    combined, plain = losses(), [losses(combine=False, inner_steps=count) for count in (1, 2, 3)]
+    assert all(
+        ours <= other for other_losses in plain for ours, other in zip(combined, other_losses, strict=True)
+    )
+    assert sum(combined) < 0.9 * sum(plain[-1])
+
+
+def test_combining_keeps_the_best_where_an_update_harms(make_toy):
+    toy = make_toy(levels=1)
+    settings = dataclasses.replace(SHORT, learning_rate=50.0, stop_below=0.0)
+    (step,) = learn_mappings(**toy.problem(), settings=settings).report.steps
+    assert step.latent_after[0] + step.attention_after[0] <= step.latent_before[0] + step.attention_before[0]
+
+
+def test_combination_weights_solve_the_least_squares():
+    torch.manual_seed(0)
+    residuals = torch.randn(2, 4, 50, dtype=torch.float64)
+    weights = combination_weights(residuals)
+    torch.testing.assert_close(weights.sum(dim=1), torch.ones(2, dtype=torch.float64))
+    for own, residual in zip(weights, residuals, strict=True):
+        along = torch.linalg.lstsq((residual[1:] - residual[:1]).T, -residual[0]).solution
+        torch.testing.assert_close(own[1:], along, rtol=0, atol=1e-3)  # the ridge
+    same = torch.ones(1, 3, 50)  # no direction at all
+    torch.testing.assert_close(combination_weights(same), torch.tensor([[1.0, 0.0, 0.0]]))
 
 
 def test_stopping_on_the_loss_acts_after_the_update(make_toy):

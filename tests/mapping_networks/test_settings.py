@@ -34,6 +34,8 @@ def test_the_rate_never_reaches_zero():
         ({"stop_below": float("nan")}, "`stop_below` must be finite"),
         ({"stop_on": "time"}, "`stop_on` must be one of loss, latent_error, got 'time'"),
         ({"stop_on": None}, "`stop_on` must be one of"),
+        ({"combine": 1}, "`combine` must be True or False, got 1"),
+        ({"combine": True, "stop_on": "loss"}, "`combine` needs `stop_on=\"latent_error\"`, got 'loss'"),
         ({"latent_weight": 0, "attention_weight": 0}, "must not both be 0"),
     ],
 )
