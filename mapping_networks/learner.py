@@ -60,7 +60,8 @@ class _Step:
                 self.before = outcome.errors
             if self.settings.combine:
                 networks = {name: value.detach().clone() for name, value in self.active.parameters.items()}
-                self.trail.append((self.active.rows, networks, outcome))
+                everyone = torch.ones_like(self.active.rows, dtype=torch.bool)
+                self.trail.append((self.active.rows, networks, outcome.of(everyone)))
             stops = getattr(outcome, self.settings.stop_on) < self.settings.stop_below_at(self.step)
             if self.settings.stop_on == "latent_error":
                 self._settle(outcome, self.active.rows, stops)
