@@ -11,7 +11,18 @@ from setuptools import setup
 
 HERE = Path(__file__).parent
 FACE = "semantic_edit"
-ROOMS = ("attention_processors", "editing", "evaluation", "mapping_networks", "pipelines", "still_life")
+ROOMS = (
+    "attention_processors",
+    "editing",
+    "evaluation",
+    "evaluation/datasets",
+    "mapping_networks",
+    "model_cards",
+    "pipelines",
+    "publishing",
+    "still_life",
+)
+PACKAGES = {f"{FACE}.{room.replace('/', '.')}": room for room in ROOMS}
 
 VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / FACE / "__init__.py").read_text(), re.MULTILINE)
 assert VERSION is not None, "semantic_edit/__init__.py must set __version__ on a line of its own"
@@ -33,10 +44,11 @@ setup(
         "Typing :: Typed",
     ],
     keywords="diffusers stable-diffusion image-editing diffedit ddim-inversion",
-    packages=[FACE, *(f"{FACE}.{room}" for room in ROOMS)],
-    package_dir={FACE: FACE, **{f"{FACE}.{room}": room for room in ROOMS}},
+    packages=[FACE, *PACKAGES],
+    package_dir={FACE: FACE, **PACKAGES},
     package_data={
         FACE: ["py.typed"],
+        f"{FACE}.model_cards": ["*.md", "pictures/*.png"],
         f"{FACE}.still_life": [
             "judge.safetensors",
             *(f"weights/**/*.{suffix}" for suffix in ("safetensors", "json", "txt")),
@@ -46,7 +58,7 @@ setup(
     # Each lower bound is a version that the fast tests were run on.
     install_requires=[
         "accelerate>=1.0",
-        "diffusers>=0.37",
+        "diffusers>=0.37,<1",
         "huggingface_hub>=0.34",
         "numpy>=1.26.4",
         "Pillow>=10.4",

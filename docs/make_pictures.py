@@ -10,11 +10,12 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from semantic_edit.loading import load_pipeline, quiet_loading
-from semantic_edit.pipelines import DiffEditPipeline
+from semantic_edit.pipelines import DiffEditPipeline, StyleDiffusionPipeline
 from semantic_edit.still_life.cases import EditCase, edit_cases
-from semantic_edit.strips import edit_strip
+from semantic_edit.strips import edit_strip, strip
 
 PICTURES = Path(__file__).parent / "pictures"
+CARDS = Path(__file__).parents[1] / "model_cards" / "pictures"
 TITLE_HEIGHT = 30
 
 
@@ -26,7 +27,10 @@ def main() -> None:
     pipe = load_pipeline(DiffEditPipeline)
     rows = [edited_row(pipe, case, options.seed) for case in edit_cases(3, seed=options.seed, objects=1)]
     PICTURES.mkdir(exist_ok=True)
-    stacked(rows).save(PICTURES / "edits.png", optimize=True)
+    stacked(rows).save(CARDS / "diffedit.png", optimize=True)
+    learned_row(edit_cases(1, seed=options.seed, kinds=("colour",), objects=1)[0]).save(
+        CARDS / "stylediffusion.png", optimize=True
+    )
     pair = edit_cases(1, seed=options.seed, kinds=("object",), objects=2)[0]
     edited_row(pipe, pair, options.seed).save(PICTURES / "two-objects.png", optimize=True)
 
@@ -42,6 +46,18 @@ def edited_row(pipe: DiffEditPipeline, case: EditCase, seed: int) -> Image.Image
     )
     strip = edit_strip(case.image, output.images[0], output.pixel_mask, output.soft_mask)
     return titled(strip, f"{case.source_prompt}   becomes   {case.prompt}")
+
+
+def learned_row(case: EditCase) -> Image.Image:
+    """Learn a picture, and draw it beside four edits of it, each under its word."""
+    pipe = load_pipeline(StyleDiffusionPipeline)
+    network = pipe.learn_mapping(case.image, case.source_prompt)
+    words = ["red", "green", "blue", "yellow", "white"]
+    words = [word for word in words if word != case.source_word][:4]
+    prompts = [case.source_prompt.replace(case.source_word, word) for word in words]
+    edits = pipe(prompts, mapping_network=network)
+    panels = [("the picture", case.image), *zip(words, edits.images, strict=True)]
+    return titled(strip(panels), f"{case.source_prompt}, learned once")
 
 
 def titled(picture: Image.Image, title: str) -> Image.Image:

@@ -18,7 +18,7 @@ tags:
   - image-editing
   - stylediffusion
   - mapping-network
----
+{model_index}---
 
 # A picture to edit with words: {title}
 
@@ -27,12 +27,11 @@ model anybody can change the picture with words, without having the picture. It 
 loads it can also see the picture.
 
 ```python
-from semantic_edit import MappingNetwork, StyleDiffusionPipeline
+{import_code}
 
 pipe = StyleDiffusionPipeline.from_pretrained({base_model_code})
-mapping_network = MappingNetwork.from_pretrained({repo_code})
-edit = pipe({prompt_code}, mapping_network=mapping_network)  # change the prompt's words
-edit.images[0].save("edited.png")
+learned = pipe.load_mapping_network({repo_code})
+pipe({prompt_code}, mapping_network=learned).images[0].save("edited.png")  # change the prompt's words
 ```
 
 `pip install diffusers-semantic-edit` brings `semantic_edit`.
@@ -55,6 +54,20 @@ edit.images[0].save("edited.png")
 | learning | {learning} |
 
 Another base model, schedule or number of steps is refused with the reason.
+
+Do not make of it what deceives or demeans, above all of real people, and say of an edit that it is one.
+"""
+
+MODEL_INDEX = """\
+model-index:
+  - name: mapping network
+    results:
+      - task:
+          type: image-to-image
+        dataset:
+          type: picture
+          name: the learned picture
+        metrics:
 """
 
 
@@ -70,7 +83,10 @@ def model_card(config: Mapping[str, Any], location: str) -> str:
     fields = {
         **config,
         "base_model_entry": f"base_model: {base_model}\n" if HUB_ID.fullmatch(base_model) else "",
+        "model_index": _model_index(config),
         "title": f'"{_cell(prompt)}"' if prompt else "a picture without a prompt",
+        # diffusers takes a line that begins with an import for one, wherever it stands in a custom pipeline's file
+        "import_code": "from semantic_edit import StyleDiffusionPipeline",
         "base_model_code": _code(base_model or "path/to/the/base/model"),
         "repo_code": _code(location),
         "prompt_code": _code(prompt),
@@ -85,6 +101,20 @@ def model_card(config: Mapping[str, Any], location: str) -> str:
         "learning": ", ".join(f"{name} {_cell(str(value))}" for name, value in config["learning"].items()),
     }
     return MODEL_CARD.format(**fields)
+
+
+def _model_index(config: Mapping[str, Any]) -> str:
+    """What was measured, as the Hub reads it; nothing where nothing was."""
+    measured = {
+        "psnr": ("PSNR of the reconstruction to the autoencoder's, in dB", config["reconstruction_psnr"]),
+        "ssim": ("SSIM of the reconstruction to the autoencoder's", config["reconstruction_ssim"]),
+    }
+    entries = [
+        f"          - type: {kind}\n            name: {name}\n            value: {value:.4f}\n"
+        for kind, (name, value) in measured.items()
+        if value is not None
+    ]
+    return MODEL_INDEX + "".join(entries) if entries else ""
 
 
 def _code(text: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from semantic_edit.mapping_networks.mapping import VARIANTS
 
 FORMAT_VERSION = 1
-PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
+PREDICTIONS = ("epsilon", "v_prediction", "sample")
 
 
 def check_config(config: Mapping[str, Any]) -> None:
@@ -111,13 +111,14 @@ RULES: dict[str, Rule] = {
     "num_inference_steps": COUNT,
     "timesteps": (_are_timesteps, "increasing integers from 0 on, the least noisy first"),
     "schedule_fingerprint": TEXT,
-    "prediction_type": (lambda value: value in PREDICTION_TYPES, f"one of {', '.join(PREDICTION_TYPES)}"),
+    "prediction_type": (lambda value: value in PREDICTIONS, f"one of {', '.join(PREDICTIONS)}"),
     "prompt": TEXT,
     "negative_prompt": TEXT,
     "guidance_scale": (_is_number, "a finite number"),
     "scaling_factor": POSITIVE,
     "base_model": TEXT,
     "base_fingerprint": TEXT,
+    "digest": TEXT,
     "learning": (_are_settings, "names with text, finite numbers or None"),
     "reconstruction_psnr": (_is_number_or_none, "a finite number of dB or None"),
     "reconstruction_ssim": (_is_number_or_none, "a finite number or None"),

@@ -16,7 +16,7 @@ from semantic_edit.mapping_networks.checkpoint import Checkpoint, FinishedStep, 
 from semantic_edit.mapping_networks.learner import learn_step
 from semantic_edit.mapping_networks.mapping import VARIANTS
 from semantic_edit.mapping_networks.objective import Evaluate, Objective
-from semantic_edit.mapping_networks.report import LearningReport, LearningResult, OnStep
+from semantic_edit.mapping_networks.report import LearningReport, LearningResult, OnLearnedStep
 from semantic_edit.mapping_networks.settings import LearningSettings
 
 
@@ -33,7 +33,7 @@ def learn_mappings(
     settings: LearningSettings | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     identity: Mapping[str, str] | None = None,
-    on_step: OnStep | None = None,
+    on_step: OnLearnedStep | None = None,
 ) -> LearningResult:
     """Learn for each step the network whose value embeddings make guidance follow the inversion.
 
@@ -139,7 +139,7 @@ def _describe(
     }
 
 
-def _tell(on_step: OnStep | None, finished: FinishedStep) -> None:
+def _tell(on_step: OnLearnedStep | None, finished: FinishedStep) -> None:
     if on_step is not None:
         on_step(finished.report)
 

@@ -38,6 +38,7 @@ class MappingNetwork(StoredModel):
         base_fingerprint: Tells the base model from another, or "" where unknown.
         learning: The settings of the learning, as names with values.
         reconstruction_psnr, reconstruction_ssim: Against the VAE's reconstruction, in dB and in [-1, 1], if known.
+        digest: Tells the tensors from others, "" in a network that was never saved.
         format_version: Of this config and its tensors.
 
     Raises:
@@ -72,6 +73,7 @@ class MappingNetwork(StoredModel):
         learning: Mapping[str, Any] | None = None,
         reconstruction_psnr: float | None = None,
         reconstruction_ssim: float | None = None,
+        digest: str = "",
         format_version: int = FORMAT_VERSION,
     ) -> None:
         super().__init__()

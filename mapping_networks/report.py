@@ -87,4 +87,4 @@ class LearningResult:
         return {name: value[index] for name, value in self.parameters.items()}
 
 
-OnStep = Callable[[StepReport], None]
+OnLearnedStep = Callable[[StepReport], None]

@@ -49,9 +49,9 @@ class LearningSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            if field.name not in ("stop_on", "combine"):
-                self._check_number(field.name, getattr(self, field.name))
+        for entry in dataclasses.fields(self):
+            if entry.name not in ("stop_on", "combine"):
+                self._check_number(entry.name, getattr(self, entry.name))
         if self.stop_on not in STOPS:
             raise ValueError(f"`stop_on` must be one of {', '.join(STOPS)}, got {self.stop_on!r}.")
         if not isinstance(self.combine, bool):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
+import json
 import os
 import tempfile
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,8 @@ from typing import Any
 import torch
 from diffusers import ConfigMixin, ModelMixin
 
-from semantic_edit.mapping_networks.card import model_card
+from semantic_edit.mapping_networks.card import HUB_ID, model_card
+from semantic_edit.mapping_networks.checkpoint import tensor_digest
 from semantic_edit.mapping_networks.config import FORMAT_VERSION, check_entries, check_format_version
 
 
@@ -51,7 +55,8 @@ class StoredModel(ModelMixin, ConfigMixin):
         Only safetensors are read. A dtype is accepted, and the tensors stay float32.
 
         Raises:
-            ValueError: If the config is not a mapping network's, or a tensor is missing, extra or of another shape.
+            ValueError: If the config is not a mapping network's, a tensor is missing, extra or of another shape, or the
+                values are not those that were saved.
             OSError: If there is no such folder or repository, or no safetensors file in it.
         """
         if kwargs.pop("use_safetensors", True) is False:
@@ -59,14 +64,24 @@ class StoredModel(ModelMixin, ConfigMixin):
         for name in ("torch_dtype", "dtype"):
             kwargs.pop(name, None)
         wants_info = kwargs.pop("output_loading_info", False)
-        network, info = super().from_pretrained(
-            pretrained_model_name_or_path,
-            # the one way of loading that reports every difference instead of the first, or none
-            **{**kwargs, "low_cpu_mem_usage": False, "ignore_mismatched_sizes": True},
-            use_safetensors=True,
-            output_loading_info=True,
-        )
+        try:
+            network, info = super().from_pretrained(
+                pretrained_model_name_or_path,
+                # the one way of loading that reports every difference instead of the first, or none
+                **{**kwargs, "low_cpu_mem_usage": False, "ignore_mismatched_sizes": True},
+                use_safetensors=True,
+                output_loading_info=True,
+            )
+        except OSError as error:
+            # diffusers guesses at a wrong name, whatever the Hub said
+            said = error.__cause__ or error.__context__
+            raise OSError(f"{error} ({said})" if said else str(error)) from error
         check_tensors(info["missing_keys"], info["unexpected_keys"], info["mismatched_keys"])
+        if network.config.digest not in ("", _digest(network)):
+            raise ValueError(
+                f"The tensors in {os.fspath(pretrained_model_name_or_path)!r} are not those that were saved with its "
+                "config: a file was damaged or changed. Get it again, from the Hub with `force_download=True`."
+            )
         return (network, info) if wants_info else network
 
     def save_pretrained(
@@ -89,6 +104,7 @@ class StoredModel(ModelMixin, ConfigMixin):
             raise ValueError(
                 "A mapping network is saved as safetensors only; drop `safe_serialization=False`."
             )
+        self.register_to_config(digest=_digest(self))
         hub = {
             name: kwargs.pop(name)
             for name in ("commit_message", "private", "token", "create_pr")
@@ -113,11 +129,37 @@ class StoredModel(ModelMixin, ConfigMixin):
         self, working_dir: str | os.PathLike[str], repo_id: str, *args: Any, **kwargs: Any
     ) -> Any:
         # every upload passes here, after diffusers has put its empty card into the folder
+        self._forget_local_model(Path(working_dir) / self.config_name)
         self._write_card(working_dir, repo_id)
         return super()._upload_folder(working_dir, repo_id, *args, **kwargs)
 
+    def _forget_local_model(self, config_file: Path) -> None:
+        """Whoever downloads the network must not read the path of a folder that they do not have."""
+        base_model = self.config.base_model
+        if not base_model or (HUB_ID.fullmatch(base_model) and not os.path.isdir(base_model)):
+            return
+        warnings.warn(
+            f"{base_model!r}, the model that this was learned with, is no repository on the Hub, so the upload does "
+            'not name it. `network.register_to_config(base_model="owner/name")` names one.',
+            stacklevel=2,
+        )
+        self.register_to_config(base_model="")
+        config = json.loads(config_file.read_text(encoding="utf-8"))
+        config_file.write_text(json.dumps({**config, "base_model": ""}, indent=2) + "\n", encoding="utf-8")
+
+    def to_json_string(self) -> str:
+        """The config as it is written: without the place that it was loaded from, which is nobody else's business."""
+        config = json.loads(super().to_json_string())
+        config.pop("_name_or_path", None)
+        return json.dumps(config, indent=2, sort_keys=True) + "\n"
+
     def _write_card(self, folder: str | os.PathLike[str], location: str) -> None:
         (Path(folder) / "README.md").write_text(model_card(self.config, location), encoding="utf-8")
+
+
+def _digest(network: StoredModel) -> str:
+    digests = {name: tensor_digest(value) for name, value in network.state_dict().items()}
+    return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def check_tensors(

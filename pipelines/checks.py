@@ -42,13 +42,14 @@ def check_components(unet: Any, vae: Any) -> None:
         raise ValueError(f"This `unet` needs {needs}. Use a text-to-image Stable Diffusion 1.x or 2.x model.")
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether something is a finite real number."""
     return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def check_fraction(name: str, value: Any, why: str, open_end: bool = False) -> None:
     """Refuse what is no number in (0, 1], or in (0, 1) with `open_end`."""
-    if not _is_number(value) or not 0 < value <= 1 or (open_end and value == 1):
+    if not is_number(value) or not 0 < value <= 1 or (open_end and value == 1):
         wanted = "lie strictly between 0 and 1" if open_end else "be greater than 0 and at most 1"
         raise ValueError(f"`{name}` must {wanted}, got {value!r}. {why}")
 
@@ -61,14 +62,14 @@ def check_count(name: str, value: Any, why: str) -> None:
 
 def check_at_least_zero(name: str, value: Any, why: str) -> None:
     """Refuse what is no finite number from 0 on."""
-    if not _is_number(value) or value < 0:
+    if not is_number(value) or value < 0:
         raise ValueError(f"`{name}` must be a number of at least 0, got {value!r}. {why}")
 
 
 def check_guidance(guidance_scale: Any, guidance_rescale: Any = 0.0) -> None:
     """Refuse guidance that is no number, or a rescale outside [0, 1]."""
     check_at_least_zero("guidance_scale", guidance_scale, "Above 1 it guides; 5 to 7.5 is usual.")
-    if not _is_number(guidance_rescale) or not 0 <= guidance_rescale <= 1:
+    if not is_number(guidance_rescale) or not 0 <= guidance_rescale <= 1:
         raise ValueError(f"`guidance_rescale` must lie in [0, 1], got {guidance_rescale!r}; 0 is off.")
 
 
@@ -90,7 +91,7 @@ def check_mask_settings(
     )
     check_count("mask_batch_size", mask_batch_size, "It is how many samples the UNet takes at once.")
     ratio = mask_thresholding_ratio
-    if ratio is not None and (not _is_number(ratio) or ratio <= 0):
+    if ratio is not None and (not is_number(ratio) or ratio <= 0):
         raise ValueError(
             f"`mask_thresholding_ratio` must be positive or None, got {ratio!r}. It clamps the noise "
             "difference at that multiple of its mean; None adapts to the map."

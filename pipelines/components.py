@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import diffusers
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.image_processor import VaeImageProcessor
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from diffusers.schedulers import KarrasDiffusionSchedulers
 from diffusers.utils import logging
 from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
+
+from semantic_edit.pipelines.versions import check_diffusers
 
 logger = logging.get_logger(__name__)
 
@@ -24,6 +27,12 @@ class StableDiffusionComponents:
     _optional_components: ClassVar[list[str]] = ["safety_checker", "feature_extractor", "image_encoder"]
     _exclude_from_cpu_offload: ClassVar[list[str]] = ["safety_checker"]
     _callback_tensor_inputs: ClassVar[list[str]] = ["latents", "prompt_embeds", "negative_prompt_embeds"]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        check_diffusers(
+            diffusers.__version__
+        )  # also where a custom pipeline's file is all there is of this package
+        super().__init_subclass__(**kwargs)
 
     # prompts mean exactly what they mean to every Stable Diffusion pipeline: clip_skip, textual inversion,
     # LoRA
@@ -53,6 +62,14 @@ class StableDiffusionComponents:
                 "A `safety_checker` needs a `feature_extractor` to prepare its pictures; pass both or "
                 "neither."
             )
+        if isinstance(image_encoder, (tuple, list)):
+            # what `DiffusionPipeline.from_pipe(pipe, custom_pipeline=...)` hands over is the entry of the config
+            if image_encoder[0] is not None:
+                logger.warning(
+                    "diffusers did not hand over the `image_encoder`. If it is needed, pass "
+                    "`image_encoder=pipe.image_encoder` to `from_pipe` too."
+                )
+            image_encoder = None
         self.register_modules(
             vae=vae,
             text_encoder=text_encoder,

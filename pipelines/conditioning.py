@@ -222,9 +222,10 @@ def restored_lora_scale(model: torch.nn.Module | None) -> Iterator[None]:
     if model is None or not is_peft_available():
         yield
         return
-    from peft.tuners.tuners_utils import BaseTunerLayer
+    # in these words, or diffusers warns those who load this as a custom pipeline that they lack peft
+    import peft.tuners.tuners_utils as tuners
 
-    layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+    layers = [module for module in model.modules() if isinstance(module, tuners.BaseTunerLayer)]
     before = [dict(layer.scaling) for layer in layers]
     try:
         yield

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -27,7 +26,7 @@ from semantic_edit.editing.guidance import classifier_free_guidance
 from semantic_edit.editing.inversion import ddim_step
 from semantic_edit.editing.local_blend import attended_region, blend_into_source
 from semantic_edit.editing.schedule import Schedule
-from semantic_edit.pipelines.checks import check_count
+from semantic_edit.pipelines.checks import check_count, is_number
 from semantic_edit.pipelines.learning import uncompiled
 from semantic_edit.pipelines.stages import noise_predictor
 
@@ -52,12 +51,14 @@ class RestyleSettings:
     def __post_init__(self) -> None:
         for name in ("word_tau_c", "reweight"):
             self._check_words(name, getattr(self, name))
-        if not isinstance(self.local_blend, (list, tuple)) or not all(map(_is_text, self.local_blend)):
+        if not isinstance(self.local_blend, (list, tuple)) or not all(
+            isinstance(word, str) for word in self.local_blend
+        ):
             raise TypeError(f"`local_blend` must be a word or a list of words, got {self.local_blend!r}.")
         fractions = {name: getattr(self, name) for name in ("tau_v", "tau_c", "tau_s", "tau_u")}
         fractions |= {f"word_tau_c[{word!r}]": value for word, value in self.word_tau_c.items()}
         for name, value in fractions.items():
-            if not _is_number(value) or not 0 <= value <= 1:
+            if not is_number(value) or not 0 <= value <= 1:
                 raise ValueError(
                     f"`{name}` must lie in [0, 1], got {value!r}. It is the fraction of the steps, from the noisy "
                     "end, for which the source's attention is kept."
@@ -66,7 +67,7 @@ class RestyleSettings:
             raise ValueError(
                 f'`edit_type` must be "replace", "refine" or None to choose by the prompts, got {self.edit_type!r}.'
             )
-        if not _is_number(self.local_blend_threshold) or not 0 < self.local_blend_threshold < 1:
+        if not is_number(self.local_blend_threshold) or not 0 < self.local_blend_threshold < 1:
             raise ValueError(
                 f"`local_blend_threshold` must lie strictly between 0 and 1, got {self.local_blend_threshold!r}."
             )
@@ -76,19 +77,11 @@ class RestyleSettings:
 
     def _check_words(self, name: str, values: Any) -> None:
         if not isinstance(values, Mapping) or not all(
-            _is_text(word) and _is_number(value) for word, value in values.items()
+            isinstance(word, str) and is_number(value) for word, value in values.items()
         ):
             raise TypeError(
                 f'`{name}` must be a dict from words to numbers, such as {{"apple": 0.5}}, got {values!r}.'
             )
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,7 @@ class StyleDiffusionPipeline(
         guidance_scale: float = 7.5,
         negative_prompt: str = "",
         variant: str = "modulate",
-        settings: LearningSettings | None = None,
+        settings: LearningSettings | str = "short",
         attention_side: int | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
         gradient_checkpointing: bool = False,
@@ -108,7 +108,7 @@ class StyleDiffusionPipeline(
             guidance_scale: Guidance of the edits to come.
             negative_prompt: What the picture is guided away from, for all pictures.
             variant: "modulate", as in the published code, or "direct", as in the paper's figure.
-            settings: How long to learn: [`LearningSettings.short`] by default, or `LearningSettings.published()`.
+            settings: How long to learn: "short", "published", or [`LearningSettings`] of your own.
             attention_side: Side of the cross-attention maps that are kept close; by default the UNet's resolution
                 nearest to the larger of 16 and a quarter of the latent's side.
             checkpoint: A folder; called again with it after an interruption, learning goes on where it was.
@@ -136,13 +136,7 @@ class StyleDiffusionPipeline(
             raise TypeError(
                 f"`negative_prompt` must be one string for all pictures, got {negative_prompt!r}."
             )
-        settings = LearningSettings.short() if settings is None else settings
-        # not by class: a custom pipeline's LearningSettings is another class each time that its file is loaded
-        if not hasattr(settings, "updates_at"):
-            raise TypeError(
-                f"`settings` must be LearningSettings, got {settings!r}; pass `LearningSettings.short()`, "
-                "`LearningSettings.published()` or your own."
-            )
+        settings = _read_settings(settings)
         schedule = schedule_from_scheduler(self.scheduler, num_inference_steps)
         pictures = read_edit_pictures(self, image)
         if pictures.pixels is None:
@@ -214,7 +208,7 @@ class StyleDiffusionPipeline(
         Args:
             prompt: What the edited picture shows, or several such prompts. Words that it shares with the picture's own
                 prompt keep what they look at.
-            mapping_network: From `learn_mapping`, or `MappingNetwork.from_pretrained`.
+            mapping_network: From `learn_mapping`, or `load_mapping_network`.
             tau_v: Steps with the learned value embeddings; with 0 the picture's own look is left.
             tau_c: Steps with the source's cross-attention maps.
             tau_s: Steps with its self-attention maps, conditional branch.
@@ -328,6 +322,19 @@ class StyleDiffusionPipeline(
             output if return_dict else tuple(getattr(output, one.name) for one in dataclasses.fields(output))
         )
 
+    @staticmethod
+    def load_mapping_network(name_or_path: str | os.PathLike[str], **kwargs: Any) -> MappingNetwork:
+        """What `MappingNetwork.from_pretrained` loads, for those who have this pipeline as a file and not the package.
+
+        Args:
+            name_or_path: A folder that `save_pretrained` wrote, or a Hub id.
+            kwargs: For `ModelMixin.from_pretrained`, such as `revision` or `token`.
+
+        Raises:
+            ValueError, OSError: If there is none, or it is damaged.
+        """
+        return MappingNetwork.from_pretrained(name_or_path, **kwargs)
+
     def _check_text(self) -> None:
         if self.text_encoder is None or self.tokenizer is None:
             raise ValueError(
@@ -350,7 +357,7 @@ class StyleDiffusionPipeline(
         if not hasattr(network, "value_embeds"):
             raise TypeError(
                 f"`mapping_network` must be a MappingNetwork, got {type(network).__name__}; make one with "
-                "`pipe.learn_mapping(image, prompt)` or load one with `MappingNetwork.from_pretrained(folder)`."
+                "`pipe.learn_mapping(image, prompt)` or load one with `pipe.load_mapping_network(folder)`."
             )
         learned = network.config.num_inference_steps
         if num_inference_steps not in (None, learned):
@@ -402,6 +409,18 @@ def _read_texts(name: str, text: Any) -> tuple[str, ...]:
     if text is None:
         raise TypeError(f"`{name}` must be a string or a list of strings, got None.")
     return read_prompt(name, text, None).texts or ()
+
+
+def _read_settings(settings: Any) -> LearningSettings:
+    named = {"short": LearningSettings.short, "published": LearningSettings.published}
+    if isinstance(settings, str) and settings in named:
+        return named[settings]()
+    # not by class: a custom pipeline's LearningSettings is another class each time that its file is loaded
+    if not hasattr(settings, "updates_at"):
+        raise TypeError(
+            f'`settings` must be "short", "published" or LearningSettings, got {settings!r}; it says how long to learn.'
+        )
+    return settings
 
 
 def _check_side(name: str, side: Any) -> None:

@@ -12,8 +12,10 @@ from collections.abc import Sequence
 from semantic_edit import (
     __version__,
     attention_command,
+    bundle_command,
     edit_command,
     learn_command,
+    publish_command,
     restyle_command,
     scene_command,
 )
@@ -26,6 +28,8 @@ COMMANDS = {
     "learn": (learn_command, "learn a picture, to restyle it"),
     "restyle": (restyle_command, "edit a learned picture with words"),
     "attention": (attention_command, "draw what each word looks at"),
+    "bundle": (bundle_command, "write a pipeline as one file"),
+    "publish": (publish_command, "put a pipeline, the model or a learned picture on the Hub"),
     "scene": (scene_command, "render a still life to edit"),
 }
 

@@ -19,8 +19,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "attention_processors": set(),
     "mapping_networks": set(),
     "pipelines": NUMERICS,
+    "model_cards": set(),
     "evaluation": {"pipelines", "still_life", *NUMERICS},
-    "publishing": {"pipelines", "still_life", *NUMERICS},
+    "publishing": {"pipelines", "still_life", "model_cards", *NUMERICS},
 }
 
 

@@ -1,0 +1,1 @@
+"""The cards' texts and pictures; `semantic_edit.publishing` fills the places in braces and checks them."""

@@ -1,0 +1,81 @@
+"""Fill the cards' texts, and check a card as strictly as the Hub and a reader would."""
+
+from __future__ import annotations
+
+import ast
+import importlib.resources
+import re
+from collections.abc import Iterator
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+from huggingface_hub import ModelCard
+
+from semantic_edit.publishing.errors import PublishError
+
+REQUIRED = ("license", "library_name", "pipeline_tag", "tags")
+PLACE = re.compile(r"\{[a-z_]+\}")
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def cards_folder() -> Traversable:
+    """Where the texts and pictures of the cards lie, in a checkout or installed."""
+    return importlib.resources.files("semantic_edit.model_cards")
+
+
+def filled_card(name: str, **fields: str) -> str:
+    """A card's text with what stands in braces filled in.
+
+    Args:
+        name: Of the file in `model_cards/`, without its ending.
+        fields: By the word in the braces; `ethics` is always known.
+    """
+    text = (cards_folder() / f"{name}.md").read_text(encoding="utf-8")
+    ethics = (cards_folder() / "ethics.md").read_text(encoding="utf-8").strip()
+    for field, value in {**fields, "ethics": ethics}.items():
+        text = text.replace(f"{{{field}}}", value)
+    return text
+
+
+def check_card(folder: Path) -> ModelCard:
+    """The card of a folder that is to be published, once nothing is wrong with it.
+
+    Raises:
+        PublishError: Naming everything that is wrong: metadata that is missing or malformed, text that nobody filled
+            in, links to files that are not there, code that is no Python.
+    """
+    path = folder / "README.md"
+    if not path.is_file():
+        raise PublishError(f"{folder} has no README.md, which is its card on the Hub; write one.")
+    text = path.read_text(encoding="utf-8")
+    try:
+        card = ModelCard(text)
+    except Exception as error:  # YAML's and huggingface_hub's own kinds, and bare ValueError and KeyError
+        raise PublishError(f"The card's metadata cannot be read: {error}") from error
+    problems = list(_problems(card, text, folder))
+    if problems:
+        raise PublishError(f"The card {path} is not ready: {'; '.join(problems)}.")
+    return card
+
+
+def _problems(card: ModelCard, text: str, folder: Path) -> Iterator[str]:
+    missing = [name for name in REQUIRED if not card.data.get(name)]
+    if missing:
+        yield f"its metadata lacks {', '.join(missing)}"
+    for place in sorted(set(PLACE.findall(text))):
+        yield f"{place} is not filled in"
+    for link in LINK.findall(text):
+        target = link.partition("#")[0]
+        if target and "://" not in target and not _lies_in(folder, target):
+            yield f"it links to {target}, which is not in the folder"
+    for code in PYTHON_BLOCK.findall(text):
+        try:
+            ast.parse(code)
+        except SyntaxError as error:
+            yield f"an example is no Python: {error.msg} in {(error.text or '').strip()!r}"
+
+
+def _lies_in(folder: Path, target: str) -> bool:
+    path = (folder / target).resolve()
+    return path.is_relative_to(folder.resolve()) and path.exists()

@@ -1,0 +1,132 @@
+"""Build what becomes a repository on the Hub: a pipeline, the still-life model, or a mapping network."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+from huggingface_hub import ModelCard
+
+from semantic_edit.mapping_networks import MappingNetwork, model_card
+from semantic_edit.pipelines.versions import supported_range
+from semantic_edit.publishing.cards import LINK, cards_folder, check_card, filled_card
+from semantic_edit.publishing.errors import PublishError
+from semantic_edit.publishing.pipelines import PIPELINES, pipeline_file, source_version
+from semantic_edit.still_life import model_path
+
+# whatever may hold a pickle, by its name
+PICKLES = (".bin", ".ckpt", ".joblib", ".msgpack", ".npy", ".npz", ".pickle", ".pkl", ".pt", ".pth")
+TOKEN = re.compile(rb"hf_[A-Za-z0-9]{30,}")
+
+
+def build_pipeline(name: str, folder: Path, repo_id: str) -> None:
+    """A code repository: `pipeline.py`, its card and the card's pictures.
+
+    Args:
+        name: One of `PIPELINES`.
+        folder: An empty folder.
+        repo_id: Where it will be, "owner/name".
+    """
+    (folder / "pipeline.py").write_text(pipeline_file(name), encoding="utf-8")
+    fields = {"repo_id": repo_id, "source": source_version(), "diffusers_range": supported_range()}
+    _write_card(folder, filled_card(name, **fields))
+
+
+def build_model(folder: Path, repo_id: str, own_pipeline: str | None = None) -> None:
+    """The still-life model, with the files of both pipelines inside.
+
+    Args:
+        own_pipeline: One of `PIPELINES` that the model loads by itself, instead of StableDiffusionPipeline.
+    """
+    shutil.copytree(model_path(), folder, dirs_exist_ok=True, copy_function=shutil.copyfile)
+    for name in PIPELINES:
+        (folder / f"{name}.py").write_text(pipeline_file(name), encoding="utf-8")
+    if own_pipeline is not None:
+        index = folder / "model_index.json"
+        config = json.loads(index.read_text(encoding="utf-8"))
+        config["_class_name"] = [own_pipeline, PIPELINES[own_pipeline].class_name]
+        index.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    _write_card(folder, filled_card("still-life", repo_id=repo_id, diffusers_range=supported_range()))
+
+
+def build_mapping(
+    source: Path, folder: Path, repo_id: str, license: str, base_model: str | None = None
+) -> None:
+    """A learned picture, loaded strictly and saved anew, so that nothing else of its folder is sent.
+
+    Args:
+        source: What `MappingNetwork.save_pretrained` wrote.
+        license: What others may do with it, by the Hub's name for it, for example "cc-by-4.0".
+        base_model: Hub id of the model that it was learned with, where it remembers a folder.
+
+    Raises:
+        PublishError: If the folder holds no mapping network, or nobody could find its base model.
+    """
+    try:
+        network = MappingNetwork.from_pretrained(source, local_files_only=True)
+    except (ValueError, OSError) as error:
+        raise PublishError(f"{source} holds no mapping network that can be read: {error}") from error
+    known = base_model or network.config.base_model
+    if (
+        not known
+        or (base_model is None and Path(known).is_dir())
+        or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", known)
+    ):
+        raise PublishError(
+            f"The picture was learned with {known or 'a model without a name'!r}, which others cannot load. Name the "
+            "same model on the Hub with --base-model owner/name."
+        )
+    network.register_to_config(base_model=known)
+    network.save_pretrained(folder)
+    card = ModelCard(model_card(network.config, repo_id))
+    card.data.license = license
+    _write_card(folder, str(card))
+
+
+def _write_card(folder: Path, text: str) -> None:
+    """The card, and the pictures that it shows."""
+    (folder / "README.md").write_text(text, encoding="utf-8")
+    for link in LINK.findall(text):
+        if link.startswith("pictures/"):
+            _copy(cards_folder() / link, folder / link)
+
+
+def _copy(source: Traversable, target: Path) -> None:
+    if source.is_file():
+        target.parent.mkdir(exist_ok=True)
+        target.write_bytes(source.read_bytes())
+
+
+def check_folder(folder: Path) -> list[tuple[str, int]]:
+    """Name and size in bytes of every file to send, once all of them may be sent.
+
+    Raises:
+        PublishError: If there is a pickle, a link, a hidden file or something that looks like a token, or the card is
+            not ready.
+    """
+    check_card(folder)
+    problems = list(_unsafe(folder))
+    if problems:
+        raise PublishError(f"{folder} is not published: {'; '.join(problems)}.")
+    return [(path.relative_to(folder).as_posix(), path.stat().st_size) for path in _files(folder)]
+
+
+def _unsafe(folder: Path) -> Iterator[str]:
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_symlink():
+            yield f"{name} is a link, which may lead out of the folder"
+        elif any(part.startswith(".") for part in path.relative_to(folder).parts):
+            yield f"{name} is hidden"
+        elif path.suffix.lower() in PICKLES:
+            yield f"{name} may hold a pickle, which runs code when it is read; save as safetensors"
+        elif path.is_file() and TOKEN.search(path.read_bytes()):
+            yield f"{name} holds what looks like an access token"
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())

@@ -1,0 +1,113 @@
+"""`semantic-edit publish`: a pipeline, the still-life model or a learned picture as a repository on the Hub."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+from pathlib import Path
+
+from semantic_edit.files import UsageError, check_folder
+from semantic_edit.loading import quiet_loading
+
+PIPELINES = ("diffedit", "stylediffusion")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    kinds = parser.add_subparsers(required=True, metavar="what", dest="what")
+    _add_pipelines(
+        kinds.add_parser("pipelines", help="the code of a pipeline, which anybody can load by its name")
+    )
+    _add_model(kinds.add_parser("model", help="the still-life model, with both pipelines inside"))
+    _add_mapping(kinds.add_parser("mapping", help="a learned picture, for others to edit"))
+    for kind in kinds.choices.values():
+        _add_destination(kind)
+
+
+def _add_pipelines(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("pipeline", choices=PIPELINES, help="which one; each has a repository of its own")
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--own-pipeline",
+        choices=PIPELINES,
+        help="what `from_pretrained(..., trust_remote_code=True)` alone loads (default: StableDiffusionPipeline)",
+    )
+
+
+def _add_mapping(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("mapping", type=Path, help="a folder that `learn` wrote")
+    parser.add_argument(
+        "--license",
+        required=True,
+        metavar="ID",
+        help="what others may do with the picture, by the Hub's name for it, for example cc-by-4.0",
+    )
+    parser.add_argument(
+        "--base-model", metavar="OWNER/NAME", help="the Hub id of the model that it was learned with"
+    )
+
+
+def _add_destination(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--to", metavar="OWNER/NAME", help="the repository; made if it is not there")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FOLDER", help="keep what is sent in this folder"
+    )
+    parser.add_argument("--private", action="store_true", help="only you and your organisation may see it")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="build and check everything, show it, and send nothing"
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    """Build a repository, show what is in it, and send it to the Hub in one commit."""
+    from semantic_edit.publishing.errors import PublishError
+    from semantic_edit.publishing.upload import check_repo_id
+
+    if options.to is None:
+        raise UsageError("name the repository with --to owner/name; --dry-run builds and sends nothing")
+    if options.output is not None:
+        check_folder("--output", options.output, lambda folder: False, "nothing")
+    quiet_loading()
+    try:
+        check_repo_id(options.to)
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch) / "repository"
+            folder.mkdir()
+            _build(options, folder)
+            _show(options, folder)
+            if options.output is not None:
+                shutil.copytree(folder, options.output, dirs_exist_ok=True)
+                print(options.output)
+            if not options.dry_run:
+                _send(options, folder)
+    except PublishError as error:
+        raise UsageError(error) from error
+
+
+def _build(options: argparse.Namespace, folder: Path) -> None:
+    from semantic_edit.publishing.repositories import build_mapping, build_model, build_pipeline
+
+    if options.what == "pipelines":
+        build_pipeline(options.pipeline, folder, options.to)
+    elif options.what == "model":
+        build_model(folder, options.to, options.own_pipeline)
+    else:
+        build_mapping(options.mapping, folder, options.to, options.license, options.base_model)
+
+
+def _show(options: argparse.Namespace, folder: Path) -> None:
+    from semantic_edit.publishing.repositories import check_folder as check_repository
+
+    files = check_repository(folder)
+    print(f"{options.to} ({'private' if options.private else 'public'}), {len(files)} files:")
+    for name, size in files:
+        print(f"  {name}  {size:,} bytes")
+
+
+def _send(options: argparse.Namespace, folder: Path) -> None:
+    from semantic_edit.publishing.upload import upload
+
+    what = {"pipelines": "pipeline", "model": "still-life model", "mapping": "learned picture"}[options.what]
+    print(upload(folder, options.to, options.private, f"Publish the {what} with diffusers-semantic-edit"))
