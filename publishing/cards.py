@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import ast
-import importlib.resources
 import re
 from collections.abc import Iterator
-from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from huggingface_hub import ModelCard
 
+from semantic_edit import model_cards
 from semantic_edit.publishing.errors import PublishError
 
 REQUIRED = ("license", "library_name", "pipeline_tag", "tags")
+CARDS = Path(model_cards.__file__).parent
 PLACE = re.compile(r"\{[a-z_]+\}")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
-
-
-def cards_folder() -> Traversable:
-    """Where the texts and pictures of the cards lie, in a checkout or installed."""
-    return importlib.resources.files("semantic_edit.model_cards")
 
 
 def filled_card(name: str, **fields: str) -> str:
@@ -31,8 +26,8 @@ def filled_card(name: str, **fields: str) -> str:
         name: Of the file in `model_cards/`, without its ending.
         fields: By the word in the braces; `ethics` is always known.
     """
-    text = (cards_folder() / f"{name}.md").read_text(encoding="utf-8")
-    ethics = (cards_folder() / "ethics.md").read_text(encoding="utf-8").strip()
+    text = (CARDS / f"{name}.md").read_text(encoding="utf-8")
+    ethics = (CARDS / "ethics.md").read_text(encoding="utf-8").strip()
     for field, value in {**fields, "ethics": ethics}.items():
         text = text.replace(f"{{{field}}}", value)
     return text

@@ -6,14 +6,13 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
-from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from huggingface_hub import ModelCard
 
 from semantic_edit.mapping_networks import MappingNetwork, model_card
 from semantic_edit.pipelines.versions import supported_range
-from semantic_edit.publishing.cards import LINK, cards_folder, check_card, filled_card
+from semantic_edit.publishing.cards import CARDS, LINK, check_card, filled_card
 from semantic_edit.publishing.errors import PublishError
 from semantic_edit.publishing.pipelines import PIPELINES, pipeline_file, source_version
 from semantic_edit.still_life import model_path
@@ -92,13 +91,8 @@ def _write_card(folder: Path, text: str) -> None:
     (folder / "README.md").write_text(text, encoding="utf-8")
     for link in LINK.findall(text):
         if link.startswith("pictures/"):
-            _copy(cards_folder() / link, folder / link)
-
-
-def _copy(source: Traversable, target: Path) -> None:
-    if source.is_file():
-        target.parent.mkdir(exist_ok=True)
-        target.write_bytes(source.read_bytes())
+            (folder / link).parent.mkdir(exist_ok=True)
+            shutil.copyfile(CARDS / link, folder / link)
 
 
 def check_folder(folder: Path) -> list[tuple[str, int]]:

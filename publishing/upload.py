@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from huggingface_hub import HfApi
+from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
 from huggingface_hub.utils import validate_repo_id
 
@@ -51,7 +51,13 @@ def upload(folder: Path, repo_id: str, private: bool, message: str) -> str:
                 f"{repo_id} is already there and public, so --private would not hold. Make it private on the Hub, or "
                 "name another repository."
             )
-        return api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=message).commit_url
+        # `upload_folder` may make several commits of one folder
+        return api.create_commit(repo_id, _additions(folder), commit_message=message).commit_url
+
+
+def _additions(folder: Path) -> list[CommitOperationAdd]:
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return [CommitOperationAdd(path.relative_to(folder).as_posix(), path) for path in paths]
 
 
 @contextmanager
@@ -71,7 +77,11 @@ def _explained(repo_id: str) -> Iterator[None]:
         }
         reason = reasons.get(status, f"the Hub answered {status}: {error.server_message or error}")
         raise PublishError(f"Nothing was published: {reason}.") from error
-    except (*TRANSPORT_ERRORS, OSError) as error:
+    except (
+        *TRANSPORT_ERRORS,
+        OSError,
+        RuntimeError,
+    ) as error:  # the last is a file's upload, at last given up
         raise PublishError(
             f"Nothing was published: the connection to the Hub failed ({type(error).__name__}: {error}). Try again."
         ) from error

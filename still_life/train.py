@@ -88,6 +88,8 @@ def assemble(model: Path) -> None:
     for part in ("text_encoder", "image_encoder"):  # kept in half precision, loaded in full unless asked
         config = model / "assembled" / part / "config.json"
         config.write_text(config.read_text().replace('"float16"', '"float32"'))
+    index = model / "assembled" / "model_index.json"  # in the name that every version of transformers has
+    index.write_text(index.read_text().replace('"CLIPImageProcessorPil"', '"CLIPImageProcessor"'))
     for name in ("vocab.json", "merges.txt"):  # older transformers read these instead of tokenizer.json
         shutil.copy(model / "tokenizer" / name, model / "assembled" / "tokenizer" / name)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from semantic_edit.evaluation.datasets.items import RowError
-from semantic_edit.evaluation.datasets.records import Record, checked_record, read_json, text_of
+from semantic_edit.evaluation.datasets.records import Record, checked_record, read_json, shortened, text_of
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,9 @@ def number_of(record: Record, key: str) -> int:
     if isinstance(value, str) and re.fullmatch(r"\s*[0-9]{1,18}\s*", value):
         return int(value)
     raise RowError(
-        f"`{key}` must be a whole number, got {value!r}" if value is not None else f"`{key}` is missing"
+        f"`{key}` must be a whole number, got {shortened(value)}"
+        if value is not None
+        else f"`{key}` is missing"
     )
 
 

@@ -114,7 +114,7 @@ def checked_text(key: str, value: object, may_be_empty: bool = False) -> str:
         RowError: If it is no text, or (unless it may be) empty.
     """
     if not isinstance(value, str):
-        raise RowError(f"`{key}` must be text, got {_shortened(value)}")
+        raise RowError(f"`{key}` must be text, got {shortened(value)}")
     text = value.strip()
     if not text and not may_be_empty:
         raise RowError(f"`{key}` is empty")
@@ -128,11 +128,12 @@ def checked_record(value: object) -> Record:
         RowError: If it is not.
     """
     if not isinstance(value, dict):
-        raise RowError(f"must be an object with keys, got {_shortened(value)}")
+        raise RowError(f"must be an object with keys, got {shortened(value)}")
     return value
 
 
-def _shortened(value: object) -> str:
+def shortened(value: object) -> str:
+    """`value` as an error shows it, however much it is."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
@@ -158,7 +159,7 @@ def _jsonl_records(path: Path, rows: ItemCollector) -> Iterator[tuple[str, Recor
 def _json_records(path: Path, rows: ItemCollector) -> Iterator[tuple[str, Record]]:
     values = read_json(path)
     if not isinstance(values, list):
-        raise ValueError(f"'{path}' must hold a list of objects, got {_shortened(values)}.")
+        raise ValueError(f"'{path}' must hold a list of objects, got {shortened(values)}.")
     for number, value in enumerate(values, 1):
         where = f"entry {number}"
         try:

@@ -141,7 +141,9 @@ def test_a_local_folder(run, model, code, expected, name):
         [
             way("folder", name, model, custom_pipeline=folders / name, **trusted),
             way("folder again", name, model, custom_pipeline=folders / name, **trusted),
-            way("folder beside another", other, model, fails=True, custom_pipeline=folders / other, **trusted),
+            way(
+                "folder beside another", other, model, fails=True, custom_pipeline=folders / other, **trusted
+            ),
         ]
     )
     # diffusers keeps every local folder's pipeline.py in one module: docs/publishing.md says what to do instead

@@ -1,0 +1,93 @@
+"""The supported versions of diffusers: what is refused, and that the lowest works as the one installed here does."""
+
+import json
+import subprocess
+import sys
+
+import diffusers
+import numpy as np
+import PIL.Image
+import pytest
+
+from semantic_edit.pipelines import DiffEditPipeline, StyleDiffusionPipeline
+from semantic_edit.pipelines.versions import HIGHEST_TESTED, LOWEST, check_diffusers
+from semantic_edit.publishing.pipelines import PIPELINES
+from semantic_edit.still_life import model_path
+from semantic_edit.still_life.scenes import sample_scene
+from tests.publishing.load_and_edit import edited
+from tests.publishing.test_loading import SCRIPT, way
+
+
+@pytest.mark.parametrize("version", ["0.37.0", "0.42.1", "0.38.0.dev0", diffusers.__version__])
+def test_versions_of_the_range_pass(version):
+    check_diffusers(version)
+
+
+@pytest.mark.parametrize("version", ["0.36.0", "0.8.1", "1.0.0", "1.2.3.dev0"])
+def test_other_versions_are_refused_with_the_range(version):
+    with pytest.raises(
+        ImportError, match=rf"from 0\.37 to below 1\.0.*diffusers {version} is installed.*pip install"
+    ):
+        check_diffusers(version)
+
+
+def test_a_version_that_nobody_tested_is_told_of():
+    with pytest.warns(UserWarning, match=r"0\.99\.0 is newer than 0\.42"):
+        check_diffusers("0.99.0")
+
+
+def test_the_newest_tested_is_the_one_installed():
+    assert tuple(map(int, diffusers.__version__.split(".")[:2])) <= HIGHEST_TESTED
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_a_pipeline_s_file_refuses_another_version_by_itself(files, name, tmp_path):
+    (tmp_path / "file.py").write_text(files[name])
+    code = "import diffusers; diffusers.__version__ = '0.36.0'; import file"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "ImportError: This pipeline works with diffusers from 0.37" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_lowest_version_edits_as_this_one_does(files, tmp_path):
+    lowest = f"diffusers=={'.'.join(map(str, LOWEST))}.0"
+    # what stood beside it, over the newest of everything else
+    beside = ["transformers==4.51.3", "tokenizers==0.21.4", "huggingface_hub==0.34.6", "httpx", "httpcore"]
+    beside += ["anyio", "sniffio", "h11"]
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", tmp_path / "lowest"]
+    assert subprocess.run([*pip, lowest, *beside]).returncode == 0
+    # the embedded model: what transformers 5 saves of a tokenizer, version 4 does not read
+    picture = PIL.Image.fromarray(sample_scene(7, objects=1).render())
+    picture.save(tmp_path / "picture.png")
+    learned = StyleDiffusionPipeline.from_pretrained(model_path()).learn_mapping(
+        picture, "a pink apple on grass", 4
+    )
+    learned.save_pretrained(tmp_path / "mapping")
+    request = {"picture": str(tmp_path / "picture.png"), "mapping": str(tmp_path / "mapping")}
+    ways = []
+    for name in PIPELINES:
+        (tmp_path / f"{name}.py").write_text(files[name])
+        ways.append(
+            way(
+                "it",
+                name,
+                model_path(),
+                custom_pipeline=tmp_path / f"{name}.py",
+                trust_remote_code=True,
+            )
+        )
+    (tmp_path / "ways.json").write_text(json.dumps({**request, "ways": ways}))
+    done = subprocess.run(
+        [sys.executable, SCRIPT, "ways.json", "results.npz"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(tmp_path / "lowest"), "HF_HOME": str(tmp_path / "home"), "PATH": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    classes = {"diffedit": DiffEditPipeline, "stylediffusion": StyleDiffusionPipeline}
+    with np.load(tmp_path / "results.npz") as results:
+        for name, made in classes.items():
+            expected = edited(made.from_pretrained(model_path()), name, request)
+            np.testing.assert_allclose(results[f"{name}, it"], expected, atol=1e-4)
