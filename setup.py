@@ -16,6 +16,7 @@ ROOMS = (
     "editing",
     "evaluation",
     "evaluation/datasets",
+    "evaluation/metrics",
     "mapping_networks",
     "model_cards",
     "pipelines",
@@ -75,6 +76,13 @@ setup(
             "pytest-xdist>=3.6.1",
             "ruff~=0.17.5",  # another minor version may format otherwise
             "setuptools>=77.0.3",
+        ],
+        # plots, and published networks to measure with; torchvision wants the torch that it was built for
+        "evaluation": [
+            "matplotlib>=3.10",
+            "torch-fidelity>=0.4",
+            "torchmetrics>=1.4.0.post0",
+            "torchvision>=0.27.1",
         ],
         "train": [],  # training needs nothing more; the name is here for what it may need
     },

@@ -2,54 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from semantic_edit.evaluation.datasets import EditItem
 from semantic_edit.evaluation.method import vae_reconstruction
-from semantic_edit.evaluation.metrics import nearest_alternative, psnr
+from semantic_edit.evaluation.metrics import iou, psnr
+from semantic_edit.evaluation.metrics.edit_metrics import EditMetric
 from semantic_edit.evaluation.rows import Row
-from semantic_edit.evaluation.structure import patch_features, structure_distance
-from semantic_edit.evaluation.verdicts import shows_edit
-from semantic_edit.still_life.cases import EditCase, edit_cases
-from semantic_edit.still_life.judge import Judge, judged
+
+MASK_IOU = "mask_iou"
 
 
-@dataclass
-class Cases:
-    """The edits of a comparison; those of one number are of one picture, whatever their kind. Drawn when asked for."""
-
-    kinds: tuple[str, ...]
-    count: int
-    seed: int
-    split: str
-    _drawn: dict[str, list[EditCase]] = field(default_factory=dict, repr=False)
-
-    def case(self, kind: str, number: int) -> EditCase:
-        """One edit."""
-        if kind not in self._drawn:
-            self._drawn[kind] = edit_cases(self.count, self.seed, (kind,), split=self.split)
-        return self._drawn[kind][number]
-
-    def source(self, number: int) -> tuple[Image.Image, str]:
-        """One picture and what it shows."""
-        case = self.case(self.kinds[0], number)
-        return case.image, case.source_prompt
-
-
-def measured_edit(pipe: Any, judge: Judge, case: EditCase, picture: Image.Image) -> Row:
-    """Success by either measure, PSNR in dB outside the changed pixels, and structure distance to the source."""
-    nearest = nearest_alternative(picture, case.alternatives, case.changed_mask)
-    (answer,) = judged(judge, [picture])
-    before, after = patch_features(pipe.image_encoder, pipe.feature_extractor, [case.image, picture])
-    return {
-        "nearest": nearest == case.target_word,
-        "judge": shows_edit(case, answer),
-        "background": psnr(picture, case.image, ~case.changed_mask),
-        "structure": float(structure_distance(before, after)),
-    }
+def measured_edit(
+    metrics: Sequence[EditMetric], item: EditItem, picture: Image.Image, mask: np.ndarray | None
+) -> Row:
+    """Each metric's value, `None` where the item lacks what it needs, and of a mask that a method found its IoU."""
+    values: Row = {metric.name: metric(item, picture) for metric in metrics}
+    truth = item.mask if mask is not None else None
+    if mask is not None and truth is not None:
+        values[MASK_IOU] = iou(mask, truth)
+    return values
 
 
 def measured_reconstruction(pipe: Any, image: Image.Image, reconstruction: np.ndarray) -> Row:

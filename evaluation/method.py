@@ -46,6 +46,12 @@ class EditMethod(ABC):
     def edit(self, pipe: Any, prepared: Any, prompt: str, seed: int = 0) -> Image.Image:
         """One edit of a picture that was prepared."""
 
+    def edit_with_mask(
+        self, pipe: Any, prepared: Any, prompt: str, seed: int = 0
+    ) -> tuple[Image.Image, np.ndarray | None]:
+        """An edit, and where it applied, booleans (height, width), if the method finds that out."""
+        return self.edit(pipe, prepared, prompt, seed), None
+
     def reconstruct(self, pipe: Any, prepared: Any) -> np.ndarray | None:
         """What the preparation gives back of the picture, floats (height, width, 3) in [0, 1]; `None` if that means
         nothing."""

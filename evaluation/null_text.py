@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from semantic_edit.attention_processors.control import AttentionPlan, controlled_attention
 from semantic_edit.editing.guidance import PredictNoise, classifier_free_guidance
 from semantic_edit.editing.inversion import ddim_step, invert_latents
 from semantic_edit.editing.schedule import Schedule
 from semantic_edit.evaluation.method import EditMethod, embeds_of, floats_of, latents_of, picture_of
+from semantic_edit.evaluation.prompt_to_prompt import decode_swapped
 from semantic_edit.mapping_networks.updates import ActivePictures
 from semantic_edit.pipelines.learning import frozen
-from semantic_edit.pipelines.restyling import PromptRows, RestyleSettings, read_prompt_rows
+from semantic_edit.pipelines.restyling import RestyleSettings
 from semantic_edit.pipelines.stages import noise_predictor
 
 LEARNING_RATE, RATE_DECAY = 1e-2, 0.01
@@ -87,36 +87,17 @@ class NullTextInversion(EditMethod):
         """Of the denoiser, for one picture."""
         return prepared.backward_evaluations
 
-    @torch.no_grad()
     def decode(self, pipe: Any, prepared: NullText, prompt: str) -> torch.Tensor:
         """The clean latents of the source and of the edit, (2, channels, height, width)."""
-        settings = RestyleSettings(tau_c=self.tau_c, tau_s=self.tau_s, tau_u=self.tau_u)
-        source, target = (pipe.maybe_convert_prompt(one, pipe.tokenizer) for one in (prepared.prompt, prompt))
-        prompts = read_prompt_rows(pipe.tokenizer, source, [target], settings)
-        text = embeds_of(pipe, [prepared.prompt, prompt])
-        latents = prepared.latents.expand(2, -1, -1, -1)
-        schedule, predict_noise = self.schedule(pipe), noise_predictor(pipe)
-        with controlled_attention(pipe.unet) as control:
-            for step, level in enumerate(range(schedule.num_inference_steps, 0, -1)):
-                control.plan = _plan(prompts, step, schedule.num_inference_steps, latents.shape[-2:])
-                negative = prepared.embeds[step].to(text).expand(2, -1, -1)
-                embeds = torch.cat([negative, text])
-                both = predict_noise(torch.cat([latents, latents]), schedule.timestep(level), embeds)
-                unconditional, conditional = both.chunk(2)
-                noise_pred = classifier_free_guidance(unconditional, conditional, self.guidance_scale)
-                latents = ddim_step(latents, noise_pred, schedule, level)
-        return latents
-
-
-def _plan(prompts: PromptRows, step: int, steps: int, size: Sequence[int]) -> AttentionPlan:
-    """Rows are [unconditional source, target, source, target]; self maps are swapped up to half the latent's side."""
-    swap = prompts.swaps.cross_swap(step, steps, 2, (3,))
-    height, width = (-(-side // 2) for side in size)
-    return AttentionPlan(
-        cross_swaps=() if swap is None else (swap,),
-        self_swaps=prompts.swaps.self_swaps(step, steps, 2, (3,), 0, (1,)),
-        self_queries=height * width,
-    )
+        return decode_swapped(
+            pipe,
+            self.schedule(pipe),
+            prepared.latents,
+            (prepared.prompt, prompt),
+            prepared.embeds,
+            RestyleSettings(tau_c=self.tau_c, tau_s=self.tau_s, tau_u=self.tau_u),
+            self.guidance_scale,
+        )
 
 
 @torch.no_grad()

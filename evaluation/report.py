@@ -1,27 +1,45 @@
-"""The comparison's tables in Markdown, and its pictures."""
+"""The comparison's tables in Markdown."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from PIL import Image
-
-from semantic_edit.evaluation.grids import picture_grid
-from semantic_edit.evaluation.running import Comparison
-from semantic_edit.evaluation.sweeps import Sweep
-from semantic_edit.evaluation.tables import MEASURES, Tabled
+from semantic_edit.evaluation.tables import Tabled
 
 Line = dict[str, str | float | None]
 
+TITLES = {
+    "nearest": "success, nearest render",
+    "judge": "success, judge",
+    "psnr_to_target": "PSNR to the perfect edit, dB",
+    "ssim_to_target": "SSIM to it",
+    "features_to_target": "feature distance to it",
+    "clip": "CLIP agreement",
+    "clip_edited": "CLIP agreement, edited region",
+    "psnr_outside": "PSNR outside, dB",
+    "ssim_outside": "SSIM outside",
+    "structure": "structure distance x 1000",
+    "features_to_input": "feature distance to the input",
+    "mask_iou": "mask IoU",
+    "lpips": "LPIPS",
+    "ns_lpips": "NS-LPIPS",
+    "clip_score": "CLIP score",
+    "clip_score_edited": "CLIP score, edited region",
+    "dino_structure": "DINO structure distance x 1000",
+    "seconds": "seconds an edit",
+}
+DIGITS = {"psnr_to_target": 1, "psnr_outside": 1, "structure": 1, "dino_structure": 1, "seconds": 1}
+SCALES = {"structure": 1000.0, "dino_structure": 1000.0}
 
-def _number(value: str | float | None, digits: int) -> str:
-    return "-" if value is None else f"{float(value):.{digits}f}"
+
+def _number(value: str | float | None, digits: int, scale: float = 1.0) -> str:
+    return "-" if value is None else f"{scale * float(value):.{digits}f}"
 
 
-def _with_interval(line: Line, name: str, digits: int) -> str:
-    low, high = (_number(line[f"{name}_{end}"], digits) for end in ("low", "high"))
-    return f"{_number(line[name], digits)} [{low}, {high}]"
+def _with_interval(line: Line, name: str, digits: int, scale: float = 1.0) -> str:
+    low, high = (_number(line[f"{name}_{end}"], digits, scale) for end in ("low", "high"))
+    return f"{_number(line[name], digits, scale)} [{low}, {high}]"
 
 
 def _markdown(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
@@ -29,23 +47,37 @@ def _markdown(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
-def curves_in_markdown(table: Tabled) -> str:
-    """One table for each kind of edit; a paper's or code's own setting is bold."""
-    digits = {"nearest": 2, "judge": 2, "background": 1, "structure": 1}
+def edits_in_markdown(table: Tabled, measures: Sequence[str] | None = None) -> str:
+    """One table for each kind of edit; a paper's or code's own setting is bold.
+
+    Args:
+        measures: Which columns, of `TITLES`; those that have values where not given.
+    """
+    wanted = [name for name in (measures or TITLES) if any(line.get(name) is not None for line in table)]
     parts = []
     for kind in dict.fromkeys(line["edits"] for line in table):
         lines = [line for line in table if line["edits"] == kind]
         cells = [
             [
                 str(line["method"]),
-                f"{line['knob']} {_marked(str(line['setting']), bool(line['default']))}",
-                *(_with_interval(line, name, digits[name]) for name in MEASURES),
+                f"{line['knob']} {_marked(str(line['setting']), bool(line['default']))}".strip(),
+                *(_cell(line, name) for name in wanted),
             ]
             for line in lines
         ]
-        title = f"### {kind} edits, n = {lines[0]['n']} of {lines[0]['pictures']} pictures\n"
-        parts.append(f"{title}\n{_markdown(['method', 'setting', *MEASURES.values()], cells)}")
+        title = f"### {kind or 'All'} edits, n = {lines[0]['n']} of {lines[0]['pictures']} pictures\n"
+        parts.append(
+            f"{title}\n{_markdown(['method', 'setting', *(TITLES[name] for name in wanted)], cells)}"
+        )
     return "\n".join(parts)
+
+
+def _cell(line: Line, name: str) -> str:
+    """A mean with its interval, and its n where that is not the table's."""
+    if line.get(name) is None:
+        return "-"
+    shown = _with_interval(line, name, DIGITS.get(name, 2), SCALES.get(name, 1.0))
+    return shown if line[f"{name}_n"] == line["n"] else f"{shown} (n {line[f'{name}_n']})"
 
 
 def _marked(setting: str, is_default: bool) -> str:
@@ -67,7 +99,7 @@ def gaps_in_markdown(table: Tabled) -> str:
     cells = [
         [
             str(line["edits"]),
-            str(line["success_by"]),
+            TITLES[str(line["success_by"])],
             str(line["baseline"]),
             _number(line["success"], 2),
             _number(line["background"], 1),
@@ -123,43 +155,11 @@ def reconstructions_in_markdown(table: Tabled) -> str:
     return _markdown(header, cells)
 
 
-def draw_grids(comparison: Comparison, sweeps: Sequence[Sweep]) -> None:
-    """For each sweep a picture: a row an edit, with the source, its reconstruction, the edits and the perfect edit."""
-    for sweep in sweeps:
-        cells: list[Image.Image] = []
-        words: list[str] = []
-        for kind in comparison.cases.kinds if sweep.points else ():
-            for number in range(min(comparison.shown, comparison.cases.count)):
-                case = comparison.cases.case(kind, number)
-                paths = [
-                    comparison.picture_path(comparison.reconstruction_key(_first(sweeps, sweep), number))
-                ]
-                paths += [
-                    comparison.picture_path(comparison.edit_key(method, kind, number))
-                    for _, method in sweep.points
-                ]
-                cells += [case.image, *(_opened(path, case.image.size) for path in paths), case.target_image]
-                words.append(f"{case.source_prompt} -> {case.prompt}")
-        if cells:
-            name = "".join(letter if letter.isalnum() else "-" for letter in sweep.name.lower())
-            picture_grid(cells, columns=3 + len(sweep.points)).save(comparison.folder / f"{name}.png")
-            settings = ", ".join(label for label, _ in sweep.points)
-            columns = f"source, reconstruction, {sweep.knob} {settings}, perfect edit"
-            (comparison.folder / f"{name}.txt").write_text("\n".join([columns, *words]) + "\n")
-
-
-def _first(sweeps: Sequence[Sweep], sweep: Sweep) -> Sweep:
-    """The sweep in whose name the preparation was measured."""
-    return next(one for one in sweeps if one.default.preparation == sweep.default.preparation)
-
-
-def _opened(path: Path, size: tuple[int, int]) -> Image.Image:
-    return Image.open(path).convert("RGB") if path.exists() else Image.new("RGB", size, "white")
-
-
-def write_report(path: Path, sections: Sequence[tuple[str, Tabled, Callable[[Tabled], str]]]) -> str:
+def write_report(
+    path: Path, heading: str, sections: Sequence[tuple[str, Tabled, Callable[[Tabled], str]]]
+) -> str:
     """Every section that has lines, under its title; what was written."""
     parts = [f"## {title}\n\n{as_markdown(table)}" for title, table, as_markdown in sections if table]
-    text = "\n".join(parts)
+    text = "\n".join([heading, *parts])
     path.write_text(text, encoding="utf-8")
     return text

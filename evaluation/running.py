@@ -5,46 +5,81 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from semantic_edit.evaluation.measuring import Cases, measured_edit, measured_reconstruction
+from semantic_edit.evaluation.datasets import EditItem
+from semantic_edit.evaluation.datasets.items import digest
+from semantic_edit.evaluation.measuring import measured_edit, measured_reconstruction
 from semantic_edit.evaluation.method import EditMethod
+from semantic_edit.evaluation.metrics.edit_metrics import EditMetric
 from semantic_edit.evaluation.rows import Row, Rows
 from semantic_edit.evaluation.sweeps import Sweep
-from semantic_edit.still_life.judge import Judge
+
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
     """What is compared, and where its results go.
 
-    identity: What every result depends on: the model, the split and the seed.
+    items: The edits; those of one group are of one picture, which is prepared once for all of them.
+    metrics: What is measured of each edit.
+    identity: What every result depends on: the model and the seed.
+    seed: Each edit draws its noise with a seed made from it and from the edit's name.
     shown: Of so many pictures the results are kept as files, for people to look at.
-    batch: Pictures that are prepared side by side.
+    batch: Pictures that are prepared side by side, where they are of one size.
+    skips: Whether an edit that fails is written down as failed, instead of ending the run.
     """
 
     pipe: Any
-    judge: Judge
-    cases: Cases
+    items: tuple[EditItem, ...]
+    metrics: tuple[EditMetric, ...]
     rows: Rows
     identity: Row
     folder: Path
+    seed: int = 0
     shown: int = 6
     batch: int = 8
+    skips: bool = False
 
-    def edit_key(self, method: EditMethod, kind: str, number: int) -> Row:
+    @cached_property
+    def groups(self) -> dict[str, list[EditItem]]:
+        """The edits of each picture; a picture with two descriptions is prepared twice."""
+        groups: dict[str, list[EditItem]] = {}
+        for item in self.items:
+            name = item.group
+            if name in groups and groups[name][0].source_prompt != item.source_prompt:
+                name = f"{name} {digest(item.source_prompt)}"
+            groups.setdefault(name, []).append(item)
+        return groups
+
+    @cached_property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of edits."""
+        return tuple(dict.fromkeys(item.kind for item in self.items))
+
+    @cached_property
+    def shown_groups(self) -> frozenset[str]:
+        return frozenset(list(self.groups)[: self.shown])
+
+    def edit_key(self, method: EditMethod, item: EditItem) -> Row:
         """What an edit's row is found by; two sweeps that meet in a setting share it."""
-        return {**self.identity, "kind": kind, "number": number, **_described(method)}
+        return {**self.identity, "item": item.name, "seed": self.seed_of(item), **_described(method)}
 
-    def reconstruction_key(self, sweep: Sweep, number: int) -> Row:
+    def reconstruction_key(self, method: EditMethod, group: str) -> Row:
         """What a reconstruction's row is found by."""
-        return {**self.identity, "reconstruction": number, **_described(sweep.default)}
+        return {**self.identity, "reconstruction": group, **_described(method)}
+
+    def seed_of(self, item: EditItem) -> int:
+        """The same whatever else the dataset holds."""
+        return int(hashlib.sha256(f"{self.seed} {item.name}".encode()).hexdigest()[:8], 16)
 
     def picture_path(self, key: Row) -> Path:
         """Where the picture of a row is kept, if it is shown."""
@@ -56,66 +91,111 @@ def _described(method: EditMethod) -> Row:
     return {"method": type(method).__name__, "settings": asdict(method)}
 
 
-def run_sweeps(
-    comparison: Comparison, sweeps: Sequence[Sweep], say: Callable[[str], None] = lambda line: None
-) -> None:
-    """Compute every row that is not there yet. Sweeps that a preparation serves share it."""
-    groups: dict[tuple[Any, ...], list[Sweep]] = {}
+@dataclass(frozen=True)
+class _Lot:
+    """Settings that one preparation serves.
+
+    reconstructed: The one in whose name the reconstruction is measured, if a sweep starts from it.
+    """
+
+    name: str
+    first: EditMethod
+    methods: tuple[EditMethod, ...]
+    reconstructed: EditMethod | None
+
+
+def _lots(sweeps: Sequence[Sweep]) -> list[_Lot]:
+    lots: dict[tuple[Any, ...], _Lot] = {}
     for sweep in sweeps:
-        groups.setdefault(sweep.default.preparation, []).append(sweep)
-    numbers = range(comparison.cases.count)
-    for group in groups.values():
-        for first in range(0, len(numbers), comparison.batch):
-            batch = [
-                number
-                for number in numbers[first : first + comparison.batch]
-                if _todo(comparison, group, number)
-            ]
-            if batch:
-                started = time.perf_counter()
-                _run_batch(comparison, group, batch)
-                seconds = time.perf_counter() - started
-                say(f"{group[0].name}: pictures {batch[0]} to {batch[-1]}, {seconds:.0f} s")
-
-
-def _todo(comparison: Comparison, group: Sequence[Sweep], number: int) -> list[tuple[EditMethod, str, Row]]:
-    """Of one picture the method, kind and key of each row that is missing; the kind of a reconstruction is ""."""
-    # SDEdit has none, which a row of no values says
-    wanted = [(group[0].default, "", comparison.reconstruction_key(group[0], number))]
-    for sweep in group:
+        lots.setdefault(sweep.default.preparation, _Lot(sweep.name, sweep.default, (), sweep.default))
         for _, method in sweep.points:
-            for kind in comparison.cases.kinds:
-                wanted.append((method, kind, comparison.edit_key(method, kind, number)))
+            lot = lots.get(method.preparation) or _Lot(sweep.name, method, (), None)
+            lots[method.preparation] = replace(lot, methods=(*lot.methods, method))
+    return list(lots.values())
+
+
+def run_sweeps(comparison: Comparison, sweeps: Sequence[Sweep], say: Say = lambda line: None) -> None:
+    """Compute every row that is not there yet. Settings that a preparation serves share it."""
+    names = list(comparison.groups)
+    for lot in _lots(sweeps):
+        for first in range(0, len(names), comparison.batch):
+            batch = [
+                group for group in names[first : first + comparison.batch] if _todo(comparison, lot, group)
+            ]
+            started = time.perf_counter()
+            for alike in _of_one_size(comparison, batch):
+                _run_batch(comparison, lot, alike, say)
+            if batch:
+                done = min(first + comparison.batch, len(names))
+                seconds = time.perf_counter() - started
+                say(f"{lot.name}: {done} of {len(names)} pictures, the last {len(batch)} in {seconds:.0f} s")
+
+
+def _todo(comparison: Comparison, lot: _Lot, group: str) -> list[tuple[EditMethod, EditItem | None, Row]]:
+    """Of one picture the method, edit and key of each row that is missing; a reconstruction has no edit."""
+    wanted: list[tuple[EditMethod, EditItem | None, Row]] = []
+    if lot.reconstructed is not None:  # SDEdit has no reconstruction, which a row of no values says
+        key = comparison.reconstruction_key(lot.reconstructed, group)
+        wanted.append((lot.reconstructed, None, key))
+    for method in lot.methods:
+        for item in comparison.groups[group]:
+            wanted.append((method, item, comparison.edit_key(method, item)))
     return [one for one in wanted if one[2] not in comparison.rows]
 
 
-def _run_batch(comparison: Comparison, group: Sequence[Sweep], batch: Sequence[int]) -> None:
-    images, prompts = zip(*(comparison.cases.source(number) for number in batch), strict=True)
+def _of_one_size(comparison: Comparison, groups: Sequence[str]) -> Iterator[dict[str, Image.Image]]:
+    """The groups' pictures, in parts whose pictures are of one size."""
+    alike: dict[tuple[int, int], dict[str, Image.Image]] = {}
+    for group in groups:
+        image = comparison.groups[group][0].image
+        alike.setdefault(image.size, {})[group] = image
+    yield from alike.values()
+
+
+def _run_batch(comparison: Comparison, lot: _Lot, images: dict[str, Image.Image], say: Say) -> None:
+    prompts = [comparison.groups[group][0].source_prompt for group in images]
     started = time.perf_counter()
-    everything = group[0].default.prepare(comparison.pipe, images, prompts)
-    seconds = (time.perf_counter() - started) / len(batch)
-    cost = {"seconds": seconds, "batch": len(batch)}
-    for number, image, prepared in zip(batch, images, everything, strict=True):
-        for method, kind, key in _todo(comparison, group, number):
+    try:
+        everything = lot.first.prepare(comparison.pipe, list(images.values()), prompts)
+    except ValueError as error:
+        if not comparison.skips:
+            raise
+        for group in images:
+            for _, _, key in _todo(comparison, lot, group):
+                comparison.rows.append(key, {"error": str(error)})
+        say(f"{lot.name}: left out {', '.join(images)}: {error}")
+        return
+    seconds = (time.perf_counter() - started) / len(images)
+    cost = {"seconds": seconds, "batch": len(images)}
+    for (group, image), prepared in zip(images.items(), everything, strict=True):
+        for method, item, key in _todo(comparison, lot, group):
             if key in comparison.rows:
                 continue  # two sweeps meet here
-            if kind:
-                _run_edit(comparison, method, prepared, kind, number, key)
+            if item is None:
+                _run_reconstruction(comparison, method, prepared, image, group, key, cost)
             else:
-                _run_reconstruction(comparison, method, prepared, image, number, key, cost)
+                _run_edit(comparison, method, prepared, item, key, say)
 
 
 def _run_edit(
-    comparison: Comparison, method: EditMethod, prepared: Any, kind: str, number: int, key: Row
+    comparison: Comparison, method: EditMethod, prepared: Any, item: EditItem, key: Row, say: Say
 ) -> None:
-    case = comparison.cases.case(kind, number)
     started = time.perf_counter()
-    picture = method.edit(comparison.pipe, prepared, case.prompt, seed=number)
+    try:
+        picture, mask = method.edit_with_mask(
+            comparison.pipe, prepared, item.prompt, comparison.seed_of(item)
+        )
+    except ValueError as error:
+        if not comparison.skips:
+            raise
+        comparison.rows.append(key, {"error": str(error)})
+        say(f"{type(method).__name__}: left out {item.name}: {error}")
+        return
     seconds = time.perf_counter() - started
-    measured = measured_edit(comparison.pipe, comparison.judge, case, picture)
-    if number < comparison.shown:
+    values = measured_edit(comparison.metrics, item, picture, mask)
+    if item.group in comparison.shown_groups:
         _keep(comparison.picture_path(key), picture)
-    comparison.rows.append(key, {**measured, "seconds": seconds})
+    comparison.rows.append(key, {**values, "seconds": seconds})
 
 
 def _run_reconstruction(
@@ -123,7 +203,7 @@ def _run_reconstruction(
     method: EditMethod,
     prepared: Any,
     image: Image.Image,
-    number: int,
+    group: str,
     key: Row,
     cost: Row,
 ) -> None:
@@ -131,7 +211,7 @@ def _run_reconstruction(
     measured: Row = {}
     if floats is not None:
         measured = measured_reconstruction(comparison.pipe, image, floats)
-        if number < comparison.shown:
+        if group in comparison.shown_groups:
             _keep(comparison.picture_path(key), Image.fromarray((255 * floats).round().astype(np.uint8)))
     updates = method.backward_evaluations(prepared)
     comparison.rows.append(key, {**measured, "backward_evaluations": updates, **cost})

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from semantic_edit.evaluation.diffedit_method import DiffEditMethod
+from semantic_edit.evaluation.encode_decode import EncodeDecode
+from semantic_edit.evaluation.flexit import FlexIT
+from semantic_edit.evaluation.ilvr import ILVR
 from semantic_edit.evaluation.method import EditMethod
 from semantic_edit.evaluation.null_text import NullTextInversion
+from semantic_edit.evaluation.prompt_to_prompt import PromptToPrompt
 from semantic_edit.evaluation.restyled import Restyled
 from semantic_edit.evaluation.sdedit import SDEdit
 from semantic_edit.evaluation.word_swap import WordSwap
@@ -13,6 +19,8 @@ from semantic_edit.mapping_networks import LearningSettings
 
 FRACTIONS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 STRENGTHS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+RATIOS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+THRESHOLDS = (0.25, 0.5, 0.75)
 GUIDANCES = (1.5, 2.0, 3.0, 4.0, 5.0, 7.5)
 PRESETS = {  # tau_v/c/s/u, from the one that preserves most to the one that changes objects
     "0.6/0.6/0.8/0.5": (0.6, 0.6, 0.8, 0.5),
@@ -50,66 +58,130 @@ class Sweep:
         return replace(self, points=tuple(one for one in self.points if one in kept or one not in others))
 
 
-def baseline_sweeps(steps: int) -> tuple[Sweep, ...]:
-    """The methods that StyleDiffusion is compared with."""
-    sdedit, swap = SDEdit(steps), WordSwap(steps)
-    inversion = NullTextInversion(steps)
-    taus = tuple((f"{tau:g}/{tau:g}", replace(inversion, tau_c=tau, tau_s=tau)) for tau in FRACTIONS)
-    return (
-        Sweep(
-            "SDEdit",
-            "strength",
-            sdedit,
-            tuple((f"{strength:g}", replace(sdedit, strength=strength)) for strength in STRENGTHS),
-        ),
-        Sweep(
-            "DDIM + word swap",
-            "guidance",
-            swap,
-            tuple((f"{scale:g}", replace(swap, guidance_scale=scale)) for scale in GUIDANCES),
-        ),
-        Sweep("NTI + P2P", "tau_c/s", inversion, (*taus, ("0.8/0.5", inversion))),
+def _along(name: str, knob: str, default: EditMethod, field: str, values: tuple[float, ...]) -> Sweep:
+    """A sweep over one field; the default's own value is among the points."""
+    own = getattr(default, field)
+    points = tuple((f"{value:g}", replace(default, **{field: value})) for value in sorted({*values, own}))
+    return Sweep(name, knob, default, points)
+
+
+def _sdedit(method: SDEdit) -> Sweep:
+    return _along("SDEdit", "strength", method, "strength", STRENGTHS)
+
+
+def _word_swap(method: WordSwap) -> Sweep:
+    return _along("DDIM + word swap", "guidance", method, "guidance_scale", GUIDANCES)
+
+
+def _encode_decode(method: EncodeDecode) -> Sweep:
+    return _along("Encode-Decode", "encoding ratio", method, "strength", RATIOS)
+
+
+def _ilvr(method: ILVR) -> Sweep:
+    return _along("ILVR", "down factor", method, "down_factor", (2, 4, 8))
+
+
+def _flexit(method: FlexIT) -> Sweep:
+    return _along("FlexIT", "updates", method, "steps", (20, 40, 80, 160))
+
+
+def _p2p(method: PromptToPrompt) -> Sweep:
+    return _along_both_taus("P2P on DDIM", method)
+
+
+def _null_text(method: NullTextInversion) -> Sweep:
+    return _along_both_taus("NTI + P2P", method)
+
+
+def _along_both_taus(name: str, default: PromptToPrompt | NullTextInversion) -> Sweep:
+    taus = tuple((f"{tau:g}/{tau:g}", replace(default, tau_c=tau, tau_s=tau)) for tau in FRACTIONS)
+    return Sweep(name, "tau_c/s", default, (*taus, (f"{default.tau_c:g}/{default.tau_s:g}", default)))
+
+
+def _diffedit(name: str, **changes: bool) -> Callable[[DiffEditMethod], Sweep]:
+    """DiffEdit over its encoding ratio, with something other than usual."""
+    return lambda method: _along(
+        name, "encoding ratio", replace(method, **changes), "inpaint_strength", RATIOS
     )
 
 
-def style_sweeps(steps: int) -> tuple[Sweep, ...]:
-    """StyleDiffusion along tau_v, along the named presets, and along all taus at once, as NTI + P2P goes."""
-    default = Restyled(steps)
-    presets = [
-        (name, replace(default, tau_v=v, tau_c=c, tau_s=s, tau_u=u)) for name, (v, c, s, u) in PRESETS.items()
+def _thresholds(method: DiffEditMethod) -> Sweep:
+    return _along("DiffEdit, thresholds", "mask threshold", method, "mask_threshold", THRESHOLDS)
+
+
+def _fewer_steps(method: DiffEditMethod) -> Sweep:
+    """What can be saved: steps, and maps for the mask."""
+    own = (method.num_inference_steps, method.num_maps_per_mask)
+    settings = dict.fromkeys([own, (33, 10), (25, 10), (20, 10), (20, 5), (15, 5), (10, 5)])
+    points = tuple(
+        (f"{steps} steps, {maps} maps", replace(method, num_inference_steps=steps, num_maps_per_mask=maps))
+        for steps, maps in settings
+    )
+    return Sweep("DiffEdit, fewer evaluations", "", method, points)
+
+
+def _style(name: str, **changes: object) -> Callable[[Restyled], Sweep]:
+    """StyleDiffusion over tau_v, with something other than usual."""
+    return lambda method: _along(name, "tau_v", replace(method, **changes), "tau_v", FRACTIONS)  # type: ignore[arg-type]
+
+
+def _style_presets(method: Restyled) -> Sweep:
+    points = [
+        (name, replace(method, tau_v=v, tau_c=c, tau_s=s, tau_u=u)) for name, (v, c, s, u) in PRESETS.items()
     ]
-    together = [
-        (f"{tau:g}", replace(default, tau_v=tau, tau_c=tau, tau_s=tau, tau_u=tau)) for tau in FRACTIONS
-    ]
-    return (
-        _along_tau_v("StyleDiffusion", default),
-        Sweep("StyleDiffusion, presets", "tau_v/c/s/u", default, tuple(presets)),
-        Sweep("StyleDiffusion, all taus", "tau", default, tuple(together)),
-    )
+    return Sweep("StyleDiffusion, presets", "tau_v/c/s/u", method, tuple(points))
 
 
-def ablation_sweeps(steps: int) -> tuple[Sweep, ...]:
-    """StyleDiffusion with one thing other than usual."""
-    default = Restyled(steps)
-    without = replace(LearningSettings.short(), attention_weight=0.0)
-    return (
-        _along_tau_v("StyleDiffusion, no attention loss", replace(default, settings=without)),
-        _along_tau_v("StyleDiffusion, direct", replace(default, variant="direct")),
-        _along_tau_v("StyleDiffusion, P2P (tau_u 0)", replace(default, tau_u=0.0)),
-    )
+def _style_together(method: Restyled) -> Sweep:
+    """All taus at once, as NTI + P2P goes."""
+    points = [(f"{tau:g}", replace(method, tau_v=tau, tau_c=tau, tau_s=tau, tau_u=tau)) for tau in FRACTIONS]
+    return Sweep("StyleDiffusion, all taus", "tau", method, tuple(points))
 
 
-def published_sweeps(steps: int) -> tuple[Sweep, ...]:
+def _style_published(method: Restyled) -> Sweep:
     """The published schedule, for its reconstruction alone: learning longer does not edit better."""
-    return (
-        Sweep(
-            "StyleDiffusion, published schedule",
-            "tau_v",
-            Restyled(steps, settings=LearningSettings.published()),
-        ),
+    return Sweep(
+        "StyleDiffusion, published schedule", "tau_v", replace(method, settings=LearningSettings.published())
     )
 
 
-def _along_tau_v(name: str, default: Restyled) -> Sweep:
-    points = tuple((f"{tau:g}", replace(default, tau_v=tau)) for tau in FRACTIONS)
-    return Sweep(name, "tau_v", default, points)
+_NO_ATTENTION_LOSS = replace(LearningSettings.short(), attention_weight=0.0)
+# by the name that is typed: the method at its defaults, and the sweep over its knob
+METHODS: dict[str, tuple[EditMethod, Callable[..., Sweep]]] = {
+    "sdedit": (SDEdit(), _sdedit),
+    "word-swap": (WordSwap(), _word_swap),
+    "encode-decode": (EncodeDecode(), _encode_decode),
+    "ilvr": (ILVR(), _ilvr),
+    "flexit": (FlexIT(), _flexit),
+    "p2p": (PromptToPrompt(), _p2p),
+    "nti": (NullTextInversion(), _null_text),
+    "diffedit": (DiffEditMethod(), _diffedit("DiffEdit")),
+    "diffedit-no-reference": (
+        DiffEditMethod(),
+        _diffedit("DiffEdit, no reference text", with_reference=False),
+    ),
+    "diffedit-no-encoding": (DiffEditMethod(), _diffedit("DiffEdit, no encoding", encoding=False)),
+    "diffedit-thresholds": (DiffEditMethod(), _thresholds),
+    "diffedit-fewer": (DiffEditMethod(), _fewer_steps),
+    "stylediffusion": (Restyled(), _style("StyleDiffusion")),
+    "stylediffusion-presets": (Restyled(), _style_presets),
+    "stylediffusion-all-taus": (Restyled(), _style_together),
+    "stylediffusion-direct": (Restyled(), _style("StyleDiffusion, direct", variant="direct")),
+    "stylediffusion-p2p": (Restyled(), _style("StyleDiffusion, P2P (tau_u 0)", tau_u=0.0)),
+    "stylediffusion-no-attention-loss": (
+        Restyled(),
+        _style("StyleDiffusion, no attention loss", settings=_NO_ATTENTION_LOSS),
+    ),
+    "stylediffusion-published": (Restyled(), _style_published),
+}
+
+
+def sweep_of(name: str, **changes: object) -> Sweep:
+    """The sweep of a method.
+
+    Args:
+        name: One of `METHODS`.
+        changes: Fields of the method with another value than its own default, such as `num_inference_steps`.
+    """
+    method, sweep = METHODS[name]
+    return sweep(replace(method, **changes))  # type: ignore[arg-type]

@@ -9,62 +9,82 @@ from pathlib import Path
 import numpy as np
 
 from semantic_edit.evaluation.curves import Curve, gap_at_equal_success
+from semantic_edit.evaluation.datasets import EditItem
+from semantic_edit.evaluation.measuring import MASK_IOU
 from semantic_edit.evaluation.metrics import bootstrap_interval
 from semantic_edit.evaluation.rows import Row
 from semantic_edit.evaluation.running import Comparison
 from semantic_edit.evaluation.sweeps import Sweep
 
-SUCCESSES = {"nearest": "nearest render", "judge": "judge"}
-MEASURES = {
-    "nearest": "success, nearest render",
-    "judge": "success, judge",
-    "background": "background, dB",
-    "structure": "structure distance, x 1000",
-}
+SUCCESSES = ("nearest", "judge")
+BACKGROUND = "psnr_outside"
+ALL = "all"
 Tabled = list[dict[str, str | float | None]]
 
 
 def kinds_of(comparison: Comparison) -> list[str]:
     """Each kind of edit, and all together if there are several."""
-    kinds = list(comparison.cases.kinds)
-    return kinds if len(kinds) == 1 else [*kinds, "all"]
+    kinds = list(comparison.kinds)
+    return kinds if len(kinds) == 1 else [*kinds, ALL]
 
 
-def edit_rows(comparison: Comparison, sweep: Sweep, kind: str) -> list[list[Row]]:
-    """The rows of each point, picture by picture; "all" takes every kind."""
-    kinds = comparison.cases.kinds if kind == "all" else (kind,)
+def measures_of(comparison: Comparison) -> list[str]:
+    """The names of what is measured of edits."""
+    return [*(metric.name for metric in comparison.metrics), MASK_IOU]
+
+
+def items_of(comparison: Comparison, kind: str) -> list[EditItem]:
+    """The edits of a kind, or all."""
+    return [item for item in comparison.items if kind in (ALL, item.kind)]
+
+
+def usable_items(comparison: Comparison, sweeps: Iterable[Sweep], kind: str) -> list[EditItem]:
+    """Those that no setting failed on: methods are compared on the same edits."""
+    methods = [method for sweep in sweeps for _, method in sweep.points]
     return [
-        [
-            comparison.rows[comparison.edit_key(method, each, number)]
-            for number in range(comparison.cases.count)
-            for each in kinds
-        ]
-        for _, method in sweep.points
+        item
+        for item in items_of(comparison, kind)
+        if all("error" not in comparison.rows[comparison.edit_key(method, item)] for method in methods)
     ]
 
 
-def curve_of(comparison: Comparison, sweep: Sweep, kind: str, success: str = "nearest") -> Curve:
-    """A sweep as a trade-off of success, "nearest" or "judge", against background."""
-    rows = edit_rows(comparison, sweep, kind)
+def edit_rows(comparison: Comparison, sweep: Sweep, items: Sequence[EditItem]) -> list[list[Row]]:
+    """The rows of each point, edit by edit."""
+    return [
+        [comparison.rows[comparison.edit_key(method, item)] for item in items] for _, method in sweep.points
+    ]
+
+
+def curve_of(
+    comparison: Comparison,
+    sweep: Sweep,
+    items: Sequence[EditItem],
+    success: str,
+    background: str = BACKGROUND,
+) -> Curve:
+    """A sweep as a trade-off of one measure against another."""
+    rows = edit_rows(comparison, sweep, items)
+    groups = {group: number for number, group in enumerate(dict.fromkeys(item.group for item in items))}
     return Curve(
         name=sweep.name,
         knobs=tuple(label for label, _ in sweep.points),
-        pictures=tuple(row["key"]["number"] for row in rows[0]),
+        pictures=tuple(groups[item.group] for item in items),
         success=_values(rows, success),
-        background=_values(rows, "background"),
+        background=_values(rows, background),
     )
 
 
 def _values(rows: Sequence[Sequence[Row]], name: str) -> np.ndarray:
-    return np.array([[row[name] for row in point] for point in rows], dtype=np.float64)
+    return np.array([[row.get(name) for row in point] for point in rows], dtype=np.float64)
 
 
-def curve_table(comparison: Comparison, sweeps: Iterable[Sweep]) -> Tabled:
+def curve_table(comparison: Comparison, sweeps: Sequence[Sweep]) -> Tabled:
     """Every point of every sweep, for every kind of edit, with 95 % intervals over resampled pictures."""
     table: Tabled = []
     for kind in kinds_of(comparison):
-        for sweep in (one for one in sweeps if one.points):
-            points = zip(sweep.points, edit_rows(comparison, sweep, kind), strict=True)
+        items = usable_items(comparison, sweeps, kind)
+        for sweep in (one for one in sweeps if one.points and items):
+            points = zip(sweep.points, edit_rows(comparison, sweep, items), strict=True)
             for (label, _), rows in points:
                 line: dict[str, str | float | None] = {
                     "edits": kind,
@@ -72,33 +92,49 @@ def curve_table(comparison: Comparison, sweeps: Iterable[Sweep]) -> Tabled:
                     "knob": sweep.knob,
                     "setting": label,
                     "default": "yes" if label == sweep.default_point else "",
+                    "n": len(rows),
+                    "pictures": len({item.group for item in items}),
                 }
-                groups = [row["key"]["number"] for row in rows]
-                for name in MEASURES:
-                    scale = 1000.0 if name == "structure" else 1.0
-                    values = scale * np.array([row[name] for row in rows], dtype=np.float64)
-                    low, high = bootstrap_interval(values, groups)
-                    line |= {name: float(values.mean()), f"{name}_low": low, f"{name}_high": high}
-                table.append({**line, "n": len(rows), "pictures": len(set(groups))})
+                for name in measures_of(comparison):
+                    line |= _mean(name, rows, [item.group for item in items])
+                line |= _mean("seconds", rows, [item.group for item in items])
+                table.append(line)
     return table
+
+
+def _mean(name: str, rows: Sequence[Row], groups: Sequence[str]) -> dict[str, float | None]:
+    """A mean with its interval, and over how many it goes: what an edit lacks is not counted."""
+    known = [
+        (float(row[name]), group)
+        for row, group in zip(rows, groups, strict=True)
+        if row.get(name) is not None
+    ]
+    if not known:
+        return {name: None, f"{name}_low": None, f"{name}_high": None, f"{name}_n": 0}
+    values, owners = zip(*known, strict=True)
+    numbers = {group: number for number, group in enumerate(dict.fromkeys(owners))}
+    low, high = bootstrap_interval(values, [numbers[owner] for owner in owners])
+    return {name: float(np.mean(values)), f"{name}_low": low, f"{name}_high": high, f"{name}_n": len(values)}
 
 
 def gap_table(comparison: Comparison, curves: Sequence[Sweep], baselines: Sequence[Sweep]) -> Tabled:
     """How much better each curve keeps the background at the success of each baseline's default."""
     table: Tabled = []
-    for success in SUCCESSES:
-        for kind in kinds_of(comparison):
+    known = set(measures_of(comparison))
+    for success in SUCCESSES if BACKGROUND in known else ():
+        for kind in kinds_of(comparison) if success in known else ():
+            items = usable_items(comparison, [*curves, *baselines], kind)
             for baseline in baselines:
-                if baseline.default_point is None:
+                if baseline.default_point is None or not items:
                     continue
-                other = curve_of(comparison, baseline, kind, success)
-                for sweep in (one for one in curves if one.points):
-                    own = curve_of(comparison, sweep, kind, success)
+                other = curve_of(comparison, baseline, items, success)
+                for sweep in (one for one in curves if one.points and one is not baseline):
+                    own = curve_of(comparison, sweep, items, success)
                     gap = gap_at_equal_success(own, other, baseline.default_point)
                     low, high = gap.interval or (None, None)
                     table.append(
                         {
-                            "success_by": SUCCESSES[success],
+                            "success_by": success,
                             "edits": kind,
                             "baseline": f"{baseline.name}, {baseline.knob} {baseline.default_point}",
                             "success": gap.success,
@@ -119,9 +155,9 @@ def reconstruction_table(comparison: Comparison, sweeps: Iterable[Sweep]) -> Tab
     """What each preparation gives back of the pictures, and what it took."""
     table: Tabled = []
     for sweep in {one.default.preparation: one for one in reversed(list(sweeps))}.values():
-        keys = [comparison.reconstruction_key(sweep, number) for number in range(comparison.cases.count)]
-        rows = [comparison.rows[key] for key in keys]
-        if "to_vae" not in rows[0]:
+        keys = [comparison.reconstruction_key(sweep.default, group) for group in comparison.groups]
+        rows = [row for row in (comparison.rows[key] for key in keys) if "to_vae" in row]
+        if not rows:
             continue
         to_vae, lost, own, updates, seconds = (
             np.array([value(row) for row in rows])

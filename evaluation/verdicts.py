@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from PIL import Image
+
+from semantic_edit.evaluation.datasets.items import EditItem
+from semantic_edit.evaluation.metrics.edit_metrics import EditMetric
 from semantic_edit.still_life.cases import EditCase
+from semantic_edit.still_life.judge import judged, load_judge
 from semantic_edit.still_life.scenes import Scene
 
 
@@ -26,3 +31,15 @@ def shows_edit(case: EditCase, answer: Sequence[str]) -> bool:
         return answer[0] == case.target_scene.surface
     shown = shown_objects(answer)
     return case.index < len(shown) and shown[case.index] == told_objects(case.target_scene)[case.index]
+
+
+def judge_metric() -> EditMetric:
+    """`shows_edit` as a metric "judge", for still lifes."""
+    judge = load_judge()
+
+    def measure(item: EditItem, picture: Image.Image) -> float:
+        assert item.case is not None, "EditMetric asks only where there is one"
+        (answer,) = judged(judge, [picture])
+        return float(shows_edit(item.case, answer))
+
+    return EditMetric("judge", "", True, "case", measure)

@@ -31,7 +31,8 @@ loads it can also see the picture.
 
 pipe = StyleDiffusionPipeline.from_pretrained({base_model_code})
 learned = pipe.load_mapping_network({repo_code})
-pipe({prompt_code}, mapping_network=learned).images[0].save("edited.png")  # change the prompt's words
+edit = pipe({prompt_code}, mapping_network=learned)  # change the prompt's words
+edit.images[0].save("edited.png")
 ```
 
 `pip install diffusers-semantic-edit` brings `semantic_edit`.

@@ -205,7 +205,7 @@ def test_the_card_tells_what_it_is(folder):
     ):
         assert part in card.text, part
     code = card.text.split("```python\n")[1].split("```")[0]
-    assert len([line for line in code.splitlines() if line]) == 4
+    assert len([line for line in code.splitlines() if line]) == 5
     compile(code, "card", "exec")
 
 

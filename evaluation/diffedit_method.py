@@ -1,0 +1,131 @@
+"""DiffEdit as a method of the comparison, with its ablations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from diffusers.utils.torch_utils import randn_tensor
+from PIL import Image
+
+from semantic_edit.editing.trajectory import Trajectory
+from semantic_edit.evaluation.encode_decode import EncodeDecode
+from semantic_edit.evaluation.method import EditMethod, latents_of
+from semantic_edit.evaluation.word_swap import Inverted
+from semantic_edit.pipelines.checks import levels_for
+from semantic_edit.pipelines.diffedit import DiffEditPipeline
+
+# Added to the seed for the noise that stands in for the encoding, so that with and without it the mask is the same.
+NOISE_SEED = 1_000_003
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """A picture and its inversion, up to the noisiest level so that every encoding ratio finds its own; `None` without
+    encoding."""
+
+    image: Image.Image
+    prompt: str
+    trajectory: Trajectory | None
+
+
+@dataclass(frozen=True)
+class DiffEditMethod(EditMethod):
+    """The knobs are those of [`DiffEditPipeline`] and, for the paper's ablations, two more.
+
+    with_reference: Whether the mask compares with the source's prompt, not the empty one.
+    encoding: Whether the picture is inverted. Without, it is noised as in SDEdit: decoding starts from that, and what
+        lies outside the mask takes after each step the picture with the same noise at the level reached, as in
+        diffusers' inpainting. Without a mask instead, see `EncodeDecode`; without both, `SDEdit`.
+
+    Source: DiffEdit, arXiv:2210.11427, Sec. 3.2; the ablations are of Sec. 4.
+    """
+
+    prepared_by: ClassVar[tuple[str, ...]] = ("num_inference_steps", "encoding")
+
+    inpaint_strength: float = 0.8
+    mask_threshold: float = 0.5
+    mask_thresholding_ratio: float | None = None
+    num_maps_per_mask: int = 10
+    mask_encode_strength: float = 0.5
+    preserve_background: bool = False
+    with_reference: bool = True
+    encoding: bool = True
+
+    def prepare(
+        self, pipe: Any, images: Sequence[Image.Image], source_prompts: Sequence[str]
+    ) -> list[Encoded]:
+        """The inversions, which no knob of the mask changes."""
+        parts: list[Trajectory | None] = [None] * len(images)
+        if self.encoding:
+            inverted: Any = diffedit_pipeline(pipe).invert(
+                image=list(images), num_inference_steps=self.num_inference_steps, inpaint_strength=1.0
+            )
+            whole = inverted.trajectory
+            parts = [replace(whole, latents=latents) for latents in whole.latents.split(1, dim=1)]
+        return [Encoded(*one) for one in zip(images, source_prompts, parts, strict=True)]
+
+    def edit(self, pipe: Any, prepared: Encoded, prompt: str, seed: int = 0) -> Image.Image:
+        """One edit."""
+        return self.edit_with_mask(pipe, prepared, prompt, seed)[0]
+
+    def edit_with_mask(
+        self, pipe: Any, prepared: Encoded, prompt: str, seed: int = 0
+    ) -> tuple[Image.Image, np.ndarray]:
+        """One edit and its mask, booleans (height, width), true where the edit applied."""
+        known: dict[str, Any] = {"trajectory": prepared.trajectory}
+        if not self.encoding:
+            known = {"image_latents": self._noised(pipe, prepared.image, seed)}
+        done: Any = diffedit_pipeline(pipe)(
+            image=prepared.image,
+            prompt=prompt,
+            source_prompt=prepared.prompt if self.with_reference else "",
+            inpaint_strength=self.inpaint_strength,
+            num_inference_steps=self.num_inference_steps,
+            guidance_scale=self.guidance_scale,
+            generator=torch.Generator().manual_seed(seed),
+            num_maps_per_mask=self.num_maps_per_mask,
+            mask_encode_strength=self.mask_encode_strength,
+            mask_thresholding_ratio=self.mask_thresholding_ratio,
+            mask_threshold=self.mask_threshold,
+            preserve_background=self.preserve_background,
+            **known,
+        )
+        return done.images[0], done.pixel_mask[0, 0].cpu().numpy() > 0.5
+
+    def reconstruct(self, pipe: Any, prepared: Encoded) -> np.ndarray | None:
+        """The way back of the whole picture under the empty prompt, as far as it is encoded."""
+        if prepared.trajectory is None:
+            return None
+        unmasked = EncodeDecode(self.num_inference_steps, self.guidance_scale, self.inpaint_strength)
+        return unmasked.reconstruct(pipe, Inverted(prepared.trajectory.latents, ""))
+
+    def _noised(self, pipe: Any, image: Image.Image, seed: int) -> torch.Tensor:
+        """The picture with one noise at each level, as `image_latents`: (1, levels + 1, channels, height, width)."""
+        schedule = self.schedule(pipe)
+        levels = levels_for(schedule, "inpaint_strength", self.inpaint_strength)
+        clean = latents_of(pipe, [image])
+        generator = torch.Generator().manual_seed(seed + NOISE_SEED)
+        noise = randn_tensor(clean.shape, generator=generator, device=clean.device)
+        noised = [schedule.add_noise(clean, noise, level) for level in range(levels, 0, -1)]
+        return torch.stack([*noised, clean], dim=1)
+
+
+def diffedit_pipeline(pipe: Any) -> DiffEditPipeline:
+    """Our pipeline around the same modules; not by `from_pipe`, which casts them."""
+    names = (
+        "vae",
+        "text_encoder",
+        "tokenizer",
+        "unet",
+        "scheduler",
+        "safety_checker",
+        "feature_extractor",
+        "image_encoder",
+    )
+    made = DiffEditPipeline(**{name: getattr(pipe, name) for name in names}, requires_safety_checker=False)
+    made.set_progress_bar_config(disable=True)
+    return made

@@ -1,0 +1,136 @@
+"""Run methods over a dataset, and write down all that comes of it."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from semantic_edit.evaluation.datasets import EditItem
+from semantic_edit.evaluation.figures import draw_curves, draw_grids
+from semantic_edit.evaluation.metrics import edit_metrics
+from semantic_edit.evaluation.report import (
+    edits_in_markdown,
+    gaps_in_markdown,
+    reconstructions_in_markdown,
+    write_report,
+)
+from semantic_edit.evaluation.rows import Rows
+from semantic_edit.evaluation.running import Comparison, Say, run_sweeps
+from semantic_edit.evaluation.sweeps import Sweep
+from semantic_edit.evaluation.tables import curve_table, gap_table, reconstruction_table, write_csv
+from semantic_edit.evaluation.verdicts import judge_metric
+from semantic_edit.pipelines.checks import model_fingerprint
+
+OWN = ("DiffEdit", "StyleDiffusion")  # what all others are compared with
+
+
+def comparison_of(
+    pipe: Any,
+    items: Sequence[EditItem],
+    folder: Path,
+    metrics: Sequence[str] | None = None,
+    seed: int = 0,
+    **settings: Any,
+) -> Comparison:
+    """A comparison whose results go to a folder, and go on from those that are there.
+
+    Args:
+        metrics: Names for `edit_metrics`; by default all that need nothing but the pipeline.
+        settings: Of [`Comparison`].
+
+    Raises:
+        ValueError: If the folder's results are not of this command, or a metric does not exist.
+        MetricUnavailable: If a named metric cannot be had here.
+    """
+    measures = edit_metrics(metrics, pipe)
+    if metrics is None and any(item.case is not None for item in items):
+        measures.insert(0, judge_metric())
+    identity = {
+        "model": model_fingerprint(pipe.unet),
+        "metrics": sorted(measure.name for measure in measures),
+    }
+    return Comparison(
+        pipe=pipe,
+        items=tuple(items),
+        metrics=tuple(measures),
+        rows=Rows(folder / "results.jsonl"),
+        identity=identity,
+        folder=folder,
+        seed=seed,
+        **settings,
+    )
+
+
+def evaluate(comparison: Comparison, sweeps: Sequence[Sweep], say: Say) -> str:
+    """Compute what is missing, then write every table and picture; the tables in Markdown.
+
+    There are report.md, edits.csv, gaps.csv and reconstructions.csv, and for each sweep a grid of edits to look at.
+    """
+    run_sweeps(comparison, sweeps, say)
+    edits = curve_table(comparison, sweeps)
+    own = [sweep for sweep in sweeps if sweep.name in OWN]
+    gaps = gap_table(comparison, own, sweeps)
+    reconstructions = reconstruction_table(comparison, sweeps)
+    for name, table in (("edits", edits), ("gaps", gaps), ("reconstructions", reconstructions)):
+        write_csv(comparison.folder / f"{name}.csv", table)
+    draw_grids(comparison, sweeps)
+    defaults = [line for line in edits if line["default"]]
+    main_measures = (
+        "nearest",
+        "judge",
+        "clip",
+        "clip_score",
+        "psnr_outside",
+        "ns_lpips",
+        "structure",
+        "mask_iou",
+    )
+    return write_report(
+        comparison.folder / "report.md",
+        _heading(comparison),
+        (
+            ("Every method at its default", defaults, edits_in_markdown),
+            ("Reconstruction", reconstructions, reconstructions_in_markdown),
+            ("Trade-off curves", edits, partial(edits_in_markdown, measures=main_measures)),
+            ("Background at equal success", gaps, gaps_in_markdown),
+        ),
+    )
+
+
+def draw(comparison: Comparison, sweeps: Sequence[Sweep]) -> list[Path]:
+    """The trade-off curves as pictures.
+
+    Raises:
+        MetricUnavailable: If matplotlib is not installed.
+    """
+    return draw_curves(comparison, curve_table(comparison, sweeps))
+
+
+def _heading(comparison: Comparison) -> str:
+    command = shlex.join(["semantic-edit", *sys.argv[1:]])
+    return (
+        f"`{command}`\n\nModel {comparison.identity['model']}, {len(comparison.items)} edits of "
+        f"{len(comparison.groups)} pictures, seed {comparison.seed}. In brackets, 95 % intervals over resampled "
+        "pictures; settings in bold are each method's default.\n"
+    )
+
+
+def resized(item: EditItem, size: tuple[int, int]) -> EditItem:
+    """The same edit of the picture at another size, (width, height); not for still lifes, whose truth has its own."""
+
+    def image() -> Image.Image:
+        return item.load_image().resize(size, Image.Resampling.LANCZOS)
+
+    def mask() -> np.ndarray:
+        assert item.load_mask is not None
+        return np.asarray(Image.fromarray(item.load_mask()).resize(size, Image.Resampling.NEAREST))
+
+    return replace(item, load_image=image, load_mask=None if item.load_mask is None else mask)

@@ -1,0 +1,111 @@
+"""The comparison's pictures: trade-off curves, and grids of edits to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from semantic_edit.evaluation.grids import picture_grid
+from semantic_edit.evaluation.metrics.unavailable import optional_module
+from semantic_edit.evaluation.report import TITLES
+from semantic_edit.evaluation.running import Comparison
+from semantic_edit.evaluation.sweeps import Sweep
+from semantic_edit.evaluation.tables import BACKGROUND, SUCCESSES, Tabled, measures_of
+
+# along the axis, what a method gives up; up the axis, what it reaches
+GIVEN_UP = (BACKGROUND, "features_to_input", "lpips", "structure")
+REACHED = (*SUCCESSES, "clip", "clip_score")
+
+
+def draw_curves(comparison: Comparison, curves: Tabled) -> list[Path]:
+    """For each kind of edit and each pair of a measure given up and one reached, every method's curve.
+
+    Args:
+        curves: What `curve_table` gives.
+
+    Returns:
+        The files.
+
+    Raises:
+        MetricUnavailable: If matplotlib is not installed.
+    """
+    figures = optional_module("matplotlib.figure", "The figures")
+    known = set(measures_of(comparison))
+    written = []
+    for kind in dict.fromkeys(line["edits"] for line in curves):
+        lines = [line for line in curves if line["edits"] == kind]
+        for given_up in (name for name in GIVEN_UP if name in known):
+            for reached in (name for name in REACHED if name in known):
+                figure = figures.Figure(figsize=(7, 5), layout="constrained")
+                _draw(figure.subplots(), lines, given_up, reached)
+                figure.suptitle(f"{kind} edits, n = {lines[0]['n']}")
+                path = comparison.folder / f"{_file_name(str(kind))}-{reached}-over-{given_up}.png"
+                figure.savefig(path, dpi=120)
+                written.append(path)
+    return written
+
+
+def _draw(axes: object, lines: Tabled, given_up: str, reached: str) -> None:
+    for method in dict.fromkeys(line["method"] for line in lines):
+        points = [
+            line
+            for line in lines
+            if line["method"] == method and line[given_up] is not None and line[reached] is not None
+        ]
+        drawn = axes.plot(  # type: ignore[attr-defined]
+            [line[given_up] for line in points],
+            [line[reached] for line in points],
+            "o-",
+            label=method,
+            markersize=4,
+        )
+        for line in (one for one in points if one["default"]):
+            axes.plot(  # type: ignore[attr-defined]
+                line[given_up], line[reached], "*", markersize=14, color=drawn[0].get_color()
+            )
+    axes.set_xlabel(TITLES[given_up])  # type: ignore[attr-defined]
+    axes.set_ylabel(f"{TITLES[reached]} (stars: each method's default)")  # type: ignore[attr-defined]
+    axes.grid(alpha=0.3)  # type: ignore[attr-defined]
+    axes.legend(fontsize=8)  # type: ignore[attr-defined]
+
+
+def draw_grids(comparison: Comparison, sweeps: Sequence[Sweep]) -> None:
+    """For each sweep a picture: a row an edit, with the source, its reconstruction, the edits and the perfect edit."""
+    for sweep in (one for one in sweeps if one.points):
+        rows = list(_grid_rows(comparison, sweeps, sweep))
+        if not rows:
+            continue
+        name = _file_name(sweep.name)
+        size = rows[0][1][0].size
+        cells = [picture.resize(size) for _, pictures in rows for picture in pictures]
+        picture_grid(cells, columns=len(rows[0][1])).save(comparison.folder / f"{name}.png")
+        settings = ", ".join(label for label, _ in sweep.points)
+        columns = f"source, reconstruction, {sweep.knob} {settings}, perfect edit where there is one"
+        lines = [columns, *(words for words, _ in rows)]
+        (comparison.folder / f"{name}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _grid_rows(
+    comparison: Comparison, sweeps: Sequence[Sweep], sweep: Sweep
+) -> Iterator[tuple[str, list[Image.Image]]]:
+    # the sweep in whose name the preparation was measured
+    first = next(one for one in sweeps if one.default.preparation == sweep.default.preparation)
+    for group, items in comparison.groups.items():
+        for item in items if group in comparison.shown_groups else ():
+            image = item.image
+            keys = [comparison.reconstruction_key(first.default, group)]
+            keys += [comparison.edit_key(method, item) for _, method in sweep.points]
+            paths = [comparison.picture_path(key) for key in keys]
+            perfect = Image.new("RGB", image.size, "white") if item.case is None else item.case.target_image
+            pictures = [image, *(_opened(path, image.size) for path in paths), perfect]
+            yield f"{item.source_prompt} -> {item.prompt}", pictures
+
+
+def _file_name(name: str) -> str:
+    return "".join(letter if letter.isalnum() else "-" for letter in name.lower()) or "edits"
+
+
+def _opened(path: Path, size: tuple[int, int]) -> Image.Image:
+    return Image.open(path).convert("RGB") if path.exists() else Image.new("RGB", size, "white")

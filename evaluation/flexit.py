@@ -1,0 +1,216 @@
+"""FlexIT: move a picture's latent until CLIP sees what the new prompt says."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from semantic_edit.evaluation.method import EditMethod, floats_of, latents_of, picture_of
+from semantic_edit.pipelines.learning import frozen
+from semantic_edit.pipelines.request import read_edit_pictures
+from semantic_edit.pipelines.stages import decode_pixels
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """latents: (1, channels, height, width), clean; pixels: (1, 3, height, width) in [0, 1]; both show `prompt`."""
+
+    latents: torch.Tensor
+    pixels: torch.Tensor
+    prompt: str
+
+
+@dataclass(frozen=True)
+class FlexIT(EditMethod):
+    """Gradient descent on the latent of the pipeline's VAE, by the pipeline's CLIP; the denoiser plays no part.
+
+    The loss is - E(picture) · target + perceptual_weight * perceptual distance + latent_weight * latent distance, with
+    target = text_weight * E(prompt) + image_weight * E(source picture) - source_weight * E(source prompt), all E of
+    length 1. Every step is `learning_rate` times the length of the source's latent. The defaults are those of the
+    authors' published configuration, which has a VQGAN for the VAE, five CLIPs for the one, LPIPS (VGG) for the
+    perceptual distance, pictures of 288 and one random view a step.
+
+    `num_inference_steps` and `guidance_scale` play no part.
+
+    steps: Updates; more changes more.
+    text_weight, image_weight, source_weight: In the target; the latter two are the paper's lambda_I and lambda_S.
+    perceptual_weight: Of `perceptual_distance` to the source, lambda_p.
+    latent_weight: Of the latent's distance to the source's, lambda_z: norms over the channels, summed over positions,
+        relative to the same sum of the source's latent.
+    views: Random views of the picture that CLIP sees at each step, averaged; 0 is the picture itself.
+    text_is_projected: Whether what the text encoder pools lies in the space of the image encoder's embeddings as it is,
+        for want of a projection. So it is in the still-life model, and not in Stable Diffusion's text encoders.
+
+    Source: FlexIT, arXiv:2203.04705, Sec. 3.
+    """
+
+    prepared_by: ClassVar[tuple[str, ...]] = ("text_is_projected",)
+
+    steps: int = 160
+    learning_rate: float = 0.05
+    text_weight: float = 1.0
+    image_weight: float = 0.2
+    source_weight: float = 0.4
+    perceptual_weight: float = 0.15
+    latent_weight: float = 0.05
+    views: int = 0
+    text_is_projected: bool = False
+
+    def prepare(self, pipe: Any, images: Sequence[Image.Image], source_prompts: Sequence[str]) -> list[Seen]:
+        """The pictures' latents and pixels.
+
+        Raises:
+            ValueError: If the pipeline has no CLIP whose texts and pictures share a space.
+        """
+        self._check_clip(pipe)
+        latents = latents_of(pipe, images)
+        pixels = read_edit_pictures(pipe, list(images)).pixels
+        assert pixels is not None  # pictures are no latents
+        parts = zip(latents.split(1), pixels.to(latents.device).split(1), source_prompts, strict=True)
+        return [Seen(*one) for one in parts]
+
+    def edit(self, pipe: Any, prepared: Seen, prompt: str, seed: int = 0) -> Image.Image:
+        """One edit; nothing is drawn but the views."""
+        return picture_of(pipe, self.optimise(pipe, prepared, prompt, seed)[0])
+
+    def reconstruct(self, pipe: Any, prepared: Seen) -> np.ndarray:
+        """What the autoencoder leaves of the picture."""
+        return floats_of(pipe, prepared.latents)
+
+    def perceptual_distance(self, pipe: Any, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+        """Between two pictures, (1, 3, height, width) in [0, 1]; a subclass may have LPIPS here.
+
+        As LPIPS, but on all layers of the image encoder: squared differences of the tokens at length 1, averaged over
+        tokens and layers.
+        """
+        seen = pipe.image_encoder(_tower_pixels(pipe, torch.cat([first, second])), output_hidden_states=True)
+        layers = [F.normalize(layer.float(), dim=-1) for layer in seen.hidden_states]
+        return torch.stack([(layer[0] - layer[1]).square().sum(-1).mean() for layer in layers]).mean()
+
+    def optimise(
+        self, pipe: Any, prepared: Seen, prompt: str, seed: int = 0
+    ) -> tuple[torch.Tensor, list[float]]:
+        """The edit's latents, (1, channels, height, width), and the loss before each update."""
+        target = self._target(pipe, prepared, prompt)
+        generator = torch.Generator().manual_seed(seed)
+        start, latents = prepared.latents, prepared.latents
+        losses: list[float] = []
+        with frozen(pipe.vae), frozen(pipe.image_encoder), torch.enable_grad():
+            for _ in range(self.steps):
+                latents = latents.detach().requires_grad_()
+                loss = self._loss(pipe, prepared, target, latents, generator)
+                (slope,) = torch.autograd.grad(loss, latents)
+                losses.append(loss.item())
+                length = self.learning_rate * start.norm() / slope.norm().clamp(min=1e-12)
+                latents = latents.detach() - length * slope
+        return latents, losses
+
+    def _loss(
+        self,
+        pipe: Any,
+        prepared: Seen,
+        target: torch.Tensor,
+        latents: torch.Tensor,
+        generator: torch.Generator,
+    ) -> torch.Tensor:
+        pixels = decode_pixels(pipe, latents)
+        seen = _tower_pixels(pipe, pixels)
+        if self.views:
+            seen = random_views(seen, self.views, generator)
+        moved = torch.linalg.vector_norm(latents - prepared.latents, dim=1).sum()
+        size = torch.linalg.vector_norm(prepared.latents, dim=1).sum()
+        return (
+            -(_image_embeds(pipe, seen).mean(0) @ target)
+            + self.perceptual_weight * self.perceptual_distance(pipe, pixels, prepared.pixels)
+            + self.latent_weight * moved / size
+        )
+
+    @torch.no_grad()
+    def _target(self, pipe: Any, prepared: Seen, prompt: str) -> torch.Tensor:
+        """(width,), of any length."""
+        wanted, source = _text_embeds(pipe, [prompt, prepared.prompt])
+        (image,) = _image_embeds(pipe, _tower_pixels(pipe, prepared.pixels))
+        return self.text_weight * wanted + self.image_weight * image - self.source_weight * source
+
+    def _check_clip(self, pipe: Any) -> None:
+        encoder, projects = pipe.text_encoder, hasattr(pipe.text_encoder, "text_projection")
+        if pipe.image_encoder is None or pipe.feature_extractor is None:
+            raise ValueError(
+                "FlexIT needs a CLIP, and this pipeline has no `image_encoder` with its `feature_extractor`. Load "
+                "the CLIPVisionModelWithProjection of the CLIP that the text encoder is from, and pass both."
+            )
+        if not projects and not self.text_is_projected:
+            raise ValueError(
+                f"FlexIT needs texts and pictures in one space, and this pipeline's {type(encoder).__name__} has no "
+                "projection into the image encoder's. Load the pipeline with CLIPTextModelWithProjection and "
+                "CLIPVisionModelWithProjection of one CLIP, for Stable Diffusion 1.x openai/clip-vit-large-patch14. "
+                "Or pass `text_is_projected=True` if the pooled text lies there as it is, as in the still-life model."
+            )
+        text, image = encoder.config, pipe.image_encoder.config.projection_dim
+        width = text.projection_dim if projects else text.hidden_size
+        if width != image:
+            raise ValueError(
+                f"FlexIT needs texts and pictures in one space, and this pipeline's text embeddings are {width} wide "
+                f"where those of its pictures are {image}. Load both encoders from the same CLIP."
+            )
+
+
+def _text_embeds(pipe: Any, texts: Sequence[str]) -> torch.Tensor:
+    """(texts, width), of length 1."""
+    tokenizer, encoder = pipe.tokenizer, pipe.text_encoder
+    ids = tokenizer(
+        pipe.maybe_convert_prompt(list(texts), tokenizer),
+        padding="max_length",
+        max_length=tokenizer.model_max_length,
+        truncation=True,
+        return_tensors="pt",
+    ).input_ids
+    encoded = encoder(ids.to(pipe._execution_device))
+    embeds = encoded.text_embeds if hasattr(encoded, "text_embeds") else encoded.pooler_output
+    return F.normalize(embeds.float(), dim=-1)
+
+
+def _image_embeds(pipe: Any, tower_pixels: torch.Tensor) -> torch.Tensor:
+    """(pictures, width), of length 1."""
+    return F.normalize(pipe.image_encoder(tower_pixels).image_embeds.float(), dim=-1)
+
+
+def _tower_pixels(pipe: Any, pixels: torch.Tensor) -> torch.Tensor:
+    """Pixels, (pictures, 3, height, width) in [0, 1], as the feature extractor prepares them, but with gradients."""
+    side, extractor = pipe.image_encoder.config.image_size, pipe.feature_extractor
+    height, width = (side * size // min(pixels.shape[-2:]) for size in pixels.shape[-2:])
+    top, left = (height - side) // 2, (width - side) // 2
+    resized = F.interpolate(pixels, (height, width), mode="bicubic", antialias=True).clamp(0, 1)
+    cropped = resized[..., top : top + side, left : left + side]
+    mean, spread = (
+        torch.tensor(values, device=pixels.device).view(-1, 1, 1)
+        for values in (extractor.image_mean, extractor.image_std)
+    )
+    return ((cropped - mean) / spread).to(pipe.image_encoder.dtype)
+
+
+def random_views(pixels: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
+    """Views of one square picture, (1, channels, side, side) to (count, channels, side, side).
+
+    Each is turned by up to 10 degrees, cropped to 0.8 to 1 of the area at aspects of 0.9 to 1.1, and mirrored or not:
+    what FlexIT's published code does.
+    """
+    draws = 2 * torch.rand(6, count, generator=generator) - 1
+    angle, mirrored = math.radians(10) * draws[0], torch.sign(draws[4])
+    area, aspect = 0.9 + 0.1 * draws[1], 1 + 0.1 * draws[2]
+    across, down = ((area * ratio).sqrt().clamp(max=1) for ratio in (aspect, 1 / aspect))
+    rows = [
+        torch.stack([across * mirrored * angle.cos(), -down * angle.sin(), (1 - across) * draws[3]], dim=-1),
+        torch.stack([across * mirrored * angle.sin(), down * angle.cos(), (1 - down) * draws[5]], dim=-1),
+    ]
+    theta = torch.stack(rows, dim=1).to(pixels)
+    grid = F.affine_grid(theta, [count, *pixels.shape[1:]], align_corners=False)
+    shown = pixels.expand(count, -1, -1, -1)
+    return F.grid_sample(shown, grid, padding_mode="reflection", align_corners=False)

@@ -1,0 +1,45 @@
+"""What is measured of edits: pixels, features, agreement with words, sets of pictures, and how sure a mean is.
+
+`edit_metrics` builds the measures of single edits by name. FID and CSFID are of sets. Other people's networks are taken
+from the user's caches, with what `pip install "diffusers-semantic-edit[evaluation]"` installs; nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+from semantic_edit.evaluation.metrics.csfid import class_mean_distance, csfid
+from semantic_edit.evaluation.metrics.edit_metrics import ALWAYS, OPTIONAL, EditMetric, edit_metrics
+from semantic_edit.evaluation.metrics.fid import fid, frechet_distance
+from semantic_edit.evaluation.metrics.intervals import (
+    bootstrap_interval,
+    bootstrap_samples,
+    quantile_interval,
+    standard_error,
+)
+from semantic_edit.evaluation.metrics.iou import iou
+from semantic_edit.evaluation.metrics.nearest import nearest_alternative
+from semantic_edit.evaluation.metrics.similarity import as_floats, psnr, ssim
+from semantic_edit.evaluation.metrics.structure import patch_features, structure_distance
+from semantic_edit.evaluation.metrics.unavailable import MetricUnavailable
+
+__all__ = [
+    "ALWAYS",
+    "OPTIONAL",
+    "EditMetric",
+    "MetricUnavailable",
+    "as_floats",
+    "bootstrap_interval",
+    "bootstrap_samples",
+    "class_mean_distance",
+    "csfid",
+    "edit_metrics",
+    "fid",
+    "frechet_distance",
+    "iou",
+    "nearest_alternative",
+    "patch_features",
+    "psnr",
+    "quantile_interval",
+    "ssim",
+    "standard_error",
+    "structure_distance",
+]

@@ -1,0 +1,125 @@
+"""Agreement of a picture with a prompt, by a CLIP: the cosine of their embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from semantic_edit.evaluation.metrics.regions import only_inside
+from semantic_edit.evaluation.metrics.unavailable import MetricUnavailable, from_cache
+
+CLIP = "openai/clip-vit-large-patch14"
+_STILL_LIFE_WIDTH = 128  # whose text projection is the identity; published CLIPs are 512 wide and more
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Texts and pictures in one space.
+
+    embed_text: A text's embedding, (width,), of any length.
+    embed_picture: A picture's.
+    """
+
+    embed_text: Callable[[str], torch.Tensor]
+    embed_picture: Callable[[Image.Image], torch.Tensor]
+
+    @torch.no_grad()
+    def agreement(self, text: str, picture: Image.Image, where: np.ndarray | None = None) -> float:
+        """Cosine of the text's and the picture's embeddings, in [-1, 1].
+
+        Args:
+            text: Cut off where the tokenizer's longest text ends.
+            picture: Of any size.
+            where: Booleans (height, width), for an edited region alone: all else is made black, and the text stays
+                whole, as in PIE-Bench (arXiv:2310.01506). Nothing is cropped.
+
+        Raises:
+            ValueError: If `where` is not as large as the picture.
+        """
+        seen = picture if where is None else only_inside(picture, where)
+        told = self.embed_text(text).double()
+        return F.cosine_similarity(told, self.embed_picture(seen).to(told), dim=0).item()
+
+    def score(self, text: str, picture: Image.Image, where: np.ndarray | None = None) -> float:
+        """100 max(cosine, 0), as the field reports agreement.
+
+        Source: CLIPScore, Hessel et al., arXiv:2104.08718, which has 2.5 for 100.
+        """
+        return 100 * max(self.agreement(text, picture, where), 0.0)
+
+
+def pipeline_clip(pipe: Any) -> Clip:
+    """The CLIP whose two towers a pipeline holds: a text encoder with its projection and an `image_encoder`.
+
+    The still-life model has one, its text projection being the identity. Stable Diffusion has none: its text encoder
+    comes without the projection, so that its pooled output lies in another space than an added vision tower's.
+
+    Raises:
+        MetricUnavailable: If the pipeline lacks a tower, or they share no space.
+    """
+    tower, processor = getattr(pipe, "image_encoder", None), getattr(pipe, "feature_extractor", None)
+    if tower is None or processor is None:
+        raise MetricUnavailable(
+            "CLIP agreement needs a pipeline with an `image_encoder` and a `feature_extractor`. "
+            "Add them, or ask for `clip_score`, which loads a CLIP of its own."
+        )
+    projected = hasattr(pipe.text_encoder, "text_projection")
+    text, vision = pipe.text_encoder.config, tower.config.projection_dim
+    width = text.projection_dim if projected else text.hidden_size
+    if (
+        width != vision
+        or not (projected or width == _STILL_LIFE_WIDTH)
+        or not hasattr(tower, "visual_projection")
+    ):
+        raise MetricUnavailable(
+            f"This pipeline's text encoder ({width} wide, {'with' if projected else 'without'} its projection) and "
+            f"image encoder ({vision} wide) share no space, or the latter has no projection. "
+            "Ask for `clip_score`, which loads a CLIP of its own."
+        )
+
+    def embed_text(words: str) -> torch.Tensor:
+        found = pipe.text_encoder(_tokens(pipe.tokenizer, words).to(pipe.text_encoder.device))
+        return (found.text_embeds if projected else found.pooler_output)[0]
+
+    def embed_picture(picture: Image.Image) -> torch.Tensor:
+        pixels = processor(images=picture.convert("RGB"), return_tensors="pt").pixel_values
+        return tower(pixels.to(tower.device, tower.dtype)).image_embeds[0]
+
+    return Clip(embed_text, embed_picture)
+
+
+def cached_clip(device: torch.device | str = "cpu", name: str = CLIP) -> Clip:
+    """OpenAI's ViT-L/14, as PIE-Bench takes it, or another `CLIPModel`: a folder, or a name in the Hugging Face cache.
+
+    Raises:
+        MetricUnavailable: If the weights are not there.
+    """
+    from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
+
+    metric = "The CLIP score"
+    model = from_cache(CLIPModel.from_pretrained, name, metric).eval().to(device)
+    tokenizer = from_cache(CLIPTokenizer.from_pretrained, name, metric)
+    processor = from_cache(CLIPImageProcessor.from_pretrained, name, metric)
+
+    def embed_text(words: str) -> torch.Tensor:
+        pooled = model.text_model(_tokens(tokenizer, words).to(device)).pooler_output
+        return model.text_projection(pooled)[0]
+
+    def embed_picture(picture: Image.Image) -> torch.Tensor:
+        pixels = processor(images=picture.convert("RGB"), return_tensors="pt").pixel_values
+        return model.visual_projection(model.vision_model(pixels.to(device)).pooler_output)[0]
+
+    return Clip(embed_text, embed_picture)
+
+
+def _tokens(tokenizer: Any, text: str) -> torch.Tensor:
+    longest = tokenizer.model_max_length
+    return tokenizer(
+        text, padding="max_length", max_length=longest, truncation=True, return_tensors="pt"
+    ).input_ids

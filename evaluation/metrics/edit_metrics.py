@@ -1,0 +1,174 @@
+"""What can be measured of one edit, by name: of an item of a dataset and the edited picture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from semantic_edit.evaluation.datasets.items import EditItem
+from semantic_edit.evaluation.metrics.features import feature_distance
+from semantic_edit.evaluation.metrics.lpips import lpips, ns_lpips
+from semantic_edit.evaluation.metrics.nearest import nearest_alternative
+from semantic_edit.evaluation.metrics.networks import Layers, Networks, Tokens
+from semantic_edit.evaluation.metrics.similarity import psnr, ssim
+from semantic_edit.evaluation.metrics.structure import structure_distance
+from semantic_edit.evaluation.metrics.unavailable import MetricUnavailable
+from semantic_edit.still_life.cases import EditCase
+
+Measure = Callable[[Networks, EditItem, Image.Image], float]
+
+
+@dataclass(frozen=True)
+class EditMetric:
+    """One measure of an edit.
+
+    name: As `edit_metrics` takes it.
+    unit: "dB", or "" for a bare number.
+    higher_is_better: None where the perfect edit would not have the best figure, as with all that compares whole
+        pictures before and after: there the unedited picture has it.
+    needs: What an item must have: "case" for its ground truth, "mask" for where the edit is expected, or "".
+    """
+
+    name: str
+    unit: str
+    higher_is_better: bool | None
+    needs: str
+    measure: Callable[[EditItem, Image.Image], float]
+
+    def __call__(self, item: EditItem, picture: Image.Image) -> float | None:
+        """The measure of the edited picture; None where the item lacks what it needs, or its region is too small.
+
+        Raises:
+            ValueError: If the picture has not the size of the item's, for measures that compare the two by place.
+        """
+        lacks = {"case": item.case is None, "mask": item.load_mask is None}
+        value = math.nan if lacks.get(self.needs) else self.measure(item, picture)
+        return None if math.isnan(value) else value
+
+
+def edit_metrics(names: Sequence[str] | None, pipe: Any) -> list[EditMetric]:
+    """Build metrics by name, in the order asked for; those that share a network share it once loaded.
+
+    Args:
+        names: Of `ALWAYS` and `OPTIONAL`; None takes all of `ALWAYS` that this pipeline can give.
+        pipe: A loaded Stable Diffusion pipeline, as diffusers has it or of this package.
+
+    Raises:
+        ValueError: For a name that does not exist.
+        MetricUnavailable: If the pipeline, or this machine, lacks what a named metric needs.
+    """
+    networks = Networks(pipe)
+    if names is None:
+        return [_built(name, networks) for name in ALWAYS if _is_available(name, networks)]
+    unknown = [name for name in names if name not in _TABLE]
+    if unknown:
+        raise ValueError(f"There is no metric {', '.join(unknown)}. Choose from {', '.join(_TABLE)}.")
+    return [_built(name, networks) for name in names]
+
+
+@dataclass(frozen=True)
+class _Row:
+    unit: str
+    higher_is_better: bool | None
+    needs: str
+    network: str  # of `Networks`, or ""
+    measure: Measure
+
+
+def _built(name: str, networks: Networks) -> EditMetric:
+    row = _TABLE[name]
+    if row.network:
+        getattr(networks, row.network)  # what is missing shall be known before the first edit
+    return EditMetric(name, row.unit, row.higher_is_better, row.needs, partial(row.measure, networks))
+
+
+def _is_available(name: str, networks: Networks) -> bool:
+    try:
+        _built(name, networks)
+    except MetricUnavailable:
+        return False
+    return True
+
+
+def _case(item: EditItem) -> EditCase:
+    assert item.case is not None, "EditMetric asks only where there is one"
+    return item.case
+
+
+def _mask(item: EditItem) -> np.ndarray:
+    assert item.load_mask is not None, "EditMetric asks only where there is one"
+    return item.load_mask()
+
+
+def _finds_target(item: EditItem, picture: Image.Image) -> float:
+    case = _case(item)
+    return float(nearest_alternative(picture, case.alternatives, case.changed_mask) == case.target_word)
+
+
+def _layer_distance(layers: Layers, first: Image.Image, second: Image.Image) -> float:
+    return feature_distance(layers(first), layers(second))
+
+
+def _structure(tokens: Tokens, first: Image.Image, second: Image.Image) -> float:
+    return structure_distance(tokens(first), tokens(second)).item()
+
+
+_OWN = {
+    # success, where the perfect edit is known
+    "nearest": _Row("", True, "case", "", lambda _, item, out: _finds_target(item, out)),
+    "psnr_to_target": _Row("dB", True, "case", "", lambda _, item, out: psnr(out, _case(item).target_image)),
+    "ssim_to_target": _Row("", True, "case", "", lambda _, item, out: ssim(out, _case(item).target_image)),
+    "features_to_target": _Row(
+        "",
+        False,
+        "case",
+        "vision",
+        lambda n, item, out: _layer_distance(n.vision, out, _case(item).target_image),
+    ),
+    "vae_features_to_target": _Row(
+        "", False, "case", "vae", lambda n, item, out: _layer_distance(n.vae, out, _case(item).target_image)
+    ),
+    # agreement with the prompt
+    "clip": _Row("", True, "", "clip", lambda n, item, out: n.clip.agreement(item.prompt, out)),
+    "clip_edited": _Row(
+        "", True, "mask", "clip", lambda n, item, out: n.clip.agreement(item.prompt, out, _mask(item))
+    ),
+    # what was kept
+    "psnr_outside": _Row("dB", True, "mask", "", lambda _, item, out: psnr(out, item.image, ~_mask(item))),
+    "ssim_outside": _Row("", True, "mask", "", lambda _, item, out: ssim(out, item.image, ~_mask(item))),
+    "structure": _Row("", False, "", "patches", lambda n, item, out: _structure(n.patches, item.image, out)),
+    "psnr_to_input": _Row("dB", None, "", "", lambda _, item, out: psnr(out, item.image)),
+    "ssim_to_input": _Row("", None, "", "", lambda _, item, out: ssim(out, item.image)),
+    "features_to_input": _Row(
+        "", None, "", "vision", lambda n, item, out: _layer_distance(n.vision, out, item.image)
+    ),
+    "vae_features_to_input": _Row(
+        "", None, "", "vae", lambda n, item, out: _layer_distance(n.vae, out, item.image)
+    ),
+}
+_PUBLISHED = {
+    "lpips": _Row("", None, "", "lpips", lambda n, item, out: lpips(n.lpips, item.image, out)),
+    "ns_lpips": _Row(
+        "", False, "mask", "lpips", lambda n, item, out: ns_lpips(n.lpips, item.image, out, _mask(item))
+    ),
+    "clip_score": _Row(
+        "", True, "", "published_clip", lambda n, item, out: n.published_clip.score(item.prompt, out)
+    ),
+    "clip_score_edited": _Row(
+        "",
+        True,
+        "mask",
+        "published_clip",
+        lambda n, item, out: n.published_clip.score(item.prompt, out, _mask(item)),
+    ),
+    "dino_structure": _Row("", False, "", "dino", lambda n, item, out: _structure(n.dino, item.image, out)),
+}
+_TABLE = _OWN | _PUBLISHED
+ALWAYS = tuple(_OWN)  # no weights beyond the pipeline's, of which some lack a CLIP or its vision tower
+OPTIONAL = tuple(_PUBLISHED)  # published networks, from the user's caches

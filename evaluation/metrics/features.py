@@ -1,0 +1,66 @@
+"""Feature distance: how differently a network sees two pictures, place by place, with no weights beyond a pipeline's.
+
+It is made as LPIPS is, on another network and without LPIPS' learned weights: figures do not compare with that one's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+
+def feature_distance(first: Sequence[torch.Tensor], second: Sequence[torch.Tensor]) -> float:
+    """Squared distance of the unit vectors at each place, averaged over the places of a layer, then over layers.
+
+    Args:
+        first, second: A picture's features layer by layer, each (places, width).
+
+    Returns:
+        In [0, 4].
+
+    Raises:
+        ValueError: If the features' shapes differ.
+
+    Source: Zhang et al., arXiv:1801.03924, Eq. 1, with all weights one and the layers averaged.
+    """
+    shapes = [[tuple(layer.shape) for layer in layers] for layers in (first, second)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"Features to compare must have one shape a layer, got {shapes[0]} and {shapes[1]}: "
+            "take both by one network, of pictures of one size."
+        )
+    distances = [
+        (F.normalize(one.double(), dim=-1) - F.normalize(two.double(), dim=-1)).square().sum(-1).mean()
+        for one, two in zip(first, second, strict=True)
+    ]
+    return torch.stack(distances).mean().item()
+
+
+@torch.no_grad()
+def vision_layers(image_encoder: Any, feature_extractor: Any, picture: Image.Image) -> list[torch.Tensor]:
+    """The patches after each layer of a CLIP vision tower, no class token: (patches, width) each."""
+    pixels = feature_extractor(images=picture.convert("RGB"), return_tensors="pt").pixel_values
+    tower = image_encoder(pixels.to(image_encoder.device, image_encoder.dtype), output_hidden_states=True)
+    return [layer[0, 1:] for layer in tower.hidden_states[1:]]
+
+
+@torch.no_grad()
+def vae_layers(vae: Any, picture: Image.Image) -> list[torch.Tensor]:
+    """The places after each block of a VAE's encoder on the way down: (places, channels) each."""
+    found: list[torch.Tensor] = []
+    pixels = torch.from_numpy(np.array(picture.convert("RGB"))).movedim(-1, 0)[None] / 127.5 - 1
+    hooks = [
+        block.register_forward_hook(lambda module, inputs, output: found.append(output))
+        for block in vae.encoder.down_blocks
+    ]
+    try:
+        vae.encoder(pixels.to(vae.device, vae.dtype))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return [layer[0].flatten(1).T for layer in found]

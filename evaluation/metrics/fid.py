@@ -1,0 +1,86 @@
+"""Fréchet distance of two sets of pictures: between the Gaussians that fit their features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+
+from semantic_edit.evaluation.metrics.unavailable import check_torch_weights, optional_module
+
+Embed = Callable[[Sequence[Image.Image]], torch.Tensor]  # to (pictures, width)
+
+
+def gaussian_distance(
+    first_mean: torch.Tensor,
+    first_covariance: torch.Tensor,
+    second_mean: torch.Tensor,
+    second_covariance: torch.Tensor,
+) -> float:
+    """Squared Fréchet (2-Wasserstein) distance of two Gaussians, from means (width,) and covariances (width, width).
+
+    Source: Heusel et al., arXiv:1706.08500, Eq. 6.
+    """
+    values, vectors = torch.linalg.eigh(first_covariance.double())
+    root = vectors * values.clamp(min=0).sqrt() @ vectors.T
+    # The eigenvalues of a product of two such matrices, which itself is not symmetric.
+    shared = torch.linalg.eigvalsh(root @ second_covariance.double() @ root).clamp(min=0).sqrt().sum()
+    means = (first_mean.double() - second_mean.double()).square().sum()
+    traces = first_covariance.double().trace() + second_covariance.double().trace()
+    return (means + traces - 2 * shared).item()
+
+
+def frechet_distance(first: torch.Tensor, second: torch.Tensor) -> float:
+    """Of two sets of features, (samples, width) each: `gaussian_distance` of their means and unbiased covariances.
+
+    It is biased upwards, and the more so the fewer samples there are: compare sets of one size only.
+
+    Raises:
+        ValueError: If a set has fewer than two samples.
+    """
+    if min(len(first), len(second)) < 2:
+        raise ValueError(
+            f"A Fréchet distance needs at least two pictures a set, got {len(first)} and {len(second)}."
+        )
+    one, two = first.double(), second.double()
+    return gaussian_distance(one.mean(0), one.T.cov(), two.mean(0), two.T.cov())
+
+
+def fid(
+    results: Sequence[Image.Image], references: Sequence[Image.Image], embed: Embed | None = None
+) -> float:
+    """Fréchet Inception distance of two sets of pictures.
+
+    Args:
+        results, references: At least two each; thousands, for figures to compare with others'.
+        embed: Makes features of pictures; by default `cached_inception()`.
+
+    Raises:
+        ValueError: If a set has fewer than two pictures.
+        MetricUnavailable: As for `cached_inception`, if it is needed.
+    """
+    embed = embed or cached_inception()
+    return frechet_distance(embed(results), embed(references))
+
+
+def cached_inception(device: torch.device | str = "cpu") -> Embed:
+    """The 2048 pooled features of FID's own Inception-v3, as torchmetrics has it; weights from torch.hub's cache.
+
+    Pictures may have any sizes: each is resized to 299 x 299.
+
+    Raises:
+        MetricUnavailable: If torchmetrics, torch-fidelity, torchvision or the weights are not there.
+    """
+    source = optional_module("torch_fidelity.feature_extractor_inceptionv3", "FID")
+    metrics = optional_module("torchmetrics.image.fid", "FID")
+    check_torch_weights(source.URL_INCEPTION_V3, "FID")
+    network = metrics.FrechetInceptionDistance(feature=2048).inception.to(device)
+
+    @torch.no_grad()
+    def embed(pictures: Sequence[Image.Image]) -> torch.Tensor:
+        pixels = [torch.from_numpy(np.array(one.convert("RGB"))).movedim(-1, 0)[None] for one in pictures]
+        return torch.cat([network(one.to(device)).cpu() for one in pixels])
+
+    return embed

@@ -1,0 +1,79 @@
+"""LPIPS, and LPIPS of what an edit ought to leave alone, for users who have its networks' weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from PIL import Image
+
+from semantic_edit.evaluation.metrics.regions import only_inside
+from semantic_edit.evaluation.metrics.unavailable import check_torch_weights, optional_module
+
+# Of two batches of pictures (batch, 3, height, width) in [-1, 1], their mean distance.
+PairDistance = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+_WEIGHTS = {"alex": "AlexNet_Weights", "vgg": "VGG16_Weights", "squeeze": "SqueezeNet1_1_Weights"}
+
+
+def cached_lpips(net: str = "alex", device: torch.device | str = "cpu") -> PairDistance:
+    """LPIPS version 0.1 as torchmetrics has it, with the backbone's weights from torch.hub's cache.
+
+    Args:
+        net: "alex" as in most papers, "vgg", or "squeeze" as in PIE-Bench.
+        device: Where it runs.
+
+    Raises:
+        ValueError: For another `net`.
+        MetricUnavailable: If torchmetrics, torchvision or the weights are not there.
+    """
+    if net not in _WEIGHTS:
+        raise ValueError(f"`net` must be one of {', '.join(_WEIGHTS)}, got {net!r}.")
+    models = optional_module("torchvision.models", "LPIPS")
+    metrics = optional_module("torchmetrics.image.lpip", "LPIPS")
+    check_torch_weights(getattr(models, _WEIGHTS[net]).DEFAULT.url, "LPIPS")
+    network = metrics.LearnedPerceptualImagePatchSimilarity(net_type=net).to(device)
+
+    def distance(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+        value = network(first.to(device), second.to(device))
+        network.reset()  # else it keeps every value for a mean over all
+        return value
+
+    return distance
+
+
+@torch.no_grad()
+def lpips(
+    network: PairDistance, first: Image.Image, second: Image.Image, where: np.ndarray | None = None
+) -> float:
+    """Learned perceptual distance of two pictures of one size, from 0.
+
+    Args:
+        network: `cached_lpips`, or what else compares pictures.
+        first, second: The pictures.
+        where: Booleans (height, width): all else is made black in both.
+
+    Raises:
+        ValueError: If the pictures, or `where`, differ in size.
+
+    Source: Zhang et al., arXiv:1801.03924.
+    """
+    if first.size != second.size:
+        sizes = " and ".join(f"{one.width} x {one.height}" for one in (first, second))
+        raise ValueError(f"LPIPS compares pictures of one size, got {sizes} pixels. Resize one beforehand.")
+    both = (first, second) if where is None else (only_inside(first, where), only_inside(second, where))
+    pixels = [torch.from_numpy(np.array(one.convert("RGB"))).movedim(-1, 0)[None] / 127.5 - 1 for one in both]
+    return network(*pixels).item()
+
+
+def ns_lpips(network: PairDistance, first: Image.Image, second: Image.Image, selected: np.ndarray) -> float:
+    """LPIPS over the non-selected region: the `selected` one, booleans (height, width), is made black in both pictures.
+
+    Black is how the authors cut it, and PIE-Bench too. Features are averaged over the whole picture, the black part
+    included, where they hardly differ: a large selection makes the figure smaller. The authors' script differs in three
+    ways: its mask is soft, from cross-attention; it resizes to 256 x 256; and it hands the network pictures in [0, 1],
+    where LPIPS expects [-1, 1]. So its figures do not compare with these.
+
+    Source: StyleDiffusion, arXiv:2303.15649, and eval_metrics/ns_lpips.py of github.com/sen-mao/StyleDiffusion.
+    """
+    return lpips(network, first, second, ~selected)

@@ -1,0 +1,21 @@
+"""A part of a picture alone."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+
+def only_inside(picture: Image.Image, where: np.ndarray) -> Image.Image:
+    """The picture in RGB, black outside `where`, booleans (height, width).
+
+    Raises:
+        ValueError: If the sizes differ.
+    """
+    pixels = np.asarray(picture.convert("RGB"))
+    if pixels.shape[:2] != where.shape:
+        raise ValueError(
+            f"The mask must be as large as the picture, {picture.width} x {picture.height} pixels, "
+            f"got {where.shape[1]} x {where.shape[0]}."
+        )
+    return Image.fromarray(np.where(where[..., None], pixels, np.uint8(0)))

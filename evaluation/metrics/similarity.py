@@ -1,0 +1,92 @@
+"""How alike two pictures are, pixel by pixel and window by window."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from PIL import Image
+
+from semantic_edit.editing.similarity import ssim as windowed_ssim
+
+WINDOW = 11  # pixels a side, of SSIM
+_WINDOWS_AT_ONCE = 4096
+
+Picture = Image.Image | np.ndarray
+
+
+def as_floats(picture: Picture) -> np.ndarray:
+    """RGB in [0, 1], float64, (height, width, 3); arrays are taken as they are."""
+    return (
+        np.asarray(picture.convert("RGB")) / 255.0
+        if isinstance(picture, Image.Image)
+        else np.asarray(picture)
+    )
+
+
+def psnr(first: Picture, second: Picture, where: np.ndarray | None = None) -> float:
+    """Peak signal-to-noise ratio in dB.
+
+    Args:
+        first, second: Pictures of one size; arrays are (height, width, 3) in [0, 1].
+        where: Booleans (height, width): the pixels that count.
+
+    Returns:
+        Infinity for equal pictures, not-a-number if no pixel counts.
+
+    Raises:
+        ValueError: If the sizes differ.
+    """
+    one, two = _same_sized(first, second, where)
+    squared = (one - two) ** 2 if where is None else (one[where] - two[where]) ** 2
+    if not squared.size:
+        return math.nan
+    error = float(squared.mean())
+    return math.inf if error == 0 else -10 * math.log10(error)
+
+
+def ssim(first: Picture, second: Picture, where: np.ndarray | None = None) -> float:
+    """Structural similarity in [-1, 1], by Gaussian windows of 11 x 11 as in `editing.similarity.ssim`.
+
+    Args:
+        first, second: Pictures of one size, with sides of at least 11; arrays are (height, width, 3) in [0, 1].
+        where: Booleans (height, width). Only windows that lie in it entirely count, so that what stands outside has no
+            say: pictures times a mask, as PIE-Bench has them, would be alike in all of the black.
+
+    Returns:
+        The mean over windows and channels; not-a-number if no window fits into `where`.
+
+    Raises:
+        ValueError: If the sizes differ or a side is below 11.
+    """
+    one, two = (torch.from_numpy(array).movedim(-1, 0)[None] for array in _same_sized(first, second, where))
+    if min(one.shape[2:]) < WINDOW:
+        height, width = one.shape[2:]
+        raise ValueError(f"SSIM needs sides of at least {WINDOW} pixels, got {width} x {height}.")
+    if where is None:
+        return windowed_ssim(one, two).item()
+    inside = np.lib.stride_tricks.sliding_window_view(where, (WINDOW, WINDOW)).all((-1, -2))
+    if not inside.any():
+        return math.nan
+    chosen = torch.from_numpy(np.argwhere(inside)).split(_WINDOWS_AT_ONCE)
+    return (
+        torch.cat([windowed_ssim(_windows(one, some), _windows(two, some)) for some in chosen]).mean().item()
+    )
+
+
+def _windows(picture: torch.Tensor, corners: torch.Tensor) -> torch.Tensor:
+    """(corners, 3, 11, 11) of a picture (1, 3, height, width), from the corners' rows and columns."""
+    every = picture[0].unfold(1, WINDOW, 1).unfold(2, WINDOW, 1)
+    return every[:, corners[:, 0], corners[:, 1]].movedim(0, 1)
+
+
+def _same_sized(first: Picture, second: Picture, where: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    arrays = as_floats(first), as_floats(second)
+    sizes = [array.shape[:2] for array in arrays] + ([] if where is None else [where.shape])
+    if len(set(sizes)) > 1:
+        got = ", ".join(f"{width} x {height}" for height, width in sizes)
+        raise ValueError(
+            f"Pictures to compare, and the mask, must have one size, got {got} pixels. Resize them beforehand."
+        )
+    return arrays

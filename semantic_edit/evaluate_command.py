@@ -1,0 +1,158 @@
+"""`semantic-edit evaluate`: methods over pictures, with figures that can be resumed, tabled and looked at."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from semantic_edit.files import UsageError, check_folder
+from semantic_edit.options import add_model, seed, size
+
+if TYPE_CHECKING:
+    from semantic_edit.evaluation.datasets import EditItem
+    from semantic_edit.evaluation.sweeps import Sweep
+
+KINDS = ("colour", "object", "surface")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FOLDER", help="where the results are, and go on"
+    )
+    _add_data(parser.add_argument_group("the data"))
+    _add_methods(parser.add_argument_group("the methods"))
+    add_model(parser)
+
+
+def _add_data(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--data",
+        default="still-life",
+        metavar="FOLDER",
+        help="pictures with prompts, PIE-Bench, ImageNet or COCO pairs (default: still lifes, whose truth is known)",
+    )
+    group.add_argument(
+        "--layout", choices=("folder", "pie-bench", "imagenet", "coco"), help="if it cannot be told"
+    )
+    group.add_argument("--count", type=int, metavar="N", help="pictures; still lifes: 32, else all")
+    group.add_argument(
+        "--kinds", nargs="+", choices=KINDS, default=("object", "colour"), help="of still lifes' edits"
+    )
+    group.add_argument("--split", choices=("test", "validation"), default="test", help="of the still lifes")
+    group.add_argument(
+        "--on-bad", choices=("fail", "skip"), default="fail", help="rows and pictures that cannot be used"
+    )
+    group.add_argument("--size", type=size, metavar="WxH", help="resize the pictures, for example 512x512")
+
+
+def _add_methods(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--methods", nargs="+", metavar="NAME", help="(default: all; --list names them)")
+    group.add_argument("--list", action="store_true", help="name the methods and metrics, and stop")
+    group.add_argument(
+        "--metrics", nargs="+", metavar="NAME", help="(default: all that need no further weights)"
+    )
+    group.add_argument(
+        "--points", type=int, metavar="N", help="settings of each knob at most; 1 is the default alone"
+    )
+    group.add_argument(
+        "--steps", type=int, metavar="N", help="of every method's schedule (default: each its own)"
+    )
+    group.add_argument("--seed", type=seed, default=0, help="of scenes and noises (default: 0)")
+    group.add_argument(
+        "--batch", type=int, default=8, metavar="N", help="pictures prepared side by side (default: 8)"
+    )
+    group.add_argument("--shown", type=int, default=6, metavar="N", help="pictures in the grids (default: 6)")
+    group.add_argument("--curves", action="store_true", help="draw trade-off curves too; needs matplotlib")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Compare ways to edit pictures; called again with the same folder, it goes on where it was."""
+    from semantic_edit.evaluation.sweeps import METHODS
+
+    if options.list:
+        _list(METHODS)
+        return
+    names = options.methods or list(METHODS)
+    unknown = [name for name in names if name not in METHODS]
+    if unknown:
+        raise UsageError(f"--methods {', '.join(unknown)}: choose from {', '.join(METHODS)}")
+    check_folder(
+        "--out", options.out, lambda folder: (folder / "results.jsonl").is_file(), "results of this command"
+    )
+    _evaluate(options, [_sweep(options, name) for name in names])
+
+
+def _list(methods: dict[str, Any]) -> None:
+    from semantic_edit.evaluation.metrics import ALWAYS, OPTIONAL
+
+    print("methods:", *methods)
+    print("metrics:", *ALWAYS)
+    print("metrics that need further weights:", *OPTIONAL)
+
+
+def _sweep(options: argparse.Namespace, name: str) -> Sweep:
+    from semantic_edit.evaluation.sweeps import sweep_of
+
+    changes: dict[str, object] = {}
+    if options.steps is not None:
+        changes["num_inference_steps"] = options.steps
+    if name == "flexit" and options.model is None:
+        changes["text_is_projected"] = True  # the still-life model's CLIP is
+    return sweep_of(name, **changes).thinned(options.points)
+
+
+def _evaluate(options: argparse.Namespace, sweeps: list[Sweep]) -> None:
+    import warnings
+
+    from diffusers import StableDiffusionPipeline
+
+    from semantic_edit.evaluation.evaluate import comparison_of, draw, evaluate
+    from semantic_edit.evaluation.metrics import MetricUnavailable
+    from semantic_edit.loading import load_pipeline, quiet_loading
+
+    quiet_loading()
+    try:
+        items = _items(options)
+        pipe = load_pipeline(
+            StableDiffusionPipeline, options.model, options.device, options.dtype, options.offline
+        )
+        pipe.set_progress_bar_config(disable=True)
+        options.out.mkdir(parents=True, exist_ok=True)
+        comparison = comparison_of(
+            pipe,
+            items,
+            options.out,
+            options.metrics,
+            options.seed,
+            batch=options.batch,
+            shown=options.shown,
+            skips=options.on_bad == "skip",
+        )
+        with warnings.catch_warnings():
+            warnings.filterwarnings(
+                "ignore", "The learning did not converge"
+            )  # the table says how near it came
+            warnings.filterwarnings("ignore", "The mask of")
+            print(evaluate(comparison, sweeps, lambda line: print(line, flush=True)))
+        if options.curves:
+            for path in draw(comparison, sweeps):
+                print(path)
+    except (ValueError, MetricUnavailable) as error:
+        raise UsageError(error) from error
+
+
+def _items(options: argparse.Namespace) -> list[EditItem]:
+    """The edits to run; of still lifes every kind of edit on each picture."""
+    from semantic_edit.evaluation.datasets import STILL_LIFE, open_dataset
+    from semantic_edit.evaluation.evaluate import resized
+
+    if options.data == STILL_LIFE and options.layout is None:
+        if options.size is not None:
+            raise UsageError("--size: still lifes have one size, that of their perfect edits")
+        given = {"count": options.count or 32, "seed": options.seed, "split": options.split}
+        return [item for kind in options.kinds for item in open_dataset(STILL_LIFE, kinds=(kind,), **given)]
+    items = open_dataset(options.data, options.layout, on_bad=options.on_bad)
+    groups = list(dict.fromkeys(item.group for item in items))[: options.count]
+    kept = [item for item in items if item.group in set(groups)]
+    return kept if options.size is None else [resized(item, options.size) for item in kept]

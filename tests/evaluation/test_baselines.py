@@ -1,0 +1,486 @@
+"""The papers' remaining baselines, and our own methods around their pipelines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from diffusers import StableDiffusionPipeline
+from PIL import Image
+from torch.testing import assert_close
+from transformers import CLIPTextModelWithProjection, CLIPVisionModelWithProjection
+
+from semantic_edit.editing.inversion import decode_latents
+from semantic_edit.evaluation.diffedit_method import NOISE_SEED, DiffEditMethod
+from semantic_edit.evaluation.encode_decode import EncodeDecode
+from semantic_edit.evaluation.flexit import FlexIT, random_views
+from semantic_edit.evaluation.ilvr import ILVR
+from semantic_edit.evaluation.method import embeds_of, latents_of, picture_of, vae_reconstruction
+from semantic_edit.evaluation.null_text import NullTextInversion
+from semantic_edit.evaluation.prompt_to_prompt import PromptToPrompt
+from semantic_edit.evaluation.restyled import Restyled
+from semantic_edit.evaluation.word_swap import WordSwap
+from semantic_edit.mapping_networks import LearningSettings, MappingNetwork
+from semantic_edit.pipelines.diffedit import DiffEditPipeline
+from semantic_edit.pipelines.stages import noise_predictor
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The learning did not converge"),  # untrained models need not
+    pytest.mark.filterwarnings("ignore:The mask of edits"),
+]
+
+SOURCE, TARGET = "a red apple on grass", "a green pear on grass"
+EVERYWHERE = 1e-6  # as `mask_thresholding_ratio`, with which all of a picture lies in its mask
+METHODS = [
+    EncodeDecode(4, strength=0.75),
+    DiffEditMethod(4, num_maps_per_mask=2),
+    DiffEditMethod(4, num_maps_per_mask=2, encoding=False, with_reference=False),
+    ILVR(4, down_factor=2),
+    PromptToPrompt(4),
+    FlexIT(steps=3, views=1, text_is_projected=True),
+]
+NAMES = ["EncodeDecode", "DiffEdit", "DiffEdit without encoding", "ILVR", "PromptToPrompt", "FlexIT"]
+
+
+@pytest.fixture(scope="module")
+def loaded(make_style_pipe, image_encoder) -> StableDiffusionPipeline:
+    """diffusers' own pipeline, as users have it, with picture embeddings as wide as the text's."""
+    torch.manual_seed(0)
+    config = type(image_encoder.config)(**{**image_encoder.config.to_dict(), "projection_dim": 32})
+    components = make_style_pipe(image_encoder=CLIPVisionModelWithProjection(config).eval()).components
+    pipe = StableDiffusionPipeline(**components, requires_safety_checker=False)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def state(pipe: Any) -> dict[str, Any]:
+    """Everything of the components that a method could leave changed."""
+    models = (pipe.unet, pipe.vae, pipe.text_encoder, pipe.image_encoder)
+    parameters = [parameter for model in models for parameter in model.parameters()]
+    return {
+        "processors": dict(pipe.unet.attn_processors),
+        "scheduler": dict(pipe.scheduler.config),
+        "timesteps": pipe.scheduler.timesteps.tolist(),
+        "steps": pipe.scheduler.num_inference_steps,
+        "asked": [parameter.requires_grad for parameter in parameters],
+        "gradients": [parameter.grad is None for parameter in parameters],
+        "sums": [parameter.sum().item() for parameter in parameters],
+        "types": [parameter.dtype for parameter in parameters],
+        "training": [model.training for model in models],
+        "components": {name: id(value) for name, value in pipe.components.items()},
+    }
+
+
+@contextmanager
+def failing(module: torch.nn.Module, evaluation: int) -> Iterator[None]:
+    """The module raises when it is evaluated for that time, counted from 1."""
+    left = [evaluation]
+
+    def count(*args: Any) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            raise RuntimeError("broken on purpose")
+
+    handle = module.register_forward_pre_hook(count)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def pixels(picture: Image.Image) -> np.ndarray:
+    return np.asarray(picture).astype(int)
+
+
+def assert_alike(first: Image.Image, second: Image.Image) -> None:
+    """Equal up to the rounding to 8 bits."""
+    assert np.abs(pixels(first) - pixels(second)).max() <= 1
+
+
+@pytest.mark.parametrize("method", METHODS, ids=NAMES)
+def test_each_method_edits_and_leaves_the_components_as_they_were(loaded, picture, method):
+    before = state(loaded)
+    edited = method(loaded, picture, SOURCE, TARGET, seed=3)
+    assert edited.size == picture.size
+    assert edited.mode == "RGB"
+    assert state(loaded) == before
+
+
+@pytest.mark.parametrize("method", METHODS, ids=NAMES)
+def test_the_components_are_as_they_were_after_an_error_too(loaded, picture, method):
+    (prepared,) = method.prepare(loaded, [picture], [SOURCE])
+    before = state(loaded)
+    module = loaded.vae.decoder if isinstance(method, FlexIT) else loaded.unet
+    with failing(module, 3), pytest.raises(RuntimeError, match="on purpose"):
+        method.edit(loaded, prepared, TARGET)
+    assert state(loaded) == before
+
+
+@pytest.mark.parametrize("method", METHODS, ids=NAMES)
+def test_each_method_gives_the_same_picture_again_and_another_for_another_prompt(loaded, picture, method):
+    (prepared,) = method.prepare(loaded, [picture], [SOURCE])
+    first, again, other = (
+        pixels(method.edit(loaded, prepared, prompt, seed=1)) for prompt in (TARGET, TARGET, "a blue mug")
+    )
+    assert (first == again).all()
+    assert (first != other).any()
+
+
+@pytest.mark.parametrize("method", METHODS, ids=NAMES)
+def test_pictures_prepared_together_edit_as_if_alone(loaded, pictures, method):
+    prompts = [SOURCE, TARGET, "a mug"]
+    together = method.prepare(loaded, pictures, prompts)
+    (alone,) = method.prepare(loaded, pictures[1:2], prompts[1:2])
+    assert_alike(method.edit(loaded, together[1], SOURCE), method.edit(loaded, alone, SOURCE))
+
+
+@pytest.mark.parametrize("method", METHODS, ids=NAMES)
+def test_a_reconstruction_is_floats_of_the_pictures_size(loaded, picture, method):
+    (prepared,) = method.prepare(loaded, [picture], [SOURCE])
+    floats = method.reconstruct(loaded, prepared)
+    if isinstance(method, ILVR) or not getattr(method, "encoding", True):
+        assert floats is None
+    else:
+        assert floats.shape == (48, 64, 3)
+        assert 0 <= floats.min() <= floats.max() <= 1
+
+
+# Encode-Decode and DiffEdit
+
+
+@pytest.mark.parametrize("strength", [0.5, 1.0])
+def test_encode_decode_is_diffedit_with_a_mask_of_ones(loaded, picture, strength):
+    plain = EncodeDecode(4, 5.0, strength=strength)
+    masked = DiffEditMethod(4, 5.0, inpaint_strength=strength, mask_thresholding_ratio=EVERYWHERE)
+    (prepared,) = masked.prepare(loaded, [picture], [SOURCE])
+    edited, mask = masked.edit_with_mask(loaded, prepared, TARGET)
+    assert mask.all()
+    assert_alike(plain(loaded, picture, SOURCE, TARGET), edited)
+    (inverted,) = plain.prepare(loaded, [picture], [SOURCE])
+    assert_close(plain.reconstruct(loaded, inverted), masked.reconstruct(loaded, prepared))
+
+
+def test_encode_decode_through_all_levels_is_a_word_swap_from_the_empty_prompt(loaded, picture):
+    edited = EncodeDecode(4, strength=1.0)(loaded, picture, SOURCE, TARGET)
+    assert_alike(edited, WordSwap(4)(loaded, picture, "", TARGET))
+
+
+def test_a_strength_of_less_than_one_step_is_refused(loaded, picture):
+    with pytest.raises(ValueError, match=r"`strength` 0.2 of `num_inference_steps` 4 is less than one step"):
+        EncodeDecode(4, strength=0.2)(loaded, picture, SOURCE, TARGET)
+
+
+@pytest.mark.parametrize("with_reference", [True, False])
+@pytest.mark.parametrize("preserve_background", [True, False])
+def test_diffedit_edits_as_the_pipeline_does(loaded, picture, with_reference, preserve_background):
+    settings: dict[str, Any] = {
+        "guidance_scale": 5.0,
+        "inpaint_strength": 0.75,
+        "mask_threshold": 0.4,
+        "mask_thresholding_ratio": 2.0,
+        "num_maps_per_mask": 3,
+        "mask_encode_strength": 0.75,
+        "preserve_background": preserve_background,
+    }
+    method = DiffEditMethod(4, **settings, with_reference=with_reference)
+    (prepared,) = method.prepare(loaded, [picture], [SOURCE])
+    edited, mask = method.edit_with_mask(loaded, prepared, TARGET, seed=5)
+    direct = DiffEditPipeline(**loaded.components, requires_safety_checker=False)(
+        picture,
+        TARGET,
+        SOURCE if with_reference else "",
+        num_inference_steps=4,
+        generator=torch.Generator().manual_seed(5),
+        **settings,
+    )
+    assert (pixels(edited) == pixels(direct.images[0])).all()
+    assert (pixels(edited) == pixels(method.edit(loaded, prepared, TARGET, seed=5))).all()
+    assert mask.shape == (48, 64)
+    assert mask.dtype == bool
+    assert 0 < mask.mean() < 1
+    assert (mask == direct.pixel_mask[0, 0].bool().numpy()).all()
+
+
+@torch.no_grad()
+def test_diffedit_without_encoding_and_with_a_mask_of_ones_decodes_the_noised_picture(loaded, picture):
+    method = DiffEditMethod(4, inpaint_strength=0.75, encoding=False, mask_thresholding_ratio=EVERYWHERE)
+    edited, mask = method.edit_with_mask(loaded, method.prepare(loaded, [picture], [SOURCE])[0], TARGET, 2)
+    assert mask.all()
+    clean, schedule = latents_of(loaded, [picture]), method.schedule(loaded)
+    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(2 + NOISE_SEED))
+    embeds = embeds_of(loaded, [TARGET, ""])
+    start = schedule.add_noise(clean, noise, 3).expand(4, *clean.shape)
+    decoded = decode_latents(
+        noise_predictor(loaded), schedule, start, embeds[:1], negative_prompt_embeds=embeds[1:]
+    )
+    assert_alike(edited, picture_of(loaded, decoded))
+
+
+def test_the_mask_is_the_same_with_and_without_encoding(loaded, picture):
+    with_it = DiffEditMethod(4, num_maps_per_mask=2, mask_threshold=0.8)
+    edits = []
+    for method in (with_it, replace(with_it, encoding=False)):
+        (prepared,) = method.prepare(loaded, [picture], [SOURCE])
+        assert (prepared.trajectory is not None) == method.encoding
+        edits.append(method.edit_with_mask(loaded, prepared, TARGET, seed=1))
+    (encoded, mask), (noised, other) = edits
+    assert (mask == other).all()
+    assert (pixels(encoded) != pixels(noised)).any()
+
+
+def test_without_encoding_the_background_is_the_picture_noised_to_each_level(loaded, picture):
+    method = DiffEditMethod(4, inpaint_strength=0.75, encoding=False, mask_threshold=0.8)
+    edited = method(loaded, picture, SOURCE, TARGET, seed=1)
+    clean, schedule = latents_of(loaded, [picture]), method.schedule(loaded)
+    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(1 + NOISE_SEED))
+    walk = [clean, *(schedule.add_noise(clean, noise, level) for level in (1, 2, 3))]
+    direct = DiffEditPipeline(**loaded.components, requires_safety_checker=False)(
+        picture,
+        TARGET,
+        SOURCE,
+        image_latents=torch.stack(walk[::-1], dim=1),
+        inpaint_strength=0.75,
+        num_inference_steps=4,
+        mask_threshold=0.8,
+        generator=torch.Generator().manual_seed(1),
+        output_type="latent",
+    )
+    assert_alike(edited, picture_of(loaded, direct.images))
+    outside = (direct.mask == 0).expand_as(clean)
+    assert outside.any()
+    assert torch.equal(direct.images[outside], clean[outside])
+
+
+def test_one_inversion_serves_all_masks_and_encoding_ratios(loaded, picture, counted):
+    method = DiffEditMethod(4, num_maps_per_mask=2)
+    changes: list[dict[str, Any]] = [
+        {"mask_threshold": 0.3},
+        {"inpaint_strength": 1.0, "with_reference": False},
+        {"guidance_scale": 3.0, "mask_thresholding_ratio": 3.0},
+    ]
+    (prepared,) = method.prepare(loaded, [picture], [SOURCE])
+    assert counted.evaluations == 4
+    for change in changes:
+        other = replace(method, **change)
+        assert other.preparation == method.preparation
+        before = counted.samples
+        edited = other.edit(loaded, prepared, TARGET)
+        assert counted.samples - before == 2 * 2 + 2 * int(4 * other.inpaint_strength)  # none for inverting
+        assert (pixels(edited) == pixels(other(loaded, picture, SOURCE, TARGET))).all()
+    assert replace(method, encoding=False).preparation != method.preparation
+
+
+# ILVR
+
+
+def test_ilvr_that_reduces_nothing_returns_what_the_autoencoder_leaves(loaded, picture):
+    edited = ILVR(4, down_factor=1, refined=1.0)(loaded, picture, SOURCE, TARGET, seed=1)
+    expected = np.round(255 * vae_reconstruction(loaded, picture)).astype(int)
+    assert np.abs(pixels(edited) - expected).max() <= 1
+
+
+def test_ilvr_that_refines_nothing_is_diffusers_sampling(loaded, picture):
+    method = ILVR(4, down_factor=2, refined=0.0)
+    (prepared,) = method.prepare(loaded, [picture], [SOURCE])
+    edited = method.edit(loaded, prepared, TARGET, seed=1)
+    fresh = StableDiffusionPipeline(
+        **{**loaded.components, "scheduler": type(loaded.scheduler).from_config(loaded.scheduler.config)},
+        requires_safety_checker=False,
+    )
+    noise = torch.randn(prepared.shape, generator=torch.Generator().manual_seed(1))
+    sampled = fresh(TARGET, 48, 64, num_inference_steps=4, guidance_scale=7.5, latents=noise).images[0]
+    assert_alike(edited, sampled)
+
+
+def test_ilvr_takes_the_coarse_from_the_picture_and_the_fine_from_the_sample(loaded, picture):
+    whole = ILVR(4, down_factor=2, refined=1.0)
+    (clean,) = whole.prepare(loaded, [picture], [SOURCE])
+    first, second = (whole.sample(loaded, clean, TARGET, seed) for seed in (1, 2))
+    free = replace(whole, refined=0.0).sample(loaded, clean, TARGET, 1)
+
+    def coarse(latents: torch.Tensor) -> float:
+        return F.avg_pool2d(latents - clean, 2).abs().mean().item()
+
+    assert coarse(first) < 0.4 * coarse(free)  # a bicubic filter applied twice is not the filter itself
+    assert (first - second).abs().mean() > 2 * coarse(first)
+
+
+@pytest.mark.parametrize(
+    ("knobs", "message"),
+    [
+        ({"down_factor": 0}, "`down_factor` must be a positive integer, got 0"),
+        ({"refined": 1.5}, r"`refined` must lie in \[0, 1\], got 1.5"),
+    ],
+)
+def test_ilvr_refuses_knobs_that_mean_nothing(knobs, message):
+    with pytest.raises(ValueError, match=message):
+        ILVR(4, **knobs)
+
+
+# FlexIT
+
+
+def test_flexit_without_a_target_stays_at_its_input(loaded, picture):
+    method = FlexIT(
+        steps=3,
+        text_weight=0.0,
+        image_weight=0.0,
+        source_weight=0.0,
+        perceptual_weight=0.0,
+        text_is_projected=True,
+    )
+    (prepared,) = method.prepare(loaded, [picture], [SOURCE])
+    latents, losses = method.optimise(loaded, prepared, TARGET)
+    assert_close(latents, latents_of(loaded, [picture]), rtol=0, atol=0)
+    assert losses == [0.0] * 3
+
+
+def test_flexits_latent_regulariser_holds_it_near_its_input(loaded, picture):
+    distances = []
+    for latent_weight in (0.0, 100.0):
+        method = FlexIT(steps=8, latent_weight=latent_weight, text_is_projected=True)
+        (prepared,) = method.prepare(loaded, [picture], [SOURCE])
+        latents, _ = method.optimise(loaded, prepared, TARGET)
+        distances.append(((latents - prepared.latents).norm() / prepared.latents.norm()).item())
+    free, held = distances
+    assert held < 2.5 * 0.05  # about one step, which has that length
+    assert free > 1.5 * held
+
+
+def test_flexits_loss_falls_and_its_picture_nears_the_target(loaded, picture):
+    method = FlexIT(steps=12, learning_rate=0.02, text_is_projected=True)
+    (prepared,) = method.prepare(loaded, [picture], [SOURCE])
+    latents, losses = method.optimise(loaded, prepared, TARGET)
+    assert len(losses) == 12
+    assert min(losses[6:]) < losses[0] - 0.01
+    lengths = (latents - prepared.latents).norm() / prepared.latents.norm()
+    assert 0 < lengths <= 12 * 0.02 + 1e-4  # each step has a fixed length
+    assert not latents.requires_grad
+
+
+def test_flexits_seed_is_that_of_its_views_alone(loaded, picture):
+    for views, alike in ((0, True), (2, False)):
+        method = FlexIT(steps=2, views=views, text_is_projected=True)
+        (prepared,) = method.prepare(loaded, [picture], [SOURCE])
+        first, second = (method.optimise(loaded, prepared, TARGET, seed)[0] for seed in (1, 2))
+        assert torch.equal(first, second) == alike
+
+
+def test_a_view_is_a_part_of_the_picture(loaded):
+    ramp = torch.linspace(0, 1, 16).expand(1, 3, 16, 16)
+    views = random_views(ramp, 50, torch.Generator().manual_seed(0))
+    assert views.shape == (50, 3, 16, 16)
+    assert 0 <= views.min() <= views.max() <= 1
+    slopes = (views[..., -1] - views[..., 0]).mean((1, 2))
+    assert (slopes > 0).any()
+    assert (slopes < 0).any()  # mirrored
+    assert (slopes.abs() > 0.7).all()  # no view is far smaller than the picture
+    same = random_views(ramp, 50, torch.Generator().manual_seed(0))
+    assert torch.equal(views, same)
+
+
+def test_flexit_sees_what_the_feature_extractor_prepares(loaded, picture, monkeypatch):
+    seen = []
+    tower = loaded.image_encoder.forward
+    monkeypatch.setattr(
+        loaded.image_encoder,
+        "forward",
+        lambda pixels, **known: (seen.append(pixels), tower(pixels, **known))[1],
+    )
+    method = FlexIT(steps=0, text_is_projected=True)
+    (prepared,) = method.prepare(loaded, [picture], [SOURCE])
+    method.optimise(loaded, prepared, TARGET)
+    expected = loaded.feature_extractor(images=[picture], return_tensors="pt").pixel_values
+    assert seen[0].shape == expected.shape == (1, 3, 16, 16)
+    assert (seen[0] - expected).abs().mean() < 0.03  # the extractor rounds to 8 bits
+
+
+def test_a_subclass_of_flexit_brings_its_own_perceptual_distance(loaded, picture):
+    class Strict(FlexIT):
+        def perceptual_distance(self, pipe: Any, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+            return 7 + 0 * first.sum()
+
+    knobs: dict[str, Any] = {"steps": 1, "perceptual_weight": 1.0, "text_is_projected": True}
+    losses = []
+    for method in (Strict(**knobs), FlexIT(**{**knobs, "perceptual_weight": 0.0})):
+        (prepared,) = method.prepare(loaded, [picture], [SOURCE])
+        losses += method.optimise(loaded, prepared, TARGET)[1]
+    assert losses[0] - losses[1] == pytest.approx(7, abs=1e-4)
+
+
+def test_flexit_names_what_a_pipeline_without_a_shared_space_lacks(
+    loaded, make_pipe, make_style_pipe, picture
+):
+    cases = [
+        (make_pipe(), True, "has no `image_encoder` with its `feature_extractor`"),
+        (loaded, False, r"CLIPTextModel has no projection .* `text_is_projected=True`"),
+        (make_style_pipe(), True, "text embeddings are 32 wide where those of its pictures are 16"),
+    ]
+    for pipe, projected, message in cases:
+        with pytest.raises(ValueError, match=message):
+            FlexIT(text_is_projected=projected)(pipe, picture, SOURCE, TARGET)
+
+
+def test_flexit_takes_a_text_encoder_that_has_its_projection(make_style_pipe, text_encoder, picture):
+    torch.manual_seed(0)
+    config = type(text_encoder.config)(**{**text_encoder.config.to_dict(), "projection_dim": 16})
+    pipe = StableDiffusionPipeline(
+        **{**make_style_pipe().components, "text_encoder": CLIPTextModelWithProjection(config).eval()},
+        requires_safety_checker=False,
+    )
+    edited = FlexIT(steps=1)(pipe, picture, SOURCE, TARGET)
+    assert edited.size == picture.size
+
+
+# Prompt-to-Prompt and StyleDiffusion
+
+
+def test_prompt_to_prompt_at_equal_prompts_gives_the_inversions_reconstruction(loaded, picture):
+    method, plain = PromptToPrompt(4), WordSwap(4)
+    (prepared,) = method.prepare(loaded, [picture], [SOURCE])
+    source, target = method.decode(loaded, prepared, SOURCE)
+    assert_close(target, source, rtol=1e-4, atol=1e-4)
+    expected = plain.reconstruct(loaded, prepared)
+    assert_close(method.reconstruct(loaded, prepared), expected, rtol=0, atol=1e-4)
+    assert_alike(method.edit(loaded, prepared, SOURCE), plain.edit(loaded, prepared, SOURCE))
+
+
+def test_prompt_to_prompt_without_swaps_is_a_word_swap(loaded, picture):
+    unswapped, swapped = PromptToPrompt(4, tau_c=0.0, tau_s=0.0), PromptToPrompt(4)
+    (prepared,) = swapped.prepare(loaded, [picture], [SOURCE])
+    assert unswapped.preparation == swapped.preparation
+    edited = unswapped.edit(loaded, prepared, TARGET)
+    assert_alike(edited, WordSwap(4).edit(loaded, prepared, TARGET))
+    assert np.abs(pixels(edited) - pixels(swapped.edit(loaded, prepared, TARGET))).max() > 1
+
+
+def test_prompt_to_prompt_is_null_text_inversion_that_learned_nothing(loaded, picture):
+    edited = PromptToPrompt(3, tau_c=0.7, tau_s=0.4)(loaded, picture, SOURCE, TARGET)
+    learned = NullTextInversion(3, tau_c=0.7, tau_s=0.4, inner_steps=0)(loaded, picture, SOURCE, TARGET)
+    assert_alike(edited, learned)
+
+
+def test_stylediffusion_with_the_texts_own_values_and_no_tau_u_is_prompt_to_prompt(
+    loaded, picture, learned, monkeypatch
+):
+    monkeypatch.setattr(MappingNetwork, "value_embeds", lambda self, step, text: text)
+    style = Restyled(4, tau_v=0.5, tau_c=0.75, tau_s=0.5, tau_u=0.0)
+    plain = PromptToPrompt(4, tau_c=0.75, tau_s=0.5)
+    assert_alike(style.edit(loaded, learned, TARGET), plain(loaded, picture, SOURCE, TARGET))
+    with_tau_u = replace(style, tau_u=1.0).edit(loaded, learned, TARGET)
+    assert np.abs(pixels(with_tau_u) - pixels(style.edit(loaded, learned, TARGET))).max() > 1
+
+
+@pytest.mark.parametrize("variant", ["modulate", "direct"])
+def test_stylediffusion_learns_in_either_variant(loaded, picture, variant):
+    settings = replace(LearningSettings.short(), stop_below=0.0)
+    method = Restyled(2, variant=variant, settings=settings)
+    (network,) = method.prepare(loaded, [picture], [SOURCE])
+    assert network.config.variant == variant
+    assert method.edit(loaded, network, TARGET).size == picture.size
