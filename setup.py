@@ -70,6 +70,7 @@ setup(
     extras_require={
         "dev": [
             "hypothesis>=6.100",
+            "matplotlib>=3.10",
             "mypy>=2.4",
             "peft>=0.17",
             "pytest>=8.2",

@@ -174,7 +174,8 @@ def _run_batch(comparison: Comparison, lot: _Lot, images: dict[str, Image.Image]
             if item is None:
                 _run_reconstruction(comparison, method, prepared, image, group, key, cost)
             else:
-                _run_edit(comparison, method, prepared, item, key, say)
+                loaded = replace(item, load_image=image.copy)  # metrics ask for it again and again
+                _run_edit(comparison, method, prepared, loaded, key, say)
 
 
 def _run_edit(

@@ -25,6 +25,7 @@ from transformers import CLIPVisionModelWithProjection
 from semantic_edit.attention_processors.capture import captured_cross_attention
 from semantic_edit.evaluation.grids import edit_grid, picture_grid
 from semantic_edit.evaluation.metrics import iou, nearest_alternative, psnr, standard_error
+from semantic_edit.evaluation.verdicts import shown_objects, shows_edit, told_objects
 from semantic_edit.pipelines.diffedit import DiffEditPipeline
 from semantic_edit.still_life import model_path
 from semantic_edit.still_life.cases import EditCase, edit_cases
@@ -98,18 +99,10 @@ def judge_figures(pipe: StableDiffusionPipeline, count: int, split: str, out: Pa
     """The judge itself, on unseen renders: all its answers about a picture right."""
     scenes = _scenes(2 * count, split)
     answers = judged(load_judge(), [Image.fromarray(scene.render()) for scene in scenes])
-    right = [_shown(answer) == _told(scene) for answer, scene in zip(answers, scenes, strict=True)]
+    right = [
+        shown_objects(answer) == told_objects(scene) for answer, scene in zip(answers, scenes, strict=True)
+    ]
     return {"judge on renders, every object and colour right": _mean(right)}
-
-
-def _shown(answer: tuple[str, ...]) -> list[tuple[str, str]]:
-    _, left_kind, left_colour, right_kind, right_colour = answer
-    pairs = [(left_colour, left_kind)]
-    return pairs if "nothing" in (right_kind, right_colour) else [*pairs, (right_colour, right_kind)]
-
-
-def _told(scene: Scene) -> list[tuple[str, str]]:
-    return [(item.colour, item.kind) for item in scene.objects]
 
 
 def clip_figures(pipe: StableDiffusionPipeline, count: int, split: str, out: Path) -> Figures:
@@ -121,7 +114,7 @@ def clip_figures(pipe: StableDiffusionPipeline, count: int, split: str, out: Pat
     )
     pixels = as_pixels(np.stack([scene.render() for scene in scenes])).to(pipe.device)
     best = (embed_pictures(image_encoder, pixels) @ texts.T).argmax(dim=-1).tolist()
-    right = [PAIRS[choice] == _told(scene)[0] for choice, scene in zip(best, scenes, strict=True)]
+    right = [PAIRS[choice] == told_objects(scene)[0] for choice, scene in zip(best, scenes, strict=True)]
     return {"tiny CLIP, zero-shot object and colour": _mean(right)}
 
 
@@ -133,12 +126,12 @@ def generation_figures(pipe: StableDiffusionPipeline, count: int, split: str, ou
         scenes = _scenes(count, split, objects)
         pictures = _generated(pipe, [scene.caption(0) for scene in scenes])
         right = [
-            sorted(_shown(answer)) == sorted(_told(scene))
+            sorted(shown_objects(answer)) == sorted(told_objects(scene))
             for answer, scene in zip(judged(judge, pictures), scenes, strict=True)
         ]
         name = "one object" if objects == 1 else "both of two objects"
         figures[f"generated pictures show the prompt, {name}"] = _mean(right)
-        unseen = [bool(HELD_OUT_PAIRS & set(_told(scene))) for scene in scenes]
+        unseen = [bool(HELD_OUT_PAIRS & set(told_objects(scene))) for scene in scenes]
         if any(unseen):
             held_out = [one for one, new in zip(right, unseen, strict=True) if new]
             figures[f"… of these, with a pair that training held out, {name}"] = _mean(held_out)
@@ -202,8 +195,8 @@ def _verdicts(
     overlaps, judged_right, nearest_right, others_right, kept = [], [], [], [], []
     for case, (_, mask, picture), answer in zip(cases, results, answers, strict=True):
         overlaps.append(iou(mask > 0.5, case.changed_mask))
-        shown, told = _shown(answer), _told(case.target_scene)
-        judged_right.append(case.index < len(shown) and shown[case.index] == told[case.index])
+        shown, told = shown_objects(answer), told_objects(case.target_scene)
+        judged_right.append(shows_edit(case, answer))
         nearest = nearest_alternative(picture, case.alternatives, case.changed_mask)
         nearest_right.append(nearest == case.target_word)
         others_right.append(shown == told)

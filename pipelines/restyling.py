@@ -306,15 +306,20 @@ def _kept_together(
 def word_pictures(
     call: Restyling, maps: torch.Tensor, size: tuple[int, int]
 ) -> list[dict[str, PIL.Image.Image]]:
-    """For each row a heat map of each of its words: grey pictures of `size` (width, height), the maximum white."""
+    """For each row a heat map of each of its words: grey pictures of `size` (width, height), the maximum white.
+
+    A word that occurs again has one map, the mean of them all.
+    """
     pictures: list[dict[str, PIL.Image.Image]] = []
     for row, tokens in enumerate(call.prompts.tokens):
-        own = {}
+        covered: dict[str, list[int]] = {}
         for word in tokens.words:
-            if not word.tokens:
-                continue  # beyond the last token that the model reads
-            heat = maps[row, :, :, list(word.tokens)].mean(dim=-1)
+            if word.tokens:  # none beyond the last token that the model reads
+                covered.setdefault(word.text, []).extend(word.tokens)
+        own = {}
+        for text, indices in covered.items():
+            heat = maps[row, :, :, indices].mean(dim=-1)
             levels = (255 * heat / heat.max().clamp(min=1e-12)).round().byte().cpu().numpy()
-            own[word.text] = PIL.Image.fromarray(levels).resize(size, PIL.Image.Resampling.BICUBIC)
+            own[text] = PIL.Image.fromarray(levels).resize(size, PIL.Image.Resampling.BICUBIC)
         pictures.append(own)
     return pictures

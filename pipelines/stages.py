@@ -187,8 +187,7 @@ def _warn_of_alike_prompts(found: MaskResult) -> None:
         warnings.warn(
             f"The source and target prompts barely differ for edits {alike}: their predictions are within "
             f"{NEGLIGIBLE_DIFFERENCE:.1%} of each other, so the mask shows little but rounding. Name the "
-            "thing that is to "
-            "change in both prompts, or pass a `mask_image`.",
+            "thing that is to change in both prompts, or pass a `mask_image`.",
             stacklevel=5,
         )
 
@@ -211,14 +210,14 @@ def shape_edit_mask(
     if empty.any():
         warnings.warn(
             f"The mask of edits {empty.nonzero().flatten().tolist()} is empty, so the original is returned "
-            "there. Lower "
-            "`mask_threshold`, name the thing that is to change in both prompts, or pass a `mask_image`.",
+            "there. If it was found, lower `mask_threshold` or name the thing that is to change in both prompts; if "
+            "you passed it, paint white in `mask_image` what may change.",
             stacklevel=4,
         )
     if full:
         warnings.warn(
-            f"The mask of edits {full} covers the whole picture, so nothing is kept as it was there. Raise "
-            "`mask_threshold`, or pass a smaller `mask_image`, to protect a background.",
+            f"The mask of edits {full} covers the whole picture, so nothing is kept as it was there. If it was "
+            "found, raise `mask_threshold`; if you passed it, leave black in `mask_image` what must stay.",
             stacklevel=4,
         )
     return EditMask(pixels, weights, empty)

@@ -56,7 +56,7 @@ def one_thread() -> None:
 
 @pytest.fixture(scope="session")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> CLIPTokenizer:
-    """A tokenizer with one token for each of `WORDS`, one for each letter, and 16 tokens of text."""
+    """A tokenizer with a token for each of `WORDS`, its beginnings and single letters, and 16 tokens of text."""
     letters = [chr(code) for code in range(ord("a"), ord("z") + 1)] + [",", "<", ">"]
     pieces = [*letters, *(f"{letter}</w>" for letter in letters)]
     merges = []

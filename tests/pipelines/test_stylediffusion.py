@@ -568,3 +568,21 @@ def test_each_stage_has_a_progress_bar(style_pipe, learned, picture):
     watched.learn_mapping(picture, SOURCE, 2, settings=ONE_UPDATE)
     watched(TARGET, learned)
     assert totals == [2, 2, STEPS]
+
+
+def test_a_schedule_is_named_or_given(make_style_pipe, picture):
+    pipe = make_style_pipe()
+    named = pipe.learn_mapping(picture, "a red apple", 2, settings="short")
+    given = pipe.learn_mapping(picture, "a red apple", 2, settings=LearningSettings.short())
+    assert_same_network(named, given)
+    assert named.config.learning["inner_steps"] == LearningSettings.short().inner_steps
+
+
+def test_a_mapping_network_loads_through_the_pipeline(make_style_pipe, learned, tmp_path):
+    learned.save_pretrained(tmp_path / "apple")
+    assert_same_network(make_style_pipe().load_mapping_network(tmp_path / "apple"), learned)
+
+
+def assert_same_network(one, other):
+    for name, value in one.state_dict().items():
+        assert value.equal(other.state_dict()[name]), name

@@ -91,7 +91,10 @@ def test_bad_arguments(refuses, changes, message):
         ({"prompt": None}, "`prompt` must be a string or a list of strings, got None"),
         ({"prompt": 7}, "`prompt` must be a string or a list of strings, got 7"),
         ({"negative_prompt": 7}, "`negative_prompt` must be a string or a list of strings, got 7"),
-        ({"mapping_network": "mapping/"}, r"must be a MappingNetwork, got str; .*from_pretrained\(folder\)"),
+        (
+            {"mapping_network": "mapping/"},
+            r"must be a MappingNetwork, got str; .*load_mapping_network\(folder\)",
+        ),
         ({"word_tau_c": 0.5}, r"`word_tau_c` must be a dict from words to numbers.* got 0\.5"),
         ({"reweight": {"pear": "2"}}, "`reweight` must be a dict .* got {'pear': '2'}"),
         ({"reweight": {3: 2.0}}, "`reweight` must be a dict .* got {3: 2.0}"),
@@ -175,8 +178,8 @@ def test_bad_arguments_of_learning(refuses_to_learn, changes, message):
         ({"prompt": None}, "`prompt` must be a string or a list of strings, got None"),
         ({"negative_prompt": ["a"]}, r"`negative_prompt` must be one string for all pictures, got \['a'\]"),
         (
-            {"settings": "published"},
-            r"must be LearningSettings, got 'published'; pass `LearningSettings\.short",
+            {"settings": "long"},
+            r'`settings` must be "short", "published" or LearningSettings, got \'long\'',
         ),
     ],
 )
