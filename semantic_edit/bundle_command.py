@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from semantic_edit.files import check_outputs, write_all
+from semantic_edit.loading import quiet_loading
 from semantic_edit.options import add_output
 
 
@@ -17,6 +18,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Write a pipeline as one file, for custom_pipeline="folder/diffedit.py" or to lie in a model's folder."""
     check_outputs({"--output": options.output}, {})
+    quiet_loading()
     from semantic_edit.publishing.pipelines import pipeline_file
 
     text = pipeline_file(options.pipeline)

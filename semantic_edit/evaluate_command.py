@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from semantic_edit.files import UsageError, check_folder
+from semantic_edit.loading import load_pipeline, quiet_loading
 from semantic_edit.options import add_model, seed, size
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def _add_methods(group: argparse._ArgumentGroup) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Compare ways to edit pictures; called again with the same folder, it goes on where it was."""
+    quiet_loading()
     from semantic_edit.evaluation.sweeps import METHODS
 
     if options.list:
@@ -109,9 +111,7 @@ def _evaluate(options: argparse.Namespace, sweeps: list[Sweep]) -> None:
 
     from semantic_edit.evaluation.evaluate import comparison_of, draw, evaluate
     from semantic_edit.evaluation.metrics import MetricUnavailable
-    from semantic_edit.loading import load_pipeline, quiet_loading
 
-    quiet_loading()
     try:
         items = _items(options)
         pipe = load_pipeline(

@@ -62,6 +62,7 @@ def _add_destination(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Build a repository, show what is in it, and send it to the Hub in one commit."""
+    quiet_loading()
     from semantic_edit.publishing.errors import PublishError
     from semantic_edit.publishing.upload import check_repo_id
 
@@ -69,7 +70,6 @@ def run(options: argparse.Namespace) -> None:
         raise UsageError("name the repository with --to owner/name; --dry-run builds and sends nothing")
     if options.output is not None:
         check_folder("--output", options.output, lambda folder: False, "nothing")
-    quiet_loading()
     try:
         check_repo_id(options.to)
         with tempfile.TemporaryDirectory() as scratch:

@@ -8,11 +8,14 @@ import pytest
 from PIL import Image
 
 from semantic_edit.cli import main
+from semantic_edit.evaluation.metrics import ALWAYS, OPTIONAL
+from semantic_edit.evaluation.sweeps import METHODS
 from semantic_edit.still_life.scenes import sample_scene
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 CLI_PAGE = (ROOT / "docs" / "cli.md").read_text()
+EVALUATION_PAGE = (ROOT / "docs" / "evaluation.md").read_text()
 DEMO = (ROOT / "Makefile").read_text()
 
 
@@ -52,6 +55,24 @@ def test_the_python_of_the_readme_runs(folder):
     Image.fromarray(sample_scene(7, objects=1).render()).save("demo/before.png")
     exec(compile(program, "README.md", "exec"), {})
     assert Image.open("after.png").size == Image.open("blue.png").size == (128, 128)
+
+
+def test_the_evaluation_page_runs(folder):
+    (command,) = commands(EVALUATION_PAGE)
+    assert main([*command, "--steps", "4"]) == 0
+    assert (folder / "results" / "report.md").is_file()
+    (program,) = blocks(EVALUATION_PAGE, "python")
+    exec(compile(program, "evaluation.md", "exec"), {})
+
+
+@pytest.mark.parametrize("name", [*METHODS, *ALWAYS, *OPTIONAL])
+def test_the_evaluation_page_names_every_method_and_metric(name):
+    method, _, rest = name.partition("-")
+    if name in METHODS and method in ("diffedit", "stylediffusion"):
+        assert f"`{method}`" in EVALUATION_PAGE
+        assert not rest or f"`-{rest}`" in EVALUATION_PAGE
+    else:
+        assert f"`{name}`" in EVALUATION_PAGE
 
 
 @pytest.mark.parametrize("page", [README, CLI_PAGE, DEMO], ids=["README", "cli", "demo"])
