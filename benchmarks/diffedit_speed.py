@@ -1,78 +1,91 @@
 """Time one DiffEdit edit here and in diffusers, on the same weights: `python -m benchmarks.diffedit_speed`.
 
-Both run at the paper's settings (50 steps, strength 0.8, 10 noise maps) and at their own defaults for the rest. The
-contenders take turns, so that a busy machine slows all of them alike.
+Against diffusers' pipeline at its defaults, which are the paper's 50 steps, strength 0.8 and 10 noise maps: ours at the
+same settings, at those that we recommend, and at the same with what an earlier edit of the picture left. The
+contenders take turns, so that a busy machine slows all of them alike. `--model sd15-random` is a model of Stable
+Diffusion 1.5's size. On CPUs it is given 5 steps and 1 map unless told otherwise: both pipelines then need a tenth of
+their evaluations, in the same ratio, while the VAE takes as long as ever.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from diffusers import DDIMInverseScheduler, StableDiffusionDiffEditPipeline
-from PIL import Image
 
-from semantic_edit.loading import load_pipeline, quiet_loading
+from benchmarks.contenders import HEADER, Contender, line, race
+from benchmarks.sd15 import NAME as SD15
+from benchmarks.sd15 import open_pipeline, side_of
+from benchmarks.tasks import Task, recolouring
+from semantic_edit.loading import quiet_loading
 from semantic_edit.pipelines import DiffEditPipeline, DiffEditPipelineOutput
-from semantic_edit.still_life.scenes import sample_scene
 
-STEPS, STRENGTH, MAPS, GUIDANCE = 50, 0.8, 10, 7.5
-
-
-@dataclass
-class Contender:
-    """One way to make the edit, and what its runs took."""
-
-    name: str
-    edit: Callable[[], object]
-    seconds: list[float] = field(default_factory=list)
-    evaluations: int = 0
-
-    def __str__(self) -> str:
-        middle, low, high = statistics.median(self.seconds), min(self.seconds), max(self.seconds)
-        return f"| {self.name} | {self.evaluations} | {middle:.2f} | {low:.2f} to {high:.2f} |"
+PAPER = {"num_inference_steps": 50, "num_maps_per_mask": 10}
+RECOMMENDED = {"num_inference_steps": 20, "num_maps_per_mask": 5}
+STRENGTH, GUIDANCE = 0.8, 7.5
+UPSTREAM, SAME, FEWER, REUSED = (
+    "diffusers",
+    "same settings",
+    "recommended settings",
+    "trajectory and mask reused",
+)
 
 
 @dataclass(frozen=True)
-class Task:
-    """What both are asked to do."""
+class Settings:
+    """Of one edit; the strength is always the paper's."""
 
-    image: Image.Image
-    source_prompt: str
-    prompt: str
+    num_inference_steps: int = PAPER["num_inference_steps"]
+    num_maps_per_mask: int = PAPER["num_maps_per_mask"]
+
+    @property
+    def levels(self) -> int:
+        """Of the inversion."""
+        return int(STRENGTH * self.num_inference_steps)
+
+    @property
+    def evaluations(self) -> int:
+        """Samples that our pipeline evaluates: two a map, one a level on the way up and two on the way down."""
+        return 2 * self.num_maps_per_mask + 3 * self.levels
+
+    @property
+    def upstream_evaluations(self) -> int:
+        """Samples that diffusers' evaluates: guidance doubles the maps' and the inversion's."""
+        return 4 * self.num_maps_per_mask + 4 * self.levels
+
+    @classmethod
+    def affordable(cls, model: str | None, device: torch.device) -> Settings:
+        """The paper's, or a tenth of its evaluations where each takes seconds."""
+        return cls(5, 1) if model == SD15 and device.type == "cpu" else cls()
+
+    def recommended(self) -> Settings:
+        """What we recommend, where these stand for the paper's; as much fewer where these are fewer."""
+        shares = {name: value / PAPER[name] for name, value in RECOMMENDED.items()}
+        return Settings(
+            max(2, round(shares["num_inference_steps"] * self.num_inference_steps)),
+            max(1, round(shares["num_maps_per_mask"] * self.num_maps_per_mask)),
+        )
 
 
-def still_life_task(size: int | None = None) -> Task:
-    """Recolour the object of a rendered scene; `size` resizes the picture for other models."""
-    scene = sample_scene(0, objects=1)
-    colour = "blue" if scene.objects[0].colour != "blue" else "red"
-    picture = Image.fromarray(scene.render())
-    if size is not None:
-        picture = picture.resize((size, size), Image.Resampling.BICUBIC)
-    return Task(picture, scene.caption(wording=0), scene.with_object(0, colour=colour).caption(wording=0))
-
-
-def edit_with_diffusers(pipe: StableDiffusionDiffEditPipeline, task: Task) -> object:
+def edit_with_diffusers(pipe: StableDiffusionDiffEditPipeline, task: Task, settings: Settings) -> object:
     """The three calls of diffusers' own example."""
     generator = torch.Generator("cpu").manual_seed(0)
     mask = pipe.generate_mask(
         image=task.image,
         source_prompt=task.source_prompt,
         target_prompt=task.prompt,
-        num_inference_steps=STEPS,
-        num_maps_per_mask=MAPS,
+        num_inference_steps=settings.num_inference_steps,
+        num_maps_per_mask=settings.num_maps_per_mask,
         generator=generator,
     )
     latents = pipe.invert(
         prompt=task.source_prompt,
         image=task.image,
-        num_inference_steps=STEPS,
+        num_inference_steps=settings.num_inference_steps,
         inpaint_strength=STRENGTH,
         generator=generator,
     ).latents
@@ -81,21 +94,23 @@ def edit_with_diffusers(pipe: StableDiffusionDiffEditPipeline, task: Task) -> ob
         mask_image=mask,
         image_latents=latents,
         negative_prompt=task.source_prompt,
-        num_inference_steps=STEPS,
+        num_inference_steps=settings.num_inference_steps,
         inpaint_strength=STRENGTH,
         guidance_scale=GUIDANCE,
         generator=generator,
     )
 
 
-def edit_here(pipe: DiffEditPipeline, task: Task, **reused: Any) -> DiffEditPipelineOutput:
+def edit_here(
+    pipe: DiffEditPipeline, task: Task, settings: Settings, **reused: Any
+) -> DiffEditPipelineOutput:
     """One call."""
     output = pipe(
         image=task.image,
         source_prompt=task.source_prompt,
         prompt=task.prompt,
-        num_inference_steps=STEPS,
-        num_maps_per_mask=MAPS,
+        num_inference_steps=settings.num_inference_steps,
+        num_maps_per_mask=settings.num_maps_per_mask,
         inpaint_strength=STRENGTH,
         guidance_scale=GUIDANCE,
         generator=torch.Generator("cpu").manual_seed(0),
@@ -106,8 +121,8 @@ def edit_here(pipe: DiffEditPipeline, task: Task, **reused: Any) -> DiffEditPipe
 
 
 def diffusers_pipeline(pipe: DiffEditPipeline) -> StableDiffusionDiffEditPipeline:
-    """diffusers' pipeline around the very same modules."""
-    return StableDiffusionDiffEditPipeline(
+    """diffusers' pipeline around the very same modules; silent."""
+    upstream = StableDiffusionDiffEditPipeline(
         vae=pipe.vae,
         text_encoder=pipe.text_encoder,
         tokenizer=pipe.tokenizer,
@@ -118,70 +133,77 @@ def diffusers_pipeline(pipe: DiffEditPipeline) -> StableDiffusionDiffEditPipelin
         feature_extractor=pipe.feature_extractor,
         requires_safety_checker=False,
     )
-
-
-@contextmanager
-def counted(unet: torch.nn.Module) -> Iterator[list[int]]:
-    """Collect how many samples each call of the UNet evaluates."""
-    batches: list[int] = []
-    hook = unet.register_forward_pre_hook(lambda _, inputs: batches.append(inputs[0].shape[0]))
-    try:
-        yield batches
-    finally:
-        hook.remove()
-
-
-def contenders(pipe: DiffEditPipeline, task: Task) -> list[Contender]:
-    """Every way to edit, warmed up by the run that counts its evaluations."""
-    upstream = diffusers_pipeline(pipe)
     upstream.set_progress_bar_config(disable=True)
-    pipe.set_progress_bar_config(disable=True)
-    first = edit_here(pipe, task)
-    reused = {"trajectory": first.trajectory, "mask_image": first.pixel_mask}
-    found = [
-        Contender("diffusers' StableDiffusionDiffEditPipeline", lambda: edit_with_diffusers(upstream, task)),
-        Contender("DiffEditPipeline", lambda: edit_here(pipe, task)),
-        Contender("DiffEditPipeline, trajectory and mask reused", lambda: edit_here(pipe, task, **reused)),
+    return upstream
+
+
+def contenders(pipe: DiffEditPipeline, task: Task, settings: Settings) -> dict[str, Contender]:
+    """Every way to edit, in this order: the last one reuses what the edit at the same settings left."""
+    upstream = diffusers_pipeline(pipe)
+    left: dict[str, Any] = {}
+
+    def edit() -> None:
+        done = edit_here(pipe, task, settings)
+        left.update(trajectory=done.trajectory, mask_image=done.pixel_mask)
+
+    ways: dict[str, Callable[[], object]] = {
+        UPSTREAM: lambda: edit_with_diffusers(upstream, task, settings),
+        SAME: edit,
+        FEWER: lambda: edit_here(pipe, task, settings.recommended()),
+        REUSED: lambda: edit_here(pipe, task, settings, **left),
+    }
+    return {name: Contender(run) for name, run in ways.items()}
+
+
+def lines(pipe: DiffEditPipeline, task: Task, settings: Settings, repeats: int) -> list[str]:
+    """Of a table under `HEADER`; an edit that skipped evaluations, as one with an empty mask does, is an error."""
+    racing = contenders(pipe, task, settings)
+    race(racing, pipe.unet, repeats)
+    expected = {
+        UPSTREAM: settings.upstream_evaluations,
+        SAME: settings.evaluations,
+        FEWER: settings.recommended().evaluations,
+        REUSED: 2 * settings.levels,
+    }
+    made = {name: one.evaluations for name, one in racing.items()}
+    assert made == expected, f"the edits evaluated {made} samples, where {expected} were expected"
+    side = f"{task.image.width} px"
+    own = f"S = {settings.num_inference_steps}, n = {settings.num_maps_per_mask}"
+    fewer = settings.recommended()
+    labels = {
+        SAME: f"{SAME}, {own}",
+        FEWER: f"{FEWER}, S = {fewer.num_inference_steps}, n = {fewer.num_maps_per_mask} against {own}",
+        REUSED: f"{REUSED}, {own}",
+    }
+    return [
+        line(f"DiffEdit against diffusers, {side}: {label}", racing[name], racing[UPSTREAM])
+        for name, label in labels.items()
     ]
-    for one in found:
-        with counted(pipe.unet) as batches:
-            one.edit()
-        one.evaluations = sum(batches)
-    return found
-
-
-def race(racing: list[Contender], repeats: int, synchronize: Callable[[], None]) -> None:
-    """Let the contenders take turns, `repeats` times."""
-    for _ in range(repeats):
-        for one in racing:
-            synchronize()
-            started = time.perf_counter()
-            one.edit()
-            synchronize()
-            one.seconds.append(time.perf_counter() - started)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--model", help="a folder or a Hub id (default: the still-life model)")
-    parser.add_argument("--size", type=int, help="side of the picture in pixels, for other models")
+    parser.add_argument("--model", help="a folder, a Hub id or sd15-random (default: the still-life model)")
+    parser.add_argument(
+        "--size", type=int, help="side of the picture in pixels (default: 128, or 512 for sd15-random)"
+    )
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--maps", type=int)
     parser.add_argument("--device")
     parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"))
     options = parser.parse_args()
     quiet_loading()
-    pipe = load_pipeline(DiffEditPipeline, options.model, options.device, options.dtype)
-    synchronize = torch.cuda.synchronize if pipe.device.type == "cuda" else lambda: None
-    racing = contenders(pipe, still_life_task(options.size))
-    race(racing, options.repeats, synchronize)
-    upstream, here, _ = (statistics.median(one.seconds) for one in racing)
-    print("| one edit | UNet sample evaluations | median seconds | range |\n| --- | --- | --- | --- |")
-    print("\n".join(str(one) for one in racing))
-    print(
-        f"\n{upstream / here:.2f} times as fast as diffusers' pipeline; {pipe.device}, {pipe.unet.dtype}, ",
-        end="",
+    pipe = open_pipeline(DiffEditPipeline, options.model, options.device, options.dtype)
+    settings = Settings.affordable(options.model, pipe.device)
+    settings = Settings(
+        options.steps or settings.num_inference_steps, options.maps or settings.num_maps_per_mask
     )
-    print(f"{torch.get_num_threads()} threads, {options.repeats} repeats in turn")
+    task = recolouring(options.size or side_of(options.model))
+    print(HEADER)
+    print("\n".join(lines(pipe, task, settings, options.repeats)))
+    print(f"\n{pipe.device}, {pipe.unet.dtype}, {torch.get_num_threads()} threads, ", end="")
+    print(f"{options.repeats} rounds in turn; medians (ranges)")
 
 
 if __name__ == "__main__":

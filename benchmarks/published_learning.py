@@ -189,13 +189,13 @@ def _inverted(
     alphas = trainer.schedule.alphas_cumprod
     for level in range(1, trainer.schedule.num_inference_steps + 1):
         noise_pred = trainer.predict(latents, level, text, None)
-        latents = _ddim(latents, noise_pred, alphas[level - 1], alphas[level])
+        latents = ddim(latents, noise_pred, alphas[level - 1], alphas[level])
         walk.append(latents)
         maps.append(trainer.cross_maps())
     return walk, maps
 
 
-def _ddim(latents: torch.Tensor, noise_pred: torch.Tensor, alpha: float, alpha_to: float) -> torch.Tensor:
+def ddim(latents: torch.Tensor, noise_pred: torch.Tensor, alpha: float, alpha_to: float) -> torch.Tensor:
     """Between two noise levels, up or down, for a model that predicts noise."""
     clean = (latents - (1 - alpha) ** 0.5 * noise_pred) / alpha**0.5
     return alpha_to**0.5 * clean + (1 - alpha_to) ** 0.5 * noise_pred
@@ -243,7 +243,7 @@ def _learn_step(
     with torch.no_grad():
         unconditional = trainer.predict(done.latents, level, negative, None)
     done.forward_evaluations += 1
-    for update in range(settings.updates_at(step)):
+    for update in range(settings.updates_at(step, trainer.schedule.num_inference_steps)):
         conditional = trainer.predict(done.latents, level, text, step)
         reached = _stepped(trainer, done.latents, unconditional, conditional, level, guidance_scale)
         latent_error = F.mse_loss(reached, goal)
@@ -274,7 +274,7 @@ def _stepped(
     """The guided DDIM step from a level to the one below."""
     alphas = trainer.schedule.alphas_cumprod
     guided = unconditional + guidance_scale * (conditional - unconditional)
-    return _ddim(latents, guided, alphas[level], alphas[level - 1])
+    return ddim(latents, guided, alphas[level], alphas[level - 1])
 
 
 @contextmanager

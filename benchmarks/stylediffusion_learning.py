@@ -22,19 +22,21 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.diffedit_speed import counted
+from benchmarks.contenders import counted, duration
 from benchmarks.published_learning import PlainLearning, learn_as_published
+from benchmarks.sd15 import open_pipeline, side_of
 from benchmarks.timing import ratios, spread, take_turns
 from semantic_edit.evaluation.measuring import measured_reconstruction
 from semantic_edit.evaluation.method import floats_of
 from semantic_edit.evaluation.restyled import Restyled
-from semantic_edit.loading import load_pipeline, quiet_loading
+from semantic_edit.loading import quiet_loading
 from semantic_edit.mapping_networks import LearningSettings
 from semantic_edit.pipelines.stylediffusion import StyleDiffusionPipeline
 from semantic_edit.still_life.scenes import sample_scene
 
 GUIDANCE = 7.5
 TOLERANCE = 1e-5
+PUBLISHED = "as published"
 
 
 @dataclass
@@ -62,10 +64,13 @@ class Learner:
         self.quality = measured_reconstruction(pipe, image, reconstruction)
 
 
-def still_lifes(count: int) -> list[tuple[Image.Image, str]]:
-    """Unseen scenes and what they show."""
+def still_lifes(count: int, size: int | None = None) -> list[tuple[Image.Image, str]]:
+    """Unseen scenes, resized to `size` pixels a side if given, and what they show."""
     scenes = [sample_scene(number, "test") for number in range(count)]
-    return [(Image.fromarray(scene.render()), scene.caption(0)) for scene in scenes]
+    pictures = [Image.fromarray(scene.render()) for scene in scenes]
+    if size is not None:
+        pictures = [picture.resize((size, size), Image.Resampling.BICUBIC) for picture in pictures]
+    return [(picture, scene.caption(0)) for picture, scene in zip(pictures, scenes, strict=True)]
 
 
 def as_published(
@@ -151,9 +156,64 @@ def table(learners: dict[str, Learner], taken: dict[str, list[float]]) -> str:
     return "\n".join(lines)
 
 
+def learners_of(
+    pipe: StyleDiffusionPipeline,
+    lessons: list[tuple[Image.Image, str]],
+    steps: int,
+    inner_steps: int,
+) -> dict[str, Learner]:
+    """Every way to learn, the slowest first, each run once."""
+    published = replace(LearningSettings.published(), inner_steps=inner_steps)
+    short = LearningSettings.short()
+    learners = {
+        PUBLISHED: as_published(pipe, lessons[0], steps, published),
+        "here, published schedule": here(pipe, lessons[:1], steps, published),
+        "here, short schedule": here(pipe, lessons[:1], steps, short),
+        f"here, short schedule, {len(lessons)} at once": here(pipe, lessons, steps, short),
+    }
+    for learner in learners.values():
+        learner.measure(pipe, lessons[0][0])
+    return learners
+
+
+def gains(learners: dict[str, Learner], taken: dict[str, list[float]]) -> dict[str, list[float]]:
+    """How many times as fast as published each is, round by round."""
+    return {
+        name: [one * learner.pictures for one in ratios(taken[PUBLISHED], taken[name])]
+        for name, learner in learners.items()
+        if name != PUBLISHED
+    }
+
+
+def lines(learners: dict[str, Learner], taken: dict[str, list[float]], steps: int) -> list[str]:
+    """Of the table that sets things side by side; see contenders.py."""
+    cells = {
+        name: f"{duration([one / learner.pictures for one in taken[name]])}, "
+        f"{learner.forward_evaluations:.0f} forward and {learner.backward_evaluations} backward"
+        for name, learner in learners.items()
+    }
+    return [
+        f"| StyleDiffusion learning against the published loop, S = {steps}: {name.removeprefix('here, ')} | "
+        f"{cells[name]} | {cells[PUBLISHED]} | **{spread(gain)}** |"
+        for name, gain in gains(learners, taken).items()
+    ]
+
+
+def compared(
+    pipe: StyleDiffusionPipeline, lessons: list[tuple[Image.Image, str]], steps: int, checked: int
+) -> str:
+    """That both loops compute the same, or an error."""
+    difference = largest_disagreement(pipe, lessons[0], steps, checked, inner_steps=3)
+    assert difference <= TOLERANCE, f"the two loops' losses differ by {difference:.1e}, relatively"
+    return f"losses of {checked} steps differ by at most {difference:.1e}, relatively"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--model", help="a folder or a Hub id (default: the still-life model)")
+    parser.add_argument("--model", help="a folder, a Hub id or sd15-random (default: the still-life model)")
+    parser.add_argument(
+        "--size", type=int, help="side of the pictures in pixels (default: 128, or 512 for sd15-random)"
+    )
     parser.add_argument("--device")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--steps", type=int, default=30)
@@ -165,27 +225,13 @@ def main() -> None:
     options = parser.parse_args()
     quiet_loading()
     warnings.filterwarnings("ignore", "The learning did not converge")  # the table says how near it came
-    pipe = load_pipeline(StyleDiffusionPipeline, options.model, options.device, "float32")
-    pipe.set_progress_bar_config(disable=True)
-    lessons = still_lifes(options.batch)
-    difference = largest_disagreement(pipe, lessons[0], options.steps, options.checked, inner_steps=3)
-    print(f"losses of {options.checked} steps differ by at most {difference:.1e}, relatively", flush=True)
-    assert difference <= TOLERANCE, "the two loops do not compute the same"
-    published = replace(LearningSettings.published(), inner_steps=options.inner_steps)
-    short = LearningSettings.short()
-    learners = {
-        "as published": as_published(pipe, lessons[0], options.steps, published),
-        "here, published schedule": here(pipe, lessons[:1], options.steps, published),
-        "here, short schedule": here(pipe, lessons[:1], options.steps, short),
-        f"here, short schedule, {options.batch} at once": here(pipe, lessons, options.steps, short),
-    }
-    for learner in learners.values():
-        learner.measure(pipe, lessons[0][0])
+    pipe = open_pipeline(StyleDiffusionPipeline, options.model, options.device, "float32")
+    lessons = still_lifes(options.batch, options.size or side_of(options.model))
+    print(compared(pipe, lessons, options.steps, options.checked), flush=True)
+    learners = learners_of(pipe, lessons, options.steps, options.inner_steps)
     taken = take_turns({name: learner.learn for name, learner in learners.items()}, options.repeats)
     print(table(learners, taken))
-    slowest, *others = learners
-    for name in others:
-        faster = [one * learners[name].pictures for one in ratios(taken[slowest], taken[name])]
+    for name, faster in gains(learners, taken).items():
         print(
             f"{name}: {statistics.median(faster):.1f} times as fast ({min(faster):.1f} to {max(faster):.1f})"
         )

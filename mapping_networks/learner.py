@@ -54,7 +54,8 @@ class _Step:
         self.forward_evaluations = [1] * pictures  # the unconditional one
 
     def learn(self) -> FinishedStep:
-        for update in range(self.settings.updates_at(self.step)):
+        steps = len(self.objective.trajectory) - 1
+        for update in range(self.settings.updates_at(self.step, steps)):
             outcome = self._evaluate(self.active.parameters, self.active.rows)
             if update == 0:
                 self.before = outcome.errors

@@ -14,6 +14,8 @@ class LearningSettings:
     """The schedule of the learning. Steps count from 0, the noisiest.
 
     inner_steps: Updates at step 0, an upper bound where `stop_below` applies.
+    late_inner_steps: The same for the cleaner half of the steps, whose errors no later step makes good; `None` is
+        `inner_steps`.
     inner_decay: Step `i` takes ceil(inner_steps * exp(-inner_decay * i)) updates.
     learning_rate: Adam's, at step 0.
     rate_decay: Step `i` learns at learning_rate * (1 - rate_decay * i), and never below a hundredth of it.
@@ -36,6 +38,7 @@ class LearningSettings:
     """
 
     inner_steps: int = 3
+    late_inner_steps: int | None = None
     inner_decay: float = 0.0
     learning_rate: float = 1e-2
     rate_decay: float = 0.01
@@ -50,8 +53,11 @@ class LearningSettings:
 
     def __post_init__(self) -> None:
         for entry in dataclasses.fields(self):
-            if entry.name not in ("stop_on", "combine"):
-                self._check_number(entry.name, getattr(self, entry.name))
+            value = getattr(self, entry.name)
+            if entry.name not in ("stop_on", "combine") and not (
+                entry.name == "late_inner_steps" and value is None
+            ):
+                self._check_number(entry.name, value)
         if self.stop_on not in STOPS:
             raise ValueError(f"`stop_on` must be one of {', '.join(STOPS)}, got {self.stop_on!r}.")
         if not isinstance(self.combine, bool):
@@ -64,21 +70,21 @@ class LearningSettings:
             )
 
     def _check_number(self, name: str, value: object) -> None:
-        if isinstance(value, bool) or not isinstance(
-            value, int if name in ("inner_steps", "seed") else (int, float)
-        ):
-            kind = "an integer" if name in ("inner_steps", "seed") else "a number"
+        counts = ("inner_steps", "late_inner_steps", "seed")
+        if isinstance(value, bool) or not isinstance(value, int if name in counts else (int, float)):
+            kind = "an integer" if name in counts else "a number"
             raise ValueError(f"`{name}` must be {kind}, got {value!r}.")
-        if not math.isfinite(value) or value < 0 or (name in ("inner_steps", "learning_rate") and value == 0):
-            bound = "above 0" if name in ("inner_steps", "learning_rate") else "at least 0"
+        positive = name in ("inner_steps", "late_inner_steps", "learning_rate")
+        if not math.isfinite(value) or value < 0 or (positive and value == 0):
+            bound = "above 0" if positive else "at least 0"
             raise ValueError(f"`{name}` must be finite and {bound}, got {value!r}.")
 
     @classmethod
     def short(cls) -> LearningSettings:
-        """Three updates a step at most, fewer where the latents are already as good as the VAE can show, and the best
-        combination of the networks on the way: what five updates without it give.
+        """Two updates a step at most in the noisier half and four in the cleaner one, fewer where the latents are
+        already as good as the VAE can show, and the best combination of the networks on the way.
         """
-        return cls(combine=True)
+        return cls(inner_steps=2, late_inner_steps=4, combine=True)
 
     @classmethod
     def published(cls) -> LearningSettings:
@@ -89,9 +95,11 @@ class LearningSettings:
         """
         return cls(inner_steps=100, inner_decay=0.1, stop_on="loss", stop_below=1e-5, stop_growth=2e-5)
 
-    def updates_at(self, step: int) -> int:
-        """The most updates that a step takes."""
-        return math.ceil(self.inner_steps * math.exp(-self.inner_decay * step))
+    def updates_at(self, step: int, num_inference_steps: int) -> int:
+        """The most updates that a step of so many takes."""
+        is_late = 2 * step >= num_inference_steps
+        most = self.late_inner_steps if is_late and self.late_inner_steps is not None else self.inner_steps
+        return math.ceil(most * math.exp(-self.inner_decay * step))
 
     def learning_rate_at(self, step: int) -> float:
         """Adam's learning rate at a step."""

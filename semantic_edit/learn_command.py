@@ -49,7 +49,7 @@ def _add_learning(group: argparse._ArgumentGroup) -> None:
         "--schedule",
         choices=("short", "published"),
         default="short",
-        help="how long to learn: at most three updates a step, or as long as the paper's authors (default: short)",
+        help="how long to learn: at most 90 updates in 30 steps, or as long as the paper's authors (default: short)",
     )
     group.add_argument(
         "--variant",

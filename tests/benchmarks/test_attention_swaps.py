@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from benchmarks.attention_swaps import explicitly_controlled, layer_call, measured, peak_bytes
+from benchmarks.attention_swaps import drawn, layer_call, measured
+from benchmarks.explicit_attention import explicitly_controlled
 from semantic_edit.attention_processors.control import AttentionPlan, controlled_attention
 from semantic_edit.attention_processors.swaps import CrossSwap, SelfSwap
 
@@ -48,13 +49,9 @@ def test_maps_that_do_not_fit_are_not_made(monkeypatch):
     assert "does not fit" in found.line
 
 
-def test_the_peak_is_of_what_lives_at_once():
-    mib = 2**20
-
-    def run() -> None:
-        for _ in range(3):
-            held = torch.zeros(mib // 4)
-            more = torch.zeros(mib // 4)
-            del held, more
-
-    assert peak_bytes(run, CPU) == pytest.approx(2 * mib, rel=0.01)
+def test_only_the_sides_are_labelled():
+    pytest.importorskip("matplotlib")
+    results = [measured(layer_call("self", side, CPU), repeats=1, device=CPU) for side in (4, 6, 8)]
+    for axes in drawn(results).axes:
+        assert [label.get_text() for label in axes.get_xticklabels()] == ["4", "6", "8"]
+        assert not [label.get_text() for label in axes.get_xticklabels(minor=True)]

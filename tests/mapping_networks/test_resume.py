@@ -151,7 +151,7 @@ def test_a_damaged_step_is_refused(make_toy, tmp_path):
 def test_what_a_checkpoint_is_of_can_be_read(make_toy, tmp_path):
     learn(make_toy(), tmp_path, identity={"model": "ab"})
     stored = json.loads((tmp_path / "inputs.json").read_text())
-    assert stored["settings.inner_steps"] == 3
+    assert stored["settings.inner_steps"] == LearningSettings.short().inner_steps
     assert stored["identity.model"] == "ab"
 
 

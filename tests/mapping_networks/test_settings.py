@@ -7,15 +7,17 @@ from semantic_edit.mapping_networks import LearningSettings
 
 def test_published_schedule():
     published = LearningSettings.published()
-    assert [published.updates_at(step) for step in (0, 1, 10, 29)] == [100, 91, 37, 6]
-    assert sum(published.updates_at(step) for step in range(30)) == 1015
+    assert [published.updates_at(step, 30) for step in (0, 1, 10, 29)] == [100, 91, 37, 6]
+    assert sum(published.updates_at(step, 30) for step in range(30)) == 1015
     assert published.learning_rate_at(0) == 1e-2
     assert published.learning_rate_at(29) == pytest.approx(1e-2 * 0.71)
     assert published.stop_below_at(29) == pytest.approx(1e-5 + 2e-5 * 29)
 
 
 def test_short_schedule_takes_at_most_ninety_updates():
-    assert sum(LearningSettings.short().updates_at(step) for step in range(30)) <= 90
+    updates = [LearningSettings.short().updates_at(step, 30) for step in range(30)]
+    assert updates == [2] * 15 + [4] * 15
+    assert sum(updates) <= 90
 
 
 def test_the_rate_never_reaches_zero():
@@ -27,6 +29,7 @@ def test_the_rate_never_reaches_zero():
     [
         ({"inner_steps": 0}, "`inner_steps` must be finite and above 0, got 0"),
         ({"inner_steps": 2.5}, "`inner_steps` must be an integer, got 2.5"),
+        ({"late_inner_steps": 0}, "`late_inner_steps` must be finite and above 0, got 0"),
         ({"seed": True}, "`seed` must be an integer, got True"),
         ({"inner_decay": -0.1}, "`inner_decay` must be finite and at least 0, got -0.1"),
         ({"learning_rate": 0.0}, "`learning_rate` must be finite and above 0, got 0.0"),

@@ -1,0 +1,129 @@
+"""Seconds and peak memory of each stage of a DiffEdit edit as it grows: `python -m benchmarks.growth`.
+
+One thing grows at a time: the picture's size, the mask's noise maps n, the edits in a batch. The stages are those that
+users can call, each given what the one before left: encoding the prompts is part of each, and "VAE" is the picture's
+way through the encoder and the decoder. Memory beyond what the models themselves take; see memory.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from benchmarks.diffedit_speed import GUIDANCE, PAPER, STRENGTH
+from benchmarks.memory import mib, peak_bytes
+from benchmarks.sd15 import open_pipeline
+from benchmarks.tasks import recolouring
+from benchmarks.timing import take_turns
+from semantic_edit.loading import quiet_loading
+from semantic_edit.pipelines import DiffEditPipeline
+from semantic_edit.pipelines.pictures import read_pictures
+from semantic_edit.pipelines.stages import decode_pixels, encode_pictures
+
+STAGES = ("mask", "inversion", "decoding", "VAE")
+HEADER = (
+    "| DiffEdit | " + " | ".join(STAGES) + " | together |\n" + "| --- " * (len(STAGES) + 2) + "|\n"
+    "| | " + "seconds, peak | " * len(STAGES) + "seconds, highest |"
+)
+SIZES, MAPS, BATCHES = (128, 192, 256), (1, 5, 10, 20), (1, 2, 4)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One size of an edit."""
+
+    size: int = SIZES[0]
+    maps: int = PAPER["num_maps_per_mask"]
+    batch: int = 1
+    steps: int = PAPER["num_inference_steps"]
+
+    def __str__(self) -> str:
+        return f"{self.size} px, n = {self.maps}, batch {self.batch}, S = {self.steps}"
+
+
+@torch.no_grad()
+def stages(pipe: Any, setting: Setting) -> dict[str, Callable[[], object]]:
+    """What each stage does, ready to be run."""
+    tasks = [recolouring(setting.size, seed=seed) for seed in range(setting.batch)]
+    prompts, sources = [task.prompt for task in tasks], [task.source_prompt for task in tasks]
+    pictures = read_pictures([task.image for task in tasks], pipe.vae_scale_factor)
+    clean = encode_pictures(pipe, pictures)
+    walk = {"num_inference_steps": setting.steps, "inpaint_strength": STRENGTH}
+    inverted = pipe.invert(image=clean, **walk)
+    mask = torch.zeros(setting.batch, 1, *clean.shape[-2:])
+    mask[..., : mask.shape[-1] // 2] = 1  # found masks may be empty, and an empty one needs no decoding
+
+    @torch.no_grad()
+    def there_and_back() -> torch.Tensor:
+        return decode_pixels(pipe, encode_pictures(pipe, pictures))
+
+    return {
+        "mask": lambda: pipe.generate_mask(
+            clean,
+            prompts,
+            source_prompt=sources,
+            num_maps_per_mask=setting.maps,
+            num_inference_steps=setting.steps,
+            generator=torch.Generator().manual_seed(0),
+        ),
+        "inversion": lambda: pipe.invert(image=clean, **walk),
+        "decoding": lambda: pipe(
+            prompt=prompts,
+            trajectory=inverted.trajectory,
+            mask_image=mask,
+            guidance_scale=GUIDANCE,
+            output_type="latent",
+            **walk,
+        ),
+        "VAE": there_and_back,
+    }
+
+
+def line(pipe: DiffEditPipeline, setting: Setting, repeats: int) -> str:
+    """Of a table under `HEADER`; the run that is watched for memory is the warm-up of those that are timed."""
+    runs = stages(pipe, setting)
+    peaks = {name: peak_bytes(run, pipe.device) for name, run in runs.items()}
+    taken = {name: statistics.median(seconds) for name, seconds in take_turns(runs, repeats).items()}
+    cells = [f"{taken[name]:.2f}, {mib(peaks[name])}" for name in STAGES]
+    return f"| {setting} | {' | '.join(cells)} | {sum(taken.values()):.2f}, {mib(max(peaks.values()))} |"
+
+
+def grown(
+    start: Setting, sizes: tuple[int, ...], maps: tuple[int, ...], batches: tuple[int, ...]
+) -> Iterator[Setting]:
+    """The start, then each thing grown alone."""
+    yield start
+    yield from (replace(start, size=size) for size in sizes if size != start.size)
+    yield from (replace(start, maps=count) for count in maps if count != start.maps)
+    yield from (replace(start, batch=batch) for batch in batches if batch != start.batch)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--model", help="a folder, a Hub id or sd15-random (default: the still-life model)")
+    parser.add_argument("--device")
+    parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"))
+    parser.add_argument(
+        "--sizes", type=int, nargs="*", default=SIZES, help="in pixels; the first is the start"
+    )
+    parser.add_argument("--maps", type=int, nargs="*", default=MAPS)
+    parser.add_argument("--batches", type=int, nargs="*", default=BATCHES)
+    parser.add_argument("--steps", type=int, default=PAPER["num_inference_steps"])
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+    quiet_loading()
+    pipe = open_pipeline(DiffEditPipeline, options.model, options.device, options.dtype)
+    start = Setting(options.sizes[0], steps=options.steps)
+    print(HEADER)
+    for setting in grown(start, tuple(options.sizes), tuple(options.maps), tuple(options.batches)):
+        print(line(pipe, setting, options.repeats), flush=True)
+    print(f"\n{pipe.device}, {torch.get_num_threads()} threads, medians of {options.repeats} rounds")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""StyleDiffusion's editing as the authors' demo computes it, written plainly, to be timed beside ours.
+
+Kept as it is there, because it is what is compared: for every edit the picture is encoded and inverted again, and the
+VAE's reconstruction and the source's branch are computed again; each step evaluates the rows [source, target] without
+the text and then with it, two calls of two rows; attention maps are materialised, and in the conditional branch
+those of at most 32 x 32 positions kept and summed over the steps; the CLIP image encoder runs for each row inside every
+cross-attention call of that branch.
+
+Three things are ours, so that the pictures can be compared: words are aligned by our tokens, self-attention maps are
+swapped up to half the latent's side (there, up to 32 x 32 of 64 x 64, which is the same), and the picture is prepared
+for the encoder once. LocalBlend and reweighting, which the demo also switches on, are left out here and in ours.
+
+Source: github.com/sen-mao/StyleDiffusion, `text2image_ldm_stable` and `eval_init` in stylediffusion.py,
+`diffusion_step` in ptp_utils_v.py; read, and written anew.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from diffusers.models.attention_processor import Attention
+from PIL import Image
+
+from benchmarks.explicit_attention import swap_maps
+from benchmarks.published_learning import KEPT_QUERIES, ddim
+from semantic_edit.attention_processors.install import installed
+from semantic_edit.attention_processors.swaps import CrossSwap, SelfSwap
+from semantic_edit.editing.schedule import schedule_from_scheduler
+from semantic_edit.mapping_networks import MappingNetwork
+from semantic_edit.mapping_networks.mapping import mapping_forward, value_embeds_of
+from semantic_edit.pipelines.pictures import read_pictures
+from semantic_edit.pipelines.restyling import RestyleSettings, read_prompt_rows
+from semantic_edit.pipelines.stages import decode_pixels, encode_pictures
+
+
+@torch.no_grad()
+def edit_as_published(
+    pipe: Any,
+    network: MappingNetwork,
+    image: Image.Image,
+    prompt: str,
+    settings: RestyleSettings | None = None,
+) -> torch.Tensor:
+    """The reconstruction and the edit, pixels (2, 3, height, width) in [0, 1]."""
+    editor = _Editor(pipe, network, image, prompt, settings or RestyleSettings())
+    with installed(pipe.unet, lambda layer, present: _PlainAttnProcessor(editor)):
+        noisy = editor.inverted(image)
+        latents = editor.edited(noisy)
+    return decode_pixels(pipe, latents)
+
+
+class _Editor:
+    """One edit, and what every attention layer asks of it.
+
+    step: Counted from the noisiest; `None` while inverting.
+    conditional: Whether the rows that are evaluated have their text.
+    store: Sums over the steps of the conditional branch's maps; `seen`: those of this step.
+    """
+
+    def __init__(
+        self,
+        pipe: Any,
+        network: MappingNetwork,
+        image: Image.Image,
+        prompt: str,
+        settings: RestyleSettings,
+    ) -> None:
+        config = network.config
+        self.pipe, self.network, self.settings = pipe, network, settings
+        self.guidance_scale, self.steps = config.guidance_scale, config.num_inference_steps
+        self.schedule = schedule_from_scheduler(pipe.scheduler, self.steps)
+        self.swaps = read_prompt_rows(pipe.tokenizer, config.prompt, [prompt], settings).to(pipe.device).swaps
+        prompts, negatives = [config.prompt, prompt], [config.negative_prompt] * 2
+        self.text, self.negative = pipe.encode_prompt(
+            prompts, pipe.device, 1, True, negative_prompt=negatives
+        )
+        self.pixels = pipe.feature_extractor(images=[image], return_tensors="pt").pixel_values
+        self.self_queries = (-(-config.latent_shape[1] // 2)) * (-(-config.latent_shape[2] // 2))
+        self.step: int | None = None
+        self.conditional = True
+        self.store: list[torch.Tensor] = []
+        self.seen: list[torch.Tensor] = []
+
+    def inverted(self, image: Image.Image) -> torch.Tensor:
+        """The picture's noisiest latents, under its own prompt without guidance."""
+        pictures = read_pictures(image, self.pipe.vae_scale_factor, self.pipe.vae.config.latent_channels)
+        latents = encode_pictures(self.pipe, pictures)
+        decode_pixels(self.pipe, latents)  # the demo shows what the VAE makes of it
+        alphas = self.schedule.alphas_cumprod
+        for level in range(1, self.steps + 1):
+            noise_pred = self._predicted(latents, level, self.text[:1])
+            latents = ddim(latents, noise_pred, alphas[level - 1], alphas[level])
+        return latents
+
+    def edited(self, latents: torch.Tensor) -> torch.Tensor:
+        """The latents of the source and the target, (2, channels, height, width)."""
+        latents, alphas = latents.expand(2, -1, -1, -1), self.schedule.alphas_cumprod
+        for step in range(self.steps):
+            level, self.step = self.steps - step, step
+            self.conditional = False
+            unconditional = self._predicted(latents, level, self.negative)
+            self.conditional = True
+            conditional = self._predicted(latents, level, self.text)
+            guided = unconditional + self.guidance_scale * (conditional - unconditional)
+            latents = ddim(latents, guided, alphas[level], alphas[level - 1])
+            if self.store:
+                for total, maps in zip(self.store, self.seen, strict=True):
+                    total += maps
+            else:
+                self.store = self.seen
+            self.seen = []
+        return latents
+
+    def _predicted(self, latents: torch.Tensor, level: int, text: torch.Tensor) -> torch.Tensor:
+        unet = self.pipe.unet
+        timestep = self.schedule.timestep(level)
+        return unet(latents.to(unet.dtype), timestep, encoder_hidden_states=text).sample.float()
+
+    def value_input(self, text: torch.Tensor) -> torch.Tensor:
+        """What the values of the rows of `text` are made from."""
+        if self.step is None or not self.conditional:
+            return text
+        learns = 2 if self.step < self.settings.tau_v * self.steps else 1
+        rows = [self._learned(self.step, row) if index < learns else row for index, row in enumerate(text)]
+        return torch.stack(rows)
+
+    def _learned(self, step: int, text: torch.Tensor) -> torch.Tensor:
+        encoder = self.pipe.image_encoder
+        hidden = encoder(self.pixels.to(encoder.device, encoder.dtype)).last_hidden_state
+        tokens = getattr(encoder, "vision_model", encoder).post_layernorm(hidden).float()
+        parameters = {name: getattr(self.network, name)[step : step + 1] for name in self.network.shapes}
+        mapped = mapping_forward(parameters, tokens)
+        return value_embeds_of(self.network.config.variant, mapped, text[None])[0]
+
+    def swap(self, maps: torch.Tensor, is_cross: bool) -> None:
+        """Keep the maps (rows, heads, queries, keys), and change them in place as Prompt-to-Prompt does."""
+        if self.step is None:
+            return
+        if self.conditional and maps.shape[2] <= KEPT_QUERIES:
+            self.seen.append(maps)
+        own: CrossSwap | SelfSwap | None = None
+        if is_cross and self.conditional:
+            own = self.swaps.cross_swap(self.step, self.steps, 0, (1,))
+        elif not is_cross and maps.shape[2] <= self.self_queries:
+            fraction = self.settings.tau_s if self.conditional else self.settings.tau_u
+            own = SelfSwap(0, (1,)) if self.step < int(fraction * self.steps) else None
+        swap_maps(maps, () if own is None else (own,))
+
+
+class _PlainAttnProcessor:
+    def __init__(self, editor: _Editor) -> None:
+        self.editor = editor
+
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        temb: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        is_cross = encoder_hidden_states is not None
+        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        query, key = attn.to_q(hidden_states), attn.to_k(context)
+        value = attn.to_v(self.editor.value_input(context) if is_cross else context)
+        query, key, value = (attn.head_to_batch_dim(part) for part in (query, key, value))
+        maps = (torch.einsum("bid,bjd->bij", query, key) * attn.scale).softmax(dim=-1)
+        self.editor.swap(maps.unflatten(0, (-1, attn.heads)), is_cross)  # a view of them
+        output = attn.batch_to_head_dim(torch.einsum("bij,bjd->bid", maps, value))
+        return attn.to_out[0](output)

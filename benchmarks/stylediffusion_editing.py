@@ -1,0 +1,88 @@
+"""Time StyleDiffusion's editing here and as published: `python -m benchmarks.stylediffusion_editing`.
+
+One prompt, then four. The published demo inverts the picture and runs the source's branch for every edit (see
+published_editing.py): 5 evaluations of a sample a step and edit. Ours starts from the learned noise and edits any
+number of prompts beside one source: 2 + 2 a prompt. Both are first seen to give the same pictures. How long the
+picture was learned changes neither's time, so it hardly is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from typing import Any
+
+import torch
+
+from benchmarks.contenders import HEADER, Contender, line, race
+from benchmarks.published_editing import edit_as_published
+from benchmarks.sd15 import open_pipeline, side_of
+from benchmarks.tasks import Task, barely_learned, recolouring
+from semantic_edit.loading import quiet_loading
+from semantic_edit.pipelines import StyleDiffusionPipeline
+
+TOLERANCE = 1e-2  # of pixels in [0, 1], after 30 guided steps in float32
+STEPS, PROMPTS = 30, 4
+
+
+def edits_as_published(pipe: Any, network: Any, task: Task, prompts: tuple[str, ...]) -> torch.Tensor:
+    """(prompts, 3, height, width)."""
+    return torch.stack([edit_as_published(pipe, network, task.image, prompt)[1] for prompt in prompts])
+
+
+def edits_here(pipe: Any, network: Any, prompts: tuple[str, ...]) -> torch.Tensor:
+    """(prompts, 3, height, width)."""
+    return pipe(list(prompts), mapping_network=network, output_type="pt").images
+
+
+def largest_difference(pipe: Any, network: Any, task: Task) -> float:
+    """Between the first edit's pictures, of pixels in [0, 1]."""
+    here, published = (
+        edits_here(pipe, network, task.prompts[:1]),
+        edits_as_published(pipe, network, task, task.prompts[:1]),
+    )
+    return float((here - published).abs().max())
+
+
+def lines(pipe: Any, task: Task, steps: int, repeats: int) -> list[str]:
+    """Of a table under `HEADER`, for one prompt and for all of the task's; an edit that differs is an error."""
+    network = barely_learned(pipe, task, steps)
+    if pipe.unet.dtype == torch.float32:
+        difference = largest_difference(pipe, network, task)
+        assert difference < TOLERANCE, f"the two edits differ by {difference:.1e}"
+    made = []
+    for prompts in (task.prompts[:1], task.prompts):
+        here = Contender(lambda prompts=prompts: edits_here(pipe, network, prompts))
+        published = Contender(lambda prompts=prompts: edits_as_published(pipe, network, task, prompts))
+        race({"published": published, "here": here}, pipe.unet, repeats)
+        expected = (2 * (1 + len(prompts)) * steps, 5 * len(prompts) * steps)
+        assert (here.evaluations, published.evaluations) == expected, "an edit skipped evaluations"
+        what = f"StyleDiffusion editing against the published loop, {task.image.width} px, S = {steps}"
+        made.append(line(f"{what}: {len(prompts)} prompt{'s' * (len(prompts) > 1)}", here, published))
+    return made
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--model", help="a folder, a Hub id or sd15-random (default: the still-life model)")
+    parser.add_argument(
+        "--size", type=int, help="side of the picture in pixels (default: 128, or 512 for sd15-random)"
+    )
+    parser.add_argument("--device")
+    parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"))
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--prompts", type=int, default=PROMPTS)
+    parser.add_argument("--repeats", type=int, default=5)
+    options = parser.parse_args()
+    quiet_loading()
+    warnings.filterwarnings("ignore", "The learning did not converge")  # nothing was to be learned
+    pipe = open_pipeline(StyleDiffusionPipeline, options.model, options.device, options.dtype)
+    task = recolouring(options.size or side_of(options.model), options.prompts)
+    print(HEADER)
+    print("\n".join(lines(pipe, task, options.steps, options.repeats)))
+    print(f"\n{pipe.device}, {pipe.unet.dtype}, {torch.get_num_threads()} threads, ", end="")
+    print(f"{options.repeats} rounds in turn; medians (ranges)")
+
+
+if __name__ == "__main__":
+    main()

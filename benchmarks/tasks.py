@@ -1,0 +1,45 @@
+"""What contenders are asked to do: recolour the object of a rendered scene, in a picture of any size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+
+from semantic_edit.mapping_networks import LearningSettings
+from semantic_edit.still_life.rendering import COLOURS
+from semantic_edit.still_life.scenes import sample_scene
+
+
+@dataclass(frozen=True)
+class Task:
+    """prompts: One for each edit."""
+
+    image: Image.Image
+    source_prompt: str
+    prompts: tuple[str, ...]
+
+    @property
+    def prompt(self) -> str:
+        """The first edit's."""
+        return self.prompts[0]
+
+
+def recolouring(size: int | None = None, edits: int = 1, seed: int = 0) -> Task:
+    """A scene that no model was trained on; `size` is the side of the picture in pixels, 128 where not given."""
+    scene = sample_scene(seed, "test", objects=1)
+    picture = Image.fromarray(scene.render())
+    if size is not None:
+        picture = picture.resize((size, size), Image.Resampling.BICUBIC)
+    others = [colour for colour in COLOURS if colour != scene.objects[0].colour]
+    prompts = tuple(scene.with_object(0, colour=colour).caption(wording=0) for colour in others[:edits])
+    return Task(picture, scene.caption(wording=0), prompts)
+
+
+def barely_learned(pipe: Any, task: Task, steps: int) -> Any:
+    """A mapping network of the picture for edits to be timed with: nothing of it is updated, which changes no time."""
+    settings = LearningSettings(inner_steps=1, stop_below=1e9, converged_below=1e9)
+    return pipe.learn_mapping(
+        task.image, task.source_prompt, steps, settings=settings, gradient_checkpointing=True
+    )
