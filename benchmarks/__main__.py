@@ -81,7 +81,7 @@ def stylediffusion_lines(model: Model) -> Iterator[str]:
         )
         runs = {name: learner.learn for name, learner in learners.items()}
         yield from stylediffusion_learning.lines(learners, take_turns(runs, min(3, scale.repeats)), steps)
-    task = recolouring(scale.size, stylediffusion_editing.PROMPTS)
+    task = recolouring(scale.size, scale.prompts)
     yield from stylediffusion_editing.lines(model.pipe, task, scale.steps, scale.repeats)
 
 

@@ -51,7 +51,7 @@ def lines(pipe: Any, task: Task, steps: int, repeats: int) -> list[str]:
         difference = largest_difference(pipe, network, task)
         assert difference < TOLERANCE, f"the two edits differ by {difference:.1e}"
     made = []
-    for prompts in (task.prompts[:1], task.prompts):
+    for prompts in dict.fromkeys((task.prompts[:1], task.prompts)):
         here = Contender(lambda prompts=prompts: edits_here(pipe, network, prompts))
         published = Contender(lambda prompts=prompts: edits_as_published(pipe, network, task, prompts))
         race({"published": published, "here": here}, pipe.unet, repeats)

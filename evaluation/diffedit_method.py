@@ -13,7 +13,7 @@ from PIL import Image
 
 from semantic_edit.editing.trajectory import Trajectory
 from semantic_edit.evaluation.encode_decode import EncodeDecode
-from semantic_edit.evaluation.method import EditMethod, latents_of
+from semantic_edit.evaluation.method import EditMethod, another_pipeline, latents_of
 from semantic_edit.evaluation.word_swap import Inverted
 from semantic_edit.pipelines.checks import levels_for
 from semantic_edit.pipelines.diffedit import DiffEditPipeline
@@ -61,7 +61,7 @@ class DiffEditMethod(EditMethod):
         """The inversions, which no knob of the mask changes."""
         parts: list[Trajectory | None] = [None] * len(images)
         if self.encoding:
-            inverted: Any = diffedit_pipeline(pipe).invert(
+            inverted: Any = another_pipeline(DiffEditPipeline, pipe).invert(
                 image=list(images), num_inference_steps=self.num_inference_steps, inpaint_strength=1.0
             )
             whole = inverted.trajectory
@@ -79,7 +79,7 @@ class DiffEditMethod(EditMethod):
         known: dict[str, Any] = {"trajectory": prepared.trajectory}
         if not self.encoding:
             known = {"image_latents": self._noised(pipe, prepared.image, seed)}
-        done: Any = diffedit_pipeline(pipe)(
+        done: Any = another_pipeline(DiffEditPipeline, pipe)(
             image=prepared.image,
             prompt=prompt,
             source_prompt=prepared.prompt if self.with_reference else "",
@@ -112,20 +112,3 @@ class DiffEditMethod(EditMethod):
         noise = randn_tensor(clean.shape, generator=generator, device=clean.device)
         noised = [schedule.add_noise(clean, noise, level) for level in range(levels, 0, -1)]
         return torch.stack([*noised, clean], dim=1)
-
-
-def diffedit_pipeline(pipe: Any) -> DiffEditPipeline:
-    """Our pipeline around the same modules; not by `from_pipe`, which casts them."""
-    names = (
-        "vae",
-        "text_encoder",
-        "tokenizer",
-        "unet",
-        "scheduler",
-        "safety_checker",
-        "feature_extractor",
-        "image_encoder",
-    )
-    made = DiffEditPipeline(**{name: getattr(pipe, name) for name in names}, requires_safety_checker=False)
-    made.set_progress_bar_config(disable=True)
-    return made

@@ -16,6 +16,17 @@ from semantic_edit.pipelines.conditioning import encode_prompts, read_prompt
 from semantic_edit.pipelines.request import read_edit_pictures
 from semantic_edit.pipelines.stages import convert_pixels, decode_pixels, encode_pictures
 
+COMPONENTS = (
+    "vae",
+    "text_encoder",
+    "tokenizer",
+    "unet",
+    "scheduler",
+    "safety_checker",
+    "feature_extractor",
+    "image_encoder",
+)
+
 
 @dataclass(frozen=True)
 class EditMethod(ABC):
@@ -69,6 +80,18 @@ class EditMethod(ABC):
     def schedule(self, pipe: Any) -> Schedule:
         """The levels that an inversion of this method walks."""
         return schedule_from_scheduler(pipe.scheduler, self.num_inference_steps)
+
+
+def another_pipeline(kind: type, pipe: Any, **changes: Any) -> Any:
+    """A silent pipeline of another kind around the same modules; not by `from_pipe`, which casts them.
+
+    Args:
+        changes: Components in place of the pipeline's own.
+    """
+    components = {name: getattr(pipe, name) for name in COMPONENTS}
+    made = kind(**{**components, **changes}, requires_safety_checker=False)
+    made.set_progress_bar_config(disable=True)
+    return made
 
 
 @torch.no_grad()

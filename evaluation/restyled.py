@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
-from semantic_edit.evaluation.method import EditMethod
+from semantic_edit.evaluation.method import EditMethod, another_pipeline
 from semantic_edit.mapping_networks import LearningSettings, MappingNetwork
 from semantic_edit.pipelines.stylediffusion import StyleDiffusionPipeline
 
@@ -68,21 +68,7 @@ class Restyled(EditMethod):
 
 
 def style_pipeline(pipe: Any) -> StyleDiffusionPipeline:
-    """Our pipeline around the same modules; not by `from_pipe`, which casts them."""
+    """Our pipeline around the same modules, unless this is one."""
     if isinstance(pipe, StyleDiffusionPipeline):
         return pipe
-    names = (
-        "vae",
-        "text_encoder",
-        "tokenizer",
-        "unet",
-        "scheduler",
-        "safety_checker",
-        "feature_extractor",
-        "image_encoder",
-    )
-    made = StyleDiffusionPipeline(
-        **{name: getattr(pipe, name) for name in names}, requires_safety_checker=False
-    )
-    made.set_progress_bar_config(disable=True)
-    return made
+    return another_pipeline(StyleDiffusionPipeline, pipe)

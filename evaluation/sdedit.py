@@ -10,7 +10,7 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionImg2ImgPipeline
 from PIL import Image
 
-from semantic_edit.evaluation.method import EditMethod
+from semantic_edit.evaluation.method import EditMethod, another_pipeline
 
 
 @dataclass(frozen=True)
@@ -52,15 +52,6 @@ class SDEdit(EditMethod):
 
 
 def image_to_image(pipe: Any) -> StableDiffusionImg2ImgPipeline:
-    """diffusers' pipeline around the same modules.
-
-    Not by `from_pipe`, which casts the shared modules; with a scheduler of its own, since it sets its timesteps.
-    """
-    shared = ("vae", "text_encoder", "tokenizer", "unet", "safety_checker", "feature_extractor")
-    made = StableDiffusionImg2ImgPipeline(
-        **{name: getattr(pipe, name) for name in shared},
-        scheduler=DDIMScheduler.from_config(pipe.scheduler.config),
-        requires_safety_checker=False,
-    )
-    made.set_progress_bar_config(disable=True)
-    return made
+    """diffusers' pipeline around the same modules, with a scheduler of its own, since it sets its timesteps."""
+    scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
+    return another_pipeline(StableDiffusionImg2ImgPipeline, pipe, scheduler=scheduler)
