@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -127,13 +128,19 @@ def labelled(model: Model, lines: Iterable[str]) -> Iterator[str]:
 
 def machine() -> str:
     """What it all ran on."""
-    device = platform.processor() or platform.machine()
-    if torch.cuda.is_available():
-        device = torch.cuda.get_device_name()
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else processor()
     return (
         f"torch {torch.__version__}, Python {platform.python_version()}, {device}, {os.cpu_count()} CPU cores, "
         f"{torch.get_num_threads()} threads; medians, ranges in brackets"
     )
+
+
+def processor() -> str:
+    """Its name, which Python does not know on Linux."""
+    known = Path("/proc/cpuinfo")
+    listed = known.read_text().splitlines() if known.exists() else []
+    names = [one.partition(": ")[2] for one in listed if one.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def print_tables(models: list[Model], parts: list[str]) -> None:

@@ -75,7 +75,8 @@ class _Editor:
         self.text, self.negative = pipe.encode_prompt(
             prompts, pipe.device, 1, True, negative_prompt=negatives
         )
-        self.pixels = pipe.feature_extractor(images=[image], return_tensors="pt").pixel_values
+        pixels = pipe.feature_extractor(images=[image], return_tensors="pt").pixel_values
+        self.pixels = pixels.to(pipe.device, pipe.image_encoder.dtype)
         self.self_queries = (-(-config.latent_shape[1] // 2)) * (-(-config.latent_shape[2] // 2))
         self.step: int | None = None
         self.conditional = True
@@ -127,7 +128,7 @@ class _Editor:
 
     def _learned(self, step: int, text: torch.Tensor) -> torch.Tensor:
         encoder = self.pipe.image_encoder
-        hidden = encoder(self.pixels.to(encoder.device, encoder.dtype)).last_hidden_state
+        hidden = encoder(self.pixels).last_hidden_state
         tokens = getattr(encoder, "vision_model", encoder).post_layernorm(hidden).float()
         parameters = {name: getattr(self.network, name)[step : step + 1] for name in self.network.shapes}
         mapped = mapping_forward(parameters, tokens)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import warnings
+from functools import partial
 from typing import Any
 
 import torch
@@ -52,8 +53,8 @@ def lines(pipe: Any, task: Task, steps: int, repeats: int) -> list[str]:
         assert difference < TOLERANCE, f"the two edits differ by {difference:.1e}"
     made = []
     for prompts in dict.fromkeys((task.prompts[:1], task.prompts)):
-        here = Contender(lambda prompts=prompts: edits_here(pipe, network, prompts))
-        published = Contender(lambda prompts=prompts: edits_as_published(pipe, network, task, prompts))
+        here = Contender(partial(edits_here, pipe, network, prompts))
+        published = Contender(partial(edits_as_published, pipe, network, task, prompts))
         race({"published": published, "here": here}, pipe.unet, repeats)
         expected = (2 * (1 + len(prompts)) * steps, 5 * len(prompts) * steps)
         assert (here.evaluations, published.evaluations) == expected, "an edit skipped evaluations"
