@@ -174,6 +174,8 @@ def encode_prompts(
             embeds = _encode_texts(pipe, texts, lora_scale, None if plain else clip_skip)
         rows.update({(text, plain): row for text, row in zip(texts, embeds, strict=True)})
 
+    placed = {"device": pipe._execution_device, "dtype": pipe.unet.dtype}  # each walks through all modules
+
     def embedded(prompt: Prompt | None) -> torch.Tensor | None:
         if prompt is None:
             return None
@@ -182,7 +184,7 @@ def encode_prompts(
         else:
             plain = prompt.unconditional and clip_skip is not None
             embeds = torch.stack([rows[text, plain] for text in prompt.texts or ()])
-        embeds = embeds.to(device=pipe._execution_device, dtype=pipe.unet.dtype)
+        embeds = embeds.to(**placed)
         return embeds.expand(batch_size, -1, -1) if embeds.shape[0] == 1 else embeds
 
     return [embedded(prompt) for prompt in prompts]

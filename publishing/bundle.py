@@ -126,9 +126,8 @@ class Bundle:
         """One file has one meaning for each name, and builtins keep theirs."""
         places: dict[str, tuple[object, str]] = {}
         for one in sorted(self.external, key=lambda one: (one.module, one.member, one.alias)):
-            meaning = (
-                one if one.member or one.alias else one.name
-            )  # `import a.b` and `import a.c` both bind a
+            # `import a.b` and `import a.c` both bind a
+            meaning = one if one.member or one.alias else one.name
             held, _ = places.setdefault(one.name, (meaning, "an import"))
             if held != meaning:
                 raise BundleError(f"`{one.name}` is {one} in one module and {held} in another; rename one.")
