@@ -19,11 +19,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from diffusers.models.attention_processor import Attention
 from PIL import Image
 
 from benchmarks.explicit_attention import swap_maps
-from benchmarks.published_learning import KEPT_QUERIES, ddim
+from benchmarks.published_learning import KEPT_QUERIES, PlainAttnProcessor, ddim
 from semantic_edit.attention_processors.install import installed
 from semantic_edit.attention_processors.swaps import CrossSwap, SelfSwap
 from semantic_edit.editing.schedule import schedule_from_scheduler
@@ -44,7 +43,7 @@ def edit_as_published(
 ) -> torch.Tensor:
     """The reconstruction and the edit, pixels (2, 3, height, width) in [0, 1]."""
     editor = _Editor(pipe, network, image, prompt, settings or RestyleSettings())
-    with installed(pipe.unet, lambda layer, present: _PlainAttnProcessor(editor)):
+    with installed(pipe.unet, lambda layer, present: PlainAttnProcessor(editor)):
         noisy = editor.inverted(image)
         latents = editor.edited(noisy)
     return decode_pixels(pipe, latents)
@@ -134,7 +133,7 @@ class _Editor:
         mapped = mapping_forward(parameters, tokens)
         return value_embeds_of(self.network.config.variant, mapped, text[None])[0]
 
-    def swap(self, maps: torch.Tensor, is_cross: bool) -> None:
+    def see(self, maps: torch.Tensor, is_cross: bool) -> None:
         """Keep the maps (rows, heads, queries, keys), and change them in place as Prompt-to-Prompt does."""
         if self.step is None:
             return
@@ -147,26 +146,3 @@ class _Editor:
             fraction = self.settings.tau_s if self.conditional else self.settings.tau_u
             own = SelfSwap(0, (1,)) if self.step < int(fraction * self.steps) else None
         swap_maps(maps, () if own is None else (own,))
-
-
-class _PlainAttnProcessor:
-    def __init__(self, editor: _Editor) -> None:
-        self.editor = editor
-
-    def __call__(
-        self,
-        attn: Attention,
-        hidden_states: torch.Tensor,
-        encoder_hidden_states: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        temb: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        is_cross = encoder_hidden_states is not None
-        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
-        query, key = attn.to_q(hidden_states), attn.to_k(context)
-        value = attn.to_v(self.editor.value_input(context) if is_cross else context)
-        query, key, value = (attn.head_to_batch_dim(part) for part in (query, key, value))
-        maps = (torch.einsum("bid,bjd->bij", query, key) * attn.scale).softmax(dim=-1)
-        self.editor.swap(maps.unflatten(0, (-1, attn.heads)), is_cross)  # a view of them
-        output = attn.batch_to_head_dim(torch.einsum("bij,bjd->bid", maps, value))
-        return attn.to_out[0](output)

@@ -75,7 +75,7 @@ def learn_as_published(
     with (
         unfrozen(pipe.unet),
         unfrozen(pipe.image_encoder),
-        installed(pipe.unet, lambda layer, present: _PlainAttnProcessor(trainer)),
+        installed(pipe.unet, lambda layer, present: PlainAttnProcessor(trainer)),
     ):
         walk, maps = _inverted(trainer, clean, text)
         return _optimized(trainer, walk, maps, text, negative, guidance_scale, only)
@@ -119,6 +119,10 @@ class _Trainer:
         scale, shift = self.networks[self.step](self.image_tokens()).chunk(2, dim=1)
         return text * scale + shift
 
+    def see(self, maps: torch.Tensor, is_cross: bool) -> None:
+        if maps.shape[2] <= KEPT_QUERIES:
+            self.store.append((is_cross, maps))
+
     def predict(
         self, latents: torch.Tensor, level: int, text: torch.Tensor, step: int | None
     ) -> torch.Tensor:
@@ -126,7 +130,7 @@ class _Trainer:
         return self.unet(latents, self.schedule.timestep(level), encoder_hidden_states=text).sample
 
     def cross_maps(self) -> list[torch.Tensor]:
-        return [maps for is_cross, maps in self.store if is_cross and maps.shape[1] == self.queries]
+        return [maps for is_cross, maps in self.store if is_cross and maps.shape[2] == self.queries]
 
 
 def _network(
@@ -156,9 +160,15 @@ def _network(
     return network.train().requires_grad_(False)
 
 
-class _PlainAttnProcessor:
-    def __init__(self, trainer: _Trainer) -> None:
-        self.trainer = trainer
+class PlainAttnProcessor:
+    """Attention by explicit maps, as published.
+
+    controller: Its `value_input(text)` gives what the values of cross attention are made from; its
+        `see(maps, is_cross)` is shown each layer's maps, (rows, heads, queries, keys), and may change them in place.
+    """
+
+    def __init__(self, controller: Any) -> None:
+        self.controller = controller
 
     def __call__(
         self,
@@ -171,11 +181,10 @@ class _PlainAttnProcessor:
         is_cross = encoder_hidden_states is not None
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         query, key = attn.to_q(hidden_states), attn.to_k(context)
-        value = attn.to_v(self.trainer.value_input(context) if is_cross else context)
+        value = attn.to_v(self.controller.value_input(context) if is_cross else context)
         query, key, value = (attn.head_to_batch_dim(part) for part in (query, key, value))
         maps = (torch.einsum("bid,bjd->bij", query, key) * attn.scale).softmax(dim=-1)
-        if maps.shape[1] <= KEPT_QUERIES:
-            self.trainer.store.append((is_cross, maps))
+        self.controller.see(maps.unflatten(0, (-1, attn.heads)), is_cross)  # a view of them
         output = attn.batch_to_head_dim(torch.einsum("bij,bjd->bid", maps, value))
         return attn.to_out[0](output)
 

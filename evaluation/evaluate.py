@@ -16,6 +16,7 @@ from PIL import Image
 from semantic_edit.evaluation.datasets import EditItem
 from semantic_edit.evaluation.figures import draw_curves, draw_grids
 from semantic_edit.evaluation.metrics import edit_metrics
+from semantic_edit.evaluation.metrics.unavailable import optional_module
 from semantic_edit.evaluation.report import (
     edits_in_markdown,
     gaps_in_markdown,
@@ -69,11 +70,19 @@ def comparison_of(
     )
 
 
-def evaluate(comparison: Comparison, sweeps: Sequence[Sweep], say: Say) -> str:
+def evaluate(comparison: Comparison, sweeps: Sequence[Sweep], say: Say, curves: bool = False) -> str:
     """Compute what is missing, then write every table and picture; the tables in Markdown.
 
     There are report.md, edits.csv, gaps.csv and reconstructions.csv, and for each sweep a grid of edits to look at.
+
+    Args:
+        curves: Whether to draw the trade-off curves too.
+
+    Raises:
+        MetricUnavailable: Before any work, if curves are asked for and matplotlib is not installed.
     """
+    if curves:
+        optional_module("matplotlib.figure", "Drawing curves")
     run_sweeps(comparison, sweeps, say)
     edits = curve_table(comparison, sweeps)
     own = [sweep for sweep in sweeps if sweep.name in OWN]
@@ -82,6 +91,8 @@ def evaluate(comparison: Comparison, sweeps: Sequence[Sweep], say: Say) -> str:
     for name, table in (("edits", edits), ("gaps", gaps), ("reconstructions", reconstructions)):
         write_csv(comparison.folder / f"{name}.csv", table)
     draw_grids(comparison, sweeps)
+    if curves:
+        draw_curves(comparison, edits)
     defaults = [line for line in edits if line["default"]]
     main_measures = (
         "nearest",
@@ -103,15 +114,6 @@ def evaluate(comparison: Comparison, sweeps: Sequence[Sweep], say: Say) -> str:
             ("Background at equal success", gaps, gaps_in_markdown),
         ),
     )
-
-
-def draw(comparison: Comparison, sweeps: Sequence[Sweep]) -> list[Path]:
-    """The trade-off curves as pictures.
-
-    Raises:
-        MetricUnavailable: If matplotlib is not installed.
-    """
-    return draw_curves(comparison, curve_table(comparison, sweeps))
 
 
 def _heading(comparison: Comparison) -> str:

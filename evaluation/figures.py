@@ -19,21 +19,17 @@ GIVEN_UP = (BACKGROUND, "features_to_input", "lpips", "structure")
 REACHED = (*SUCCESSES, "clip", "clip_score")
 
 
-def draw_curves(comparison: Comparison, curves: Tabled) -> list[Path]:
+def draw_curves(comparison: Comparison, curves: Tabled) -> None:
     """For each kind of edit and each pair of a measure given up and one reached, every method's curve.
 
     Args:
         curves: What `curve_table` gives.
-
-    Returns:
-        The files.
 
     Raises:
         MetricUnavailable: If matplotlib is not installed.
     """
     figures = optional_module("matplotlib.figure", "The figures")
     known = set(measures_of(comparison))
-    written = []
     for kind in dict.fromkeys(line["edits"] for line in curves):
         lines = [line for line in curves if line["edits"] == kind]
         for given_up in (name for name in GIVEN_UP if name in known):
@@ -43,8 +39,6 @@ def draw_curves(comparison: Comparison, curves: Tabled) -> list[Path]:
                 figure.suptitle(f"{kind} edits, n = {lines[0]['n']}")
                 path = comparison.folder / f"{_file_name(str(kind))}-{reached}-over-{given_up}.png"
                 figure.savefig(path, dpi=120)
-                written.append(path)
-    return written
 
 
 def _draw(axes: object, lines: Tabled, given_up: str, reached: str) -> None:

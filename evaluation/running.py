@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -123,7 +123,7 @@ def run_sweeps(comparison: Comparison, sweeps: Sequence[Sweep], say: Say = lambd
                 group for group in names[first : first + comparison.batch] if _todo(comparison, lot, group)
             ]
             started = time.perf_counter()
-            for alike in _of_one_size(comparison, batch):
+            for alike in _of_one_size(comparison, lot, batch, say):
                 _run_batch(comparison, lot, alike, say)
             if batch:
                 done = min(first + comparison.batch, len(names))
@@ -143,13 +143,29 @@ def _todo(comparison: Comparison, lot: _Lot, group: str) -> list[tuple[EditMetho
     return [one for one in wanted if one[2] not in comparison.rows]
 
 
-def _of_one_size(comparison: Comparison, groups: Sequence[str]) -> Iterator[dict[str, Image.Image]]:
+def _of_one_size(
+    comparison: Comparison, lot: _Lot, groups: Sequence[str], say: Say
+) -> Iterator[dict[str, Image.Image]]:
     """The groups' pictures, in parts whose pictures are of one size."""
     alike: dict[tuple[int, int], dict[str, Image.Image]] = {}
     for group in groups:
-        image = comparison.groups[group][0].image
-        alike.setdefault(image.size, {})[group] = image
+        try:
+            image = comparison.groups[group][0].image
+        except ValueError as error:
+            _leave_out(comparison, lot, [group], error, say)
+        else:
+            alike.setdefault(image.size, {})[group] = image
     yield from alike.values()
+
+
+def _leave_out(comparison: Comparison, lot: _Lot, groups: Iterable[str], error: ValueError, say: Say) -> None:
+    """Write down that nothing of some pictures can be had, or raise the reason if none may be left out."""
+    if not comparison.skips:
+        raise error
+    for group in groups:
+        for _, _, key in _todo(comparison, lot, group):
+            comparison.rows.append(key, {"error": str(error)})
+    say(f"{lot.name}: left out {', '.join(groups)}: {error}")
 
 
 def _run_batch(comparison: Comparison, lot: _Lot, images: dict[str, Image.Image], say: Say) -> None:
@@ -158,13 +174,7 @@ def _run_batch(comparison: Comparison, lot: _Lot, images: dict[str, Image.Image]
     try:
         everything = lot.first.prepare(comparison.pipe, list(images.values()), prompts)
     except ValueError as error:
-        if not comparison.skips:
-            raise
-        for group in images:
-            for _, _, key in _todo(comparison, lot, group):
-                comparison.rows.append(key, {"error": str(error)})
-        say(f"{lot.name}: left out {', '.join(images)}: {error}")
-        return
+        return _leave_out(comparison, lot, images, error, say)
     seconds = (time.perf_counter() - started) / len(images)
     cost = {"seconds": seconds, "batch": len(images)}
     for (group, image), prepared in zip(images.items(), everything, strict=True):
@@ -186,14 +196,14 @@ def _run_edit(
         picture, mask = method.edit_with_mask(
             comparison.pipe, prepared, item.prompt, comparison.seed_of(item)
         )
+        seconds = time.perf_counter() - started
+        values = measured_edit(comparison.metrics, item, picture, mask)  # which reads the item's mask
     except ValueError as error:
         if not comparison.skips:
             raise
         comparison.rows.append(key, {"error": str(error)})
         say(f"{type(method).__name__}: left out {item.name}: {error}")
         return
-    seconds = time.perf_counter() - started
-    values = measured_edit(comparison.metrics, item, picture, mask)
     if item.group in comparison.shown_groups:
         _keep(comparison.picture_path(key), picture)
     comparison.rows.append(key, {**values, "seconds": seconds})

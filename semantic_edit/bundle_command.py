@@ -7,11 +7,11 @@ from pathlib import Path
 
 from semantic_edit.files import check_outputs, write_all
 from semantic_edit.loading import quiet_loading
-from semantic_edit.options import add_output
+from semantic_edit.options import PIPELINES, add_output
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("pipeline", choices=("diffedit", "stylediffusion"), help="which pipeline")
+    parser.add_argument("pipeline", choices=PIPELINES, help="which pipeline")
     add_output(parser, "where it goes; diffusers finds it by this name, for example diffedit.py")
 
 

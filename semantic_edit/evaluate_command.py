@@ -109,7 +109,7 @@ def _evaluate(options: argparse.Namespace, sweeps: list[Sweep]) -> None:
 
     from diffusers import StableDiffusionPipeline
 
-    from semantic_edit.evaluation.evaluate import comparison_of, draw, evaluate
+    from semantic_edit.evaluation.evaluate import comparison_of, evaluate
     from semantic_edit.evaluation.metrics import MetricUnavailable
 
     try:
@@ -134,10 +134,8 @@ def _evaluate(options: argparse.Namespace, sweeps: list[Sweep]) -> None:
                 "ignore", "The learning did not converge"
             )  # the table says how near it came
             warnings.filterwarnings("ignore", "The mask of")
-            print(evaluate(comparison, sweeps, lambda line: print(line, flush=True)))
-        if options.curves:
-            for path in draw(comparison, sweeps):
-                print(path)
+            report = evaluate(comparison, sweeps, lambda line: print(line, flush=True), options.curves)
+        print(report)
     except (ValueError, MetricUnavailable) as error:
         raise UsageError(error) from error
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+PIPELINES = ("diffedit", "stylediffusion")  # those of `publishing.pipelines`, which takes seconds to import
+
 
 def add_output(parser: argparse.ArgumentParser, purpose: str, metavar: str = "FILE") -> None:
     parser.add_argument("-o", "--output", required=True, type=Path, metavar=metavar, help=purpose)

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from semantic_edit.files import UsageError, check_folder
 from semantic_edit.loading import quiet_loading
-
-PIPELINES = ("diffedit", "stylediffusion")
+from semantic_edit.options import PIPELINES
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
