@@ -14,8 +14,10 @@ from diffusers.models.attention_processor import Attention
 from semantic_edit.attention_processors.layers import (
     AttentionLayer,
     attention_layers,
+    attention_maps,
     normed_text,
     positions,
+    prepared_mask,
     queries_and_keys,
 )
 
@@ -180,12 +182,9 @@ class _Recorder:
     ) -> torch.Tensor:
         """(rows, heads, queries, keys)."""
         queries_from, keys_from = self._kept_rows(queries_from), self._kept_rows(keys_from)
-        if mask is not None:
-            mask = attn.prepare_attention_mask(self._kept_rows(mask), keys_from.shape[1], keys_from.shape[0])
-        query, key = (part.flatten(0, 1) for part in queries_and_keys(attn, queries_from, keys_from))
-        at_least_single = torch.promote_types(query.dtype, torch.float32)
-        scores = attn.get_attention_scores(query.to(at_least_single), key.to(at_least_single), mask)
-        return self._kept_columns(scores.unflatten(0, (-1, attn.heads)))
+        mask = prepared_mask(attn, None if mask is None else self._kept_rows(mask), keys_from)
+        query, key = queries_and_keys(attn, queries_from, keys_from)
+        return self._kept_columns(attention_maps(attn, query, key, mask))
 
     def _kept_rows(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor if self.rows is None else _picked(tensor, self.rows, 0, "rows")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -20,8 +20,10 @@ from diffusers.models.attention_processor import (
 
 from semantic_edit.attention_processors.install import installed
 from semantic_edit.attention_processors.layers import (
+    attention_maps,
     normed_text,
     positions,
+    prepared_mask,
     queries_and_keys,
     split_heads,
 )
@@ -42,6 +44,11 @@ class AttentionPlan:
     cross_swaps: Edits of the cross-attention maps, in every layer.
     self_swaps: Edits of the self-attention maps.
     self_queries: They are made only in layers of at most so many queries; `None`: in every layer.
+    kept_queries: Cross-attention layers of so many queries make their maps and leave them in `maps`; the others, and
+        all by default, have none.
+    maps: Filled by the evaluation, layer by layer: (batch, heads, queries, tokens) in float32 or better, of each row's
+        own queries and keys, before swaps. Gradients flow. To keep maps of other layers, of some tokens, or summed up,
+        see [`captured_attention`].
 
     Source: StyleDiffusion, arXiv:2303.15649, for the values; Prompt-to-Prompt, arXiv:2208.01626, for the swaps.
     """
@@ -50,6 +57,8 @@ class AttentionPlan:
     cross_swaps: tuple[CrossSwap, ...] = ()
     self_swaps: tuple[SelfSwap, ...] = ()
     self_queries: int | None = None
+    kept_queries: int | None = None
+    maps: list[torch.Tensor] = field(default_factory=list, init=False, repr=False)
 
 
 @dataclass
@@ -105,10 +114,16 @@ class ControlledAttnProcessor:
                 values_from = normed_text(attn, _fitting_embeds(plan.value_embeds, encoder_hidden_states))
         query, key = queries_and_keys(attn, queries_from, keys_from)
         value = split_heads(attn, attn.to_v(values_from))
-        mask = _prepared_mask(attn, attention_mask, keys_from)
+        mask = prepared_mask(attn, attention_mask, keys_from)
         is_cross = encoder_hidden_states is not None
+        is_kept = is_cross and query.shape[2] == plan.kept_queries
+        if is_kept:
+            plan.maps.append(attention_maps(attn, query, key, mask))
         scale = None if attn.scale_qk else attn.scale
-        output = _planned_attention(plan, is_cross, query, key, value, mask, scale)
+        if is_kept and not plan.cross_swaps:
+            output = plan.maps[-1].to(value.dtype) @ value  # cheaper than a fused call beside them
+        else:
+            output = _planned_attention(plan, is_cross, query, key, value, mask, scale)
         return _projected_back(attn, output, hidden_states)
 
 
@@ -138,16 +153,6 @@ def _fitting_embeds(value_embeds: torch.Tensor, text: torch.Tensor) -> torch.Ten
             "nothing was learned."
         )
     return value_embeds.to(text)
-
-
-def _prepared_mask(
-    attn: Attention, mask: torch.Tensor | None, keys_from: torch.Tensor
-) -> torch.Tensor | None:
-    """(batch, heads, 1 or queries, keys)."""
-    if mask is None:
-        return None
-    batch, keys, _ = keys_from.shape
-    return attn.prepare_attention_mask(mask, keys, batch).view(batch, attn.heads, -1, keys)
 
 
 def _projected_back(attn: Attention, output: torch.Tensor, hidden_states: torch.Tensor) -> torch.Tensor:

@@ -102,3 +102,25 @@ def queries_and_keys(
         query if attn.norm_q is None else attn.norm_q(query),
         key if attn.norm_k is None else attn.norm_k(key),
     )
+
+
+def prepared_mask(attn: Attention, mask: torch.Tensor | None, keys_from: torch.Tensor) -> torch.Tensor | None:
+    """A layer's attention mask as what is added to its scores, (batch, heads, 1 or queries, keys)."""
+    if mask is None:
+        return None
+    batch, keys, _ = keys_from.shape
+    return attn.prepare_attention_mask(mask, keys, batch).view(batch, attn.heads, -1, keys)
+
+
+def attention_maps(
+    attn: Attention, query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None
+) -> torch.Tensor:
+    """The softmax of a layer's scores, (batch, heads, queries, keys), in float32 or better.
+
+    Args:
+        query, key: What `queries_and_keys` gives.
+        mask: What `prepared_mask` gives.
+    """
+    at_least_single = torch.promote_types(query.dtype, torch.float32)
+    parts = (None if part is None else part.flatten(0, 1).to(at_least_single) for part in (query, key, mask))
+    return attn.get_attention_scores(*parts).unflatten(0, (-1, attn.heads))

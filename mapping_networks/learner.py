@@ -42,7 +42,8 @@ class _Step:
         self.started = time.perf_counter()
         self.objective, self.settings, self.step = objective, objective.settings, step
         self.goal = objective.goal(step, latents)
-        self.active = ActivePictures(parameters, self.settings.learning_rate_at(step))
+        betas = (self.settings.adam_beta1, self.settings.adam_beta2)
+        self.active = ActivePictures(parameters, self.settings.learning_rate_at(step), betas)
         self.learned = {name: value.detach().clone() for name, value in parameters.items()}
         pictures = len(latents)
         self.latents = torch.empty_like(latents)

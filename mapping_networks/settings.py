@@ -18,6 +18,7 @@ class LearningSettings:
         `inner_steps`.
     inner_decay: Step `i` takes ceil(inner_steps * exp(-inner_decay * i)) updates.
     learning_rate: Adam's, at step 0.
+    adam_beta1, adam_beta2: Adam's, in [0, 1). Each step starts a new Adam, so a few updates want a short memory.
     rate_decay: Step `i` learns at learning_rate * (1 - rate_decay * i), and never below a hundredth of it.
     latent_weight: Weight of the squared error of the latents that a step gives.
     attention_weight: Weight of the squared error of the attention maps; at 0 no maps are asked for.
@@ -41,6 +42,8 @@ class LearningSettings:
     late_inner_steps: int | None = None
     inner_decay: float = 0.0
     learning_rate: float = 1e-2
+    adam_beta1: float = 0.9
+    adam_beta2: float = 0.999
     rate_decay: float = 0.01
     latent_weight: float = 1.0
     attention_weight: float = 1.0
@@ -78,13 +81,15 @@ class LearningSettings:
         if not math.isfinite(value) or value < 0 or (positive and value == 0):
             bound = "above 0" if positive else "at least 0"
             raise ValueError(f"`{name}` must be finite and {bound}, got {value!r}.")
+        if name.startswith("adam_beta") and value >= 1:
+            raise ValueError(f"`{name}` must be below 1, got {value!r}.")
 
     @classmethod
     def short(cls) -> LearningSettings:
         """Two updates a step at most in the noisier half and four in the cleaner one, fewer where the latents are
         already as good as the VAE can show, and the best combination of the networks on the way.
         """
-        return cls(inner_steps=2, late_inner_steps=4, combine=True)
+        return cls(inner_steps=2, late_inner_steps=4, adam_beta1=0.5, adam_beta2=0.9, combine=True)
 
     @classmethod
     def published(cls) -> LearningSettings:

@@ -14,23 +14,29 @@ class ActivePictures:
 
     Args:
         parameters: For each name, (pictures, *shape); copied.
-        learning_rate: Adam's.
+        learning_rate, betas: Adam's.
 
     Attributes:
         rows: Which pictures of the batch are still here, (active,).
         parameters: Theirs, (active, *shape), leaves of the graph.
     """
 
-    def __init__(self, parameters: dict[str, torch.Tensor], learning_rate: float) -> None:
+    def __init__(
+        self,
+        parameters: dict[str, torch.Tensor],
+        learning_rate: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+    ) -> None:
         first = next(iter(parameters.values()))
         self.rows = torch.arange(len(first), device=first.device)
         self.parameters = {
             name: value.detach().clone().requires_grad_() for name, value in parameters.items()
         }
-        self.optimizer = self._adam(learning_rate)
+        self.rate, self.betas = learning_rate, betas
+        self.optimizer = self._adam()
 
-    def _adam(self, learning_rate: float) -> torch.optim.Adam:
-        return torch.optim.Adam(list(self.parameters.values()), lr=learning_rate)
+    def _adam(self) -> torch.optim.Adam:
+        return torch.optim.Adam(list(self.parameters.values()), lr=self.rate, betas=self.betas)
 
     def update(self, gradients: Iterable[torch.Tensor]) -> None:
         """One step of Adam; `gradients` in the order of `parameters`."""
@@ -43,12 +49,11 @@ class ActivePictures:
         if stays.all():
             return
         before, states = list(self.parameters.values()), self.optimizer.state
-        rate = self.optimizer.param_groups[0]["lr"]
         self.rows = self.rows[stays]
         self.parameters = {
             name: value.detach()[stays].requires_grad_() for name, value in self.parameters.items()
         }
-        self.optimizer = self._adam(rate)
+        self.optimizer = self._adam()
         for old, new in zip(before, self.parameters.values(), strict=True):
             self.optimizer.state[new] = {
                 name: value if value.ndim == 0 else value[stays] for name, value in states[old].items()

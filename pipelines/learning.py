@@ -13,9 +13,8 @@ import PIL.Image
 import torch
 from torch.utils.checkpoint import checkpoint as recomputed
 
-from semantic_edit.attention_processors.capture import AttentionMaps, captured_attention
 from semantic_edit.attention_processors.control import AttentionControl, AttentionPlan, controlled_attention
-from semantic_edit.attention_processors.layers import AttentionLayer, nearest_queries
+from semantic_edit.attention_processors.layers import nearest_queries
 from semantic_edit.editing.inversion import ddim_inverse_step, ddim_step
 from semantic_edit.editing.schedule import Schedule
 from semantic_edit.editing.similarity import psnr, ssim
@@ -131,16 +130,16 @@ class _ConditionalBranch:
     ) -> None:
         self.unet, self.lesson, self.control, self.kwargs = unet, lesson, control, kwargs
         self.dtype = unet.dtype
-        self.compares_maps = lesson.settings.attention_weight > 0
+        self.kept_queries = lesson.queries if lesson.settings.attention_weight else None
 
     def evaluate(
         self, latents: torch.Tensor, level: int, value_embeds: torch.Tensor, rows: torch.Tensor
     ) -> tuple[torch.Tensor, Maps]:
         def run(latents: torch.Tensor, value_embeds: torch.Tensor) -> tuple[torch.Tensor, ...]:
-            self.control.plan = AttentionPlan(value_embeds=value_embeds)
-            with self.captured(differentiable=True) as maps:
-                noise_pred = self._predict(latents, level, self.lesson.text_embeds[rows])
-            return noise_pred, *maps.totals.values()
+            noise_pred, maps = self._predict_with_maps(
+                latents, level, self.lesson.text_embeds[rows], value_embeds
+            )
+            return noise_pred, *maps
 
         if self.lesson.gradient_checkpointing:
             noise_pred, *maps = recomputed(run, latents, value_embeds, use_reentrant=False)
@@ -154,21 +153,14 @@ class _ConditionalBranch:
 
     def evaluate_plain(self, latents: torch.Tensor, level: int) -> tuple[torch.Tensor, Maps]:
         """With the text as it is."""
-        self.control.plan = None
-        with self.captured(differentiable=False) as maps:
-            noise_pred = self._predict(latents, level, self.lesson.text_embeds)
-        return noise_pred, list(maps.totals.values())
+        return self._predict_with_maps(latents, level, self.lesson.text_embeds, None)
 
-    @contextmanager
-    def captured(self, differentiable: bool) -> Iterator[AttentionMaps]:
-        with ExitStack() as stack:
-            maps = AttentionMaps()
-            if self.compares_maps:
-                watched = captured_attention(
-                    self.unet, _is_cross, self.lesson.queries, keep_heads=True, differentiable=differentiable
-                )
-                maps = stack.enter_context(watched)
-            yield maps
+    def _predict_with_maps(
+        self, latents: torch.Tensor, level: int, text_embeds: torch.Tensor, value_embeds: torch.Tensor | None
+    ) -> tuple[torch.Tensor, Maps]:
+        plan = AttentionPlan(value_embeds, kept_queries=self.kept_queries)
+        self.control.plan = plan
+        return self._predict(latents, level, text_embeds), plan.maps
 
     def _predict(self, latents: torch.Tensor, level: int, text_embeds: torch.Tensor) -> torch.Tensor:
         timestep = torch.tensor(self.lesson.schedule.timestep(level), device=latents.device)
@@ -179,10 +171,6 @@ class _ConditionalBranch:
             cross_attention_kwargs=self.kwargs,
             return_dict=False,
         )[0].float()
-
-
-def _is_cross(layer: AttentionLayer) -> bool:
-    return layer.is_cross
 
 
 @torch.no_grad()

@@ -20,6 +20,7 @@ from diffusers.models.attention_processor import (
 from peft import LoraConfig
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from semantic_edit.attention_processors.capture import captured_attention
 from semantic_edit.attention_processors.control import (
     AttentionControl,
     AttentionPlan,
@@ -482,3 +483,54 @@ def test_a_plan_that_does_not_fit_names_both_sides(unet, plan, message):
     with pytest.raises(ValueError, match=message):
         _controlled(unet, plan, *_inputs(unet))
     assert unet.attn_processors == before
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
+def test_kept_maps_are_those_that_a_capture_sees(make_unet, dtype):
+    unet = make_unet().to(dtype)
+    inputs, plan = _inputs(unet, dtype=dtype), AttentionPlan(kept_queries=FINE)
+    with captured_attention(unet, lambda layer: layer.is_cross, FINE, keep_heads=True) as captured:
+        plain = _controlled(unet, AttentionPlan(), *inputs)
+    kept = _controlled(unet, plan, *inputs)
+    tolerance = TOLERANCES[dtype] * plain.abs().max()
+    assert (kept - plain).abs().max() <= tolerance
+    assert len(plan.maps) == len(captured.totals) > 1
+    for ours, theirs in zip(plan.maps, captured.totals.values(), strict=True):
+        assert ours.dtype == theirs.dtype == torch.promote_types(dtype, torch.float32)
+        assert (ours - theirs).abs().max() <= TOLERANCES[dtype]
+
+
+@torch.no_grad()
+def test_no_maps_are_kept_unasked(make_unet):
+    unet, plan = make_unet(), AttentionPlan()
+    _controlled(unet, plan, *_inputs(unet))
+    assert plan.maps == []
+
+
+@torch.no_grad()
+def test_kept_maps_are_from_before_swaps_and_change_none(make_unet):
+    unet = make_unet().double()
+    inputs = _inputs(unet, dtype=torch.float64)
+    plan = _plan(_edit(), 0, 10)
+    keeping = _plan(_edit(), 0, 10, kept_queries=FINE)
+    assert torch.equal(_controlled(unet, plan, *inputs), _controlled(unet, keeping, *inputs))
+    first = keeping.maps[0]
+    torch.testing.assert_close(first.sum(dim=-1), torch.ones_like(first[..., 0]))
+    assert not torch.equal(first[ROWS["source"]], first[ROWS["targets"][0]])
+
+
+def test_gradients_flow_through_kept_maps_and_what_they_give(make_unet):
+    unet = make_unet().double().requires_grad_(False)
+    latents, timestep, text = _inputs(unet, dtype=torch.float64)
+    text.requires_grad_()
+
+    def gradient(kept_queries: int | None) -> torch.Tensor:
+        with captured_attention(unet, lambda layer: layer.is_cross, FINE, differentiable=True) as captured:
+            plan = AttentionPlan(kept_queries=kept_queries)
+            output = _controlled(unet, plan, latents, timestep, text)
+        maps = [one.mean(dim=1) for one in plan.maps] or list(captured.totals.values())
+        loss = output.square().mean() + sum(one.square().sum() for one in maps)
+        return torch.autograd.grad(loss, text)[0]
+
+    torch.testing.assert_close(gradient(FINE), gradient(None), rtol=1e-9, atol=1e-12)

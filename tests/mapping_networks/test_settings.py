@@ -33,6 +33,8 @@ def test_the_rate_never_reaches_zero():
         ({"seed": True}, "`seed` must be an integer, got True"),
         ({"inner_decay": -0.1}, "`inner_decay` must be finite and at least 0, got -0.1"),
         ({"learning_rate": 0.0}, "`learning_rate` must be finite and above 0, got 0.0"),
+        ({"adam_beta1": 1.0}, "`adam_beta1` must be below 1, got 1.0"),
+        ({"adam_beta2": -0.1}, "`adam_beta2` must be finite and at least 0, got -0.1"),
         ({"learning_rate": "fast"}, "`learning_rate` must be a number, got 'fast'"),
         ({"stop_below": float("nan")}, "`stop_below` must be finite"),
         ({"stop_on": "time"}, "`stop_on` must be one of loss, latent_error, got 'time'"),
