@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 
 
 def psnr(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
@@ -15,20 +14,28 @@ def psnr(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
 
 
 def ssim(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """Structural similarity in [-1, 1], (batch,), of pictures (batch, channels, height, width) in [0, 1].
+    """Structural similarity in [-1, 1], (batch,): the mean of [`ssim_map`]."""
+    return ssim_map(first, second).flatten(1).mean(1)
+
+
+def ssim_map(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """Structural similarity window by window, of pictures (batch, channels, height, width) in [0, 1].
 
     Windows are Gaussian, 1.5 pixels of standard deviation over 11 x 11, those alone that lie inside the picture; sides
-    must be at least 11. The mean over windows and channels.
+    must be at least 11.
+
+    Returns:
+        (batch, channels, height - 10, width - 10), a window's upper left corner for its place.
 
     Source: Wang et al., IEEE Trans. Image Processing 13(4), 2004.
     """
     offsets = torch.arange(-5.0, 6.0, dtype=torch.float64, device=first.device)
     kernel = torch.exp(-0.5 * (offsets / 1.5).square())
     kernel = kernel / kernel.sum()
-    window = torch.outer(kernel, kernel)[None, None]
 
     def smoothed(pictures: torch.Tensor) -> torch.Tensor:
-        return F.conv2d(pictures.flatten(0, 1)[:, None], window).unflatten(0, pictures.shape[:2])
+        along_rows = pictures.unfold(-1, len(kernel), 1) @ kernel
+        return along_rows.unfold(-2, len(kernel), 1) @ kernel
 
     one, two = first.double(), second.double()
     mean_one, mean_two = smoothed(one), smoothed(two)
@@ -38,4 +45,4 @@ def ssim(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     small, smaller = 0.01**2, 0.03**2
     luminance = (2 * mean_one * mean_two + small) / (mean_one.square() + mean_two.square() + small)
     structure = (2 * covariance + smaller) / (variance_one + variance_two + smaller)
-    return (luminance * structure).flatten(1).mean(1)
+    return luminance * structure

@@ -15,18 +15,25 @@ from PIL import Image
 
 from semantic_edit.evaluation.datasets import EditItem
 from semantic_edit.evaluation.figures import draw_curves, draw_grids
-from semantic_edit.evaluation.metrics import edit_metrics
+from semantic_edit.evaluation.metrics import SET_METRICS, SetMetrics, edit_metrics
 from semantic_edit.evaluation.metrics.unavailable import optional_module
 from semantic_edit.evaluation.report import (
     edits_in_markdown,
     gaps_in_markdown,
     reconstructions_in_markdown,
+    sets_in_markdown,
     write_report,
 )
 from semantic_edit.evaluation.rows import Rows
 from semantic_edit.evaluation.running import Comparison, Say, run_sweeps
 from semantic_edit.evaluation.sweeps import Sweep
-from semantic_edit.evaluation.tables import curve_table, gap_table, reconstruction_table, write_csv
+from semantic_edit.evaluation.tables import (
+    curve_table,
+    gap_table,
+    reconstruction_table,
+    set_table,
+    write_csv,
+)
 from semantic_edit.evaluation.verdicts import judge_metric
 from semantic_edit.pipelines.checks import model_fingerprint
 
@@ -44,14 +51,16 @@ def comparison_of(
     """A comparison whose results go to a folder, and go on from those that are there.
 
     Args:
-        metrics: Names for `edit_metrics`; by default all that need nothing but the pipeline.
+        metrics: Names for `edit_metrics` or of `SET_METRICS`; by default all of the former that need nothing but the
+            pipeline.
         settings: Of [`Comparison`].
 
     Raises:
         ValueError: If the folder's results are not of this command, or a metric does not exist.
         MetricUnavailable: If a named metric cannot be had here.
     """
-    measures = edit_metrics(metrics, pipe)
+    of_sets = [name for name in metrics or () if name in SET_METRICS]
+    measures = edit_metrics(metrics and [name for name in metrics if name not in of_sets], pipe)
     if metrics is None and any(item.case is not None for item in items):
         measures.insert(0, judge_metric())
     identity = {
@@ -66,6 +75,7 @@ def comparison_of(
         identity=identity,
         folder=folder,
         seed=seed,
+        sets=SetMetrics(of_sets, pipe) if of_sets else None,
         **settings,
     )
 
@@ -73,7 +83,8 @@ def comparison_of(
 def evaluate(comparison: Comparison, sweeps: Sequence[Sweep], say: Say, curves: bool = False) -> str:
     """Compute what is missing, then write every table and picture; the tables in Markdown.
 
-    There are report.md, edits.csv, gaps.csv and reconstructions.csv, and for each sweep a grid of edits to look at.
+    There are report.md, edits.csv, gaps.csv, reconstructions.csv, with metrics of sets also sets.csv, and for each
+    sweep a grid of edits to look at.
 
     Args:
         curves: Whether to draw the trade-off curves too.
@@ -83,12 +94,15 @@ def evaluate(comparison: Comparison, sweeps: Sequence[Sweep], say: Say, curves: 
     """
     if curves:
         optional_module("matplotlib.figure", "Drawing curves")
+    if comparison.sets:
+        comparison.sets.see_references(comparison.items)
     run_sweeps(comparison, sweeps, say)
-    edits = curve_table(comparison, sweeps)
+    edits, sets = curve_table(comparison, sweeps), set_table(comparison, sweeps)
     own = [sweep for sweep in sweeps if sweep.name in OWN]
     gaps = gap_table(comparison, own, sweeps)
     reconstructions = reconstruction_table(comparison, sweeps)
-    for name, table in (("edits", edits), ("gaps", gaps), ("reconstructions", reconstructions)):
+    tables = {"edits": edits, "gaps": gaps, "reconstructions": reconstructions}
+    for name, table in (tables | {"sets": sets} if comparison.sets else tables).items():
         write_csv(comparison.folder / f"{name}.csv", table)
     draw_grids(comparison, sweeps)
     if curves:
@@ -109,6 +123,7 @@ def evaluate(comparison: Comparison, sweeps: Sequence[Sweep], say: Say, curves: 
         _heading(comparison),
         (
             ("Every method at its default", defaults, edits_in_markdown),
+            ("Sets of pictures", sets, sets_in_markdown),
             ("Reconstruction", reconstructions, reconstructions_in_markdown),
             ("Trade-off curves", edits, partial(edits_in_markdown, measures=main_measures)),
             ("Background at equal success", gaps, gaps_in_markdown),

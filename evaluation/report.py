@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from semantic_edit.evaluation.metrics import SET_METRICS
 from semantic_edit.evaluation.tables import Tabled
 
 Line = dict[str, str | float | None]
@@ -28,6 +29,10 @@ TITLES = {
     "clip_score_edited": "CLIP score, edited region",
     "dino_structure": "DINO structure distance x 1000",
     "seconds": "seconds an edit",
+    "vision_fid": "Fréchet distance to the inputs, own CLIP",
+    "vision_csfid": "distance to true pictures of the class, own CLIP",
+    "fid": "FID to the inputs",
+    "csfid": "CSFID",
 }
 DIGITS = {"psnr_to_target": 1, "psnr_outside": 1, "structure": 1, "dino_structure": 1, "seconds": 1}
 SCALES = {"structure": 1000.0, "dino_structure": 1000.0}
@@ -54,6 +59,10 @@ def edits_in_markdown(table: Tabled, measures: Sequence[str] | None = None) -> s
         measures: Which columns, of `TITLES`; those that have values where not given.
     """
     wanted = [name for name in (measures or TITLES) if any(line.get(name) is not None for line in table)]
+    return _by_kind(table, wanted, _cell)
+
+
+def _by_kind(table: Tabled, wanted: Sequence[str], cell: Callable[[Line, str], str]) -> str:
     parts = []
     for kind in dict.fromkeys(line["edits"] for line in table):
         lines = [line for line in table if line["edits"] == kind]
@@ -61,7 +70,7 @@ def edits_in_markdown(table: Tabled, measures: Sequence[str] | None = None) -> s
             [
                 str(line["method"]),
                 f"{line['knob']} {_marked(str(line['setting']), bool(line['default']))}".strip(),
-                *(_cell(line, name) for name in wanted),
+                *(cell(line, name) for name in wanted),
             ]
             for line in lines
         ]
@@ -70,6 +79,12 @@ def edits_in_markdown(table: Tabled, measures: Sequence[str] | None = None) -> s
             f"{title}\n{_markdown(['method', 'setting', *(TITLES[name] for name in wanted)], cells)}"
         )
     return "\n".join(parts)
+
+
+def sets_in_markdown(table: Tabled) -> str:
+    """One table for each kind of edit; without intervals, since each figure is of one set."""
+    wanted = [name for name in SET_METRICS if any(line.get(name) is not None for line in table)]
+    return _by_kind(table, wanted, lambda line, name: _number(line[name], 3))
 
 
 def _cell(line: Line, name: str) -> str:

@@ -19,6 +19,7 @@ from semantic_edit.evaluation.datasets.items import digest
 from semantic_edit.evaluation.measuring import measured_edit, measured_reconstruction
 from semantic_edit.evaluation.method import EditMethod
 from semantic_edit.evaluation.metrics.edit_metrics import EditMetric
+from semantic_edit.evaluation.metrics.set_metrics import SetMetrics
 from semantic_edit.evaluation.rows import Row, Rows
 from semantic_edit.evaluation.sweeps import Sweep
 
@@ -35,6 +36,7 @@ class Comparison:
     seed: Each edit draws its noise with a seed made from it and from the edit's name.
     shown: Of so many pictures the results are kept as files, for people to look at.
     batch: Pictures that are prepared side by side, where they are of one size.
+    sets: What is measured of all edits of a setting together; their pictures are all kept then.
     skips: Whether an edit that fails is written down as failed, instead of ending the run.
     """
 
@@ -47,6 +49,7 @@ class Comparison:
     seed: int = 0
     shown: int = 6
     batch: int = 8
+    sets: SetMetrics | None = None
     skips: bool = False
 
     @cached_property
@@ -67,7 +70,8 @@ class Comparison:
 
     @cached_property
     def shown_groups(self) -> frozenset[str]:
-        return frozenset(list(self.groups)[: self.shown])
+        """Those whose results are kept as files."""
+        return frozenset(list(self.groups)[: None if self.sets else self.shown])
 
     def edit_key(self, method: EditMethod, item: EditItem) -> Row:
         """What an edit's row is found by; two sweeps that meet in a setting share it."""
@@ -140,7 +144,15 @@ def _todo(comparison: Comparison, lot: _Lot, group: str) -> list[tuple[EditMetho
     for method in lot.methods:
         for item in comparison.groups[group]:
             wanted.append((method, item, comparison.edit_key(method, item)))
-    return [one for one in wanted if one[2] not in comparison.rows]
+    return [one for one in wanted if not _is_done(comparison, *one)]
+
+
+def _is_done(comparison: Comparison, method: EditMethod, item: EditItem | None, key: Row) -> bool:
+    """Whether a row is there, and its picture if that is needed later and not only to look at."""
+    if key not in comparison.rows:
+        return False
+    is_needed = comparison.sets is not None and item is not None and "error" not in comparison.rows[key]
+    return not is_needed or comparison.picture_path(key).is_file()
 
 
 def _of_one_size(
@@ -179,7 +191,7 @@ def _run_batch(comparison: Comparison, lot: _Lot, images: dict[str, Image.Image]
     cost = {"seconds": seconds, "batch": len(images)}
     for (group, image), prepared in zip(images.items(), everything, strict=True):
         for method, item, key in _todo(comparison, lot, group):
-            if key in comparison.rows:
+            if _is_done(comparison, method, item, key):
                 continue  # two sweeps meet here
             if item is None:
                 _run_reconstruction(comparison, method, prepared, image, group, key, cost)
@@ -230,4 +242,6 @@ def _run_reconstruction(
 
 def _keep(path: Path, picture: Image.Image) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path)
+    part = path.with_suffix(".part")
+    picture.save(part, format="PNG")
+    part.replace(path)

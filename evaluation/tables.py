@@ -86,19 +86,40 @@ def curve_table(comparison: Comparison, sweeps: Sequence[Sweep]) -> Tabled:
         for sweep in (one for one in sweeps if one.points and items):
             points = zip(sweep.points, edit_rows(comparison, sweep, items), strict=True)
             for (label, _), rows in points:
-                line: dict[str, str | float | None] = {
-                    "edits": kind,
-                    "method": sweep.name,
-                    "knob": sweep.knob,
-                    "setting": label,
-                    "default": "yes" if label == sweep.default_point else "",
-                    "n": len(rows),
-                    "pictures": len({item.group for item in items}),
-                }
+                line = _point_line(kind, sweep, label, items)
                 for name in measures_of(comparison):
                     line |= _mean(name, rows, [item.group for item in items])
                 line |= _mean("seconds", rows, [item.group for item in items])
                 table.append(line)
+    return table
+
+
+def _point_line(
+    kind: str, sweep: Sweep, label: str, items: Sequence[EditItem]
+) -> dict[str, str | float | None]:
+    """What a line says first of a sweep's point."""
+    return {
+        "edits": kind,
+        "method": sweep.name,
+        "knob": sweep.knob,
+        "setting": label,
+        "default": "yes" if label == sweep.default_point else "",
+        "n": len(items),
+        "pictures": len({item.group for item in items}),
+    }
+
+
+def set_table(comparison: Comparison, sweeps: Sequence[Sweep]) -> Tabled:
+    """What is measured of all edits of a setting together, if anything is, for every kind of edit."""
+    if comparison.sets is None:
+        return []
+    table: Tabled = []
+    for kind in kinds_of(comparison):
+        items = usable_items(comparison, sweeps, kind)
+        for sweep in sweeps if items else ():
+            for label, method in sweep.points:
+                pictures = [comparison.picture_path(comparison.edit_key(method, item)) for item in items]
+                table.append({**_point_line(kind, sweep, label, items), **comparison.sets(items, pictures)})
     return table
 
 

@@ -86,11 +86,12 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _list(methods: dict[str, Any]) -> None:
-    from semantic_edit.evaluation.metrics import ALWAYS, OPTIONAL
+    from semantic_edit.evaluation.metrics import ALWAYS, OPTIONAL, SET_METRICS
 
     print("methods:", *methods)
     print("metrics:", *ALWAYS)
     print("metrics that need further weights:", *OPTIONAL)
+    print("metrics of all edits together:", *SET_METRICS)
 
 
 def _sweep(options: argparse.Namespace, name: str) -> Sweep:

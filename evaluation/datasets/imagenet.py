@@ -51,6 +51,7 @@ class _Pair:
     source_words: str
     target_words: str
     pictures: list[Path]
+    examples: list[Path]
 
 
 def imagenet_items(
@@ -69,6 +70,8 @@ def imagenet_items(
     target needs none. What a class is called in a prompt is what the row gives as `source_words` and `target_words`;
     else, for a WordNet id, its first name in LOC_synset_mapping.txt, which ImageNet's Kaggle edition has; else the name
     itself, with spaces for underscores.
+
+    A target's pictures, where its folder is there too, are what CSFID compares edits with.
 
     Args:
         folder: Holds class_pairs.jsonl or class_pairs.csv, in UTF-8, and a folder of pictures for each source class.
@@ -115,6 +118,8 @@ def _item(pair: _Pair, picture: Path, source_prompt: str, prompt: str) -> EditIt
         prompt=prompt,
         group=f"{pair.source}/{picture.name}",
         load_image=partial(load_picture, picture),
+        target_class=pair.target,
+        load_examples=partial(map, load_picture, pair.examples) if pair.examples else None,
     )
 
 
@@ -127,7 +132,8 @@ def _pair(
     if source == target:
         raise RowError(f"`source` and `target` are the same, {source!r}")
     words = [_words(record, key, one, names) for key, one in (("source", source), ("target", target))]
-    return _Pair(where, source, target, words[0], words[1], _chosen(folder / source, count, seed))
+    pictures, examples = _chosen(folder / source, count, seed), _pictures_of(folder / target)
+    return _Pair(where, source, target, words[0], words[1], pictures, examples)
 
 
 def _words(record: Record, key: str, name: str, names: dict[str, str]) -> str:
@@ -146,12 +152,19 @@ def _chosen(folder: Path, count: int | None, seed: int) -> list[Path]:
 
     Unlike a draw from a generator this is the same with every version of NumPy, and one more file moves one at most.
     """
-    pictures = sorted(one for one in folder.iterdir() if one.suffix.lower() in SUFFIXES and one.is_file())
+    pictures = _pictures_of(folder)
     if len(pictures) < (count or 1):
         raise RowError(f"the folder {folder.name!r} has {len(pictures)} pictures, of {count or 1} asked for")
     if count is None:
         return pictures
     return sorted(sorted(pictures, key=lambda one: _rank(seed, folder.name, one.name))[:count])
+
+
+def _pictures_of(folder: Path) -> list[Path]:
+    """None if there is no such folder."""
+    if not folder.is_dir():
+        return []
+    return sorted(one for one in folder.iterdir() if one.suffix.lower() in SUFFIXES and one.is_file())
 
 
 def _rank(seed: int, *names: str) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +35,8 @@ class EditItem:
     load_mask: Reads the mask, if the data has one.
     blend_words: The words whose regions alone should change, for methods that take such; of the source's prompt first.
     case: The edit's ground truth, which only still lifes have.
+    target_class: What the picture shall show, where the data has true pictures of it.
+    load_examples: Reads those, one after the other.
     """
 
     name: str
@@ -46,6 +48,8 @@ class EditItem:
     load_mask: Callable[[], np.ndarray] | None = None
     blend_words: tuple[str, ...] = ()
     case: EditCase | None = None
+    target_class: str = ""
+    load_examples: Callable[[], Iterable[Image.Image]] | None = None
 
     @property
     def image(self) -> Image.Image:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+from PIL import Image
+
 from semantic_edit.evaluation.datasets.items import EditItem
 from semantic_edit.still_life.cases import EDIT_KINDS, EditCase, edit_cases
 
@@ -15,7 +19,8 @@ def still_life_items(
     """The edits that `edit_cases` draws, rendered at once.
 
     Those of one split, seed and number are of one picture whatever their kind, and say so by their group: to edit each
-    picture in every kind, put together what single kinds give.
+    picture in every kind, put together what single kinds give. Examples of a target word are the perfect edits that
+    lead to it.
 
     Args:
         count: How many edits; `kinds` take turns.
@@ -27,10 +32,17 @@ def still_life_items(
         ValueError: For a kind or split that does not exist, or a count or seed out of range.
     """
     cases = edit_cases(count, seed, tuple(kinds), split=split)
-    return [_item(case, f"{split}-{seed}-{number:05d}") for number, case in enumerate(cases)]
+    perfect: dict[str, list[Image.Image]] = {}
+    for case in cases:
+        perfect.setdefault(_class_of(case), []).append(case.target_image)
+    return [_item(case, f"{split}-{seed}-{number:05d}", perfect) for number, case in enumerate(cases)]
 
 
-def _item(case: EditCase, group: str) -> EditItem:
+def _class_of(case: EditCase) -> str:
+    return f"{case.kind} {case.target_word}"
+
+
+def _item(case: EditCase, group: str, perfect: dict[str, list[Image.Image]]) -> EditItem:
     return EditItem(
         name=f"{group}-{case.kind}",
         source_prompt=case.source_prompt,
@@ -40,4 +52,6 @@ def _item(case: EditCase, group: str) -> EditItem:
         kind=case.kind,
         load_mask=case.changed_mask.copy,
         case=case,
+        target_class=_class_of(case),
+        load_examples=partial(iter, perfect[_class_of(case)]),
     )

@@ -1,7 +1,8 @@
 """What is measured of edits: pixels, features, agreement with words, sets of pictures, and how sure a mean is.
 
-`edit_metrics` builds the measures of single edits by name. FID and CSFID are of sets. Other people's networks are taken
-from the user's caches, with what `pip install "diffusers-semantic-edit[evaluation]"` installs; nothing is downloaded.
+`edit_metrics` builds the measures of single edits by name; `SetMetrics` compares sets of them, by FID and CSFID. Other
+people's networks are taken from the user's caches, with what `pip install "diffusers-semantic-edit[evaluation]"`
+installs; nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from semantic_edit.evaluation.metrics.intervals import (
 )
 from semantic_edit.evaluation.metrics.iou import iou
 from semantic_edit.evaluation.metrics.nearest import nearest_alternative
+from semantic_edit.evaluation.metrics.set_metrics import SET_METRICS, SetMetrics
 from semantic_edit.evaluation.metrics.similarity import as_floats, psnr, ssim
 from semantic_edit.evaluation.metrics.structure import patch_features, structure_distance
 from semantic_edit.evaluation.metrics.unavailable import MetricUnavailable
@@ -24,8 +26,10 @@ from semantic_edit.evaluation.metrics.unavailable import MetricUnavailable
 __all__ = [
     "ALWAYS",
     "OPTIONAL",
+    "SET_METRICS",
     "EditMetric",
     "MetricUnavailable",
+    "SetMetrics",
     "as_floats",
     "bootstrap_interval",
     "bootstrap_samples",

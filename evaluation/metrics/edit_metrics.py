@@ -16,6 +16,7 @@ from semantic_edit.evaluation.metrics.features import feature_distance
 from semantic_edit.evaluation.metrics.lpips import lpips, ns_lpips
 from semantic_edit.evaluation.metrics.nearest import nearest_alternative
 from semantic_edit.evaluation.metrics.networks import Layers, Networks, Tokens
+from semantic_edit.evaluation.metrics.set_metrics import SET_METRICS
 from semantic_edit.evaluation.metrics.similarity import psnr, ssim
 from semantic_edit.evaluation.metrics.structure import structure_distance
 from semantic_edit.evaluation.metrics.unavailable import MetricUnavailable
@@ -68,7 +69,9 @@ def edit_metrics(names: Sequence[str] | None, pipe: Any) -> list[EditMetric]:
         return [_built(name, networks) for name in ALWAYS if _is_available(name, networks)]
     unknown = [name for name in names if name not in _TABLE]
     if unknown:
-        raise ValueError(f"There is no metric {', '.join(unknown)}. Choose from {', '.join(_TABLE)}.")
+        raise ValueError(
+            f"There is no metric {', '.join(unknown)}. Choose from {', '.join([*_TABLE, *SET_METRICS])}."
+        )
     return [_built(name, networks) for name in names]
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from semantic_edit.evaluation.metrics.clip import Clip, cached_clip, pipeline_clip
 from semantic_edit.evaluation.metrics.features import vae_layers, vision_layers
+from semantic_edit.evaluation.metrics.fid import Embed, cached_inception
 from semantic_edit.evaluation.metrics.lpips import PairDistance, cached_lpips
 from semantic_edit.evaluation.metrics.structure import cached_dino, patch_features
 from semantic_edit.evaluation.metrics.unavailable import MetricUnavailable
@@ -63,6 +64,17 @@ class Networks:
     def dino(self) -> Tokens:
         """Keys of DINO ViT-B/8."""
         return cached_dino(self._pipe.device)
+
+    @cached_property
+    def pooled_vision(self) -> Embed:
+        """The mean over patches of what the CLIP vision tower's last layer makes of them."""
+        tower, processor = self._tower()
+        return lambda pictures: patch_features(tower, processor, pictures).mean(dim=1).float().cpu()
+
+    @cached_property
+    def inception(self) -> Embed:
+        """FID's own Inception-v3."""
+        return cached_inception(self._pipe.device)
 
     def _tower(self) -> tuple[Any, Any]:
         found = getattr(self._pipe, "image_encoder", None), getattr(self._pipe, "feature_extractor", None)

@@ -8,10 +8,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from semantic_edit.editing.similarity import ssim as windowed_ssim
+from semantic_edit.editing.similarity import ssim_map
 
 WINDOW = 11  # pixels a side, of SSIM
-_WINDOWS_AT_ONCE = 4096
 
 Picture = Image.Image | np.ndarray
 
@@ -47,7 +46,7 @@ def psnr(first: Picture, second: Picture, where: np.ndarray | None = None) -> fl
 
 
 def ssim(first: Picture, second: Picture, where: np.ndarray | None = None) -> float:
-    """Structural similarity in [-1, 1], by Gaussian windows of 11 x 11 as in `editing.similarity.ssim`.
+    """Structural similarity in [-1, 1], by Gaussian windows of 11 x 11 as in `editing.similarity.ssim_map`.
 
     Args:
         first, second: Pictures of one size, with sides of at least 11; arrays are (height, width, 3) in [0, 1].
@@ -64,21 +63,11 @@ def ssim(first: Picture, second: Picture, where: np.ndarray | None = None) -> fl
     if min(one.shape[2:]) < WINDOW:
         height, width = one.shape[2:]
         raise ValueError(f"SSIM needs sides of at least {WINDOW} pixels, got {width} x {height}.")
-    if where is None:
-        return windowed_ssim(one, two).item()
-    inside = np.lib.stride_tricks.sliding_window_view(where, (WINDOW, WINDOW)).all((-1, -2))
-    if not inside.any():
-        return math.nan
-    chosen = torch.from_numpy(np.argwhere(inside)).split(_WINDOWS_AT_ONCE)
-    return (
-        torch.cat([windowed_ssim(_windows(one, some), _windows(two, some)) for some in chosen]).mean().item()
-    )
-
-
-def _windows(picture: torch.Tensor, corners: torch.Tensor) -> torch.Tensor:
-    """(corners, 3, 11, 11) of a picture (1, 3, height, width), from the corners' rows and columns."""
-    every = picture[0].unfold(1, WINDOW, 1).unfold(2, WINDOW, 1)
-    return every[:, corners[:, 0], corners[:, 1]].movedim(0, 1)
+    similar = ssim_map(one, two)
+    if where is not None:
+        inside = np.lib.stride_tricks.sliding_window_view(where, (WINDOW, WINDOW)).all((-1, -2))
+        similar = similar[..., torch.from_numpy(inside)]
+    return similar.mean().item() if similar.numel() else math.nan
 
 
 def _same_sized(first: Picture, second: Picture, where: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

@@ -9,13 +9,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from semantic_edit.evaluation import running
 from semantic_edit.evaluation.datasets import open_dataset
 from semantic_edit.evaluation.evaluate import evaluate, resized
 from semantic_edit.evaluation.method import EditMethod
-from semantic_edit.evaluation.metrics import EditMetric
+from semantic_edit.evaluation.metrics import EditMetric, SetMetrics, frechet_distance
+from semantic_edit.evaluation.metrics.networks import Networks
 from semantic_edit.evaluation.rows import Rows
 from semantic_edit.evaluation.running import Comparison, run_sweeps
 from semantic_edit.evaluation.sweeps import METHODS, Sweep, sweep_of
@@ -225,6 +227,63 @@ def test_the_tables_grids_and_curves_are_written(comparison):
     )  # source, reconstruction, two edits, perfect edit; two kinds
     assert not (comparison.folder / "longer.png").exists()
     assert (comparison.folder / "object-nearest-over-psnr_outside.png").is_file()
+
+
+def see_sets(comparison, monkeypatch, *names):
+    """Metrics of sets that see a picture as its mean colour."""
+    monkeypatch.setattr(Networks, "inception", property(lambda self: mean_colours))
+    return replace(comparison, sets=SetMetrics(names, SimpleNamespace()))
+
+
+def mean_colours(pictures):
+    return torch.stack([torch.from_numpy(np.asarray(one) / 255.0).mean((0, 1)) for one in pictures])
+
+
+def test_sets_of_edits_are_compared_with_the_inputs_and_with_true_pictures(comparison, monkeypatch):
+    seeing = see_sets(comparison, monkeypatch, "fid", "csfid")
+    text = evaluate(seeing, [fading("one", "a", 0.0, 0.5, 1.0)], lambda line: None)
+    assert "FID to the inputs | CSFID |" in text
+    with (comparison.folder / "sets.csv").open() as file:
+        lines = {line["setting"]: line for line in csv.DictReader(file) if line["edits"] == "object"}
+    assert [line["n"] for line in lines.values()] == ["2"] * 3
+    inputs = mean_colours([item.image for item in seeing.items[:2]])
+    greys = mean_colours([Image.new("RGB", (4, 4), "grey")] * 2)
+    targets = mean_colours([item.case.target_image for item in seeing.items[:2]])
+    assert seeing.items[0].target_class != seeing.items[1].target_class  # else CSFID takes their mean
+    assert float(lines["0"]["fid"]) == pytest.approx(0.0, abs=1e-9)
+    assert float(lines["1"]["fid"]) == pytest.approx(frechet_distance(greys, inputs))
+    assert float(lines["1"]["csfid"]) == pytest.approx((greys - targets).square().sum(1).mean().item())
+
+
+def test_sets_need_every_picture_and_get_those_that_earlier_runs_did_not_keep(comparison, monkeypatch):
+    sweep = fading("one", "a", 0.5)
+    run_sweeps(comparison, [sweep])
+    kept = set((comparison.folder / "pictures").glob("*.png"))
+    seeing = see_sets(comparison, monkeypatch, "fid")
+    CALLS.clear()
+    evaluate(seeing, [sweep], lambda line: None)
+    assert len(edits()) == 2  # of the picture that was not shown
+    assert len(set((comparison.folder / "pictures").glob("*.png")) - kept) == 2
+    CALLS.clear()
+    evaluate(see_sets(comparison, monkeypatch, "fid"), [sweep], lambda line: None)
+    assert CALLS == []
+
+
+def test_a_damaged_example_is_found_before_any_edit(comparison, monkeypatch):
+    def damaged():
+        raise ValueError("damaged example")
+
+    items = tuple(replace(item, load_examples=damaged) for item in comparison.items)
+    seeing = replace(see_sets(comparison, monkeypatch, "csfid"), items=items)
+    with pytest.raises(ValueError, match="damaged example"):
+        evaluate(seeing, [fading("one", "a", 0.5)], lambda line: None)
+    assert CALLS == []
+
+
+def test_classes_without_true_pictures_have_no_part(comparison, monkeypatch):
+    items = tuple(replace(item, load_examples=None) for item in comparison.items)
+    seeing = replace(see_sets(comparison, monkeypatch, "csfid"), items=items)
+    assert "CSFID" not in evaluate(seeing, [fading("one", "a", 0.5)], lambda line: None)
 
 
 def test_the_judge_s_verdict_is_about_the_edited_object():

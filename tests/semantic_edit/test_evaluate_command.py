@@ -34,7 +34,8 @@ def test_a_folder_of_pictures_gives_a_report_and_goes_on(data, tmp_path, capsys)
         "sdedit",
         "diffedit",
     ]
-    command += ["--points", "1", "--steps", "3", "--metrics", "clip", "psnr_to_input", "--on-bad", "skip"]
+    command += ["--points", "1", "--steps", "3", "--on-bad", "skip"]
+    command += ["--metrics", "clip", "psnr_to_input", "vision_fid"]
     assert main(command) == 0
     printed = capsys.readouterr()
     assert "missing.png" in printed.err
@@ -42,7 +43,8 @@ def test_a_folder_of_pictures_gives_a_report_and_goes_on(data, tmp_path, capsys)
     rows = (tmp_path / "out" / "results.jsonl").read_text().splitlines()
     assert len(rows) == 2 * 2 + 2 * 2  # an edit and a reconstruction of each picture by each method
     assert json.loads(rows[0])["key"]["settings"]["num_inference_steps"] == 3
-    assert {"report.md", "edits.csv", "sdedit.png", "diffedit.png"} <= {
+    assert "| SDEdit | strength **0.5** |" in printed.out.partition("Sets of pictures")[2]
+    assert {"report.md", "edits.csv", "sets.csv", "sdedit.png", "diffedit.png"} <= {
         path.name for path in (tmp_path / "out").iterdir()
     }
     assert Image.open(tmp_path / "out" / "sdedit.png").width > 3 * 128

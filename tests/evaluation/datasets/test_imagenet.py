@@ -30,6 +30,17 @@ def test_each_picture_of_the_source_is_to_become_the_target(classes, write_lines
     assert items[0].mask is None
 
 
+def test_true_pictures_of_the_target_come_from_its_folder_if_it_is_there(classes, write_lines):
+    write_lines(
+        classes / "class_pairs.jsonl", PAIR, {"source": CAT, "target": "tabby_cat", "source_words": "cat"}
+    )
+    dogs, cats = imagenet_items(classes)[0], imagenet_items(classes)[-1]
+    assert dogs.target_class == "golden_retriever"
+    assert dogs.load_examples is None
+    assert cats.target_class == "tabby_cat"
+    assert [one.size for one in cats.load_examples()] == [(8, 6)] * 5
+
+
 def test_words_come_from_the_row_then_the_synsets(classes, write_lines):
     (classes / "LOC_synset_mapping.txt").write_text(f"{CAT} tabby, tabby cat\n{DOG} golden retriever\n\n")
     write_lines(classes / "class_pairs.jsonl", {"source": CAT, "target": DOG, "source_words": "striped cat"})

@@ -92,7 +92,9 @@ def test_a_result_of_another_size_is_refused(still_life_parts, item):
 
 
 def test_an_unknown_name_is_refused(still_life_parts):
-    with pytest.raises(ValueError, match=r"no metric beauty\. Choose from nearest, .*, dino_structure\."):
+    with pytest.raises(
+        ValueError, match=r"no metric beauty\. Choose from nearest, .*, dino_structure, .*, csfid\."
+    ):
         edit_metrics(["clip", "beauty"], still_life_parts)
 
 

@@ -1,0 +1,92 @@
+"""What can be measured of a set of edited pictures, by name: how far it lies from a set of true ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from semantic_edit.evaluation.datasets.items import EditItem
+from semantic_edit.evaluation.metrics.csfid import class_mean_distance
+from semantic_edit.evaluation.metrics.fid import frechet_distance
+from semantic_edit.evaluation.metrics.networks import Networks
+
+# the network of `Networks` that sees the pictures, and whether classes are compared or the whole sets
+SET_METRICS = {
+    "vision_fid": ("pooled_vision", False),
+    "vision_csfid": ("pooled_vision", True),
+    "fid": ("inception", False),
+    "csfid": ("inception", True),
+}
+
+
+class SetMetrics:
+    """Distances of edited pictures to the data's own, by name: FID to the pictures that were edited, CSFID to true
+    pictures of what they were to become.
+
+    Args:
+        names: Of `SET_METRICS`.
+        pipe: A loaded Stable Diffusion pipeline.
+
+    Raises:
+        MetricUnavailable: If the pipeline, or this machine, lacks a network.
+
+    Source: Heusel et al., arXiv:1706.08500; FlexIT, arXiv:2203.04705. DiffEdit, arXiv:2210.11427, reports both.
+    """
+
+    def __init__(self, names: Sequence[str], pipe: Any) -> None:
+        networks = Networks(pipe)
+        self.names = tuple(names)
+        self._embeds = {
+            network: getattr(networks, network) for network, _ in map(SET_METRICS.__getitem__, names)
+        }
+        self._inputs: dict[tuple[str, str], torch.Tensor] = {}
+        self._classes: dict[tuple[str, str], torch.Tensor] = {}
+        self._edited: dict[tuple[str, Path], torch.Tensor] = {}
+
+    def see_references(self, items: Sequence[EditItem]) -> None:
+        """Look at all true pictures: before the edits, since a damaged one among them cannot be made up for.
+
+        Raises:
+            ValueError: If a picture cannot be read.
+        """
+        for network, by_class in map(SET_METRICS.__getitem__, self.names):
+            embed = self._embeds[network]
+            for item in items:
+                if by_class and item.load_examples and (network, item.target_class) not in self._classes:
+                    features = [embed([example]) for example in item.load_examples()]
+                    self._classes[network, item.target_class] = torch.cat(features).double().mean(0)
+                elif not by_class and (network, item.group) not in self._inputs:
+                    self._inputs[network, item.group] = embed([item.image])[0]
+
+    def __call__(self, items: Sequence[EditItem], pictures: Sequence[Path]) -> dict[str, float | None]:
+        """Each metric of the edits of `items`, which lie in the files `pictures`; `None` where too few can be had.
+
+        Items whose target class the data has no pictures of have no part in CSFID.
+        """
+        return {name: self._measured(*SET_METRICS[name], items, pictures) for name in self.names}
+
+    def _measured(
+        self, network: str, by_class: bool, items: Sequence[EditItem], pictures: Sequence[Path]
+    ) -> float | None:
+        pairs = list(zip(items, pictures, strict=True))
+        if by_class:
+            pairs = [pair for pair in pairs if (network, pair[0].target_class) in self._classes]
+        groups = dict.fromkeys(item.group for item, _ in pairs)
+        if not pairs or (not by_class and min(len(pairs), len(groups)) < 2):
+            return None
+        edited = torch.stack([self._features(network, path) for _, path in pairs])
+        if by_class:
+            classes = [item.target_class for item, _ in pairs]
+            means = {name: self._classes[network, name] for name in classes}
+            return class_mean_distance(edited, classes, means)
+        return frechet_distance(edited, torch.stack([self._inputs[network, group] for group in groups]))
+
+    def _features(self, network: str, path: Path) -> torch.Tensor:
+        if (network, path) not in self._edited:
+            with Image.open(path) as file:
+                self._edited[network, path] = self._embeds[network]([file.convert("RGB")])[0]
+        return self._edited[network, path]
