@@ -87,7 +87,8 @@ class LearningSettings:
     @classmethod
     def short(cls) -> LearningSettings:
         """Two updates a step at most in the noisier half and four in the cleaner one, fewer where the latents are
-        already as good as the VAE can show, and the best combination of the networks on the way.
+        already as good as the VAE can show, by an Adam of short memory, and the best combination of the networks on
+        the way.
         """
         return cls(inner_steps=2, late_inner_steps=4, adam_beta1=0.5, adam_beta2=0.9, combine=True)
 
