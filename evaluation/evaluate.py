@@ -37,7 +37,7 @@ from semantic_edit.evaluation.tables import (
 from semantic_edit.evaluation.verdicts import judge_metric
 from semantic_edit.pipelines.checks import model_fingerprint
 
-OWN = ("DiffEdit", "StyleDiffusion")  # what all others are compared with
+OWN = ("DiffEdit", "StyleDiffusion", "StyleDiffusion, presets")  # what all others are compared with
 
 
 def comparison_of(
