@@ -95,7 +95,7 @@ def evaluate(comparison: Comparison, sweeps: Sequence[Sweep], say: Say, curves: 
     if curves:
         optional_module("matplotlib.figure", "Drawing curves")
     if comparison.sets:
-        comparison.sets.see_references(comparison.items)
+        comparison.sets.see_references(comparison.items, comparison.skips)
     run_sweeps(comparison, sweeps, say)
     edits, sets = curve_table(comparison, sweeps), set_table(comparison, sweeps)
     own = [sweep for sweep in sweeps if sweep.name in OWN]

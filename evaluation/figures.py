@@ -88,9 +88,11 @@ def _grid_rows(
     first = next(one for one in sweeps if one.default.preparation == sweep.default.preparation)
     for group, items in comparison.groups.items():
         for item in items if group in comparison.shown_groups else ():
+            edits = [comparison.edit_key(method, item) for _, method in sweep.points]
+            if all("error" in comparison.rows[key] for key in edits):
+                continue  # perhaps because there is no picture to be read
             image = item.image
-            keys = [comparison.reconstruction_key(first.default, group)]
-            keys += [comparison.edit_key(method, item) for _, method in sweep.points]
+            keys = [comparison.reconstruction_key(first.default, group), *edits]
             paths = [comparison.picture_path(key) for key in keys]
             perfect = Image.new("RGB", image.size, "white") if item.case is None else item.case.target_image
             pictures = [image, *(_opened(path, image.size) for path in paths), perfect]

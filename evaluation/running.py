@@ -70,8 +70,13 @@ class Comparison:
 
     @cached_property
     def shown_groups(self) -> frozenset[str]:
+        """Those that people look at."""
+        return frozenset(list(self.groups)[: self.shown])
+
+    @cached_property
+    def kept_groups(self) -> frozenset[str]:
         """Those whose results are kept as files."""
-        return frozenset(list(self.groups)[: None if self.sets else self.shown])
+        return frozenset(self.groups) if self.sets else self.shown_groups
 
     def edit_key(self, method: EditMethod, item: EditItem) -> Row:
         """What an edit's row is found by; two sweeps that meet in a setting share it."""
@@ -144,10 +149,10 @@ def _todo(comparison: Comparison, lot: _Lot, group: str) -> list[tuple[EditMetho
     for method in lot.methods:
         for item in comparison.groups[group]:
             wanted.append((method, item, comparison.edit_key(method, item)))
-    return [one for one in wanted if not _is_done(comparison, *one)]
+    return [one for one in wanted if not _is_done(comparison, *one[1:])]
 
 
-def _is_done(comparison: Comparison, method: EditMethod, item: EditItem | None, key: Row) -> bool:
+def _is_done(comparison: Comparison, item: EditItem | None, key: Row) -> bool:
     """Whether a row is there, and its picture if that is needed later and not only to look at."""
     if key not in comparison.rows:
         return False
@@ -191,7 +196,7 @@ def _run_batch(comparison: Comparison, lot: _Lot, images: dict[str, Image.Image]
     cost = {"seconds": seconds, "batch": len(images)}
     for (group, image), prepared in zip(images.items(), everything, strict=True):
         for method, item, key in _todo(comparison, lot, group):
-            if _is_done(comparison, method, item, key):
+            if _is_done(comparison, item, key):
                 continue  # two sweeps meet here
             if item is None:
                 _run_reconstruction(comparison, method, prepared, image, group, key, cost)
@@ -216,7 +221,7 @@ def _run_edit(
         comparison.rows.append(key, {"error": str(error)})
         say(f"{type(method).__name__}: left out {item.name}: {error}")
         return
-    if item.group in comparison.shown_groups:
+    if item.group in comparison.kept_groups:
         _keep(comparison.picture_path(key), picture)
     comparison.rows.append(key, {**values, "seconds": seconds})
 
@@ -234,7 +239,7 @@ def _run_reconstruction(
     measured: Row = {}
     if floats is not None:
         measured = measured_reconstruction(comparison.pipe, image, floats)
-        if group in comparison.shown_groups:
+        if group in comparison.kept_groups:
             _keep(comparison.picture_path(key), Image.fromarray((255 * floats).round().astype(np.uint8)))
     updates = method.backward_evaluations(prepared)
     comparison.rows.append(key, {**measured, "backward_evaluations": updates, **cost})

@@ -47,11 +47,14 @@ class SetMetrics:
         self._classes: dict[tuple[str, str], torch.Tensor] = {}
         self._edited: dict[tuple[str, Path], torch.Tensor] = {}
 
-    def see_references(self, items: Sequence[EditItem]) -> None:
-        """Look at all true pictures: before the edits, since a damaged one among them cannot be made up for.
+    def see_references(self, items: Sequence[EditItem], skips: bool = False) -> None:
+        """Look at all true pictures: before the edits, since a damaged example of a class cannot be made up for.
+
+        Args:
+            skips: Whether to pass over a picture to edit that cannot be read: what is not edited has no part.
 
         Raises:
-            ValueError: If a picture cannot be read.
+            ValueError: If another picture cannot be read.
         """
         for network, by_class in map(SET_METRICS.__getitem__, self.names):
             embed = self._embeds[network]
@@ -60,7 +63,13 @@ class SetMetrics:
                     features = [embed([example]) for example in item.load_examples()]
                     self._classes[network, item.target_class] = torch.cat(features).double().mean(0)
                 elif not by_class and (network, item.group) not in self._inputs:
-                    self._inputs[network, item.group] = embed([item.image])[0]
+                    try:
+                        image = item.image
+                    except ValueError:
+                        if not skips:
+                            raise
+                    else:
+                        self._inputs[network, item.group] = embed([image])[0]
 
     def __call__(self, items: Sequence[EditItem], pictures: Sequence[Path]) -> dict[str, float | None]:
         """Each metric of the edits of `items`, which lie in the files `pictures`; `None` where too few can be had.

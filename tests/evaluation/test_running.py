@@ -264,6 +264,7 @@ def test_sets_need_every_picture_and_get_those_that_earlier_runs_did_not_keep(co
     evaluate(seeing, [sweep], lambda line: None)
     assert len(edits()) == 2  # of the picture that was not shown
     assert len(set((comparison.folder / "pictures").glob("*.png")) - kept) == 2
+    assert Image.open(comparison.folder / "one.png").height == 2 * 132 - 4  # of the picture that is shown
     CALLS.clear()
     evaluate(see_sets(comparison, monkeypatch, "fid"), [sweep], lambda line: None)
     assert CALLS == []
@@ -278,6 +279,21 @@ def test_a_damaged_example_is_found_before_any_edit(comparison, monkeypatch):
     with pytest.raises(ValueError, match="damaged example"):
         evaluate(seeing, [fading("one", "a", 0.5)], lambda line: None)
     assert CALLS == []
+
+
+def test_a_damaged_input_is_left_out_of_sets_too(comparison, monkeypatch):
+    def damaged():
+        raise ValueError("damaged behind its header")
+
+    first = comparison.items[0].group
+    items = tuple(
+        replace(item, load_image=damaged) if item.group == first else item for item in comparison.items
+    )
+    seeing = replace(see_sets(comparison, monkeypatch, "fid", "csfid"), items=items)
+    with pytest.raises(ValueError, match="damaged behind"):
+        evaluate(seeing, [fading("one", "a", 0.5)], lambda line: None)
+    text = evaluate(replace(seeing, skips=True), [fading("one", "a", 0.5)], lambda line: None)
+    assert "| CSFID |" in text  # of the other picture
 
 
 def test_classes_without_true_pictures_have_no_part(comparison, monkeypatch):
