@@ -8,14 +8,17 @@ Source: Prompt-to-Prompt, arXiv:2208.01626, Sec. 3.2; for the unconditional rows
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 
 import torch
 import torch.nn.functional as F
 
 # A fraction that means a whole number of steps counts as it: 0.29 * 100 is 28.999999999999996.
 ROUNDING = 1e-4
+# Heads up to which fused kernels are fast on every device; on GPUs some end at 128 and all at 256.
+WIDEST_HEAD = 128
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,14 +121,39 @@ def swapped_self_attention(
     mask: torch.Tensor | None = None,
     scale: float | None = None,
 ) -> torch.Tensor:
-    """Attention of all rows, in one fused call, where each target row has its source's map and its own values.
+    """Attention of all rows where each target row has its source's map and its own values.
+
+    The values of two rows with one map stand side by side in a fused call over heads of twice the width, so that the
+    map is made once for both; an odd row stands beside zeros, so that its kernel is that of the others however many
+    they are. Where heads would grow too wide for fused kernels, the map is made once a row.
 
     Arguments, result and errors are those of [`swapped_cross_attention`], with positions for tokens.
     """
     _check_fits(swaps, query.shape[0])
-    source_of = {target: swap.source for swap in swaps for target in swap.targets}
-    rows = [source_of.get(row, row) for row in range(query.shape[0])]
-    return _attend(query, key, list(value), rows, mask, scale)
+    groups = [(swap.source, swap.targets) for swap in swaps]
+    if 2 * value.shape[-1] > WIDEST_HEAD:
+        source_of = {target: source for source, targets in groups for target in targets}
+        rows = [source_of.get(row, row) for row in range(query.shape[0])]
+        return _attend(query, key, list(value), rows, mask, scale)
+    outputs: dict[int, torch.Tensor] = {}
+    grouped = {row for source, targets in groups for row in (source, *targets)}
+    alone = [row for row in range(query.shape[0]) if row not in grouped]
+    if alone:
+        own = _attend(query, key, [value[row] for row in alone], alone, mask, scale)
+        outputs.update(zip(alone, own, strict=True))
+    twos = [(source, two) for source, targets in groups for two in _in_twos((source, *targets))]
+    if twos:
+        values = [*value, torch.zeros_like(value[0])]
+        wide = [torch.cat((values[one], values[other]), dim=-1) for _, (one, other) in twos]
+        shared = _attend(query, key, wide, [source for source, _ in twos], mask, scale)
+        for (_, two), output in zip(twos, shared, strict=True):
+            outputs.update(zip(two, output.chunk(2, dim=-1), strict=True))
+    return torch.stack([outputs[row] for row in range(query.shape[0])])
+
+
+def _in_twos(rows: tuple[int, ...]) -> Iterator[tuple[int, int]]:
+    """Neighbours together, an odd last one with -1."""
+    return zip_longest(rows[::2], rows[1::2], fillvalue=-1)
 
 
 def _attend(
@@ -136,7 +164,7 @@ def _attend(
     mask: torch.Tensor | None,
     scale: float | None,
 ) -> torch.Tensor:
-    """The maps of `rows` applied to `values`, one (heads, tokens, head width) for each of them."""
+    """The maps of `rows` applied to `values`, one (heads, tokens, head width or wider) for each of them."""
 
     def chosen(tensor: torch.Tensor) -> torch.Tensor:
         if list(rows) == list(range(tensor.shape[0])):
@@ -144,12 +172,14 @@ def _attend(
         # by Python numbers: an index tensor would be brought to the GPU in every layer, and that waits for the GPU
         return torch.stack([tensor[row] for row in rows])
 
+    width = query.shape[-1]
+    missing = values[0].shape[-1] - width  # fused kernels want one width, and zeros add nothing to the scores
     return F.scaled_dot_product_attention(
-        chosen(query),
-        chosen(key),
+        F.pad(chosen(query), (0, missing)),
+        F.pad(chosen(key), (0, missing)),
         torch.stack(list(values)),
         attn_mask=None if mask is None else chosen(mask),
-        scale=scale,
+        scale=width**-0.5 if scale is None else scale,
     )
 
 

@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint as recomputed
 
 from semantic_edit.attention_processors.control import AttentionControl, AttentionPlan, controlled_attention
 from semantic_edit.attention_processors.layers import nearest_queries
+from semantic_edit.attention_processors.prefix import Prefix, remembered_prefix
 from semantic_edit.editing.inversion import ddim_inverse_step, ddim_step
 from semantic_edit.editing.schedule import Schedule
 from semantic_edit.editing.similarity import psnr, ssim
@@ -89,8 +90,13 @@ def learn_pictures(
     Returns:
         What was learned, and the noisiest latents, (pictures, channels, height, width).
     """
-    with uncompiled(pipe.unet) as unet, frozen(unet), controlled_attention(unet) as control:
-        branch = _ConditionalBranch(unet, lesson, control, cross_attention_kwargs)
+    with (
+        uncompiled(pipe.unet) as unet,
+        frozen(unet),
+        controlled_attention(unet) as control,
+        remembered_prefix(unet) as prefix,
+    ):
+        branch = _ConditionalBranch(unet, lesson, control, prefix, cross_attention_kwargs)
         trajectory, source_maps = _inverted(pipe, lesson, branch)
         levels = lesson.schedule.num_inference_steps
         with pipe.progress_bar(total=levels) as progress_bar, torch.enable_grad():
@@ -126,9 +132,15 @@ class _ConditionalBranch:
     """The UNet as `learn_mappings` wants it: differentiable in the value embeddings, with its maps."""
 
     def __init__(
-        self, unet: Any, lesson: Lesson, control: AttentionControl, kwargs: dict[str, Any] | None
+        self,
+        unet: Any,
+        lesson: Lesson,
+        control: AttentionControl,
+        prefix: Prefix,
+        kwargs: dict[str, Any] | None,
     ) -> None:
         self.unet, self.lesson, self.control, self.kwargs = unet, lesson, control, kwargs
+        self.prefix = prefix
         self.dtype = unet.dtype
         self.kept_queries = lesson.queries if lesson.settings.attention_weight else None
 
@@ -136,6 +148,7 @@ class _ConditionalBranch:
         self, latents: torch.Tensor, level: int, value_embeds: torch.Tensor, rows: torch.Tensor
     ) -> tuple[torch.Tensor, Maps]:
         def run(latents: torch.Tensor, value_embeds: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            self.prefix.begin(latents, torch.tensor(level), rows)  # within a step only the values change
             noise_pred, maps = self._predict_with_maps(
                 latents, level, self.lesson.text_embeds[rows], value_embeds
             )

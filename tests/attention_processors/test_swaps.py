@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from semantic_edit.attention_processors.swaps import (
+    WIDEST_HEAD,
     CrossSwap,
     PromptToPrompt,
     SelfSwap,
@@ -197,12 +198,53 @@ def test_no_row_is_computed_that_the_result_does_not_need(edit, rows):
     assert fused(lambda: swapped_cross_attention(*tensors, (swap,))).rows == rows
 
 
-def test_self_swaps_take_one_call():
-    case = Case(plain_edit(targets=2), 0, 10, seed=0)
+@pytest.mark.parametrize(
+    ("width", "targets", "rows"),
+    [(WIDTH, 1, [2]), (WIDTH, 2, [4]), (WIDTH, 3, [4]), (WIDEST_HEAD // 2 + 1, 2, [6])],
+    ids=["a pair", "three rows are two pairs", "four rows are two pairs", "too wide for pairs"],
+)
+def test_two_rows_share_a_self_attention_map(explicit, width, targets, rows):
+    case = Case(plain_edit(targets=targets), 0, 10, seed=0)
+    tensors = [torch.randn(2 * targets + 2, HEADS, QUERIES, width) for _ in range(3)]
+    swaps = case.edit.self_swaps(0, 10, **case.rows)
+    assert fused(lambda: swapped_self_attention(*tensors, swaps)).rows == rows
+    step = explicit.Step(case.edit, 0, 10, **case.rows)
+    expected = explicit.attention(*(tensor.double() for tensor in tensors), step.self)
+    assert_agree(swapped_self_attention(*tensors, swaps), expected)
+
+
+def test_rows_outside_a_self_swap_are_attended_alone():
+    case = Case(replace(plain_edit(targets=2), unconditional_self_until=0.0), 0, 10, seed=0)
     tensors = case.tensors(torch.float32, keys=QUERIES)
-    assert fused(lambda: swapped_self_attention(*tensors, case.edit.self_swaps(0, 10, **case.rows))).rows == [
-        6
-    ]
+    swaps = case.edit.self_swaps(0, 10, **case.rows)
+    assert fused(lambda: swapped_self_attention(*tensors, swaps)).rows == [3, 2]
+    swapped, plain = swapped_self_attention(*tensors, swaps), swapped_self_attention(*tensors, ())
+    assert torch.equal(swapped[:3], plain[:3])
+
+
+def test_a_target_does_not_depend_on_the_others():
+    tensors = Case(plain_edit(targets=3), 0, 10, seed=0).tensors(torch.float32, keys=QUERIES)
+    together = swapped_self_attention(*tensors, [SelfSwap(0, (1, 2, 3, 4))])
+    for target in (1, 2, 3, 4):
+        alone = swapped_self_attention(*(tensor[[0, target]] for tensor in tensors), [SelfSwap(0, (1,))])
+        torch.testing.assert_close(together[[0, target]], alone, rtol=0, atol=1e-6)
+
+
+def test_a_self_swap_takes_scale_mask_and_gradients():
+    case = Case(plain_edit(), 0, 10, seed=0)
+    query, key, value = case.tensors(torch.float64, keys=QUERIES)
+    swaps = case.edit.self_swaps(0, 10, **case.rows)
+    by_argument = swapped_self_attention(query, key, value, swaps, scale=0.25)
+    by_query = swapped_self_attention(query * 0.25 * WIDTH**0.5, key, value, swaps)
+    torch.testing.assert_close(by_argument, by_query)
+    mask = torch.zeros(4, HEADS, 1, QUERIES, dtype=torch.float64)
+    mask[2, ..., 1:] = -1e9  # of the source's own map, which both its rows have
+    masked = swapped_self_attention(query, key, value, swaps, mask)
+    torch.testing.assert_close(masked[2:], value[2:, :, :1].expand_as(masked[2:]))
+    tensors = [tensor.requires_grad_() for tensor in (query, key, value)]
+    assert torch.autograd.gradcheck(
+        lambda *given: swapped_self_attention(*given, swaps), tensors, fast_mode=True
+    )
 
 
 def test_no_map_is_made():

@@ -1,0 +1,94 @@
+"""Evaluate a UNet again for other values: what comes before its first cross attention is computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from diffusers import UNet2DConditionModel
+
+from semantic_edit.attention_processors.layers import attention_layers
+
+
+class Prefix:
+    """What a UNet computes before its first cross attention, where values come in.
+
+    Between `begin` and the first cross attention the UNet's modules give what they gave in the evaluation before, if
+    that began with the same inputs; at all other times they compute.
+    """
+
+    def __init__(self) -> None:
+        self._inputs: tuple[torch.Tensor, ...] = ()
+        self._outputs: list[Any] = []
+        self._calls: int | None = None  # of this evaluation so far; `None` behind the prefix
+
+    def begin(self, *inputs: torch.Tensor) -> None:
+        """An evaluation comes next; `inputs` are all that its prefix depends on."""
+        same = len(inputs) == len(self._inputs) and all(map(torch.equal, inputs, self._inputs))
+        if not same:
+            self._inputs, self._outputs = inputs, []
+        self._calls = 0
+
+    def end(self, *_: Any) -> None:
+        """A hook: cross attention is reached."""
+        self._calls = None
+
+    def output(self, forward: Any, *args: Any, **kwargs: Any) -> Any:
+        """What `forward` gives for these arguments, from memory if it may be."""
+        if self._calls is None:
+            return forward(*args, **kwargs)
+        if self._calls == len(self._outputs):
+            self._outputs.append(forward(*args, **kwargs))
+        self._calls += 1
+        return self._outputs[self._calls - 1]
+
+
+@contextmanager
+def remembered_prefix(unet: UNet2DConditionModel) -> Iterator[Prefix]:
+    """Let `unet`'s modules remember their outputs as the yielded prefix says while the block runs.
+
+    Results keep their bits. Modules get their own `forward` back after the block. Within it the UNet's weights must
+    stay as they are, and so must its text wherever something else than cross attention reads it.
+    """
+    prefix = Prefix()
+    crossings = {unet.get_submodule(layer.name) for layer in attention_layers(unet) if layer.is_cross}
+    with ExitStack() as stack:
+        for module in _parts_without(unet, crossings):
+            stack.enter_context(_remembering(module, prefix))
+        for module in crossings:
+            stack.callback(module.register_forward_pre_hook(prefix.end).remove)
+        yield prefix
+
+
+def _parts_without(
+    module: torch.nn.Module, crossings: Collection[torch.nn.Module]
+) -> Iterator[torch.nn.Module]:
+    """The largest modules in `module` that can be called and hold none of `crossings`."""
+    for part in module.children():
+        if part in crossings:
+            continue
+        is_list = isinstance(part, torch.nn.ModuleList)
+        if is_list or any(inner in crossings for inner in part.modules()):
+            yield from _parts_without(part, crossings)
+        else:
+            yield part
+
+
+@contextmanager
+def _remembering(module: torch.nn.Module, prefix: Prefix) -> Iterator[None]:
+    had_own = "forward" in vars(module)  # accelerate's, which moves weights to the device
+    forward = module.forward
+
+    def remembered(*args: Any, **kwargs: Any) -> Any:
+        return prefix.output(forward, *args, **kwargs)
+
+    vars(module)["forward"] = remembered
+    try:
+        yield
+    finally:
+        if had_own:
+            vars(module)["forward"] = forward
+        else:
+            del vars(module)["forward"]
