@@ -130,28 +130,29 @@ def swapped_self_attention(
     Arguments, result and errors are those of [`swapped_cross_attention`], with positions for tokens.
     """
     _check_fits(swaps, query.shape[0])
-    groups = [(swap.source, swap.targets) for swap in swaps]
+    source_of = {target: swap.source for swap in swaps for target in swap.targets}
     if 2 * value.shape[-1] > WIDEST_HEAD:
-        source_of = {target: source for source, targets in groups for target in targets}
         rows = [source_of.get(row, row) for row in range(query.shape[0])]
         return _attend(query, key, list(value), rows, mask, scale)
+    sharing: dict[int, list[int]] = {}  # by the row whose map they have
+    for row in range(query.shape[0]):
+        sharing.setdefault(source_of.get(row, row), []).append(row)
+    alone = {owner: rows[0] for owner, rows in sharing.items() if len(rows) == 1}
+    twos = [(owner, two) for owner, rows in sharing.items() if len(rows) > 1 for two in _in_twos(rows)]
     outputs: dict[int, torch.Tensor] = {}
-    grouped = {row for source, targets in groups for row in (source, *targets)}
-    alone = [row for row in range(query.shape[0]) if row not in grouped]
     if alone:
-        own = _attend(query, key, [value[row] for row in alone], alone, mask, scale)
-        outputs.update(zip(alone, own, strict=True))
-    twos = [(source, two) for source, targets in groups for two in _in_twos((source, *targets))]
+        own = _attend(query, key, [value[row] for row in alone.values()], list(alone), mask, scale)
+        outputs.update(zip(alone.values(), own, strict=True))
     if twos:
         values = [*value, torch.zeros_like(value[0])]
         wide = [torch.cat((values[one], values[other]), dim=-1) for _, (one, other) in twos]
-        shared = _attend(query, key, wide, [source for source, _ in twos], mask, scale)
+        shared = _attend(query, key, wide, [owner for owner, _ in twos], mask, scale)
         for (_, two), output in zip(twos, shared, strict=True):
             outputs.update(zip(two, output.chunk(2, dim=-1), strict=True))
     return torch.stack([outputs[row] for row in range(query.shape[0])])
 
 
-def _in_twos(rows: tuple[int, ...]) -> Iterator[tuple[int, int]]:
+def _in_twos(rows: Sequence[int]) -> Iterator[tuple[int, int]]:
     """Neighbours together, an odd last one with -1."""
     return zip_longest(rows[::2], rows[1::2], fillvalue=-1)
 

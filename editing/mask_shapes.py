@@ -134,9 +134,9 @@ def feather_mask(mask: torch.Tensor, sigma: float) -> torch.Tensor:
     if sigma == 0:
         return mask
     radius = max(1, math.ceil(3 * sigma))
-    offsets = torch.arange(-radius, radius + 1, device=mask.device, dtype=torch.float64)
+    offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
     kernel = torch.exp(-0.5 * (offsets / sigma).square())
-    kernel = (kernel / kernel.sum()).float()
+    kernel = (kernel / kernel.sum()).to(mask)
     blurred = F.pad(mask, (radius, radius, radius, radius), mode="replicate")
     blurred = F.conv2d(blurred, kernel[None, None, None, :])
     blurred = F.conv2d(blurred, kernel[None, None, :, None])

@@ -91,7 +91,8 @@ def noise_difference(
         level: The schedule's level to which the noise is added.
         source_embeds, target_embeds: (batch, tokens, width).
         source_negative_embeds, target_negative_embeds: Same shape; both, where they differ, or neither.
-        batch_size: Samples per evaluation of the model, at most; only memory and speed depend on it.
+        batch_size: Samples per evaluation of the model, at most, but all sides of one noise at least; only memory and
+            speed depend on it.
         on_chunk: Called after each evaluation.
 
     Returns:
@@ -108,7 +109,7 @@ def noise_difference(
     magnitude = latents.new_zeros(num_pictures, dtype=torch.float32)
     pictures = torch.arange(num_pictures, device=latents.device).repeat_interleave(num_maps)
     for rows in torch.arange(num_pictures * num_maps).split(max(1, batch_size // len(sides))):
-        owners = pictures[rows]
+        owners = pictures[rows]  # this is on the device, the rows' numbers are not
         noised = schedule.add_noise(latents[owners], noise[owners, (rows % num_maps).to(noise.device)], level)
         embeds = torch.cat([side[owners] for side in sides])
         inputs = noised.repeat(len(sides), 1, 1, 1)
@@ -117,8 +118,10 @@ def noise_difference(
         if len(parts) == 4:
             source_pred = classifier_free_guidance(parts[0], source_pred, guidance_scale)
             target_pred = classifier_free_guidance(parts[1], target_pred, guidance_scale)
-        difference.index_add_(0, owners, (target_pred - source_pred).abs().mean(1))
-        magnitude.index_add_(0, owners, source_pred.abs().mean((1, 2, 3)))
+        changed, size = (target_pred - source_pred).abs().mean(1), source_pred.abs().mean((1, 2, 3))
+        for number, row in enumerate(rows.tolist()):  # on a GPU `index_add_` would add in an order of its own
+            difference[row // num_maps] += changed[number]
+            magnitude[row // num_maps] += size[number]
         if on_chunk is not None:
             on_chunk()
     return difference / num_maps, magnitude / num_maps
@@ -137,16 +140,16 @@ def otsu_cut(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
     Returns:
         The cut, half-way between the two values that it separates, and the separability: the variance between
-        the classes over the whole variance, in [0, 1]. Both are (batch,) in float64; a constant row has its
-        own value and 0.
+        the classes over the whole variance, in [0, 1]. Both are (batch,) in float64 on the CPU; a constant row has
+        its own value and 0.
 
     Source: N. Otsu, IEEE Trans. SMC 9(1), 1979.
     """
-    ordered = values.double().sort(dim=1).values
+    ordered = values.cpu().double().sort(dim=1).values
     count = ordered.shape[1]
     if count < 2:
         return ordered[:, 0], torch.zeros_like(ordered[:, 0])
-    below = torch.arange(1, count, device=values.device, dtype=torch.float64)
+    below = torch.arange(1, count, dtype=torch.float64)
     centred = ordered - ordered.mean(1, keepdim=True)
     sum_below = centred.cumsum(1)[:, :-1]
     # with the whole mean at zero, w0 w1 (m0 - m1)^2 is (sum below / count)^2 / (w0 w1)
@@ -176,7 +179,7 @@ def rescale_difference(
     Returns:
         The soft map, (batch, height, width) in float32, and the confidence, (batch,).
     """
-    flat = difference.flatten(1).double()
+    flat = difference.flatten(1).cpu().double()  # some devices have no float64
     cut, confidence = otsu_cut(flat)
     if mask_thresholding_ratio is None:
         floor = flat.min(1).values
@@ -186,7 +189,8 @@ def rescale_difference(
         ceiling = mask_thresholding_ratio * flat.mean(1)
     span = (ceiling - floor)[:, None]
     soft = torch.where(span > 0, (flat - floor[:, None]) / span.clamp(min=1e-300), 0.0).clamp(0, 1)
-    return soft.float().reshape(difference.shape), confidence.float()
+    soft, confidence = (part.float().to(difference.device) for part in (soft, confidence))
+    return soft.reshape(difference.shape), confidence
 
 
 def find_mask(

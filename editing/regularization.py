@@ -25,7 +25,10 @@ def auto_correlation_loss(noise: torch.Tensor, generator: torch.Generator | None
     """
     loss = noise.new_zeros(())
     while True:
-        shift = int(torch.randint(max(1, noise.shape[-2] // 2), (1,), generator=generator).item())
+        place = "cpu" if generator is None else generator.device
+        shift = int(
+            torch.randint(max(1, noise.shape[-2] // 2), (1,), generator=generator, device=place).item()
+        )
         for dim in (-2, -1):
             correlation = (noise * noise.roll(shift, dims=dim)).mean((-2, -1))
             loss = loss + correlation.square().sum()
@@ -60,7 +63,7 @@ def noise_regularizer(
         level: int,
         loss_of: Callable[[torch.Tensor], torch.Tensor],
     ) -> torch.Tensor:
-        with torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad():
             variable = noise_pred.detach().clone().requires_grad_(True)
             loss = loss_of(predicted_noise(variable, latents, schedule, level))
             return torch.autograd.grad(loss, variable)[0]

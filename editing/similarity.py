@@ -10,7 +10,7 @@ def psnr(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
 
     Equal pictures have infinity.
     """
-    return -10 * (first.double() - second.double()).square().flatten(1).mean(1).log10()
+    return -10 * (first.cpu().double() - second.cpu().double()).square().flatten(1).mean(1).log10()
 
 
 def ssim(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
@@ -29,7 +29,7 @@ def ssim_map(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
 
     Source: Wang et al., IEEE Trans. Image Processing 13(4), 2004.
     """
-    offsets = torch.arange(-5.0, 6.0, dtype=torch.float64, device=first.device)
+    offsets = torch.arange(-5.0, 6.0, dtype=torch.float64)
     kernel = torch.exp(-0.5 * (offsets / 1.5).square())
     kernel = kernel / kernel.sum()
 
@@ -37,7 +37,7 @@ def ssim_map(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
         along_rows = pictures.unfold(-1, len(kernel), 1) @ kernel
         return along_rows.unfold(-2, len(kernel), 1) @ kernel
 
-    one, two = first.double(), second.double()
+    one, two = first.cpu().double(), second.cpu().double()
     mean_one, mean_two = smoothed(one), smoothed(two)
     variance_one = smoothed(one.square()) - mean_one.square()
     variance_two = smoothed(two.square()) - mean_two.square()

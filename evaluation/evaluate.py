@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from PIL import Image
 
 from semantic_edit.evaluation.datasets import EditItem
 from semantic_edit.evaluation.figures import draw_curves, draw_grids
-from semantic_edit.evaluation.metrics import SET_METRICS, SetMetrics, edit_metrics
+from semantic_edit.evaluation.metrics import JUDGE, SET_METRICS, SetMetrics, edit_metrics
 from semantic_edit.evaluation.metrics.unavailable import optional_module
 from semantic_edit.evaluation.report import (
     edits_in_markdown,
@@ -28,10 +28,12 @@ from semantic_edit.evaluation.rows import Rows
 from semantic_edit.evaluation.running import Comparison, Say, run_sweeps
 from semantic_edit.evaluation.sweeps import Sweep
 from semantic_edit.evaluation.tables import (
+    ALL,
     curve_table,
     gap_table,
     reconstruction_table,
     set_table,
+    usable_items,
     write_csv,
 )
 from semantic_edit.evaluation.verdicts import judge_metric
@@ -46,13 +48,15 @@ def comparison_of(
     folder: Path,
     metrics: Sequence[str] | None = None,
     seed: int = 0,
+    size: tuple[int, int] | None = None,
     **settings: Any,
 ) -> Comparison:
     """A comparison whose results go to a folder, and go on from those that are there.
 
     Args:
         metrics: Names for `edit_metrics` or of `SET_METRICS`; by default all of the former that need nothing but the
-            pipeline.
+            pipeline, and "judge".
+        size: What the pictures were resized to, (width, height): results of another size are others.
         settings: Of [`Comparison`].
 
     Raises:
@@ -60,12 +64,15 @@ def comparison_of(
         MetricUnavailable: If a named metric cannot be had here.
     """
     of_sets = [name for name in metrics or () if name in SET_METRICS]
-    measures = edit_metrics(metrics and [name for name in metrics if name not in of_sets], pipe)
-    if metrics is None and any(item.case is not None for item in items):
+    others = [JUDGE, *of_sets]
+    measures = edit_metrics(metrics and [name for name in metrics if name not in others], pipe)
+    is_judged = JUDGE in metrics if metrics else any(item.case is not None for item in items)
+    if is_judged:
         measures.insert(0, judge_metric())
     identity = {
         "model": model_fingerprint(pipe.unet),
         "metrics": sorted(measure.name for measure in measures),
+        "size": size and list(size),
     }
     return Comparison(
         pipe=pipe,
@@ -90,8 +97,11 @@ def evaluate(comparison: Comparison, sweeps: Sequence[Sweep], say: Say, curves: 
         curves: Whether to draw the trade-off curves too.
 
     Raises:
+        ValueError: Before any work, if the pipeline lacks what a method needs; see [`EditMethod.check`].
         MetricUnavailable: Before any work, if curves are asked for and matplotlib is not installed.
     """
+    for sweep in sweeps:
+        sweep.default.check(comparison.pipe)
     if curves:
         optional_module("matplotlib.figure", "Drawing curves")
     if comparison.sets:
@@ -120,7 +130,7 @@ def evaluate(comparison: Comparison, sweeps: Sequence[Sweep], say: Say, curves: 
     )
     return write_report(
         comparison.folder / "report.md",
-        _heading(comparison),
+        _heading(comparison, sweeps),
         (
             ("Every method at its default", defaults, edits_in_markdown),
             ("Sets of pictures", sets, sets_in_markdown),
@@ -131,12 +141,15 @@ def evaluate(comparison: Comparison, sweeps: Sequence[Sweep], say: Say, curves: 
     )
 
 
-def _heading(comparison: Comparison) -> str:
+def _heading(comparison: Comparison, sweeps: Sequence[Sweep]) -> str:
     command = shlex.join(["semantic-edit", *sys.argv[1:]])
+    used = len(usable_items(comparison, sweeps, ALL))
+    left_out = len(comparison.items) - used
+    without = f" {left_out} more failed under some method and are left out of all." if left_out else ""
     return (
-        f"`{command}`\n\nModel {comparison.identity['model']}, {len(comparison.items)} edits of "
-        f"{len(comparison.groups)} pictures, seed {comparison.seed}. In brackets, 95 % intervals over resampled "
-        "pictures; settings in bold are each method's default.\n"
+        f"`{command}`\n\nModel {comparison.identity['model']}, {used} edits of {len(comparison.groups)} pictures, "
+        f"seed {comparison.seed}.{without} In brackets, 95 % intervals over resampled pictures; settings in bold are "
+        "each method's default.\n"
     )
 
 
@@ -146,8 +159,17 @@ def resized(item: EditItem, size: tuple[int, int]) -> EditItem:
     def image() -> Image.Image:
         return item.load_image().resize(size, Image.Resampling.LANCZOS)
 
-    def mask() -> np.ndarray:
-        assert item.load_mask is not None
-        return np.asarray(Image.fromarray(item.load_mask()).resize(size, Image.Resampling.NEAREST))
+    return replace(
+        item,
+        load_image=image,
+        load_mask=_resized_mask(item.load_mask, size),
+        load_region=_resized_mask(item.load_region, size),
+    )
 
-    return replace(item, load_image=image, load_mask=None if item.load_mask is None else mask)
+
+def _resized_mask(
+    load: Callable[[], np.ndarray] | None, size: tuple[int, int]
+) -> Callable[[], np.ndarray] | None:
+    if load is None:
+        return None
+    return lambda: np.asarray(Image.fromarray(load()).resize(size, Image.Resampling.NEAREST))

@@ -9,7 +9,7 @@ from PIL import Image
 
 from semantic_edit.evaluation.grids import picture_grid
 from semantic_edit.evaluation.metrics.unavailable import optional_module
-from semantic_edit.evaluation.report import TITLES
+from semantic_edit.evaluation.report import SCALES, TITLES
 from semantic_edit.evaluation.running import Comparison
 from semantic_edit.evaluation.sweeps import Sweep
 from semantic_edit.evaluation.tables import BACKGROUND, SUCCESSES, Tabled, measures_of
@@ -32,8 +32,9 @@ def draw_curves(comparison: Comparison, curves: Tabled) -> None:
     known = set(measures_of(comparison))
     for kind in dict.fromkeys(line["edits"] for line in curves):
         lines = [line for line in curves if line["edits"] == kind]
-        for given_up in (name for name in GIVEN_UP if name in known):
-            for reached in (name for name in REACHED if name in known):
+        measured = {name for name in known if any(line[name] is not None for line in lines)}
+        for given_up in (name for name in GIVEN_UP if name in measured):
+            for reached in (name for name in REACHED if name in measured):
                 figure = figures.Figure(figsize=(7, 5), layout="constrained")
                 _draw(figure.subplots(), lines, given_up, reached)
                 figure.suptitle(f"{kind} edits, n = {lines[0]['n']}")
@@ -48,21 +49,26 @@ def _draw(axes: object, lines: Tabled, given_up: str, reached: str) -> None:
             for line in lines
             if line["method"] == method and line[given_up] is not None and line[reached] is not None
         ]
+        along, up = ([_scaled(line, name) for line in points] for name in (given_up, reached))
         drawn = axes.plot(  # type: ignore[attr-defined]
-            [line[given_up] for line in points],
-            [line[reached] for line in points],
+            along,
+            up,
             "o-",
             label=method,
             markersize=4,
         )
-        for line in (one for one in points if one["default"]):
-            axes.plot(  # type: ignore[attr-defined]
-                line[given_up], line[reached], "*", markersize=14, color=drawn[0].get_color()
-            )
+        for line, *place in zip(points, along, up, strict=True):
+            if line["default"]:
+                axes.plot(*place, "*", markersize=14, color=drawn[0].get_color())  # type: ignore[attr-defined]
     axes.set_xlabel(TITLES[given_up])  # type: ignore[attr-defined]
     axes.set_ylabel(f"{TITLES[reached]} (stars: each method's default)")  # type: ignore[attr-defined]
     axes.grid(alpha=0.3)  # type: ignore[attr-defined]
     axes.legend(fontsize=8)  # type: ignore[attr-defined]
+
+
+def _scaled(line: dict[str, str | float | None], name: str) -> float:
+    """A value in the unit that its title names."""
+    return SCALES.get(name, 1.0) * float(line[name] or 0.0)
 
 
 def draw_grids(comparison: Comparison, sweeps: Sequence[Sweep]) -> None:

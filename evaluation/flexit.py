@@ -64,12 +64,8 @@ class FlexIT(EditMethod):
     text_is_projected: bool = False
 
     def prepare(self, pipe: Any, images: Sequence[Image.Image], source_prompts: Sequence[str]) -> list[Seen]:
-        """The pictures' latents and pixels.
-
-        Raises:
-            ValueError: If the pipeline has no CLIP whose texts and pictures share a space.
-        """
-        self._check_clip(pipe)
+        """The pictures' latents and pixels."""
+        self.check(pipe)
         latents = latents_of(pipe, images)
         pixels = read_edit_pictures(pipe, list(images)).pixels
         assert pixels is not None  # pictures are no latents
@@ -139,7 +135,8 @@ class FlexIT(EditMethod):
         (image,) = _image_embeds(pipe, _tower_pixels(pipe, prepared.pixels))
         return self.text_weight * wanted + self.image_weight * image - self.source_weight * source
 
-    def _check_clip(self, pipe: Any) -> None:
+    def check(self, pipe: Any) -> None:
+        """Refuse a pipeline without a CLIP whose texts and pictures share a space."""
         encoder, projects = pipe.text_encoder, hasattr(pipe.text_encoder, "text_projection")
         if pipe.image_encoder is None or pipe.feature_extractor is None:
             raise ValueError(

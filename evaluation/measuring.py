@@ -22,7 +22,7 @@ def measured_edit(
 ) -> Row:
     """Each metric's value, `None` where the item lacks what it needs, and of a mask that a method found its IoU."""
     values: Row = {metric.name: metric(item, picture) for metric in metrics}
-    truth = item.mask if mask is not None else None
+    truth = item.region if mask is not None else None
     if mask is not None and truth is not None:
         values[MASK_IOU] = iou(mask, truth)
     return values

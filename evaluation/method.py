@@ -22,7 +22,6 @@ COMPONENTS = (
     "tokenizer",
     "unet",
     "scheduler",
-    "safety_checker",
     "feature_extractor",
     "image_encoder",
 )
@@ -48,6 +47,13 @@ class EditMethod(ABC):
         """The picture edited to show `prompt`; `seed` is of the noise, where a method draws any."""
         (prepared,) = self.prepare(pipe, [image], [source_prompt])
         return self.edit(pipe, prepared, prompt, seed)
+
+    def check(self, pipe: Any) -> None:  # noqa: B027, most need nothing more
+        """Refuse a pipeline that lacks what this method needs; asked before the first edit.
+
+        Raises:
+            ValueError: Naming what is missing.
+        """
 
     @abstractmethod
     def prepare(self, pipe: Any, images: Sequence[Image.Image], source_prompts: Sequence[str]) -> list[Any]:
@@ -85,11 +91,14 @@ class EditMethod(ABC):
 def another_pipeline(kind: type, pipe: Any, **changes: Any) -> Any:
     """A silent pipeline of another kind around the same modules; not by `from_pipe`, which casts them.
 
+    It has no safety checker: some methods are no pipelines and cannot have one, and its black pictures would count
+    against the others.
+
     Args:
         changes: Components in place of the pipeline's own.
     """
     components = {name: getattr(pipe, name) for name in COMPONENTS}
-    made = kind(**{**components, **changes}, requires_safety_checker=False)
+    made = kind(**{**components, **changes}, safety_checker=None, requires_safety_checker=False)
     made.set_progress_bar_config(disable=True)
     return made
 
@@ -117,7 +126,7 @@ def picture_of(pipe: Any, latents: torch.Tensor) -> Image.Image:
 @torch.no_grad()
 def floats_of(pipe: Any, latents: torch.Tensor) -> np.ndarray:
     """The same as floats (height, width, 3) in [0, 1], not rounded to 8 bits."""
-    return decode_pixels(pipe, latents[:1])[0].permute(1, 2, 0).double().cpu().numpy()
+    return decode_pixels(pipe, latents[:1])[0].permute(1, 2, 0).cpu().double().numpy()
 
 
 def vae_reconstruction(pipe: Any, image: Image.Image) -> np.ndarray:

@@ -36,6 +36,15 @@ class Restyled(EditMethod):
     variant: str = "modulate"
     settings: LearningSettings = field(default_factory=LearningSettings.short)
 
+    def check(self, pipe: Any) -> None:
+        """Refuse a pipeline that cannot look at the picture it is to learn."""
+        if pipe.image_encoder is None or pipe.feature_extractor is None:
+            raise ValueError(
+                "StyleDiffusion learns a picture through a CLIP vision model, and this model has none. Give it one: on "
+                "the command line by --image-encoder openai/clip-vit-base-patch16, in Python as `image_encoder` and "
+                "`feature_extractor`."
+            )
+
     def prepare(
         self, pipe: Any, images: Sequence[Image.Image], source_prompts: Sequence[str]
     ) -> list[MappingNetwork]:

@@ -15,7 +15,8 @@ class Rows:
 
     Args:
         path: A JSON Lines file, made if it is not there. A last line that an interrupted run left half-written is cut
-            off the file.
+            off the file. Of lines with one key the last counts; if it has an "error", the row is not there, so that
+            what failed is tried again.
 
     Raises:
         ValueError: If another line is no row, which no interruption can have caused.
@@ -33,6 +34,7 @@ class Rows:
         for number, line in enumerate(whole.splitlines(), 1):
             row = self._parsed(line, number)
             self._rows[_name(row["key"])] = row
+        self._rows = {name: row for name, row in self._rows.items() if "error" not in row}
 
     def _parsed(self, line: bytes, number: int) -> Row:
         try:

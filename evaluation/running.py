@@ -32,7 +32,7 @@ class Comparison:
 
     items: The edits; those of one group are of one picture, which is prepared once for all of them.
     metrics: What is measured of each edit.
-    identity: What every result depends on: the model and the seed.
+    identity: What every result depends on: the model, the metrics and the pictures' size.
     seed: Each edit draws its noise with a seed made from it and from the edit's name.
     shown: Of so many pictures the results are kept as files, for people to look at.
     batch: Pictures that are prepared side by side, where they are of one size.
@@ -80,11 +80,19 @@ class Comparison:
 
     def edit_key(self, method: EditMethod, item: EditItem) -> Row:
         """What an edit's row is found by; two sweeps that meet in a setting share it."""
-        return {**self.identity, "item": item.name, "seed": self.seed_of(item), **_described(method)}
+        prompts = [item.source_prompt, item.prompt]
+        return {
+            **self.identity,
+            "item": item.name,
+            "prompts": prompts,
+            "seed": self.seed_of(item),
+            **_described(method),
+        }
 
     def reconstruction_key(self, method: EditMethod, group: str) -> Row:
         """What a reconstruction's row is found by."""
-        return {**self.identity, "reconstruction": group, **_described(method)}
+        prompt = self.groups[group][0].source_prompt
+        return {**self.identity, "reconstruction": group, "prompt": prompt, **_described(method)}
 
     def seed_of(self, item: EditItem) -> int:
         """The same whatever else the dataset holds."""
@@ -191,7 +199,11 @@ def _run_batch(comparison: Comparison, lot: _Lot, images: dict[str, Image.Image]
     try:
         everything = lot.first.prepare(comparison.pipe, list(images.values()), prompts)
     except ValueError as error:
-        return _leave_out(comparison, lot, images, error, say)
+        if not comparison.skips or len(images) == 1:
+            return _leave_out(comparison, lot, images, error, say)
+        for group, image in images.items():  # the others need not suffer for one
+            _run_batch(comparison, lot, {group: image}, say)
+        return None
     seconds = (time.perf_counter() - started) / len(images)
     cost = {"seconds": seconds, "batch": len(images)}
     for (group, image), prepared in zip(images.items(), everything, strict=True):

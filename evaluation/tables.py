@@ -151,6 +151,12 @@ def gap_table(comparison: Comparison, curves: Sequence[Sweep], baselines: Sequen
                 other = curve_of(comparison, baseline, items, success)
                 for sweep in (one for one in curves if one.points and one is not baseline):
                     own = curve_of(comparison, sweep, items, success)
+                    if any(
+                        np.isnan(values).any()
+                        for one in (own, other)
+                        for values in (one.success, one.background)
+                    ):
+                        continue  # the data does not tell both of each edit
                     gap = gap_at_equal_success(own, other, baseline.default_point)
                     low, high = gap.interval or (None, None)
                     table.append(

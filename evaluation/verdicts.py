@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from PIL import Image
 
 from semantic_edit.evaluation.datasets.items import EditItem
-from semantic_edit.evaluation.metrics.edit_metrics import EditMetric
+from semantic_edit.evaluation.metrics.edit_metrics import JUDGE, EditMetric
 from semantic_edit.still_life.cases import EditCase
 from semantic_edit.still_life.judge import judged, load_judge
 from semantic_edit.still_life.scenes import Scene
@@ -42,4 +42,4 @@ def judge_metric() -> EditMetric:
         (answer,) = judged(judge, [picture])
         return float(shows_edit(item.case, answer))
 
-    return EditMetric("judge", "", True, "case", measure)
+    return EditMetric(JUDGE, "", True, "case", measure)

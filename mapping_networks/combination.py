@@ -25,10 +25,10 @@ def combination_weights(residuals: torch.Tensor) -> torch.Tensor:
     Equations", 1965.
     """
     first, directions = residuals[:, :1], residuals[:, 1:] - residuals[:, :1]
-    gram = (directions @ directions.transpose(1, 2)).double().cpu()
-    slope = (directions @ first.transpose(1, 2)).double().cpu()
+    gram = (directions @ directions.transpose(1, 2)).cpu().double()
+    slope = (directions @ first.transpose(1, 2)).cpu().double()
     ridge = (
-        RIDGE * gram.diagonal(dim1=1, dim2=2).mean(dim=1).view(-1, 1, 1) * torch.eye(gram.shape[1]).double()
+        RIDGE * gram.diagonal(dim1=1, dim2=2).mean(dim=1).view(-1, 1, 1) * torch.eye(gram.shape[1], dtype=torch.float64)
     )
     along = -(torch.linalg.pinv(gram + ridge, hermitian=True) @ slope).squeeze(-1)
     return torch.cat([1 - along.sum(dim=1, keepdim=True), along], dim=1).to(residuals)

@@ -179,16 +179,33 @@ def check_callbacks(
         )
 
 
+def check_no_group_offload(**models: torch.nn.Module) -> None:
+    """Refuse models that are offloaded in groups of layers, where gradients are needed."""
+    for name, model in models.items():
+        registries = (getattr(module, "_diffusers_hook", None) for module in model.modules())
+        if any(one is not None and one.get_hook("group_offloading") is not None for one in registries):
+            raise ValueError(
+                f"`{name}` is group offloaded, which takes weights away that learning's gradients still need. Use "
+                "`pipe.enable_model_cpu_offload()` instead."
+            )
+
+
 def model_fingerprint(model: torch.nn.Module) -> str:
     """Sixteen hexadecimal digits that tell one denoising model from another, cheaply.
 
     Hashes the names, the shapes and the first values of all parameters, the values as float16, so that a
-    model and its half-precision copy agree. Where weights are offloaded out of reach the answer is "", which
-    is never compared.
+    model and its half-precision copy agree. Where weights are offloaded out of reach, or in bfloat16, whose few
+    digits cannot tell a copy from another model, the answer is "", which is never compared.
     """
     model = getattr(model, "_orig_mod", model)  # torch.compile's wrapper
-    parameters = list(model.named_parameters())
-    if not parameters or any(parameter.is_meta for _, parameter in parameters):
+    # `fuse_qkv_projections` adds copies of what is there, and nothing takes them away again
+    parameters = [
+        (name, parameter)
+        for name, parameter in model.named_parameters()
+        if not {"to_qkv", "to_kv"} & set(name.split("."))
+    ]
+    unknown = any(parameter.is_meta or parameter.dtype == torch.bfloat16 for _, parameter in parameters)
+    if not parameters or unknown:
         return ""
     names = json.dumps([(name, list(parameter.shape)) for name, parameter in parameters])
     first = torch.cat([parameter.detach().flatten()[:4].to(torch.float16) for _, parameter in parameters])

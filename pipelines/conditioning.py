@@ -19,12 +19,14 @@ class Prompt:
     texts: One per edit, or one for all.
     embeds: (batch, tokens, width) instead.
     unconditional: Whether it is encoded as diffusers encodes negative prompts, without `clip_skip`.
+    instead: What may be passed where text cannot be encoded; by default the argument's `_embeds` twin.
     """
 
     name: str
     texts: tuple[str, ...] | None = None
     embeds: torch.Tensor | None = None
     unconditional: bool = False
+    instead: str = ""
 
     @property
     def batch_size(self) -> int:
@@ -157,7 +159,7 @@ def encode_prompts(
     if wanted and (pipe.text_encoder is None or pipe.tokenizer is None):
         raise ValueError(
             f"`{wanted[0].name}` is text, but this pipeline has no text encoder and tokenizer; pass "
-            f"`{wanted[0].name}_embeds` instead."
+            f"{wanted[0].instead or f'`{wanted[0].name}_embeds`'} instead."
         )
     lora_scale = (cross_attention_kwargs or {}).get("scale")
     # without clip_skip both kinds are encoded alike, and share their rows
@@ -227,7 +229,8 @@ def restored_lora_scale(model: torch.nn.Module | None) -> Iterator[None]:
     # in these words, or diffusers warns those who load this as a custom pipeline that they lack peft
     import peft.tuners.tuners_utils as tuners
 
-    layers = [module for module in model.modules() if isinstance(module, tuners.BaseTunerLayer)]
+    adapters = (module for module in model.modules() if isinstance(module, tuners.BaseTunerLayer))
+    layers = [layer for layer in adapters if hasattr(layer, "scaling")]  # OFT's, for one, have no scale
     before = [dict(layer.scaling) for layer in layers]
     try:
         yield

@@ -65,7 +65,8 @@ class DiffEditPipeline(
 
     The scheduler is only read: every call derives its own DDIM schedule from the scheduler's config, as
     `DDIMScheduler.from_config` would, whichever deterministic sampler it is. Nothing of a call is kept on the
-    pipeline, so threads may share one. IP-Adapters are refused.
+    pipeline, so threads may share one, unless one interrupts, offloads, or scales a LoRA: those are the pipeline's.
+    IP-Adapters are refused.
 
     Args:
         vae, text_encoder, tokenizer, unet, scheduler, safety_checker, feature_extractor, image_encoder: As
@@ -150,7 +151,8 @@ class DiffEditPipeline(
                 3.0); `None` adapts to each picture's map, by 0.8 of Otsu's cut.
             mask_threshold: Cut on the rescaled difference, in (0, 1); higher gives a smaller mask.
             mask_batch_size: Samples per evaluation of the UNet while finding the mask; changes memory and
-                speed only.
+                speed only. A noise is evaluated under both prompts at once, so that at least 2 are, or 4 where the
+                negative prompts differ.
             mask_grow: Pixels to widen the mask by; negative narrows it.
             mask_feather: Standard deviation, in pixels, of the blur of the mask's edge.
             preserve_background: Lay the edit over the original's own pixels, so that those outside the mask
@@ -402,8 +404,13 @@ class DiffEditPipeline(
             guided,
         )
         edits = common_batch_size(image=pictures.batch_size, **prompts.counts)
+        check_generator(generator, edits)
         adjust = None
         if num_reg_steps:
+            if isinstance(generator, list):
+                raise ValueError(
+                    "`generator` is a list, and all pictures are rolled alike by the regularisation; pass a single one."
+                )
             adjust = noise_regularizer(
                 schedule, num_reg_steps, lambda_auto_corr, lambda_kl, num_auto_corr_rolls, generator
             )

@@ -232,7 +232,7 @@ def learned_network(
         guidance_scale=lesson.guidance_scale,
         scaling_factor=pipe.vae.config.scaling_factor,
         base_model=str(pipe.config.get("_name_or_path") or ""),
-        base_fingerprint=base_fingerprint(pipe.unet),
+        base_fingerprint=model_fingerprint(pipe.unet),
         learning=asdict(lesson.settings),
         reconstruction_psnr=min(psnr(best, reached).item(), 120.0),
         reconstruction_ssim=ssim(best, reached).item() if large_enough else None,
@@ -255,14 +255,6 @@ def _own_report(report: LearningReport, index: int) -> LearningReport:
     return replace(report, steps=steps, converged=report.converged[index : index + 1])
 
 
-def base_fingerprint(unet: Any) -> str:
-    """What a mapping network knows its model by; "", which fits every model, in bfloat16.
-
-    Its digits are too few to tell a model's own copy in another precision from another model.
-    """
-    return "" if unet.dtype == torch.bfloat16 else model_fingerprint(unet)
-
-
 @contextmanager
 def uncompiled(unet: Any) -> Iterator[Any]:
     """The UNet itself if `torch.compile` wrapped it, and without its graphs in the block.
@@ -279,11 +271,11 @@ def uncompiled(unet: Any) -> Iterator[Any]:
 @contextmanager
 def frozen(module: torch.nn.Module) -> Iterator[None]:
     """Let no parameter ask for gradients in the block."""
-    asked = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    asked = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
     try:
-        for parameter in asked:
-            parameter.requires_grad_(False)
+        module.requires_grad_(False)
         yield
     finally:
-        for parameter in asked:
-            parameter.requires_grad_(True)
+        for name, parameter in module.named_parameters():  # others than before, where weights are offloaded
+            if name in asked:
+                parameter.requires_grad_(True)

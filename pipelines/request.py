@@ -95,7 +95,10 @@ def read_edit_prompts(
         negative_prompt = negative
     if other is not None and other.same_as(negative):
         other = None
-    empty = Prompt("inversion_prompt", texts=("",), unconditional=True) if inverts else None
+    empty = None
+    if inverts:
+        instead = "a `trajectory` that `invert(image=..., prompt_embeds=...)` made with the empty prompt's embeddings"
+        empty = Prompt("the inversion's empty prompt", ("",), unconditional=True, instead=instead)
     return EditPrompts(target_prompt, source_prompt, negative_prompt, other, empty)
 
 
@@ -116,7 +119,6 @@ class EditRequest:
     pictures: Pictures | None
     trajectory: Trajectory | None
     own_mask: torch.Tensor | None
-    guided: bool
 
 
 def read_edit_request(
@@ -177,9 +179,7 @@ def read_edit_request(
         counts["mask_image"] = own_mask.shape[0]
     edits = common_batch_size(**counts)
     check_generator(generator, edits)
-    return EditRequest(
-        schedule, levels, edits, edit_prompts, pictures, known, own_mask, guided=guidance_scale > 1
-    )
+    return EditRequest(schedule, levels, edits, edit_prompts, pictures, known, own_mask)
 
 
 def read_edit_pictures(pipe: Any, image: PictureInput | None) -> Pictures:

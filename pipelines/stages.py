@@ -209,15 +209,15 @@ def shape_edit_mask(
     full = (pixels.flatten(1).amin(1) == 1).nonzero().flatten().tolist()
     if empty.any():
         warnings.warn(
-            f"The mask of edits {empty.nonzero().flatten().tolist()} is empty, so the original is returned "
-            "there. If it was found, lower `mask_threshold` or name the thing that is to change in both prompts; if "
-            "you passed it, paint white in `mask_image` what may change.",
+            f"The mask of edits {empty.nonzero().flatten().tolist()} is empty, so nothing is edited "
+            "there. If DiffEdit found it, lower `mask_threshold` or name the thing that is to change in both prompts; "
+            "if you passed it, paint white in `mask_image` what may change.",
             stacklevel=4,
         )
     if full:
         warnings.warn(
-            f"The mask of edits {full} covers the whole picture, so nothing is kept as it was there. If it was "
-            "found, raise `mask_threshold`; if you passed it, leave black in `mask_image` what must stay.",
+            f"The mask of edits {full} covers the whole picture, so nothing is kept as it was there. If DiffEdit "
+            "found it, raise `mask_threshold`; if you passed it, leave black in `mask_image` what must stay.",
             stacklevel=4,
         )
     return EditMask(pixels, weights, empty)

@@ -28,14 +28,15 @@ from semantic_edit.pipelines.checks import (
     check_generator,
     check_guidance,
     check_mask_shape,
+    check_no_group_offload,
     check_output_type,
+    model_fingerprint,
 )
 from semantic_edit.pipelines.components import StableDiffusionComponents
 from semantic_edit.pipelines.conditioning import Prompt, common_batch_size, encode_prompts, read_prompt
 from semantic_edit.pipelines.learning import (
     Lesson,
     attention_resolution,
-    base_fingerprint,
     encode_image_tokens,
     learn_pictures,
     learned_network,
@@ -128,6 +129,7 @@ class StyleDiffusionPipeline(
         check_components(self.unet, self.vae)
         self._check_text()
         self._check_vision()
+        check_no_group_offload(unet=self.unet, image_encoder=self.image_encoder)
         check_guidance(guidance_scale)
         _check_side("attention_side", attention_side)
         if variant not in VARIANTS:
@@ -373,10 +375,10 @@ class StyleDiffusionPipeline(
             prediction_type=schedule.prediction_type,
             schedule_fingerprint=schedule.fingerprint,
             num_text_tokens=self.tokenizer.model_max_length,
-            text_width=self.unet.config.cross_attention_dim,
+            text_width=self.text_encoder.config.hidden_size,
             latent_shape=latent_shape,
             scaling_factor=self.vae.config.scaling_factor,
-            base_fingerprint=base_fingerprint(self.unet),
+            base_fingerprint=model_fingerprint(self.unet),
         )
         return schedule
 

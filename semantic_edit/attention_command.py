@@ -35,7 +35,9 @@ def run(options: argparse.Namespace) -> None:
     prompt = network.config.prompt if own else options.prompt
     if not prompt.split():
         raise UsageError("there are no words to draw; name some with --prompt")
-    pipe = load_pipeline_for(network, options.model, options.device, options.dtype, options.offline)
+    pipe = load_pipeline_for(
+        network, options.mapping, options.model, options.device, options.dtype, options.offline
+    )
     output = run_edit(
         pipe, "try other words", prompt=prompt, mapping_network=network, output_attention_maps=True
     )

@@ -99,9 +99,8 @@ def run(options: argparse.Namespace) -> None:
     output = _edit(options, picture, _pipeline_arguments(options))
     writers = _writers(picture, output)
     if options.save_trajectory is not None and "--save-trajectory" not in writers:
-        raise UsageError(
-            "--save-trajectory: the mask is empty, so nothing was inverted; lower --mask-threshold"
-        )
+        advice = "lower --mask-threshold" if options.mask is None else f"{options.mask} is white nowhere"
+        raise UsageError(f"--save-trajectory: the mask is empty, so nothing was inverted; {advice}")
     write_all({path: writers[option] for option, path in outputs.items()})
     for path in outputs.values():
         print(path)

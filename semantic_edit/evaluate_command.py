@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from semantic_edit.files import UsageError, check_folder
-from semantic_edit.loading import load_pipeline, quiet_loading
-from semantic_edit.options import add_model, seed, size
+from semantic_edit.loading import load_image_encoder, load_pipeline, quiet_loading
+from semantic_edit.options import add_image_encoder, add_model, count, count_or_none, seed, size
 
 if TYPE_CHECKING:
     from semantic_edit.evaluation.datasets import EditItem
@@ -18,12 +18,11 @@ KINDS = ("colour", "object", "surface")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--out", type=Path, required=True, metavar="FOLDER", help="where the results are, and go on"
-    )
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="where the results are, and go on")
     _add_data(parser.add_argument_group("the data"))
     _add_methods(parser.add_argument_group("the methods"))
     add_model(parser)
+    add_image_encoder(parser)
 
 
 def _add_data(group: argparse._ArgumentGroup) -> None:
@@ -36,7 +35,7 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--layout", choices=("folder", "pie-bench", "imagenet", "coco"), help="if it cannot be told"
     )
-    group.add_argument("--count", type=int, metavar="N", help="pictures; still lifes: 32, else all")
+    group.add_argument("--count", type=count, metavar="N", help="pictures; still lifes: 32, else all")
     group.add_argument(
         "--kinds", nargs="+", choices=KINDS, default=("object", "colour"), help="of still lifes' edits"
     )
@@ -48,22 +47,29 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_methods(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--methods", nargs="+", metavar="NAME", help="(default: all; --list names them)")
+    group.add_argument(
+        "--methods",
+        nargs="+",
+        metavar="NAME",
+        help="(default: all that the model can run; --list names them)",
+    )
     group.add_argument("--list", action="store_true", help="name the methods and metrics, and stop")
     group.add_argument(
         "--metrics", nargs="+", metavar="NAME", help="(default: all that need no further weights)"
     )
     group.add_argument(
-        "--points", type=int, metavar="N", help="settings of each knob at most; 1 is the default alone"
+        "--points", type=count, metavar="N", help="settings of each knob at most; 1 is the default alone"
     )
     group.add_argument(
-        "--steps", type=int, metavar="N", help="of every method's schedule (default: each its own)"
+        "--steps", type=count, metavar="N", help="of every method's schedule (default: each its own)"
     )
     group.add_argument("--seed", type=seed, default=0, help="of scenes and noises (default: 0)")
     group.add_argument(
-        "--batch", type=int, default=8, metavar="N", help="pictures prepared side by side (default: 8)"
+        "--batch", type=count, default=8, metavar="N", help="pictures prepared side by side (default: 8)"
     )
-    group.add_argument("--shown", type=int, default=6, metavar="N", help="pictures in the grids (default: 6)")
+    group.add_argument(
+        "--shown", type=count_or_none, default=6, metavar="N", help="pictures in the grids (default: 6)"
+    )
     group.add_argument("--curves", action="store_true", help="draw trade-off curves too; needs matplotlib")
 
 
@@ -79,6 +85,8 @@ def run(options: argparse.Namespace) -> None:
     unknown = [name for name in names if name not in METHODS]
     if unknown:
         raise UsageError(f"--methods {', '.join(unknown)}: choose from {', '.join(METHODS)}")
+    if options.out is None:
+        raise UsageError("name the folder of the results with --out; --list needs none")
     check_folder(
         "--out", options.out, lambda folder: (folder / "results.jsonl").is_file(), "results of this command"
     )
@@ -86,10 +94,12 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _list(methods: dict[str, Any]) -> None:
-    from semantic_edit.evaluation.metrics import ALWAYS, OPTIONAL, SET_METRICS
+    from semantic_edit.evaluation.measuring import MASK_IOU
+    from semantic_edit.evaluation.metrics import ALWAYS, JUDGE, OPTIONAL, SET_METRICS
 
     print("methods:", *methods)
-    print("metrics:", *ALWAYS)
+    print("metrics:", JUDGE, *ALWAYS)
+    print("measured of every method that finds a mask:", MASK_IOU)
     print("metrics that need further weights:", *OPTIONAL)
     print("metrics of all edits together:", *SET_METRICS)
 
@@ -115,17 +125,21 @@ def _evaluate(options: argparse.Namespace, sweeps: list[Sweep]) -> None:
 
     try:
         items = _items(options)
-        pipe = load_pipeline(
-            StableDiffusionPipeline, options.model, options.device, options.dtype, options.offline
-        )
+        vision = {}
+        if options.image_encoder is not None:
+            vision = load_image_encoder(options.image_encoder, options.offline)
+        model = (options.model, options.device, options.dtype, options.offline)
+        pipe = load_pipeline(StableDiffusionPipeline, *model, **vision)
         pipe.set_progress_bar_config(disable=True)
-        options.out.mkdir(parents=True, exist_ok=True)
+        sweeps = _runnable(sweeps, pipe, skips=options.methods is None)
+        options.out.mkdir(exist_ok=True)
         comparison = comparison_of(
             pipe,
             items,
             options.out,
             options.metrics,
             options.seed,
+            options.size,
             batch=options.batch,
             shown=options.shown,
             skips=options.on_bad == "skip",
@@ -139,6 +153,21 @@ def _evaluate(options: argparse.Namespace, sweeps: list[Sweep]) -> None:
         print(report)
     except (ValueError, MetricUnavailable) as error:
         raise UsageError(error) from error
+
+
+def _runnable(sweeps: list[Sweep], pipe: Any, skips: bool) -> list[Sweep]:
+    """Those that a model has all it takes for; another is an error, or named and left out."""
+    able = []
+    for sweep in sweeps:
+        try:
+            sweep.default.check(pipe)
+        except ValueError as error:
+            if not skips:
+                raise
+            print(f"{sweep.name} is left out. {error}", flush=True)
+        else:
+            able.append(sweep)
+    return able
 
 
 def _items(options: argparse.Namespace) -> list[EditItem]:

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from semantic_edit.files import UsageError, check_folder, is_mapping_folder
 from semantic_edit.loading import load_image_encoder, load_picture, load_pipeline, quiet_loading
-from semantic_edit.options import add_guidance, add_model, add_output, add_size, seed, typed
+from semantic_edit.options import (
+    add_guidance,
+    add_image_encoder,
+    add_model,
+    add_output,
+    add_size,
+    seed,
+    typed,
+)
 from semantic_edit.running import refusals
 
 if TYPE_CHECKING:
@@ -34,11 +42,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_output(parser, "where the mapping network goes; one that is there is replaced", metavar="FOLDER")
     _add_learning(parser.add_argument_group("the learning"))
     add_model(parser)
-    parser.add_argument(
-        "--image-encoder",
-        metavar="ID",
-        help="a CLIP vision model, for a --model that has none, for example openai/clip-vit-base-patch16",
-    )
+    add_image_encoder(parser)
 
 
 def _add_learning(group: argparse._ArgumentGroup) -> None:

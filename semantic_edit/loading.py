@@ -85,6 +85,7 @@ def load_mapping(mapping: str, offline: bool = False) -> MappingNetwork:
 
 def load_pipeline_for(
     network: MappingNetwork,
+    mapping: str,
     model: str | None = None,
     device: str | None = None,
     dtype: str | None = None,
@@ -93,12 +94,22 @@ def load_pipeline_for(
     """Load the model that a mapping network edits with, as `load_pipeline` does.
 
     Args:
+        mapping: What `load_mapping` was given. The Hub id of a model that a folder names is looked up in the local
+            cache alone: nobody typed it.
         model: Without it the one that the network was learned with, if its folder is there or it has a Hub id, else
             the still-life model; the pipeline refuses a network of another model.
     """
     from semantic_edit.pipelines import StyleDiffusionPipeline
 
-    return load_pipeline(StyleDiffusionPipeline, model or _base_model(network), device, dtype, offline)
+    named = _base_model(network) if model is None else None
+    if named is None or not Path(mapping).is_dir():
+        return load_pipeline(StyleDiffusionPipeline, model or named, device, dtype, offline=offline)
+    try:
+        return load_pipeline(StyleDiffusionPipeline, named, device, dtype, offline=True)
+    except UsageError as error:
+        raise UsageError(
+            f"{error} (the picture was learned with it; --model {named} would look on the Hub)"
+        ) from error
 
 
 def load_image_encoder(name: str, offline: bool = False) -> dict[str, Any]:

@@ -57,14 +57,34 @@ def add_model(parser: argparse.ArgumentParser, default: str = "the small still-l
     )
 
 
-def add_traceback(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--traceback", action="store_true", help="show where an unexpected failure happened")
+def add_image_encoder(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--image-encoder",
+        metavar="ID",
+        help="a CLIP vision model, for a --model that has none, for example openai/clip-vit-base-patch16",
+    )
+
+
+def add_traceback(parser: argparse.ArgumentParser, default: object = False) -> None:
+    parser.add_argument(
+        "--traceback", action="store_true", default=default, help="show where an unexpected failure happened"
+    )
 
 
 def typed(options: argparse.Namespace, names: Mapping[str, str]) -> dict[str, Any]:
     """The options that were typed, each under the pipeline's name for it; its own defaults hold for the others."""
     given = {name: getattr(options, option) for option, name in names.items()}
     return {name: value for name, value in given.items() if value is not None}
+
+
+def count(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"a whole number from 1 is needed, got {text!r}")
+    return int(text)
+
+
+def count_or_none(text: str) -> int:
+    return 0 if text == "0" else count(text)
 
 
 def seed(text: str) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from semantic_edit.files import UsageError, check_folder
 from semantic_edit.loading import quiet_loading
-from semantic_edit.options import PIPELINES
+from semantic_edit.options import PIPELINES, add_traceback
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +21,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     _add_mapping(kinds.add_parser("mapping", help="a learned picture, for others to edit"))
     for kind in kinds.choices.values():
         _add_destination(kind)
+        add_traceback(kind, default=argparse.SUPPRESS)  # or it would undo one that stands before it
 
 
 def _add_pipelines(parser: argparse.ArgumentParser) -> None:

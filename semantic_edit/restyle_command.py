@@ -121,7 +121,9 @@ def run(options: argparse.Namespace) -> None:
     quiet_loading()
     arguments = _pipeline_arguments(options)
     network = load_mapping(options.mapping, options.offline)
-    pipe = load_pipeline_for(network, options.model, options.device, options.dtype, options.offline)
+    pipe = load_pipeline_for(
+        network, options.mapping, options.model, options.device, options.dtype, options.offline
+    )
     output = run_edit(pipe, "try other words", prompt=options.prompt, mapping_network=network, **arguments)
     writers = _writers(options, network.config.prompt, output)
     write_all({path: writers[option] for option, path in outputs.items()})

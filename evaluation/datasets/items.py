@@ -32,7 +32,8 @@ class EditItem:
     group: The picture. Items that share it are edits of one picture, so no independent samples.
     load_image: Reads the picture.
     kind: The kind of edit, as the data calls it; "" where it does not.
-    load_mask: Reads the mask, if the data has one.
+    load_mask: Reads the mask, if the data has one: all that may change.
+    load_region: Reads where the edit is, if that is not all of the mask.
     blend_words: The words whose regions alone should change, for methods that take such; of the source's prompt first.
     case: The edit's ground truth, which only still lifes have.
     target_class: What the picture shall show, where the data has true pictures of it.
@@ -46,6 +47,7 @@ class EditItem:
     load_image: Callable[[], Image.Image]
     kind: str = ""
     load_mask: Callable[[], np.ndarray] | None = None
+    load_region: Callable[[], np.ndarray] | None = None
     blend_words: tuple[str, ...] = ()
     case: EditCase | None = None
     target_class: str = ""
@@ -68,6 +70,15 @@ class EditItem:
             ValueError: As for `image`.
         """
         return None if self.load_mask is None else self.load_mask()
+
+    @property
+    def region(self) -> np.ndarray | None:
+        """What a mask that a method found is compared with: the mask, but for what only figures of it leave out.
+
+        Raises:
+            ValueError: As for `image`.
+        """
+        return self.mask if self.load_region is None else self.load_region()
 
 
 @dataclass(frozen=True)

@@ -91,6 +91,7 @@ def _item(folder: Path, key: str, entry: Record) -> EditItem:
         load_image=partial(load_picture, path),
         kind=_kind(entry),
         load_mask=partial(decoded_mask, runs, size),
+        load_region=partial(annotated_region, runs, size),
         # "bicycle bicycle" is the word of the source, then that of the edit
         blend_words=tuple(dict.fromkeys(optional_text(entry, "blended_word").split())),
     )
@@ -99,9 +100,19 @@ def _item(folder: Path, key: str, entry: Record) -> EditItem:
 def decoded_mask(runs: tuple[int, ...], size: tuple[int, int]) -> np.ndarray:
     """Booleans (height, width): where the annotators expect the edit, and along the whole border.
 
-    The border is set, and a run that reaches beyond the last pixel is cut there, because `mask_decode` of the published
-    evaluation does both, the former "to avoid annotation errors in boundary": figures compare only over the same
-    pixels.
+    The border is set because `mask_decode` of the published evaluation does it, "to avoid annotation errors in
+    boundary": figures of the background compare only over the same pixels. Arguments are those of `annotated_region`.
+    """
+    mask = annotated_region(runs, size)
+    mask[[0, -1]] = True
+    mask[:, [0, -1]] = True
+    return mask
+
+
+def annotated_region(runs: tuple[int, ...], size: tuple[int, int]) -> np.ndarray:
+    """Booleans (height, width): where the annotators expect the edit.
+
+    A run that reaches beyond the last pixel is cut there, as in the published evaluation.
 
     Args:
         runs: First pixel and length of a run, in turns; pixels are counted from 0, row by row.
@@ -111,10 +122,7 @@ def decoded_mask(runs: tuple[int, ...], size: tuple[int, int]) -> np.ndarray:
     flat = np.zeros(height * width, dtype=bool)
     for first, length in zip(runs[::2], runs[1::2], strict=True):
         flat[first : first + length] = True
-    mask = flat.reshape(height, width)
-    mask[[0, -1]] = True
-    mask[:, [0, -1]] = True
-    return mask
+    return flat.reshape(height, width)
 
 
 def _runs(value: Any) -> tuple[int, ...]:

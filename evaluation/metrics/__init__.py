@@ -8,7 +8,13 @@ installs; nothing is downloaded.
 from __future__ import annotations
 
 from semantic_edit.evaluation.metrics.csfid import class_mean_distance, csfid
-from semantic_edit.evaluation.metrics.edit_metrics import ALWAYS, OPTIONAL, EditMetric, edit_metrics
+from semantic_edit.evaluation.metrics.edit_metrics import (
+    ALWAYS,
+    JUDGE,
+    OPTIONAL,
+    EditMetric,
+    edit_metrics,
+)
 from semantic_edit.evaluation.metrics.fid import fid, frechet_distance
 from semantic_edit.evaluation.metrics.intervals import (
     bootstrap_interval,
@@ -25,6 +31,7 @@ from semantic_edit.evaluation.metrics.unavailable import MetricUnavailable
 
 __all__ = [
     "ALWAYS",
+    "JUDGE",
     "OPTIONAL",
     "SET_METRICS",
     "EditMetric",

@@ -43,8 +43,8 @@ class Clip:
             ValueError: If `where` is not as large as the picture.
         """
         seen = picture if where is None else only_inside(picture, where)
-        told = self.embed_text(text).double()
-        return F.cosine_similarity(told, self.embed_picture(seen).to(told), dim=0).item()
+        told = self.embed_text(text).cpu().double()
+        return F.cosine_similarity(told, self.embed_picture(seen).cpu().to(told), dim=0).item()
 
     def score(self, text: str, picture: Image.Image, where: np.ndarray | None = None) -> float:
         """100 max(cosine, 0), as the field reports agreement.

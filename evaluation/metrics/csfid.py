@@ -34,7 +34,7 @@ def class_mean_distance(
     if missing:
         raise ValueError(f"There are no reference pictures of {', '.join(missing)}: add some of each class.")
     own = {name: [one == name for one in classes] for name in dict.fromkeys(classes)}
-    means = {name: features[torch.tensor(chosen)].double().mean(0) for name, chosen in own.items()}
+    means = {name: features[torch.tensor(chosen)].cpu().double().mean(0) for name, chosen in own.items()}
     distances = [(mean - reference_means[name].to(mean)).square().sum() for name, mean in means.items()]
     return torch.stack(distances).mean().item()
 
@@ -67,5 +67,5 @@ def csfid(
     """
     embed = embed or cached_inception()
     wanted = {name: references[name] for name in dict.fromkeys(classes) if references.get(name)}
-    means = {name: embed(pictures).double().mean(0) for name, pictures in wanted.items()}
+    means = {name: embed(pictures).cpu().double().mean(0) for name, pictures in wanted.items()}
     return class_mean_distance(embed(results), classes, means)

@@ -70,7 +70,7 @@ def edit_metrics(names: Sequence[str] | None, pipe: Any) -> list[EditMetric]:
     unknown = [name for name in names if name not in _TABLE]
     if unknown:
         raise ValueError(
-            f"There is no metric {', '.join(unknown)}. Choose from {', '.join([*_TABLE, *SET_METRICS])}."
+            f"There is no metric {', '.join(unknown)}. Choose from {', '.join([*_TABLE, JUDGE, *SET_METRICS])}."
         )
     return [_built(name, networks) for name in names]
 
@@ -173,5 +173,6 @@ _PUBLISHED = {
     "dino_structure": _Row("", False, "", "dino", lambda n, item, out: _structure(n.dino, item.image, out)),
 }
 _TABLE = _OWN | _PUBLISHED
+JUDGE = "judge"  # of still lifes; `judge_metric` builds it
 ALWAYS = tuple(_OWN)  # no weights beyond the pipeline's, of which some lack a CLIP or its vision tower
 OPTIONAL = tuple(_PUBLISHED)  # published networks, from the user's caches

@@ -35,7 +35,10 @@ def feature_distance(first: Sequence[torch.Tensor], second: Sequence[torch.Tenso
             "take both by one network, of pictures of one size."
         )
     distances = [
-        (F.normalize(one.double(), dim=-1) - F.normalize(two.double(), dim=-1)).square().sum(-1).mean()
+        (F.normalize(one.cpu().double(), dim=-1) - F.normalize(two.cpu().double(), dim=-1))
+        .square()
+        .sum(-1)
+        .mean()
         for one, two in zip(first, second, strict=True)
     ]
     return torch.stack(distances).mean().item()

@@ -23,12 +23,12 @@ def gaussian_distance(
 
     Source: Heusel et al., arXiv:1706.08500, Eq. 6.
     """
-    values, vectors = torch.linalg.eigh(first_covariance.double())
+    values, vectors = torch.linalg.eigh(first_covariance.cpu().double())
     root = vectors * values.clamp(min=0).sqrt() @ vectors.T
     # The eigenvalues of a product of two such matrices, which itself is not symmetric.
-    shared = torch.linalg.eigvalsh(root @ second_covariance.double() @ root).clamp(min=0).sqrt().sum()
-    means = (first_mean.double() - second_mean.double()).square().sum()
-    traces = first_covariance.double().trace() + second_covariance.double().trace()
+    shared = torch.linalg.eigvalsh(root @ second_covariance.cpu().double() @ root).clamp(min=0).sqrt().sum()
+    means = (first_mean.cpu().double() - second_mean.cpu().double()).square().sum()
+    traces = first_covariance.cpu().double().trace() + second_covariance.cpu().double().trace()
     return (means + traces - 2 * shared).item()
 
 
@@ -44,7 +44,7 @@ def frechet_distance(first: torch.Tensor, second: torch.Tensor) -> float:
         raise ValueError(
             f"A Fréchet distance needs at least two pictures a set, got {len(first)} and {len(second)}."
         )
-    one, two = first.double(), second.double()
+    one, two = first.cpu().double(), second.cpu().double()
     return gaussian_distance(one.mean(0), one.T.cov(), two.mean(0), two.T.cov())
 
 

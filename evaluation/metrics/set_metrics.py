@@ -61,7 +61,7 @@ class SetMetrics:
             for item in items:
                 if by_class and item.load_examples and (network, item.target_class) not in self._classes:
                     features = [embed([example]) for example in item.load_examples()]
-                    self._classes[network, item.target_class] = torch.cat(features).double().mean(0)
+                    self._classes[network, item.target_class] = torch.cat(features).cpu().double().mean(0)
                 elif not by_class and (network, item.group) not in self._inputs:
                     try:
                         image = item.image

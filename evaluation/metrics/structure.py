@@ -20,7 +20,7 @@ _KEYS = ("k_proj", "key")
 
 def self_similarity(features: torch.Tensor) -> torch.Tensor:
     """Cosine of each pair of tokens, (..., tokens, tokens), from features (..., tokens, width)."""
-    directions = F.normalize(features.double(), dim=-1)
+    directions = F.normalize(features.cpu().double(), dim=-1)
     return directions @ directions.transpose(-1, -2)
 
 

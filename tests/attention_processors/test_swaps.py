@@ -213,6 +213,14 @@ def test_two_rows_share_a_self_attention_map(explicit, width, targets, rows):
     assert_agree(swapped_self_attention(*tensors, swaps), expected)
 
 
+@pytest.mark.parametrize("width", [WIDTH, WIDEST_HEAD], ids=["in pairs", "row by row"])
+def test_a_source_that_is_a_target_too_lends_its_own_map(width):
+    tensors = [torch.randn(3, HEADS, QUERIES, width) for _ in range(3)]
+    maps = (tensors[0] @ tensors[1].mT * width**-0.5).softmax(-1)
+    for swaps in ([SelfSwap(0, (1,)), SelfSwap(1, (2,))], [SelfSwap(1, (2,)), SelfSwap(0, (1,))]):
+        torch.testing.assert_close(swapped_self_attention(*tensors, swaps), maps[[0, 0, 1]] @ tensors[2])
+
+
 def test_rows_outside_a_self_swap_are_attended_alone():
     case = Case(replace(plain_edit(targets=2), unconditional_self_until=0.0), 0, 10, seed=0)
     tensors = case.tensors(torch.float32, keys=QUERIES)

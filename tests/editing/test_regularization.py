@@ -37,6 +37,13 @@ def test_losses_are_small_for_white_noise_and_large_for_a_blur():
     assert kl_loss(noise) < 0.01 < kl_loss(blur)
 
 
+def test_regularization_works_where_gradients_are_off(scheduler):
+    adjust = noise_regularizer(schedule_from_scheduler(scheduler, 10), 1)
+    with torch.inference_mode():
+        prediction = torch.randn(1, 4, 16, 16)
+        assert torch.isfinite(adjust(prediction, torch.zeros_like(prediction), 5)).all()
+
+
 def test_regularization_lowers_its_losses(scheduler):
     schedule = schedule_from_scheduler(scheduler, 10)
     prediction = 2 * torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))

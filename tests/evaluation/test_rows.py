@@ -34,6 +34,19 @@ def test_a_line_that_is_no_row_is_named(tmp_path, line):
         Rows(path)
 
 
+def test_what_failed_is_tried_again_by_the_next_run(tmp_path):
+    path = tmp_path / "results.jsonl"
+    rows = Rows(path)
+    rows.append({"number": 0}, {"error": "damaged"})
+    rows.append({"number": 1}, {"error": "damaged"})
+    assert rows[{"number": 0}]["error"] == "damaged"  # known to this run
+    rows = Rows(path)
+    assert {"number": 0} not in rows
+    rows.append({"number": 0}, {"psnr": 30.0})
+    assert Rows(path)[{"number": 0}]["psnr"] == 30.0
+    assert {"number": 1} not in Rows(path)
+
+
 def test_infinite_values_survive(tmp_path):
     Rows(tmp_path / "rows").append({}, {"psnr": float("inf")})
     assert Rows(tmp_path / "rows")[{}]["psnr"] == float("inf")

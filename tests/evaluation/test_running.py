@@ -14,7 +14,8 @@ from PIL import Image
 
 from semantic_edit.evaluation import running
 from semantic_edit.evaluation.datasets import open_dataset
-from semantic_edit.evaluation.evaluate import evaluate, resized
+from semantic_edit.evaluation.evaluate import comparison_of, evaluate, resized
+from semantic_edit.evaluation.figures import _draw
 from semantic_edit.evaluation.method import EditMethod
 from semantic_edit.evaluation.metrics import EditMetric, SetMetrics, frechet_distance
 from semantic_edit.evaluation.metrics.networks import Networks
@@ -168,8 +169,57 @@ def test_a_failure_ends_the_run_or_is_written_down_and_left_out(comparison):
     assert sum("left out" in line and "too grey" in line for line in said) == 4
     CALLS.clear()
     run_sweeps(skipping, [failing])
-    assert CALLS == []  # what failed is not tried again
-    assert "### object" not in evaluate(skipping, [failing], said.append)
+    assert CALLS == []  # what failed is not tried again in one run
+    report = evaluate(skipping, [failing], said.append)
+    assert "### object" not in report
+    assert "0 edits of 2 pictures" in report
+    assert "4 more failed under some method" in report
+    again = replace(skipping, rows=Rows(comparison.rows.path))
+    with pytest.raises(ValueError, match="too grey"):
+        run_sweeps(replace(again, skips=False), [failing])
+
+
+def test_a_picture_that_cannot_be_prepared_does_not_take_others_with_it(comparison, monkeypatch):
+    prepare, hopeless = Fading.prepare, comparison.items[0].source_prompt
+
+    def picky(self, pipe, images, source_prompts):
+        if hopeless in source_prompts:
+            raise ValueError("cannot be learned")
+        return prepare(self, pipe, images, source_prompts)
+
+    monkeypatch.setattr(Fading, "prepare", picky)
+    said = []
+    run_sweeps(replace(comparison, skips=True), [fading("one", "a", 0.5)], said.append)
+    assert sum("left out" in line and "cannot be learned" in line for line in said) == 1
+    assert len(edits()) == 2
+
+
+def test_a_method_that_the_model_is_no_good_for_is_named_before_any_work(comparison, monkeypatch):
+    def check(self, pipe):
+        if self.kind == "b":
+            raise ValueError("no eyes to see with")
+
+    monkeypatch.setattr(Fading, "check", check)
+    with pytest.raises(ValueError, match="no eyes to see with"):
+        evaluate(comparison, [fading("one", "a", 0.5), fading("other", "b", 0.5)], print)
+    assert CALLS == []
+
+
+def test_other_prompts_and_sizes_are_other_results(comparison, tmp_path):
+    run_sweeps(comparison, [fading("one", "a", 0.5)])
+    before = len(edits())
+    renamed = tuple(replace(item, prompt=f"{item.prompt} at night") for item in comparison.items)
+    run_sweeps(replace(comparison, items=renamed), [fading("one", "a", 0.5)])
+    assert len(edits()) == 2 * before
+    told = tuple(replace(item, source_prompt="a picture") for item in comparison.items)
+    run_sweeps(replace(comparison, items=told), [fading("one", "a", 0.5)])
+    assert len(edits()) == 3 * before
+    pipe = SimpleNamespace(unet=torch.nn.Linear(2, 2))
+    identities = [
+        comparison_of(pipe, comparison.items, tmp_path / "other", ["psnr_to_input"], size=size).identity
+        for size in (None, (64, 64), (32, 64))
+    ]
+    assert len({str(identity) for identity in identities}) == 3
 
 
 def test_a_picture_that_cannot_be_read_ends_the_run_or_is_left_out(comparison):
@@ -227,6 +277,34 @@ def test_the_tables_grids_and_curves_are_written(comparison):
     )  # source, reconstruction, two edits, perfect edit; two kinds
     assert not (comparison.folder / "longer.png").exists()
     assert (comparison.folder / "object-nearest-over-psnr_outside.png").is_file()
+
+
+def test_without_ground_truth_nothing_is_said_of_equal_success(comparison):
+    pytest.importorskip("matplotlib")
+    bare = replace(
+        comparison,
+        items=tuple(replace(item, case=None) for item in comparison.items),
+        metrics=(replace(comparison.metrics[0], needs="case"), *comparison.metrics[1:]),
+    )
+    sweeps = [fading("StyleDiffusion", "a", 0.1, 0.5), fading("theirs", "b", 0.5)]
+    text = evaluate(bare, sweeps, lambda line: None, curves=True)
+    assert "nan" not in text
+    assert "Background at equal success" not in text
+    assert not list(bare.folder.glob("*-nearest-over-*"))
+
+
+def test_curves_are_drawn_in_the_units_of_their_titles():
+    axes = pytest.importorskip("matplotlib.figure").Figure().subplots()
+    lines = [
+        {"method": "ours", "default": default, "structure": 0.018, "judge": judge}
+        for default, judge in (("", 0.5), ("yes", 1.0))
+    ]
+    _draw(axes, lines, "structure", "judge")
+    curve, star = axes.lines
+    assert list(curve.get_xdata()) == [18.0, 18.0]
+    assert list(curve.get_ydata()) == [0.5, 1.0]
+    assert [*star.get_xdata(), *star.get_ydata()] == [18.0, 1.0]
+    assert "x 1000" in axes.get_xlabel()
 
 
 def see_sets(comparison, monkeypatch, *names):

@@ -1,6 +1,7 @@
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from PIL import Image
 
 from semantic_edit.pipelines.conditioning import (
     check_token_counts,
@@ -103,6 +104,9 @@ def test_text_needs_a_text_encoder(make_pipe, embeds):
     with pytest.raises(ValueError, match=r"`prompt` is text, but .* pass `prompt_embeds` instead"):
         encode_prompts(pipe, [read_prompt("prompt", "a mug", None)], 1)
     assert encode_prompts(pipe, [read_prompt("prompt", None, embeds)], 2)[0] is not None
+    given = {"prompt_embeds": embeds, "source_prompt_embeds": embeds, "negative_prompt_embeds": embeds}
+    with pytest.raises(ValueError, match=r"inversion's empty prompt` is text, .* pass a `trajectory` that"):
+        pipe(Image.new("RGB", (64, 48)), num_inference_steps=2, **given)
 
 
 def test_numbers_that_do_not_match_are_named():

@@ -137,7 +137,7 @@ def test_masks_grow_and_feather_in_pixels(pipe, picture, half_mask):
 
 def test_an_empty_mask_returns_the_original_without_unet_work(pipe, picture, counted):
     empty = PIL.Image.new("L", (64, 48))
-    with pytest.warns(UserWarning, match=r"mask of edits \[0\] is empty, so the original is returned"):
+    with pytest.warns(UserWarning, match=r"mask of edits \[0\] is empty, so nothing is edited there"):
         result = pipe(picture, TARGET, mask_image=empty)
     assert counted.samples == 0
     assert np.array_equal(np.asarray(result.images[0]), np.asarray(picture))

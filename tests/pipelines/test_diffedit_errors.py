@@ -169,6 +169,10 @@ def test_the_stages_check_too(pipe, picture, counted):
         pipe.invert()
     with pytest.raises(ValueError, match=r"do not match in number: `image` 1, .*`negative_prompt` 3"):
         pipe.invert(["a", "b"], picture, negative_prompt=["a"] * 3, guidance_scale=2.0)
+    with pytest.raises(ValueError, match=r"`generator` must be a torch\.Generator"):
+        pipe.invert(image=picture, generator=7)
+    with pytest.raises(ValueError, match=r"`generator` is a list.* pass a single one"):
+        pipe.invert(image=picture, num_reg_steps=1, generator=[torch.Generator()])
     assert counted.samples == 0
 
 

@@ -7,10 +7,11 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline, EulerDiscreteScheduler, PNDMScheduler, StableDiffusionPipeline
 from diffusers.models.attention_processor import SlicedAttnProcessor
-from peft import LoraConfig
+from peft import LoraConfig, OFTConfig
 
 from semantic_edit.mapping_networks import LearningSettings
 from semantic_edit.pipelines import stylediffusion
+from semantic_edit.pipelines.checks import model_fingerprint
 from semantic_edit.pipelines.diffedit import DiffEditPipeline
 from semantic_edit.pipelines.stylediffusion import StyleDiffusionPipeline
 
@@ -334,6 +335,64 @@ def test_model_offload_hooks(make_style_pipe, own_parts, style_pipe, edit, learn
     ours, theirs = learn(offloaded), learn(style_pipe)
     assert all(map(torch.equal, ours.state_dict().values(), theirs.state_dict().values()))
     np.testing.assert_allclose(edit(offloaded), edit(style_pipe), atol=1e-4)
+
+
+def test_sequential_offload_hooks(make_style_pipe, own_parts, style_pipe, edit, learn):
+    """accelerate's, which put other parameters into every layer, twice an evaluation."""
+    from accelerate import cpu_offload
+    from accelerate.hooks import remove_hook_from_submodules
+
+    asked = {name for name, one in own_parts["unet"].named_parameters() if one.requires_grad}
+    assert asked
+    for name in ("unet", "vae", "text_encoder", "image_encoder"):
+        cpu_offload(own_parts[name], torch.device("cpu"), offload_buffers=True)
+    offloaded = make_style_pipe(**own_parts)
+    ours, theirs = learn(offloaded), learn(style_pipe)
+    learned_same = {"conv_in_weight", "conv_out_bias"} & ours.state_dict().keys()
+    assert learned_same
+    assert all(torch.equal(ours.state_dict()[name], theirs.state_dict()[name]) for name in learned_same)
+    np.testing.assert_allclose(edit(offloaded), edit(style_pipe), atol=1e-4)
+    remove_hook_from_submodules(own_parts["unet"])
+    assert {name for name, one in own_parts["unet"].named_parameters() if one.requires_grad} == asked
+
+
+def test_learning_refuses_group_offload_before_any_work(make_style_pipe, own_parts, learn):
+    from diffusers.hooks import HookRegistry, ModelHook
+
+    registry = HookRegistry.check_if_exists_or_initialize(own_parts["unet"].mid_block)
+    registry.register_hook(ModelHook(), "group_offloading")
+    with pytest.raises(ValueError, match="`unet` is group offloaded"):
+        learn(make_style_pipe(**own_parts))
+
+
+def test_a_unet_that_gives_its_width_block_by_block(make_style_pipe, make_unet, style_pipe, edit, learn):
+    pipe = make_style_pipe(unet=make_unet(cross_attention_dim=(32, 32)))
+    network = learn(pipe)
+    np.testing.assert_allclose(
+        edit(pipe, network=network), edit(style_pipe, network=learn(style_pipe)), atol=1e-4
+    )
+
+
+def test_the_same_model_has_the_same_fingerprint(make_unet):
+    unet, other = make_unet(), make_unet(seed=1)
+    own = model_fingerprint(unet)
+    assert len(own) == 16
+    assert own != model_fingerprint(other)
+    assert model_fingerprint(make_unet().half()) == own
+    unet.fuse_qkv_projections()
+    assert model_fingerprint(unet) == own
+    unet.unfuse_qkv_projections()
+    assert model_fingerprint(unet) == own
+    assert model_fingerprint(unet.bfloat16()) == ""
+
+
+def test_adapters_without_a_scale(make_style_pipe, make_unet, edit, learn, style_pipe):
+    unet = make_unet()
+    unet.add_adapter(OFTConfig(r=2, oft_block_size=0, target_modules=["to_v"], init_weights=False))
+    pipe = make_style_pipe(unet=unet)
+    adapted = edit(pipe, network=learn(pipe))
+    assert np.isfinite(adapted).all()
+    assert not np.allclose(adapted, edit(style_pipe), atol=1e-3)
 
 
 @pytest.mark.gpu

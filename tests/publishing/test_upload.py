@@ -50,6 +50,18 @@ def test_a_learned_picture_arrives_in_one_commit(publish, hub, learned, tmp_path
         assert value.equal(loaded.state_dict()[name])
 
 
+def test_the_advice_to_ask_for_a_traceback_can_be_followed(publish, folder, monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr("semantic_edit.publishing.upload.check_repo_id", broken)
+    assert "boom (--traceback shows where)" in publish()[2]
+    with pytest.raises(RuntimeError, match="boom"):
+        publish("--traceback")
+    with pytest.raises(RuntimeError, match="boom"):
+        main(["publish", "--traceback", "mapping", str(folder), "--to", "a/b", "--license", "mit"])
+
+
 def test_a_friend_edits_in_another_process_with_the_repository_s_name(
     publish, hub, learned, make_style_pipe, picture, files, tmp_path, folder
 ):

@@ -225,7 +225,7 @@ def test_an_empty_mask_returns_the_picture_with_a_warning(edit, picture_file, ca
     assert "semantic-edit: warning: " in capsys.readouterr().err
     assert (pixels("out.png") == pixels(picture_file)).all()
     assert edit("--mask", "black.png", "--save-trajectory", "way.safetensors") == 2
-    assert "nothing was inverted" in capsys.readouterr().err
+    assert "nothing was inverted; black.png is white nowhere" in capsys.readouterr().err
 
 
 def test_a_result_that_the_safety_checker_withheld_is_not_written(edit, monkeypatch, capsys):

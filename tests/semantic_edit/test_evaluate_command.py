@@ -1,12 +1,25 @@
 """`semantic-edit evaluate`: what it refuses, and a whole run on pictures of one's own."""
 
 import json
+import shutil
 
 import pytest
 from PIL import Image
 
 from semantic_edit.cli import main
+from semantic_edit.still_life import model_path
 from semantic_edit.still_life.cases import edit_cases
+
+
+@pytest.fixture(scope="module")
+def blind_folder(tmp_path_factory):
+    """The still-life model without its image encoder, as Stable Diffusion comes."""
+    folder = tmp_path_factory.mktemp("blind") / "model"
+    shutil.copytree(model_path(), folder)
+    index = json.loads((folder / "model_index.json").read_text())
+    index |= {"image_encoder": [None, None], "feature_extractor": [None, None]}
+    (folder / "model_index.json").write_text(json.dumps(index))
+    return folder
 
 
 @pytest.fixture
@@ -60,9 +73,12 @@ def test_a_folder_of_pictures_gives_a_report_and_goes_on(data, tmp_path, capsys)
         (["--metrics", "lpips"], "LPIPS needs"),
         (["--data", "nowhere"], "is neither 'still-life' nor a folder"),
         (["--size", "64x64"], "still lifes have one size"),
+        (["--model", "{without eyes}", "--methods", "stylediffusion"], "this model has none. Give it one"),
+        (["--model", "{without eyes}", "--methods", "flexit"], "FlexIT needs a CLIP"),
     ],
 )
-def test_what_cannot_be_run_is_refused_in_one_line(tmp_path, capsys, options, reason):
+def test_what_cannot_be_run_is_refused_in_one_line(tmp_path, capsys, blind_folder, options, reason):
+    options = [str(blind_folder) if one == "{without eyes}" else one for one in options]
     assert main(["evaluate", "--out", str(tmp_path / "out"), "--count", "1", *options]) == 2
     error = capsys.readouterr().err
     assert reason in error
@@ -80,8 +96,52 @@ def test_a_folder_with_something_else_is_not_written_to(data, capsys):
     assert "holds something other than results of this command" in capsys.readouterr().err
 
 
-def test_methods_and_metrics_are_listed(tmp_path, capsys):
-    assert main(["evaluate", "--out", str(tmp_path), "--list"]) == 0
+def test_methods_and_metrics_are_listed(capsys):
+    assert main(["evaluate", "--list"]) == 0
     printed = capsys.readouterr().out
-    assert "stylediffusion" in printed
-    assert "psnr_outside" in printed
+    for name in ("stylediffusion", "psnr_outside", "judge", "mask_iou", "lpips", "csfid"):
+        assert name in printed.split()
+    assert main(["evaluate"]) == 2
+    assert "name the folder of the results with --out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--batch", "0"), ("--count", "0"), ("--count", "-1"), ("--shown", "-1")]
+)
+def test_numbers_that_mean_nothing_are_refused(capsys, option, value):
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--out", "somewhere", option, value])
+    assert "a whole number from 1 is needed" in capsys.readouterr().err
+
+
+def test_by_default_what_the_model_lacks_the_parts_for_is_left_out_and_named(
+    blind_folder, tmp_path, capsys, monkeypatch
+):
+    ran = []
+    monkeypatch.setattr(
+        "semantic_edit.evaluation.evaluate.evaluate", lambda _, sweeps, *__: ran.extend(sweeps) or ""
+    )
+    assert (
+        main(["evaluate", "--out", str(tmp_path / "out"), "--count", "1", "--model", str(blind_folder)]) == 0
+    )
+    printed = capsys.readouterr().out
+    assert "FlexIT is left out. FlexIT needs a CLIP" in printed
+    assert "StyleDiffusion is left out. StyleDiffusion learns" in printed
+    assert {"DiffEdit", "SDEdit", "NTI + P2P"} <= {sweep.name for sweep in ran}
+    assert not {"FlexIT", "StyleDiffusion"} & {sweep.name for sweep in ran}
+
+
+def test_the_judge_may_be_named(tmp_path, capsys):
+    command = [
+        "evaluate",
+        "--out",
+        str(tmp_path / "out"),
+        "--count",
+        "1",
+        "--kinds",
+        "colour",
+        "--steps",
+        "3",
+    ]
+    assert main([*command, "--methods", "sdedit", "--points", "1", "--metrics", "judge"]) == 0
+    assert "success, judge" in capsys.readouterr().out

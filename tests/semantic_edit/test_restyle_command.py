@@ -7,6 +7,8 @@ import pytest
 from PIL import Image
 
 from semantic_edit.cli import main
+from semantic_edit.files import UsageError
+from semantic_edit.loading import load_pipeline_for
 from semantic_edit.mapping_networks import MappingNetwork
 from semantic_edit.pipelines import StyleDiffusionPipeline, StyleDiffusionPipelineOutput
 from semantic_edit.still_life import model_path
@@ -204,14 +206,39 @@ def test_the_model_that_the_picture_was_learned_with_is_taken_if_it_can_be_had(
     (tmp_path / "mapping" / "config.json").write_text(json.dumps({**config, "base_model": base_model}))
     asked = []
 
-    def load(_pipeline, model, *_):
-        asked.append(model)
+    def load(_pipeline, model, *_, offline):
+        asked.append((model, offline))
         raise KeyboardInterrupt
 
     monkeypatch.setattr("semantic_edit.loading.load_pipeline", load)
     mapping = ("--mapping", str(tmp_path / "mapping"), "-o", str(tmp_path / "out.png"))
     assert main(["restyle", *mapping, "--prompt", PEAR]) == 130
-    assert asked == [loaded]
+    assert asked == [(loaded, loaded is not None)]  # nobody typed it, so the network is not asked
+
+
+def test_a_model_that_a_folder_names_is_not_downloaded(tmp_path, mapping_folder, monkeypatch, only_error):
+    shutil.copytree(mapping_folder, tmp_path / "mapping")
+    config = json.loads((tmp_path / "mapping" / "config.json").read_text())
+    (tmp_path / "mapping" / "config.json").write_text(json.dumps({**config, "base_model": "owner/name"}))
+    asked = []
+
+    def unreachable(name, *, local_files_only, **_):
+        asked.append((name, local_files_only))
+        raise OSError("not in the cache")
+
+    monkeypatch.setattr(StyleDiffusionPipeline, "from_pretrained", unreachable)
+    command = ["restyle", "--mapping", str(tmp_path / "mapping"), "--prompt", PEAR]
+    command += ["-o", str(tmp_path / "out.png")]
+    assert main(command) == 2
+    assert only_error().endswith(
+        "(the picture was learned with it; --model owner/name would look on the Hub)"
+    )
+    assert main([*command, "--model", "owner/name"]) == 2
+    only_error()
+    network = MappingNetwork.from_pretrained(tmp_path / "mapping")
+    with pytest.raises(UsageError, match="cannot load the model owner/name: not in the cache"):
+        load_pipeline_for(network, "someone/apple")  # from the Hub, with the model that it was learned with
+    assert asked == [("owner/name", True), ("owner/name", False), ("owner/name", False)]
 
 
 def test_a_result_that_the_safety_checker_withheld_is_not_written(restyle, monkeypatch, tmp_path, capsys):

@@ -70,6 +70,8 @@ def test_a_mask_of_runs_and_its_border(write):
     )
     np.testing.assert_array_equal(item.mask, wanted)
     assert item.mask.dtype == bool
+    # what a found mask is compared with has no border
+    assert np.flatnonzero(item.region).tolist() == [9, 10, 17]
 
 
 @pytest.mark.parametrize("runs", [(), (0, 48), (12, 20), (40, 100), (9, 0), (9, 5, 11, 9), (47, 1)])
