@@ -8,9 +8,8 @@ Source: Prompt-to-Prompt, arXiv:2208.01626, Sec. 3.2; for the unconditional rows
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import zip_longest
 
 import torch
 import torch.nn.functional as F
@@ -124,37 +123,30 @@ def swapped_self_attention(
     """Attention of all rows where each target row has its source's map and its own values.
 
     The values of two rows with one map stand side by side in a fused call over heads of twice the width, so that the
-    map is made once for both; an odd row stands beside zeros, so that its kernel is that of the others however many
-    they are. Where heads would grow too wide for fused kernels, the map is made once a row.
+    map is made once for both. What is left over, and everything where heads would grow too wide for fused kernels, has
+    a map for each row.
 
     Arguments, result and errors are those of [`swapped_cross_attention`], with positions for tokens.
     """
     _check_fits(swaps, query.shape[0])
     source_of = {target: swap.source for swap in swaps for target in swap.targets}
-    if 2 * value.shape[-1] > WIDEST_HEAD:
-        rows = [source_of.get(row, row) for row in range(query.shape[0])]
-        return _attend(query, key, list(value), rows, mask, scale)
     sharing: dict[int, list[int]] = {}  # by the row whose map they have
     for row in range(query.shape[0]):
         sharing.setdefault(source_of.get(row, row), []).append(row)
-    alone = {owner: rows[0] for owner, rows in sharing.items() if len(rows) == 1}
-    twos = [(owner, two) for owner, rows in sharing.items() if len(rows) > 1 for two in _in_twos(rows)]
+    width = 2 if 2 * value.shape[-1] <= WIDEST_HEAD else 1
+    parts = [
+        (owner, tuple(rows[first : first + width]))
+        for owner, rows in sharing.items()
+        for first in range(0, len(rows), width)
+    ]
     outputs: dict[int, torch.Tensor] = {}
-    if alone:
-        own = _attend(query, key, [value[row] for row in alone.values()], list(alone), mask, scale)
-        outputs.update(zip(alone.values(), own, strict=True))
-    if twos:
-        values = [*value, torch.zeros_like(value[0])]
-        wide = [torch.cat((values[one], values[other]), dim=-1) for _, (one, other) in twos]
-        shared = _attend(query, key, wide, [owner for owner, _ in twos], mask, scale)
-        for (_, two), output in zip(twos, shared, strict=True):
-            outputs.update(zip(two, output.chunk(2, dim=-1), strict=True))
+    for size in {len(rows) for _, rows in parts}:
+        alike = [part for part in parts if len(part[1]) == size]
+        values = [torch.cat([value[row] for row in rows], dim=-1) for _, rows in alike]
+        attended = _attend(query, key, values, [owner for owner, _ in alike], mask, scale)
+        for (_, rows), output in zip(alike, attended, strict=True):
+            outputs.update(zip(rows, output.chunk(size, dim=-1), strict=True))
     return torch.stack([outputs[row] for row in range(query.shape[0])])
-
-
-def _in_twos(rows: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Neighbours together, an odd last one with -1."""
-    return zip_longest(rows[::2], rows[1::2], fillvalue=-1)
 
 
 def _attend(

@@ -28,7 +28,9 @@ def combination_weights(residuals: torch.Tensor) -> torch.Tensor:
     gram = (directions @ directions.transpose(1, 2)).cpu().double()
     slope = (directions @ first.transpose(1, 2)).cpu().double()
     ridge = (
-        RIDGE * gram.diagonal(dim1=1, dim2=2).mean(dim=1).view(-1, 1, 1) * torch.eye(gram.shape[1], dtype=torch.float64)
+        RIDGE
+        * gram.diagonal(dim1=1, dim2=2).mean(dim=1).view(-1, 1, 1)
+        * torch.eye(gram.shape[1], dtype=torch.float64)
     )
     along = -(torch.linalg.pinv(gram + ridge, hermitian=True) @ slope).squeeze(-1)
     return torch.cat([1 - along.sum(dim=1, keepdim=True), along], dim=1).to(residuals)
