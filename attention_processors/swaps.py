@@ -166,10 +166,15 @@ def _attend(
         return torch.stack([tensor[row] for row in rows])
 
     width = query.shape[-1]
-    missing = values[0].shape[-1] - width  # fused kernels want one width, and zeros add nothing to the scores
+    missing = values[0].shape[-1] - width
+
+    def widened(tensor: torch.Tensor) -> torch.Tensor:
+        # fused kernels want one width, and zeros add nothing to the scores; padding by none would copy
+        return F.pad(tensor, (0, missing)) if missing else tensor
+
     return F.scaled_dot_product_attention(
-        F.pad(chosen(query), (0, missing)),
-        F.pad(chosen(key), (0, missing)),
+        widened(chosen(query)),
+        widened(chosen(key)),
         torch.stack(list(values)),
         attn_mask=None if mask is None else chosen(mask),
         scale=width**-0.5 if scale is None else scale,

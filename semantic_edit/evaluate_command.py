@@ -125,9 +125,7 @@ def _evaluate(options: argparse.Namespace, sweeps: list[Sweep]) -> None:
 
     try:
         items = _items(options)
-        vision = {}
-        if options.image_encoder is not None:
-            vision = load_image_encoder(options.image_encoder, options.offline)
+        vision = load_image_encoder(options.image_encoder, options.offline)
         model = (options.model, options.device, options.dtype, options.offline)
         pipe = load_pipeline(StableDiffusionPipeline, *model, **vision)
         pipe.set_progress_bar_config(disable=True)

@@ -93,9 +93,7 @@ def _check_folders(output: Path, checkpoint: Path | None) -> None:
 def _load(options: argparse.Namespace) -> StyleDiffusionPipeline:
     from semantic_edit.pipelines import StyleDiffusionPipeline
 
-    vision = {}
-    if options.image_encoder is not None:
-        vision = load_image_encoder(options.image_encoder, options.offline)
+    vision = load_image_encoder(options.image_encoder, options.offline)
     model = (options.model, options.device, options.dtype, options.offline)
     pipe = load_pipeline(StyleDiffusionPipeline, *model, **vision)
     if pipe.image_encoder is None:

@@ -112,12 +112,14 @@ def load_pipeline_for(
         ) from error
 
 
-def load_image_encoder(name: str, offline: bool = False) -> dict[str, Any]:
-    """The components with which a picture is learned, from a CLIP vision model's folder or Hub id.
+def load_image_encoder(name: str | None, offline: bool = False) -> dict[str, Any]:
+    """The components with which a picture is learned, from a CLIP vision model's folder or Hub id; none for `None`.
 
     Raises:
         UsageError: If there is no such model.
     """
+    if name is None:
+        return {}
     name, is_folder = _find("--image-encoder", name, "config.json", "CLIP vision model")
     from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
