@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,18 +27,32 @@ COLOURS: dict[str, tuple[float, float, float]] = {
 }
 
 Array = np.ndarray
-_ROWS, _COLUMNS = np.mgrid[0:SIDE, 0:SIDE].astype(np.float32) + 0.5
 
 
-def render(scene: Scene) -> Array:
-    """The scene as RGB, uint8, (SIDE, SIDE, 3)."""
-    surface = _surface(scene)
-    picture = _backdrop(scene, surface)
+@dataclass(frozen=True, eq=False)
+class _Canvas:
+    """Where each pixel's centre lies in a scene of SIDE x SIDE units; `scale` pixels are a unit."""
+
+    rows: Array
+    columns: Array
+    scale: int
+
+
+@cache
+def _canvas(scale: int) -> _Canvas:
+    centres = (np.mgrid[0 : SIDE * scale, 0 : SIDE * scale].astype(np.float32) + 0.5) / np.float32(scale)
+    return _Canvas(*centres, scale)
+
+
+def render(scene: Scene, scale: int = 1) -> Array:
+    """The scene as RGB, uint8, (SIDE * scale, SIDE * scale, 3)."""
+    canvas = _canvas(scale)
+    picture = _backdrop(scene, canvas, _surface(scene, canvas))
     bounce = mean_colour(scene.surface)
     for item in _far_to_near(scene):
-        picture = picture * (1 - _shadow(scene, item)[..., None])
+        picture = picture * (1 - _shadow(scene, canvas, item)[..., None])
     for item in _far_to_near(scene):
-        (rows, columns), channels = _placed(item)
+        (rows, columns), channels = _placed(canvas, item)
         coverage = channels[..., :1]
         picture[rows, columns] = picture[rows, columns] * (1 - coverage) + _lit(scene, item, channels, bounce)
     return np.clip(picture * 255 + 0.5, 0, 255).astype(np.uint8)
@@ -46,7 +62,7 @@ def object_masks(scene: Scene) -> Array:
     """Where each object is seen, booleans (objects, SIDE, SIDE), in the order of `scene.objects`."""
     masks = np.zeros((len(scene.objects), SIDE, SIDE), dtype=bool)
     for index, item in sorted(enumerate(scene.objects), key=lambda pair: pair[1].base):
-        (rows, columns), channels = _placed(item)
+        (rows, columns), channels = _placed(_canvas(1), item)
         seen = channels[..., 0] > 0.5
         masks[:, rows, columns] &= ~seen
         masks[index, rows, columns] |= seen
@@ -74,39 +90,42 @@ def _bilinear(source: Array, rows: Array, columns: Array) -> Array:
     return top * (1 - down) + bottom * down
 
 
-def _surface(scene: Scene) -> Array:
+def _surface(scene: Scene, canvas: _Canvas) -> Array:
     """The textured surface in a mild perspective, as if it filled the picture."""
     vanishing_row = scene.horizon - 70.0
-    depth = 100.0 / np.maximum(_ROWS - vanishing_row, 1.0)
-    across = (_COLUMNS - SIDE / 2) * depth * 1.1 + scene.texture_offset[0]
+    depth = 100.0 / np.maximum(canvas.rows - vanishing_row, 1.0)
+    across = (canvas.columns - SIDE / 2) * depth * 1.1 + scene.texture_offset[0]
     away = -190.0 * depth + scene.texture_offset[1]
     return _bilinear(texture(scene.surface), away % TEXTURE_SIDE, across % TEXTURE_SIDE)
 
 
-def _backdrop(scene: Scene, surface: Array) -> Array:
+def _backdrop(scene: Scene, canvas: _Canvas, surface: Array) -> Array:
     side = float(np.sin(scene.light_angle))
-    glow = 1.0 + 0.10 * side * (_COLUMNS - SIDE / 2) / SIDE
-    nearness = np.clip((_ROWS - scene.horizon) / (SIDE - scene.horizon), 0, 1)
+    glow = 1.0 + 0.10 * side * (canvas.columns - SIDE / 2) / SIDE
+    nearness = np.clip((canvas.rows - scene.horizon) / (SIDE - scene.horizon), 0, 1)
     ground = surface * (glow * (0.86 + 0.16 * nearness))[..., None]
     wall = (
         np.array([0.80, 0.77, 0.72], np.float32)
         * scene.wall_tone
-        * (glow * (0.92 + 0.10 * _ROWS / SIDE))[..., None]
+        * (glow * (0.92 + 0.10 * canvas.rows / SIDE))[..., None]
     )
-    below = np.clip(_ROWS - scene.horizon + 0.5, 0, 1)[..., None]
-    dim = 1.0 - 0.25 * np.exp(-np.abs(_ROWS - scene.horizon) / 2.5)[..., None]  # the seam hides some light
+    below = _on_table(scene, canvas)[..., None]
+    # the seam hides some light
+    dim = 1.0 - 0.25 * np.exp(-np.abs(canvas.rows - scene.horizon) / 2.5)[..., None]
     return ((wall * (1 - below) + ground * below) * dim).astype(np.float32)
 
 
-def _placed(item: SceneObject) -> tuple[tuple[slice, slice], Array]:
+def _placed(canvas: _Canvas, item: SceneObject) -> tuple[tuple[slice, slice], Array]:
     """The window of the picture that an object's sprite covers, and the sprite's channels resampled into it."""
     width, height = item.size * item.stretch, item.size
     top, bottom = item.base - (SPRITE_EXTENT - SPRITE_BASE) * height, item.base + SPRITE_BASE * height
     left, right = item.x - SPRITE_EXTENT / 2 * width, item.x + SPRITE_EXTENT / 2 * width
-    rows = slice(max(int(top), 0), min(int(bottom) + 1, SIDE))
-    columns = slice(max(int(left), 0), min(int(right) + 1, SIDE))
-    sprite_rows = (_ROWS[rows, columns] - top) / height * SPRITE_SIDE / SPRITE_EXTENT - 0.5
-    sprite_columns = (_COLUMNS[rows, columns] - left) / width * SPRITE_SIDE / SPRITE_EXTENT - 0.5
+    rows, columns = (
+        slice(max(int(low * canvas.scale), 0), min(int(high * canvas.scale) + 1, SIDE * canvas.scale))
+        for low, high in ((top, bottom), (left, right))
+    )
+    sprite_rows = (canvas.rows[rows, columns] - top) / height * SPRITE_SIDE / SPRITE_EXTENT - 0.5
+    sprite_columns = (canvas.columns[rows, columns] - left) / width * SPRITE_SIDE / SPRITE_EXTENT - 0.5
     limit = SPRITE_SIDE - 1.001
     channels = sprite(item.kind, item.pose).channels
     return (rows, columns), _bilinear(channels, sprite_rows.clip(0, limit), sprite_columns.clip(0, limit))
@@ -129,14 +148,19 @@ def _lit(scene: Scene, item: SceneObject, channels: Array, bounce: Array) -> Arr
     return (shaded + (gloss * channels[..., 0])[..., None]).astype(np.float32)
 
 
-def _shadow(scene: Scene, item: SceneObject) -> Array:
-    """How much light an object keeps from each pixel, (SIDE, SIDE) in [0, 1).
+def _on_table(scene: Scene, canvas: _Canvas) -> Array:
+    """1 below the horizon, 0 above, and the share of the pixels that it crosses."""
+    return np.clip((canvas.rows - scene.horizon) * canvas.scale + 0.5, 0, 1)
+
+
+def _shadow(scene: Scene, canvas: _Canvas, item: SceneObject) -> Array:
+    """How much light an object keeps from each pixel, in [0, 1).
 
     The cast shadow is the silhouette on a plane through the object that faces the light, projected onto the table;
     the contact shadow is a soft ellipse around the base.
     """
-    x = (_COLUMNS - item.x) / (item.size * item.stretch)
-    z = (_ROWS - item.base) / (item.size * float(np.sin(CAMERA_PITCH)))
+    x = (canvas.columns - item.x) / (item.size * item.stretch)
+    z = (canvas.rows - item.base) / (item.size * float(np.sin(CAMERA_PITCH)))
     light = _light(scene)
     reach = float(np.hypot(light[0], light[2]))
     toward, across = (x * light[0] + z * light[2]) / reach, (x * light[2] - z * light[0]) / reach
@@ -146,6 +170,7 @@ def _shadow(scene: Scene, item: SceneObject) -> Array:
     limit = SPRITE_SIDE - 1.001
     silhouette = sprite(item.kind, item.pose).silhouette
     cast = _bilinear(silhouette, rows.clip(0, limit), columns.clip(0, limit))[..., 0] * (height > -0.2)
-    on_table = np.clip(_ROWS - scene.horizon + 0.5, 0, 1)
     contact = np.exp(-2.2 * (x**2 + z**2))
-    return (1 - (1 - 0.42 * cast * np.exp(-0.35 * np.maximum(height, 0))) * (1 - 0.45 * contact)) * on_table
+    return (1 - (1 - 0.42 * cast * np.exp(-0.35 * np.maximum(height, 0))) * (1 - 0.45 * contact)) * _on_table(
+        scene, canvas
+    )

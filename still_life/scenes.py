@@ -64,9 +64,9 @@ class Scene:
     texture_offset: tuple[float, float] = (0.0, 0.0)
     wording: int = 0
 
-    def render(self) -> np.ndarray:
-        """RGB, uint8, (128, 128, 3). Equal scenes give equal pixels."""
-        return rendering.render(self)
+    def render(self, scale: int = 1) -> np.ndarray:
+        """RGB, uint8, (128 * scale, 128 * scale, 3). Equal scenes give equal pixels."""
+        return rendering.render(self, scale)
 
     def object_masks(self) -> np.ndarray:
         """Where each object is seen: booleans (objects, 128, 128)."""
