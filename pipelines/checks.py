@@ -208,5 +208,5 @@ def model_fingerprint(model: torch.nn.Module) -> str:
     if not parameters or unknown:
         return ""
     names = json.dumps([(name, list(parameter.shape)) for name, parameter in parameters])
-    first = torch.cat([parameter.detach().flatten()[:4].to(torch.float16) for _, parameter in parameters])
+    first = torch.cat([parameter.detach().flatten()[:4] for _, parameter in parameters]).to(torch.float16)
     return hashlib.sha256(names.encode() + first.cpu().numpy().tobytes()).hexdigest()[:16]

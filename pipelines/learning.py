@@ -176,7 +176,7 @@ class _ConditionalBranch:
         return self._predict(latents, level, text_embeds), plan.maps
 
     def _predict(self, latents: torch.Tensor, level: int, text_embeds: torch.Tensor) -> torch.Tensor:
-        timestep = torch.tensor(self.lesson.schedule.timestep(level), device=latents.device)
+        timestep = torch.full((), self.lesson.schedule.timestep(level), device=latents.device)
         return self.unet(
             latents.to(self.dtype),
             timestep,

@@ -93,8 +93,9 @@ def noise_predictor(pipe: Any, cross_attention_kwargs: dict[str, Any] | None = N
     dtype = unet.dtype  # diffusers walks through all modules to find it
 
     def predict_noise(latents: torch.Tensor, timestep: int, prompt_embeds: torch.Tensor) -> torch.Tensor:
-        # as a tensor, because torch.compile makes a graph of its own for each integer
-        timestep_tensor = torch.tensor(timestep, device=latents.device)
+        # as a tensor, because torch.compile makes a graph of its own for each integer; filled where it is used, because
+        # bringing it there would wait for the GPU at every step
+        timestep_tensor = torch.full((), timestep, device=latents.device)
         return unet(
             latents.to(dtype),
             timestep_tensor,
