@@ -54,9 +54,7 @@ class Call:
 
 
 @torch.no_grad()
-def layer_call(
-    kind: str, side: int, device: torch.device, dtype: torch.dtype = torch.float32
-) -> Call:
+def layer_call(kind: str, side: int, device: torch.device, dtype: torch.dtype = torch.float32) -> Call:
     """A "self" or "cross" swap at `side` x `side` positions."""
     keys = side**2 if kind == "self" else TOKENS
     generator = torch.Generator().manual_seed(0)

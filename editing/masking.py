@@ -125,7 +125,7 @@ def noise_difference(
 
 
 def _mean_over_maps(chunks: list[torch.Tensor], num_maps: int) -> torch.Tensor:
-    """(pictures, ...) from chunks of (pictures * maps, ...), added in one order whatever the chunks and the pictures."""
+    """(pictures, ...) from chunks of (pictures * maps, ...), added in an order that depends on neither."""
     by_map = torch.cat(chunks).unflatten(0, (-1, num_maps)).unbind(1)
     return sum(by_map[1:], start=by_map[0]) / num_maps
 

@@ -208,5 +208,9 @@ def model_fingerprint(model: torch.nn.Module) -> str:
     if not parameters or unknown:
         return ""
     names = json.dumps([(name, list(parameter.shape)) for name, parameter in parameters])
-    first = torch.cat([parameter.detach().flatten()[:4] for _, parameter in parameters]).to(torch.float16)
+    # of four rows, which hold the first four values: flattening all would copy weights that lie channels last
+    rows = (
+        parameter.detach()[:4] if parameter.ndim > 1 else parameter.detach() for _, parameter in parameters
+    )
+    first = torch.cat([row.flatten()[:4] for row in rows]).to(torch.float16)
     return hashlib.sha256(names.encode() + first.cpu().numpy().tobytes()).hexdigest()[:16]

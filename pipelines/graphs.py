@@ -1,7 +1,7 @@
 """Replay a UNet's evaluations as CUDA graphs.
 
-At a batch of one or two a GPU is done with a kernel before Python has launched the next. A graph launches all kernels of
-an evaluation at once, by the same kernels and to the same bits.
+At a batch of one or two a GPU is done with a kernel before Python has launched the next. A graph launches all kernels
+of an evaluation at once, the same ones in the same order.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0, FusedAttnProcessor2_0
 
-_PLAIN = (AttnProcessor, AttnProcessor2_0, FusedAttnProcessor2_0)
-_SIMPLE = (type(None), bool, int, float, str)
+_PLAIN = {type(None), AttnProcessor, AttnProcessor2_0, FusedAttnProcessor2_0}
+_NUMBERS = {bool, int, float}
 
 
 @contextmanager
@@ -84,8 +84,9 @@ class _Recorder:
         **options: Any,
     ) -> Any:
         inputs = {"sample": sample, "timestep": timestep, "encoder_hidden_states": encoder_hidden_states}
-        state = None if torch.is_grad_enabled() else _state(self._unet)
-        if state is None or not _can_be_recorded(inputs, options):
+        replayable = not torch.is_grad_enabled() and _can_be_recorded(inputs, options)
+        state = _state(self._unet) if replayable else None
+        if state is None:
             return self._forward(**inputs, **options)
         with self._lock:
             if state != self._state:  # graphs of another state would read weights that are gone
@@ -112,24 +113,27 @@ def _can_be_recorded(inputs: Mapping[str, Any], options: Mapping[str, Any]) -> b
         all(isinstance(one, torch.Tensor) and one.is_cuda for one in inputs.values())
         and len({one.device for one in inputs.values()}) == 1
         and options.get("return_dict") is False
-        and all(isinstance(value, _SIMPLE) for value in (*plain.values(), *kwargs.values()))
+        and all(type(value) in {type(None), str, *_NUMBERS} for value in (*plain.values(), *kwargs.values()))
     )
 
 
 def _state(unet: UNet2DConditionModel) -> tuple[Any, ...] | None:
     """What an evaluation depends on beside its inputs, or `None` if there is more than can be seen here."""
     seen: list[Any] = []
-    for module in unet.modules():
+    modules: list[Any] = [unet]
+    while modules:  # `modules()` takes four times as long, and this is asked before every evaluation
+        module = modules.pop()
         own = vars(module)
-        if type(own.get("processor")) not in (type(None), *_PLAIN):
+        if type(own.get("processor")) not in _PLAIN:
             return None
         if module is not unet and (own["_forward_hooks"] or own["_forward_pre_hooks"] or "forward" in own):
             return None
         seen.append(id(module))
         seen += [value.data_ptr() for value in own["_parameters"].values() if value is not None]
-        seen += [value for value in own.values() if type(value) in (bool, int, float)]  # FreeU's, for one
+        seen += [value for value in own.values() if type(value) in _NUMBERS]  # FreeU's, for one
         if "scaling" in own:  # a LoRA layer
             seen.append(repr((own["scaling"], own.get("_active_adapter"))))
+        modules += [one for one in own["_modules"].values() if one is not None]
     return tuple(seen)
 
 
@@ -139,7 +143,10 @@ def record(
     options: Mapping[str, Any],
 ) -> _Recording:
     """Run `forward` once for its libraries to settle, and once to record it."""
-    with torch.inference_mode(False), torch.no_grad():  # what inference mode makes cannot be written to outside it
+    with (
+        torch.inference_mode(False),
+        torch.no_grad(),
+    ):  # what inference mode makes cannot be written to outside it
         held = {name: value.detach().clone() for name, value in inputs.items()}
         aside = torch.cuda.Stream()
         aside.wait_stream(torch.cuda.current_stream())

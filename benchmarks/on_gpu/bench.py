@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,15 +17,18 @@ from benchmarks.inside import editor_of
 from benchmarks.sd15 import NAME as SD15
 from benchmarks.sd15 import open_pipeline, side_of
 from benchmarks.tasks import Task, recolouring
+from benchmarks.timing import seconds_of
 from semantic_edit.pipelines import DiffEditPipeline, StyleDiffusionPipeline
 
 
 @dataclass
 class Bench:
-    """quick: The still-life model and tiny settings, which show that all runs and measure nothing."""
+    """quick: The still-life model and tiny settings, which show that all runs and measure nothing.
+    given: StyleDiffusion's pipeline, if there is one already."""
 
     device: torch.device
     quick: bool = False
+    given: Any = None
 
     @property
     def on_gpu(self) -> bool:
@@ -59,8 +63,8 @@ class Bench:
 
     @cached_property
     def pipe(self) -> Any:
-        """StyleDiffusion's pipeline in float16, on the CPU in float32."""
-        return self.opened("float16" if self.on_gpu else "float32")
+        """StyleDiffusion's pipeline, if none was given in float16, or on a CPU in float32."""
+        return self.given or self.opened("float16" if self.on_gpu else "float32")
 
     @cached_property
     def editor(self) -> DiffEditPipeline:
@@ -75,6 +79,24 @@ class Bench:
     def opened(self, dtype: str) -> Any:
         """A new one in this precision."""
         return open_pipeline(StyleDiffusionPipeline, self.model, str(self.device), dtype)
+
+    def raced(
+        self, runs: Mapping[str, Callable[[], object]], repeats: int | None = None
+    ) -> tuple[dict[str, list[float]], dict[str, float]]:
+        """Seconds of each in several rounds, in turn, and its peak memory in MiB beyond what was taken before; on a
+        CPU, where nobody counts it, 0."""
+        seconds: dict[str, list[float]] = {name: [] for name in runs}
+        peaks = dict.fromkeys(runs, 0.0)
+        for _ in range(repeats or self.repeats):
+            for name, run in runs.items():
+                before = 0
+                if self.on_gpu:
+                    torch.cuda.reset_peak_memory_stats(self.device)
+                    before = torch.cuda.memory_allocated(self.device)
+                seconds[name].append(seconds_of(run))
+                if self.on_gpu:
+                    peaks[name] = (torch.cuda.max_memory_allocated(self.device) - before) / 2**20
+        return seconds, peaks
 
     def task(self, edits: int = 1) -> Task:
         """What is edited."""

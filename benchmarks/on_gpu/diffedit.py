@@ -7,10 +7,9 @@ from functools import partial
 
 from benchmarks.contenders import counted
 from benchmarks.diffedit_speed import diffusers_pipeline, edit_here, edit_with_diffusers
-from benchmarks.memory import peak_bytes
 from benchmarks.on_gpu.bench import Bench
 from benchmarks.on_gpu.report import Figure, figure
-from benchmarks.timing import take_turns
+from benchmarks.timing import ratios
 from semantic_edit.pipelines.graphs import cuda_graphs
 
 GOALS = {"paper": 1.2, "default": 0.6}  # seconds on an H100
@@ -34,32 +33,34 @@ def diffedit(bench: Bench) -> Iterator[Figure]:
         mask_image=left.pixel_mask,
     )
     replayed = {f"{name}, graphs": run for name, run in here.items()}
+    replayed["paper, graphs, trajectory and mask reused"] = reused
     with cuda_graphs(bench.editor.unet):
-        yield from raced(bench, {**replayed, "paper, graphs, trajectory and mask reused": reused}, seconds)
+        yield from raced(bench, replayed, seconds)
     for name in bench.presets:
         for way in ("eager", "graphs"):
-            pairs = zip(seconds[f"{name}, diffusers"], seconds[f"{name}, {way}"], strict=True)
+            gains = ratios(seconds[f"{name}, diffusers"], seconds[f"{name}, {way}"])
             goal = {"at_least": 2.0} if way == "graphs" else {}
-            gains = [one / other for one, other in pairs]
-            yield figure(f"{name}, {way}: times as fast as diffusers at the same settings", gains, "x", **goal)
-    pairs = zip(seconds["paper, diffusers"], seconds["default, graphs"], strict=True)
-    gains = [one / other for one, other in pairs]
+            yield figure(
+                f"{name}, {way}: times as fast as diffusers at the same settings", gains, "x", **goal
+            )
+    gains = ratios(seconds["paper, diffusers"], seconds["default, graphs"])
     yield figure("default, graphs: times as fast as diffusers at its defaults", gains, "x")
 
 
 def raced(
     bench: Bench, runs: Mapping[str, Callable[[], object]], seconds: dict[str, list[float]]
 ) -> Iterator[Figure]:
-    """Each counted, watched for memory, and timed in turn with the others."""
+    """Each counted once, then timed and watched for memory in turn with the others; `seconds` are filled in."""
+    counts = {}
     for name, run in runs.items():
         with counted(bench.editor.unet) as batches:
             run()
-        yield Figure(f"{name}: evaluations", sum(batches), "samples")
-        if bench.on_gpu:  # on a CPU the profiler would take longer than the rest
-            yield Figure(f"{name}: peak memory", peak_bytes(run, bench.device) / 2**20, "MiB")
-    taken = take_turns(runs, bench.repeats)
+        counts[name] = sum(batches)
+    taken, peaks = bench.raced(runs)
     seconds.update(taken)
-    for name, own in taken.items():
+    for name in runs:
         preset, _, way = name.partition(", ")
         goal = {"at_most": GOALS[preset]} if way == "graphs" else {}
-        yield figure(name, own, **goal)
+        yield figure(f"{name}, {counts[name]} evaluations", seconds[name], **goal)
+        if bench.on_gpu:
+            yield Figure(f"{name}: peak memory", peaks[name], "MiB")

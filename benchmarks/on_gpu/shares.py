@@ -34,9 +34,15 @@ def shares(bench: Bench) -> Iterator[Figure]:
             if bench.on_gpu:
                 inside = [busy_share(edit) for _ in range(bench.repeats)]
                 yield figure(f"{name}, graphs: inside the networks", inside, "%", 100, at_least=95)
-            for line in rest(edit, top=12):
-                function, calls, milliseconds = (cell.strip() for cell in line.strip("| ").split("|"))
-                yield Figure(f"{name}, graphs: {function}, {calls} calls", float(milliseconds), "ms")
+            if name == "default":
+                yield from rest_of(edit)
+
+
+def rest_of(edit: Edit) -> Iterator[Figure]:
+    """What Python spends its time on outside of the networks, the longest first, under a profiler that slows it."""
+    for line in rest(edit, top=12):
+        function, calls, milliseconds = (cell.strip() for cell in line.strip("| ").split("|"))
+        yield Figure(f"{edit.what}, graphs, profiled: {function}, {calls} calls", float(milliseconds), "ms")
 
 
 def busy_share(edit: Edit) -> float:

@@ -14,9 +14,15 @@ from semantic_edit.pipelines import DiffEditPipeline
 pytestmark = pytest.mark.gpu
 
 SOURCE, TARGET = "a red apple on grass", "a green pear on grass"
-# Of pixels in [0, 1], at most; what edits on a CPU in these precisions differ by, times four.
-TOLERANCES = {torch.float32: 2e-3, torch.float16: 2e-2, torch.bfloat16: 8e-2}
+# Mean difference of pixels in [0, 1]: three to four times what edits on a CPU in these precisions differ by.
+TOLERANCES = {torch.float32: 5e-4, torch.float16: 1e-2, torch.bfloat16: 6e-2}
 PRECISIONS = pytest.mark.parametrize("dtype", TOLERANCES, ids=lambda dtype: str(dtype).removeprefix("torch."))
+
+
+def assert_alike(there, here, dtype=torch.float32):
+    """That pictures from the GPU are those from the CPU."""
+    assert there.device.type == "cuda"
+    assert (there.cpu() - here).abs().mean() < TOLERANCES[dtype]
 
 
 @pytest.fixture
@@ -42,8 +48,7 @@ def edit(picture, half_mask):
 def test_diffedit_edits_alike(pipe, on_gpu, edit, dtype):
     moved = on_gpu(pipe, dtype)
     here, there = edit(pipe), edit(moved)
-    assert there.images.device.type == "cuda"
-    assert_close(there.images.cpu(), here.images, rtol=0, atol=TOLERANCES[dtype])
+    assert_alike(there.images, here.images, dtype)
     assert there.trajectory.latents.dtype == torch.float32
 
 
@@ -62,8 +67,8 @@ def test_the_still_life_model_finds_the_same_mask(dtype):
     first, second = here.mask > 0.5, there.mask.cpu() > 0.5
     assert first.any()
     assert (first & second).sum() >= 0.95 * (first | second).sum()
-    assert_close(there.soft_mask.cpu(), here.soft_mask, rtol=0, atol=TOLERANCES[dtype])
-    assert (there.images.cpu() - here.images).abs().mean() < TOLERANCES[dtype] / 4
+    assert_alike(there.soft_mask, here.soft_mask, dtype)
+    assert_alike(there.images, here.images, dtype)
 
 
 @PRECISIONS
@@ -73,7 +78,7 @@ def test_stylediffusion_edits_alike(style_pipe, learned, on_gpu, dtype):
     there = moved(TARGET, learned, output_type="pt")
     assert learned.device.type == "cpu"
     for name in ("images", "reconstruction"):
-        assert_close(getattr(there, name).cpu(), getattr(here, name), rtol=0, atol=2 * TOLERANCES[dtype])
+        assert_alike(getattr(there, name), getattr(here, name), dtype)
 
 
 @PRECISIONS
@@ -82,7 +87,7 @@ def test_a_picture_is_learned_alike(style_pipe, on_gpu, picture, dtype):
     moved = on_gpu(style_pipe, dtype)
     here, there = (one.learn_mapping(picture, SOURCE, 4, settings=settings) for one in (style_pipe, moved))
     first, second = here.report.steps[0].latent_before[0], there.report.steps[0].latent_before[0]
-    assert second == pytest.approx(first, rel=10 * TOLERANCES[dtype])
+    assert second == pytest.approx(first, rel=5 * TOLERANCES[dtype])
     assert torch.isfinite(torch.cat([value.flatten() for value in there.state_dict().values()])).all()
     assert there.report.latent_errors[0] < 2 * here.report.latent_errors[0] + TOLERANCES[dtype]
 
@@ -119,9 +124,9 @@ def test_an_offloaded_model_edits_alike(pipe, style_pipe, learned, on_gpu, edit)
         moved, restyled = on_gpu(pipe).to("cpu"), on_gpu(style_pipe).to("cpu")
         for one in (moved, restyled):
             getattr(one, offload)()
-        assert_close(edit(moved).images.cpu(), edit(pipe).images, rtol=0, atol=2e-3)
-        here, there = (one(TARGET, learned, output_type="pt").images.cpu() for one in (style_pipe, restyled))
-        assert_close(there, here, rtol=0, atol=4e-3)
+        assert_alike(edit(moved).images, edit(pipe).images)
+        here, there = (one(TARGET, learned, output_type="pt").images for one in (style_pipe, restyled))
+        assert_alike(there, here)
         assert {parameter.device.type for parameter in moved.unet.parameters()} <= {"cpu", "meta"}
 
 
@@ -129,12 +134,12 @@ def test_channels_last_edits_alike(pipe, on_gpu, edit):
     moved = on_gpu(pipe)
     moved.unet.to(memory_format=torch.channels_last)
     moved.vae.to(memory_format=torch.channels_last)
-    assert_close(edit(moved).images.cpu(), edit(pipe).images, rtol=0, atol=2e-3)
+    assert_alike(edit(moved).images, edit(pipe).images)
 
 
 def test_a_compiled_unet_is_compiled_once(pipe, on_gpu, edit, monkeypatch):
     moved = on_gpu(pipe)
     moved.unet = torch.compile(moved.unet, backend="aot_eager")
-    assert_close(edit(moved).images.cpu(), edit(pipe).images, rtol=0, atol=2e-3)
+    assert_alike(edit(moved).images, edit(pipe).images)
     monkeypatch.setattr(torch._dynamo.config, "error_on_recompile", True)
     edit(moved, num_inference_steps=7)

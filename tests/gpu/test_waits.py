@@ -12,7 +12,7 @@ pytestmark = pytest.mark.gpu
 TARGET = "a green pear on grass"
 
 
-def test_waits_are_counted(on_gpu, pipe):
+def test_waits_are_counted():
     assert places_of_waits(lambda: torch.ones(1, device="cuda").item()).total() >= 1
     assert not places_of_waits(lambda: torch.ones(1, device="cuda").add(1))
 
