@@ -58,6 +58,25 @@ def cuda_graphs(unet: UNet2DConditionModel) -> Iterator[None]:
             vars(unet)["forward"] = own
 
 
+def records_graphs(unet: Any) -> bool:
+    """Whether `unet` is in a block of `cuda_graphs`."""
+    return isinstance(vars(unet).get("forward"), _Recorder)
+
+
+def differentiable_graph(run: Callable[..., Any], *inputs: torch.Tensor) -> Callable[..., Any]:
+    """`run`, a function of tensors of one GPU, as graphs of its forward and its backward pass.
+
+    Args:
+        inputs: Examples of its arguments; gradients can be had of the last one alone.
+
+    Returns:
+        A function that gives `run`'s outputs, which its next call overwrites.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        *given, last = (value.detach().clone() for value in inputs)
+        return torch.cuda.make_graphed_callables(run, (*given, last.requires_grad_()))
+
+
 @dataclass(frozen=True, eq=False)
 class _Recording:
     """replay: Computes `outputs` from what `inputs` hold."""

@@ -32,13 +32,13 @@ from semantic_edit.loading import quiet_loading
 
 # In the order in which they run, with the most seconds that each may take.
 SECTIONS: dict[str, tuple[Callable[[Bench], Iterator[Figure]], float]] = {
-    "evaluations": (evaluations, 50),
-    "diffedit": (diffedit, 80),
-    "waits": (waits, 20),
+    "evaluations": (evaluations, 40),
+    "diffedit": (diffedit, 70),
+    "waits": (waits, 15),
     "shares": (shares, 40),
-    "swaps": (swaps, 30),
-    "restyling": (restyling, 60),
+    "swaps": (swaps, 20),
     "learning": (learning, 80),
+    "restyling": (restyling, 60),
     "compiling": (compiling, 150),
 }
 
@@ -107,12 +107,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--quick", action="store_true", help="tiny settings, to see that everything runs")
     parser.add_argument("--resume", action="store_true", help="add to what is in the folder")
+    parser.add_argument("--tests", type=Path, help="what pytest printed, to be summed up too")
     options = parser.parse_args(arguments)
     ends = time.monotonic() + 60 * options.minutes
     quiet_loading()
     warnings.filterwarnings("ignore", ".*StableDiffusionDiffEditPipeline.*")
     bench = Bench(torch.device(options.device), options.quick)
     report = Report.read(options.out / "gpu.json") if options.resume else Report(options.out, bench.machine())
+    if options.tests and options.tests.exists():
+        report.tests = options.tests.read_text().splitlines()[-60:]
     report.say(json.dumps(report.machine))
     for number, name in enumerate(options.sections):
         section, seconds = SECTIONS[name]
@@ -128,6 +131,7 @@ def main(arguments: list[str] | None = None) -> None:
         few = {"pilot": 1} if options.quick else {}
         run = partial(training, options.out / "still-life", 0.9 * left, options.pictures, **few)
         run_section(report, "training", run, left)
+    report.write()
     print(report.table)
 
 

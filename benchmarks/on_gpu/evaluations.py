@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -34,24 +34,44 @@ def evaluation(bench: Bench, batch: int) -> Callable[[], torch.Tensor]:
 
 
 def evaluations(bench: Bench) -> Iterator[Figure]:
-    """By layout of memory, way and batch."""
-    unet, calls = bench.pipe.unet, 1 if bench.quick else 10
+    """By layout of memory, way and batch; last with the convolutions that cuDNN finds fastest by trying them."""
     batches = BATCHES[:2] if bench.quick else BATCHES
     runs = {batch: evaluation(bench, batch) for batch in batches}
     exact = {batch: run() for batch, run in runs.items()}
-    ways: dict[str, Callable[[], AbstractContextManager[None]]] = {
-        "eager": nullcontext,
-        "graphs": lambda: cuda_graphs(unet),
-    }
+    unet = bench.pipe.unet
     for layout in (torch.contiguous_format, torch.channels_last):
         unet.to(memory_format=layout)
-        for way, around in ways.items():
-            with around():
-                for batch, run in runs.items():
-                    off = float((run() - exact[batch]).abs().max() / exact[batch].abs().max())
-                    name = f"batch {batch}, {way}{', channels last' * (layout == torch.channels_last)}"
-                    run()
-                    taken = [seconds_of(run, calls) for _ in range(bench.repeats)]
-                    yield figure(name, taken, "ms", 1000)
-                    yield Figure(f"{name}: largest difference, of the largest value", off, "")
+        lies = ", channels last" if layout == torch.channels_last else ""
+        yield from compared(bench, f"eager{lies}", runs, exact)
+        with cuda_graphs(unet):
+            yield from compared(bench, f"graphs{lies}", runs, exact)
+        with tried_convolutions(), cuda_graphs(unet):
+            yield from compared(bench, f"graphs{lies}, cudnn.benchmark", runs, exact)
     unet.to(memory_format=torch.contiguous_format)
+
+
+def compared(
+    bench: Bench,
+    way: str,
+    runs: Mapping[int, Callable[[], torch.Tensor]],
+    exact: Mapping[int, torch.Tensor],
+) -> Iterator[Figure]:
+    """Milliseconds of one evaluation, and how far it is from what it should be."""
+    for batch, run in runs.items():
+        off = float((run() - exact[batch]).abs().max() / exact[batch].abs().max())
+        run()
+        taken = [seconds_of(run, 1 if bench.quick else 8) for _ in range(bench.repeats)]
+        yield figure(f"batch {batch}, {way}", taken, "ms", 1000)
+        if off:
+            yield Figure(f"batch {batch}, {way}: largest difference, of the largest value", off, "")
+
+
+@contextmanager
+def tried_convolutions() -> Iterator[None]:
+    """`torch.backends.cudnn.benchmark` in the block."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before

@@ -73,6 +73,7 @@ class Report:
     machine: What it ran on, by name.
     failures: For each section that did not end, why.
     seconds: What each section took.
+    tests: The last lines that pytest printed, if it ran before.
     """
 
     folder: Path
@@ -80,6 +81,7 @@ class Report:
     figures: list[Figure] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    tests: list[str] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
 
     def add(self, section: str, found: Figure) -> None:
@@ -103,6 +105,9 @@ class Report:
                 f"| {section} | {text.strip().splitlines()[-1].replace('|', '/')} |"
                 for section, text in self.failures.items()
             ]
+        if self.tests:
+            told = [line for line in self.tests if line.startswith(("FAILED", "ERROR"))]
+            lines += ["", f"Tests: {self.tests[-1].strip('= ')}.", *(f"- {line}" for line in told)]
         machine = ", ".join(f"{name} {value}" for name, value in self.machine.items())
         return f"{machine}; medians, ranges in brackets.\n\n" + "\n".join(lines) + "\n"
 
@@ -114,6 +119,7 @@ class Report:
             "figures": [{**asdict(found), "met": found.met} for found in self.figures],
             "failures": self.failures,
             "seconds": self.seconds,
+            "tests": self.tests,
         }
         for name, text in (("gpu.json", json.dumps(everything, indent=1)), ("gpu.md", self.table)):
             partial = self.folder / f".{name}"
@@ -125,4 +131,5 @@ class Report:
         """What `write` left in a JSON file."""
         stored = json.loads(path.read_text())
         figures = [Figure(**{k: v for k, v in one.items() if k != "met"}) for one in stored["figures"]]
-        return cls(path.parent, stored["machine"], figures, stored["failures"], stored["seconds"])
+        names = ("failures", "seconds", "tests")
+        return cls(path.parent, stored["machine"], figures, **{name: stored[name] for name in names})

@@ -30,9 +30,9 @@ export PYTHONUNBUFFERED=1 TOKENIZERS_PARALLELISM=false TRANSFORMERS_VERBOSITY=er
 cd "$work/package" || exit 1
 
 if [ "${TESTS:-yes}" != no ]; then
-  OMP_NUM_THREADS=2 timeout "${TEST_SECONDS:-120}" python3 -m pytest -m gpu -n "${WORKERS:-6}" -q -p no:cacheprovider \
-    --durations=10 tests/gpu tests/pipelines/test_diffedit_plugins.py tests/pipelines/test_stylediffusion_plugins.py \
+  OMP_NUM_THREADS=1 timeout "${TEST_SECONDS:-90}" python3 -m pytest -m gpu -n "${WORKERS:-8}" -q -p no:cacheprovider \
+    --tb=short --durations=5 tests/gpu tests/pipelines/test_diffedit_plugins.py tests/pipelines/test_stylediffusion_plugins.py \
     2>&1 | tee "$out/tests.log"
 fi
-python3 -m benchmarks.on_gpu --out "$out" "$@" 2>&1 | tee "$out/sections.log"
+python3 -m benchmarks.on_gpu --out "$out" --tests "$out/tests.log" "$@" 2>&1 | tee "$out/sections.log"
 rm -rf "$work"

@@ -23,19 +23,27 @@ def shares(bench: Bench) -> Iterator[Figure]:
         run = partial(edit_here, bench.editor, bench.task(), settings)
         edit = Edit(name, run, modules_of(bench.editor))
         run()
-        measured = [seconds_inside(edit) for _ in range(bench.repeats)]
-        inside = [sum(parts.values()) / whole for whole, parts in measured]
-        yield figure(f"{name}, eager: inside the networks, waiting for each", inside, "%", 100, at_least=95)
-        for part in measured[0][1]:
-            own = [parts[part] for _, parts in measured]
-            yield figure(f"{name}, eager: {part}", own, "ms", 1000)
+        yield from inside_of(bench, edit, f"{name}, eager")
         with cuda_graphs(bench.editor.unet):
             run()
+            yield from inside_of(bench, edit, f"{name}, graphs")
             if bench.on_gpu:
-                inside = [busy_share(edit) for _ in range(bench.repeats)]
-                yield figure(f"{name}, graphs: inside the networks", inside, "%", 100, at_least=95)
+                busy = [busy_share(edit) for _ in range(bench.repeats)]
+                yield figure(
+                    f"{name}, graphs: between events around the networks", busy, "%", 100, at_least=95
+                )
             if name == "default":
                 yield from rest_of(edit)
+
+
+def inside_of(bench: Bench, edit: Edit, name: str) -> Iterator[Figure]:
+    """By hooks around the networks' calls that wait for the GPU."""
+    measured = [seconds_inside(edit) for _ in range(bench.repeats)]
+    inside = [sum(parts.values()) / whole for whole, parts in measured]
+    yield figure(f"{name}: inside the networks, waiting for each call", inside, "%", 100, at_least=95)
+    for part in ("UNet", "VAE", "text encoder"):
+        yield figure(f"{name}: {part}", [parts[part] for _, parts in measured], "ms", 1000)
+    yield figure(f"{name}: outside", [whole - sum(parts.values()) for whole, parts in measured], "ms", 1000)
 
 
 def rest_of(edit: Edit) -> Iterator[Figure]:

@@ -71,6 +71,18 @@ def test_the_command_writes_what_it_finds(tmp_path, capsys):
     assert table.count("| swaps | ") == len(stored["figures"]) > 4
 
 
+def test_the_tests_are_summed_up(tmp_path):
+    log = tmp_path / "tests.log"
+    log.write_text(
+        "......F\nE   boom\nFAILED tests/gpu/test_waits.py::test_it - boom\n=== 1 failed, 6 passed in 3s ===\n"
+    )
+    main(["--out", str(tmp_path), "--quick", "--device", "cpu", "--tests", str(log), "--sections"])
+    table = (tmp_path / "gpu.md").read_text()
+    assert "Tests: 1 failed, 6 passed in 3s." in table
+    assert "- FAILED tests/gpu/test_waits.py::test_it" in table
+    assert "boom" in json.loads((tmp_path / "gpu.json").read_text())["tests"][1]
+
+
 def test_a_section_that_fails_keeps_what_it_found_and_lets_others_run(report, capsys):
     def found():
         yield Figure("first", 1.0)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from peft import LoraConfig
 
+from semantic_edit.mapping_networks import LearningSettings
 from semantic_edit.pipelines.graphs import cuda_graphs
 
 pytestmark = pytest.mark.gpu
@@ -67,3 +68,23 @@ def test_stylediffusion_is_not_replayed(on_gpu, style_pipe, learned):
     expected = moved(TARGET, learned, output_type="pt").images
     with cuda_graphs(moved.unet):
         assert torch.equal(moved(TARGET, learned, output_type="pt").images, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_learning_replayed_learns_alike(on_gpu, style_pipe, pictures, dtype):
+    """Two pictures, the second of which may leave a step earlier."""
+    moved = on_gpu(style_pipe, dtype)
+    settings = LearningSettings(inner_steps=3, stop_below=0.02, converged_below=100.0, combine=True)
+
+    def learn():
+        return moved.learn_mapping(pictures[:2], "a red apple on grass", 3, settings=settings)
+
+    expected = learn()
+    with cuda_graphs(moved.unet):
+        found = learn()
+    tolerance = 1e-2 if dtype == torch.float32 else 0.2
+    for one, other in zip(found, expected, strict=True):
+        first, second = one.report.steps[0], other.report.steps[0]
+        assert first.latent_before == pytest.approx(second.latent_before, rel=tolerance)
+        assert first.attention_before == pytest.approx(second.attention_before, rel=tolerance)
+        assert one.report.latent_errors == pytest.approx(other.report.latent_errors, rel=tolerance)

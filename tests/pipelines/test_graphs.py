@@ -10,6 +10,7 @@ import torch
 from accelerate.hooks import ModelHook, add_hook_to_module
 
 from semantic_edit.attention_processors.capture import captured_cross_attention
+from semantic_edit.mapping_networks import LearningSettings
 from semantic_edit.pipelines import graphs
 from semantic_edit.pipelines.graphs import cuda_graphs
 
@@ -155,3 +156,39 @@ def test_wrapped_and_offloaded_models_are_refused(make_unet):
     offloaded = add_hook_to_module(make_unet(), ModelHook())
     with pytest.raises(ValueError, match=r"`unet` is offloaded"), cuda_graphs(offloaded):
         pass
+
+
+def test_learning_replays_its_evaluations(make_style_pipe, make_unet, pictures, monkeypatch):
+    """As many graphs as there are numbers of pictures that still learn; outputs are overwritten as a graph's are."""
+    made = []
+
+    def graph(run: Callable[..., Any], *inputs: torch.Tensor) -> Callable[..., Any]:
+        made.append(len(inputs[0]))
+        held: list[torch.Tensor] = []
+
+        def replay(*inputs: torch.Tensor) -> Any:
+            outputs = run(*inputs)
+            for old in held:
+                old.fill_(torch.nan)
+            held[:] = [one.detach() for one in outputs]
+            return outputs
+
+        return replay
+
+    monkeypatch.setattr("semantic_edit.pipelines.learning.differentiable_graph", graph)
+    monkeypatch.setattr(torch.Tensor, "is_cuda", True)
+    pipe = make_style_pipe(unet=make_unet())
+    settings = LearningSettings(inner_steps=2, stop_below=0.02, converged_below=100.0, combine=True)
+
+    def learn():
+        return pipe.learn_mapping(pictures[:2], SOURCE, 3, settings=settings)
+
+    expected = learn()
+    assert not made
+    with cuda_graphs(pipe.unet):
+        found = learn()
+    assert made[0] == 2
+    assert len(set(made)) == len(made)
+    for one, other in zip(found, expected, strict=True):
+        assert one.report.backward_evaluations == other.report.backward_evaluations
+        assert one.report.latent_errors == pytest.approx(other.report.latent_errors, rel=1e-3)
