@@ -17,7 +17,7 @@ from diffusers.loaders import (
 )
 from diffusers.pipelines.pipeline_utils import StableDiffusionMixin
 
-from semantic_edit.editing.mask_shapes import MaskInput, mask_to_tensor
+from semantic_edit.editing.mask_shapes import MaskInput, MaskShape, mask_to_tensor
 from semantic_edit.editing.schedule import Schedule, schedule_from_scheduler
 from semantic_edit.mapping_networks import VARIANTS, LearningSettings, MappingNetwork
 from semantic_edit.pipelines.callbacks import step_callback
@@ -444,7 +444,7 @@ def _edit_mask(
 ) -> EditMask:
     """A mask that confines the edits, or one that does not."""
     if drawn is not None:
-        return shape_edit_mask(drawn, edits, latents[None], factor, grow, feather)
+        return shape_edit_mask(drawn, edits, latents[None], factor, MaskShape(grow, feather))
     height, width = latents.shape[1:]
     pixels = latents.new_ones(edits, 1, height * factor, width * factor)
     weights = latents.new_ones(edits, 1, height, width)
