@@ -69,6 +69,7 @@ class StoredModel(ModelMixin, ConfigMixin):
                 pretrained_model_name_or_path,
                 # the one way of loading that reports every difference instead of the first, or none
                 **{**kwargs, "low_cpu_mem_usage": False, "ignore_mismatched_sizes": True},
+                local_dir_use_symlinks=None,  # "auto" from diffusers, which huggingface_hub calls deprecated
                 use_safetensors=True,
                 output_loading_info=True,
             )
