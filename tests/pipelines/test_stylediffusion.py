@@ -570,6 +570,7 @@ def test_each_stage_has_a_progress_bar(style_pipe, learned, picture):
     assert totals == [2, 2, STEPS]
 
 
+@pytest.mark.filterwarnings("ignore:The learning did not converge")  # an untrained model need not
 def test_a_schedule_is_named_or_given(make_style_pipe, picture):
     pipe = make_style_pipe()
     named = pipe.learn_mapping(picture, "a red apple", 2, settings="short")
