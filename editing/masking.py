@@ -42,7 +42,7 @@ def draw_mask_noise(
     generator: torch.Generator | list[torch.Generator] | None = None,
     device: str | torch.device = "cpu",
 ) -> torch.Tensor:
-    """Independent noises for the maps of each picture, which its neighbours in the batch have no part in.
+    """Independent noises for the maps of each picture, the same whatever else is in the batch.
 
     With one generator, or none, every picture of the batch is given the same `num_maps` noises, those that it
     would get alone: its maps need noises that are independent of each other, not of another picture's. A list

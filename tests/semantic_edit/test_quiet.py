@@ -31,10 +31,7 @@ def test_an_edit_names_its_file_and_says_nothing_else(tmp_path, picture, model_f
 @pytest.mark.parametrize(
     ("message", "is_said"),
     [
-        (
-            "`CLIPImageProcessor` requires torchvision (not installed); falling back to `CLIPImageProcessorPil`",
-            False,
-        ),
+        ("`ImageProcessor` requires torchvision (not installed); falling back to `ImageProcessorPil`", False),
         ("`SomeProcessor` requires the sentencepiece library, which is not installed", True),
     ],
 )
