@@ -58,7 +58,7 @@ def draw_mask_noise(
     generator: torch.Generator | list[torch.Generator] | None = None,
     device: str | torch.device = "cpu",
 ) -> torch.Tensor:
-    """Independent noises for the maps of each picture, so that no picture's mask depends on its neighbours.
+    """Independent noises for the maps of each picture, the same whatever else is in the batch.
 
     With one generator, or none, every picture of the batch is given the same `num_maps` noises, those that it
     would get alone: its maps need noises that are independent of each other, not of another picture's. A list
@@ -107,8 +107,8 @@ def noise_difference(
         level: The schedule's level to which the noise is added.
         source_embeds, target_embeds: (batch, tokens, width).
         source_negative_embeds, target_negative_embeds: Same shape; both, where they differ, or neither.
-        batch_size: Samples per evaluation of the model, at most, but all sides of one noise at least; only memory and
-            speed depend on it.
+        batch_size: Samples per evaluation of the model, at most, but all sides of one noise at least; beyond
+            rounding, only memory and speed depend on it.
         on_chunk: Called after each evaluation.
 
     Source: DiffEdit, arXiv:2210.11427, Sec. 3.2, step 1.

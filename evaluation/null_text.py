@@ -62,7 +62,7 @@ class NullTextInversion(EditMethod):
     def prepare(
         self, pipe: Any, images: Sequence[Image.Image], source_prompts: Sequence[str]
     ) -> list[NullText]:
-        """Learn the embeddings of all pictures side by side, each as if alone."""
+        """Learn the embeddings of all pictures side by side, each as if alone but for rounding."""
         with frozen(pipe.unet):
             return _learn(
                 noise_predictor(pipe),

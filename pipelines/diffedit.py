@@ -128,7 +128,7 @@ class DiffEditPipeline(
         steps, 10 maps, the bare mask, guidance in all steps, and the whole picture through the autoencoder.
 
         Every argument that there is one of for each edit (pictures, prompts, masks, trajectories) may also be
-        given once for all edits of the batch. No edit's result depends on its neighbours.
+        given once for all edits of the batch. No edit's result depends on its neighbours beyond rounding.
 
         Args:
             image: The picture or pictures: PIL, arrays (height, width, 3) or tensors (3, height, width) with
@@ -159,9 +159,9 @@ class DiffEditPipeline(
             mask_thresholding_ratio: Clamps the noise difference at that multiple of its mean (diffusers has
                 3.0); `None` adapts to each picture's map, by 0.8 of Otsu's cut.
             mask_threshold: Cut on the rescaled difference, in (0, 1); higher gives a smaller mask.
-            mask_batch_size: Samples per evaluation of the UNet while finding the mask; changes memory and
-                speed only. A noise is evaluated under both prompts at once, so that at least 2 are, or 4 where the
-                negative prompts differ.
+            mask_batch_size: Samples per evaluation of the UNet while finding the mask; beyond rounding, it changes
+                memory and speed only. A noise is evaluated under both prompts at once, so that at least 2 are, or 4
+                where the negative prompts differ.
             mask_refine: Whether a found mask follows the picture's edges and is drawn as the edit wants it, see
                 `drawn_mask`. Without `image` there are no edges to follow, and it is only drawn.
             mask_grow: Pixels to widen the mask by; negative narrows it. With this or `mask_feather` a found mask is cut

@@ -100,7 +100,8 @@ class StyleDiffusionPipeline(
     ) -> Any:
         """Learn what makes guidance under `prompt` give a picture back.
 
-        Several pictures of one size learn side by side, faster than one after the other and each as if alone.
+        Several pictures of one size learn side by side, faster than one after the other, and each as if alone but
+        for rounding.
 
         Args:
             image: The picture or pictures; see `read_pictures`. Both sides must be multiples of the VAE's factor.

@@ -64,9 +64,10 @@ def test_masks_are_binary_and_per_image(array, ratio, threshold):
     assert both.soft_mask.max() <= 1
     assert ((both.confidence >= 0) & (both.confidence <= 1)).all()
     alone = find_mask(contrast_of(difference[1:]), ratio, threshold)
-    assert torch.equal(alone.soft_mask, both.soft_mask[1:])
-    assert torch.equal(alone.mask, both.mask[1:])
-    assert torch.equal(alone.confidence, both.confidence[1:])
+    torch.testing.assert_close(alone.soft_mask, both.soft_mask[1:])
+    decided = (alone.soft_mask - threshold).abs() > 1e-5  # a cell at the threshold may fall to either side
+    assert torch.equal(alone.mask[decided], both.mask[1:][decided])
+    torch.testing.assert_close(alone.confidence, both.confidence[1:])
 
 
 @settings(max_examples=40, deadline=None)
