@@ -6,6 +6,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
+from semantic_edit.attention_processors.borrowing import BorrowedNetwork
 from semantic_edit.attention_processors.capture import captured_attention
 from semantic_edit.editing.inversion import invert_latents
 from semantic_edit.editing.schedule import schedule_from_scheduler
@@ -225,8 +226,11 @@ def test_learning_is_told_the_inversion_and_its_maps(style_pipe, pictures, unet,
     expected = invert_latents(noise_predictor(style_pipe), schedule, clean, text_embeds, 3)
     torch.testing.assert_close(trajectory, expected, rtol=1e-4, atol=1e-4)
     for level in (1, 2, 3):
-        with captured_attention(unet, lambda layer: layer.is_cross, 3 * 4, keep_heads=True) as maps:
-            unet(trajectory[level - 1], schedule.timestep(level), text_embeds)
+        with (
+            BorrowedNetwork(unet) as borrowed,
+            captured_attention(borrowed, lambda layer: layer.is_cross, 3 * 4, keep_heads=True) as maps,
+        ):
+            borrowed(trajectory[level - 1], schedule.timestep(level), text_embeds)
         assert source_maps(level)[0].shape == (2, 4, 12, 16)
         torch.testing.assert_close(source_maps(level), list(maps.totals.values()), rtol=1e-4, atol=1e-5)
 
