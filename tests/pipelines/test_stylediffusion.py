@@ -6,6 +6,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
+from benchmarks.memory import peak_bytes
 from semantic_edit.attention_processors.borrowing import BorrowedNetwork
 from semantic_edit.attention_processors.capture import captured_attention
 from semantic_edit.editing.inversion import invert_latents
@@ -487,6 +488,22 @@ def test_gradient_checkpointing_learns_the_same(style_pipe, learned, picture):
         picture, SOURCE, STEPS, settings=THREE_UPDATES, gradient_checkpointing=True
     )
     assert same_bits(network, learned)
+
+
+def test_gradient_checkpointing_takes_less_memory(style_pipe, picture, monkeypatch):
+    """Of the learning itself; what the VAE takes before and after it is another matter."""
+    peaks, learn = [], learning.learn_mappings
+
+    def watched(*arguments):
+        results = []
+        peaks.append(peak_bytes(lambda: results.append(learn(*arguments)), torch.device("cpu")))
+        return results[0]
+
+    monkeypatch.setattr(learning, "learn_mappings", watched)
+    for checkpointing in (False, True):
+        options = {"settings": ONE_UPDATE, "gradient_checkpointing": checkpointing}
+        style_pipe.learn_mapping(picture.resize((256, 192)), SOURCE, 2, **options)
+    assert peaks[1] < 0.7 * peaks[0]
 
 
 def test_learning_goes_on_after_an_interruption(style_pipe, unet, learned, picture, tmp_path):
