@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-import torch
 from torch.utils.checkpoint import checkpoint
 
-_ABSENT = object()
+from semantic_edit.attention_processors.changes import Changes
 
 
 class _Here(threading.local):
@@ -25,7 +24,7 @@ class _Here(threading.local):
     recomputes = False
 
 
-class BorrowedNetwork:
+class BorrowedNetwork(Changes):
     """A network whose attributes may be replaced until the block ends; called like the network.
 
     Stand-ins act in such calls only. Whoever calls the network itself meanwhile, from another thread or from a
@@ -35,17 +34,15 @@ class BorrowedNetwork:
         with lock_of(unet), BorrowedNetwork(unet) as borrowed, controlled_attention(borrowed) as control:
             borrowed(latents, timestep, text)
 
-    An interrupt may come at almost any bytecode, the first of an `__exit__` among them. So each way back is noted
-    before its change, may be taken at any time and again, and is taken by the block that made the change and by this
-    one around it. The lock is an item of its own, because a lock of C's is released whatever comes.
+    The lock is an item of its own, because an interrupt may cut off anything but C's own `__exit__`.
 
     Attributes:
         network: The network itself, without `torch.compile`'s wrapper.
     """
 
     def __init__(self, network: Any) -> None:
+        super().__init__()
         self.network = getattr(network, "_orig_mod", network)
-        self._ways_back: list[Callable[[], None]] = []
         self._here = _Here()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -75,48 +72,11 @@ class BorrowedNetwork:
             self._undo()
             raise
 
-    def __exit__(self, *_: Any) -> None:
-        self._undo()
-
-    @contextmanager
-    def changes(self) -> Iterator[None]:
-        """Undo at the block's end what is changed in it."""
-        before = len(self._ways_back)
-        try:
-            yield
-        finally:
-            self._undo(before)
-
-    def replace(self, module: torch.nn.Module, name: str, value: Any) -> None:
-        """Give a module of the network an attribute of its own, which hides the one that it has."""
-        attributes = vars(module)
-        own = attributes.get(name, _ABSENT)
-
-        def way_back() -> None:
-            if attributes.get(name, _ABSENT) is not value:  # not yet, no longer, or someone else's since
-                return
-            if own is _ABSENT:
-                del attributes[name]
-            else:
-                attributes[name] = own
-
-        self.undo_by(way_back)
-        attributes[name] = value
-
-    def undo_by(self, way_back: Callable[[], None]) -> None:
-        """Note how to undo a change that comes next; `way_back` may find it not made, or undone."""
-        self._ways_back.append(way_back)
-
     def recompute(self, module: Any) -> None:
         """Let a block that can be checkpointed be so, in evaluations of the borrower's."""
         usual = module._gradient_checkpointing_func if module.gradient_checkpointing else _called
         self.replace(module, "_gradient_checkpointing_func", _Checkpoint(self, usual))
         self.replace(module, "gradient_checkpointing", True)
-
-    def _undo(self, down_to: int = 0) -> None:
-        while len(self._ways_back) > down_to:
-            self._ways_back[-1]()
-            self._ways_back.pop()
 
     @contextmanager
     def _acting(self, recomputes: bool = False) -> Iterator[None]:

@@ -99,7 +99,7 @@ def captured_attention(
         ValueError: If no layer is chosen or a path is unknown. While the UNet runs, if a row or column is not there.
     """
     maps = AttentionMaps()
-    recorder = _Recorder(maps, queries, rows, tokens, keep_heads, differentiable, device)
+    recorder = _MapRecorder(maps, queries, rows, tokens, keep_heads, differentiable, device)
     unet = borrowed.network
     with borrowed.changes():
         for layer in _chosen_layers(unet, layers):
@@ -135,7 +135,7 @@ class _Watched(StandIn):
     the processor's signature what to hand on (an IP-Adapter's masks, for one).
     """
 
-    def __init__(self, borrowed: BorrowedNetwork, attn: Attention, recorder: _Recorder, name: str) -> None:
+    def __init__(self, borrowed: BorrowedNetwork, attn: Attention, recorder: _MapRecorder, name: str) -> None:
         super().__init__(borrowed, attn.forward)
         self.attn, self.recorder, self.name = attn, recorder, name
 
@@ -149,7 +149,7 @@ class _Watched(StandIn):
 
 
 @dataclass(frozen=True)
-class _Recorder:
+class _MapRecorder:
     """Computes from a layer's inputs the maps that were asked for."""
 
     maps: AttentionMaps

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import pickle
 import sys
 import threading
@@ -13,7 +14,12 @@ import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 
-from semantic_edit.attention_processors.borrowing import BorrowedNetwork, frozen, recomputed_blocks
+from semantic_edit.attention_processors.borrowing import (
+    BorrowedNetwork,
+    StandIn,
+    frozen,
+    recomputed_blocks,
+)
 from semantic_edit.attention_processors.capture import captured_attention
 from semantic_edit.attention_processors.control import AttentionPlan, controlled_attention
 from semantic_edit.attention_processors.locks import lock_of
@@ -190,6 +196,25 @@ def test_processors_that_others_set_meanwhile_are_theirs_and_the_result_is_refus
     ):
         everything.run(lambda borrowed: everything.unet.set_attn_processor(other))
     assert set(everything.unet.attn_processors.values()) == {other}
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_what_was_there_comes_back_in_whichever_order_blocks_end(unet, order):
+    """The inner ones' if they last longer."""
+    before = state_of(unet)
+    blocks = [BorrowedNetwork(unet) for _ in order]
+    for block in blocks:
+        block.__enter__()
+        for name, module in unet.named_modules():
+            block.replace(module, "forward", StandIn(block, module.forward))
+            if name.endswith("attn1"):
+                block.replace(module, "processor", StandIn(block, module.processor))
+    for ended, which in enumerate(order, 1):
+        blocks[which].__exit__()
+        left = [blocks[one] for one in sorted(order[ended:])]
+        if left:
+            assert unet.forward.borrowed is left[-1]
+    assert state_of(unet) == before
 
 
 class Interrupting:
