@@ -90,10 +90,14 @@ def components_restored(pipe: Any) -> Iterator[None]:
         pipe.maybe_free_model_hooks()
 
 
-def noise_predictor(pipe: Any, cross_attention_kwargs: dict[str, Any] | None = None) -> PredictNoise:
-    """The pipeline's UNet as `PredictNoise`: float32 in and out, whatever it computes in."""
-    unet = pipe.unet
-    dtype = unet.dtype  # diffusers walks through all modules to find it
+def noise_predictor(
+    pipe: Any,
+    cross_attention_kwargs: dict[str, Any] | None = None,
+    borrowed: Callable[..., Any] | None = None,
+) -> PredictNoise:
+    """The pipeline's UNet, `borrowed` or as it is, as `PredictNoise`: float32 in and out, whatever it computes in."""
+    unet = borrowed or pipe.unet
+    dtype = pipe.unet.dtype  # diffusers walks through all modules to find it
 
     def predict_noise(latents: torch.Tensor, timestep: int, prompt_embeds: torch.Tensor) -> torch.Tensor:
         # as a tensor, because torch.compile makes a graph of its own for each integer; filled where it is used, because

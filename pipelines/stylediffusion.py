@@ -17,6 +17,7 @@ from diffusers.loaders import (
 )
 from diffusers.pipelines.pipeline_utils import StableDiffusionMixin
 
+from semantic_edit.attention_processors.locks import lock_of
 from semantic_edit.editing.mask_shapes import MaskInput, MaskShape, mask_to_tensor
 from semantic_edit.editing.schedule import Schedule, schedule_from_scheduler
 from semantic_edit.mapping_networks import VARIANTS, LearningSettings, MappingNetwork
@@ -279,7 +280,8 @@ class StyleDiffusionPipeline(
         )
         edits = len(targets)
         check_generator(generator, edits)
-        texts = [self.maybe_convert_prompt(text, self.tokenizer) for text in (config.prompt, *targets)]
+        with lock_of(self.tokenizer):
+            texts = [self.maybe_convert_prompt(text, self.tokenizer) for text in (config.prompt, *targets)]
         prompts = read_prompt_rows(self.tokenizer, texts[0], texts[1:], settings)
         drawn = None if mask_image is None else mask_to_tensor(mask_image)
         _check_one_or_each(edits, negative_prompt=negatives, mask_image=drawn)

@@ -6,6 +6,8 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
+from benchmarks.memory import peak_bytes
+from semantic_edit.attention_processors.borrowing import BorrowedNetwork
 from semantic_edit.attention_processors.capture import captured_attention
 from semantic_edit.editing.inversion import invert_latents
 from semantic_edit.editing.schedule import schedule_from_scheduler
@@ -227,8 +229,11 @@ def test_learning_is_told_the_inversion_and_its_maps(style_pipe, pictures, unet,
     expected = invert_latents(noise_predictor(style_pipe), schedule, clean, text_embeds, 3)
     torch.testing.assert_close(trajectory, expected, rtol=1e-4, atol=1e-4)
     for level in (1, 2, 3):
-        with captured_attention(unet, lambda layer: layer.is_cross, 3 * 4, keep_heads=True) as maps:
-            unet(trajectory[level - 1], schedule.timestep(level), text_embeds)
+        with (
+            BorrowedNetwork(unet) as borrowed,
+            captured_attention(borrowed, lambda layer: layer.is_cross, 3 * 4, keep_heads=True) as maps,
+        ):
+            borrowed(trajectory[level - 1], schedule.timestep(level), text_embeds)
         assert source_maps(level)[0].shape == (2, 4, 12, 16)
         torch.testing.assert_close(source_maps(level), list(maps.totals.values()), rtol=1e-4, atol=1e-5)
 
@@ -486,6 +491,22 @@ def test_gradient_checkpointing_learns_the_same(style_pipe, learned, picture):
         picture, SOURCE, STEPS, settings=THREE_UPDATES, gradient_checkpointing=True
     )
     assert same_bits(network, learned)
+
+
+def test_gradient_checkpointing_takes_less_memory(style_pipe, picture, monkeypatch):
+    """Of the learning itself; what the VAE takes before and after it is another matter."""
+    peaks, learn = [], learning.learn_mappings
+
+    def watched(*arguments):
+        results = []
+        peaks.append(peak_bytes(lambda: results.append(learn(*arguments)), torch.device("cpu")))
+        return results[0]
+
+    monkeypatch.setattr(learning, "learn_mappings", watched)
+    for checkpointing in (False, True):
+        options = {"settings": ONE_UPDATE, "gradient_checkpointing": checkpointing}
+        style_pipe.learn_mapping(picture.resize((256, 192)), SOURCE, 2, **options)
+    assert peaks[1] < 0.7 * peaks[0]
 
 
 def test_learning_goes_on_after_an_interruption(style_pipe, unet, learned, picture, tmp_path):
