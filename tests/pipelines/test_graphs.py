@@ -80,7 +80,7 @@ def test_a_change_of_the_model_is_seen(own_pipe, edit, recorded):
         lambda: unet.enable_freeu(s1=0.9, s2=0.2, b1=1.5, b2=1.6),
         unet.disable_freeu,
         unet.train,
-        lambda: unet.to(torch.float64),
+        lambda: unet.to(memory_format=torch.channels_last),
         lambda: setattr(unet, "conv_out", torch.nn.Conv2d(8, 4, 3, padding=1)),
     ]
     with cuda_graphs(unet):
@@ -88,7 +88,7 @@ def test_a_change_of_the_model_is_seen(own_pipe, edit, recorded):
         for change in changes:
             recorded.clear()
             change()
-            edit(own_pipe.to(unet.dtype))
+            edit(own_pipe)
             assert len(recorded) == 3
 
 
