@@ -63,10 +63,18 @@ def number(value: float) -> str:
     return f"{value:.3g}" if abs(value) >= 0.001 else f"{value:.1e}"
 
 
-def figure(what: str, values: Sequence[float], unit: str = "s", factor: float = 1, **goal: float) -> Figure:
+def figure(
+    what: str,
+    values: Sequence[float],
+    unit: str = "s",
+    factor: float = 1,
+    at_most: float | None = None,
+    at_least: float | None = None,
+) -> Figure:
     """Median and range of what was seen, each times a factor."""
     scaled = [factor * value for value in values]
-    return Figure(what, statistics.median(scaled), unit, min(scaled), max(scaled), **goal)
+    middle, low, high = statistics.median(scaled), min(scaled), max(scaled)
+    return Figure(what, middle, unit, low, high, at_most=at_most, at_least=at_least)
 
 
 @dataclass

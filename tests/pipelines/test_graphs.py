@@ -149,6 +149,16 @@ def test_the_forward_comes_back_after_an_error(own_pipe):
     assert vars(own_pipe.unet)["forward"] is own
 
 
+def test_a_block_within_a_block_changes_nothing(own_pipe, edit, recorded):
+    expected = edit(own_pipe)
+    with cuda_graphs(own_pipe.unet):
+        with cuda_graphs(own_pipe.unet):
+            edit(own_pipe)
+        assert torch.equal(edit(own_pipe), expected)
+    assert len(recorded) == 3
+    assert "forward" not in vars(own_pipe.unet)
+
+
 def test_wrapped_and_offloaded_models_are_refused(make_unet):
     compiled = torch.compile(make_unet(), backend="eager")
     with pytest.raises(ValueError, match=r"`unet` is wrapped by `torch\.compile`"), cuda_graphs(compiled):
