@@ -208,7 +208,7 @@ def model_fingerprint(model: torch.nn.Module) -> str:
     parameters = [
         (name, parameter)
         for name, parameter in model.named_parameters()
-        if not {"to_qkv", "to_kv"} & set(name.split("."))
+        if ".to_qkv." not in name and ".to_kv." not in name
     ]
     unknown = any(parameter.is_meta or parameter.dtype == torch.bfloat16 for _, parameter in parameters)
     if not parameters or unknown:

@@ -95,16 +95,16 @@ def noise_predictor(
     cross_attention_kwargs: dict[str, Any] | None = None,
     borrowed: Callable[..., Any] | None = None,
 ) -> PredictNoise:
-    """The pipeline's UNet, `borrowed` or as it is, as `PredictNoise`: float32 in and out, whatever it computes in."""
+    """The pipeline's UNet, `borrowed` or as it is, as `PredictNoise`: float32 in and out, whatever it
+    and the embeddings are in."""
     unet = borrowed or pipe.unet
-    dtype = pipe.unet.dtype  # diffusers walks through all modules to find it
 
     def predict_noise(latents: torch.Tensor, timestep: int, prompt_embeds: torch.Tensor) -> torch.Tensor:
         # as a tensor, because torch.compile makes a graph of its own for each integer; filled where it is used, because
         # bringing it there would wait for the GPU at every step
         timestep_tensor = torch.full((), timestep, device=latents.device)
         return unet(
-            latents.to(dtype),
+            latents.to(prompt_embeds.dtype),
             timestep_tensor,
             encoder_hidden_states=prompt_embeds,
             cross_attention_kwargs=cross_attention_kwargs,

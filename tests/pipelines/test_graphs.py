@@ -82,7 +82,7 @@ def test_a_change_of_the_model_is_seen(own_pipe, edit, recorded):
         lambda: unet.enable_freeu(s1=0.9, s2=0.2, b1=1.5, b2=1.6),
         unet.disable_freeu,
         unet.train,
-        lambda: unet.to(torch.float64),
+        lambda: unet.to(memory_format=torch.channels_last),
         lambda: setattr(unet, "conv_out", torch.nn.Conv2d(8, 4, 3, padding=1)),
     ]
     with cuda_graphs(unet):
@@ -90,7 +90,7 @@ def test_a_change_of_the_model_is_seen(own_pipe, edit, recorded):
         for change in changes:
             recorded.clear()
             change()
-            edit(own_pipe.to(unet.dtype))
+            edit(own_pipe)
             assert len(recorded) == 3
 
 
@@ -153,6 +153,16 @@ def test_the_forward_comes_back_after_an_error(own_pipe):
     with pytest.raises(RuntimeError, match="boom"), cuda_graphs(own_pipe.unet):
         raise RuntimeError("boom")
     assert vars(own_pipe.unet)["forward"] is own
+
+
+def test_a_block_within_a_block_changes_nothing(own_pipe, edit, recorded):
+    expected = edit(own_pipe)
+    with cuda_graphs(own_pipe.unet):
+        with cuda_graphs(own_pipe.unet):
+            edit(own_pipe)
+        assert torch.equal(edit(own_pipe), expected)
+    assert len(recorded) == 3
+    assert "forward" not in vars(own_pipe.unet)
 
 
 def test_wrapped_and_offloaded_models_are_refused(make_unet):
