@@ -16,7 +16,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0, FusedAttnProcessor2_0
 
-_PLAIN = {type(None), AttnProcessor, AttnProcessor2_0, FusedAttnProcessor2_0}
+_PLAIN_ATTENTION = {type(None), AttnProcessor, AttnProcessor2_0, FusedAttnProcessor2_0}
 _NUMBERS = {bool, int, float}
 
 
@@ -49,9 +49,9 @@ def cuda_graphs(unet: UNet2DConditionModel) -> Iterator[None]:
     if records_graphs(unet):
         yield
         return
-    recorder = _Recorder(unet)
+    replayed = _ReplayedForward(unet)
     own = vars(unet).get("forward")
-    vars(unet)["forward"] = recorder
+    vars(unet)["forward"] = replayed
     try:
         yield
     finally:
@@ -63,7 +63,7 @@ def cuda_graphs(unet: UNet2DConditionModel) -> Iterator[None]:
 
 def records_graphs(unet: Any) -> bool:
     """Whether `unet` is in a block of `cuda_graphs`."""
-    return isinstance(vars(unet).get("forward"), _Recorder)
+    return isinstance(vars(unet).get("forward"), _ReplayedForward)
 
 
 def differentiable_graph(run: Callable[..., Any], *inputs: torch.Tensor) -> Callable[..., Any]:
@@ -81,7 +81,7 @@ def differentiable_graph(run: Callable[..., Any], *inputs: torch.Tensor) -> Call
 
 
 @dataclass(frozen=True, eq=False)
-class _Recording:
+class _RecordedForward:
     """replay: Computes `outputs` from what `inputs` hold."""
 
     inputs: Mapping[str, torch.Tensor]
@@ -89,13 +89,13 @@ class _Recording:
     replay: Callable[[], None]
 
 
-class _Recorder:
+class _ReplayedForward:
     """A UNet's `forward` that records and replays."""
 
     def __init__(self, unet: UNet2DConditionModel) -> None:
         self._unet, self._forward = unet, unet.forward
         self._state: tuple[Any, ...] | None = None
-        self._recordings: dict[tuple[Any, ...], _Recording] = {}
+        self._recordings: dict[tuple[Any, ...], _RecordedForward] = {}
         self._lock = threading.Lock()
 
     def __call__(
@@ -120,7 +120,7 @@ class _Recorder:
                 *((name, tensor.shape, tensor.dtype) for name, tensor in inputs.items()),  # type: ignore[union-attr]
             )
             if key not in self._recordings:
-                self._recordings[key] = record(self._forward, inputs, options)
+                self._recordings[key] = recorded_forward(self._forward, inputs, options)
             recording = self._recordings[key]
             for name, held in recording.inputs.items():
                 held.copy_(inputs[name])  # type: ignore[arg-type]
@@ -147,7 +147,7 @@ def _state(unet: UNet2DConditionModel) -> tuple[Any, ...] | None:
     while modules:  # `modules()` takes four times as long, and this is asked before every evaluation
         module = modules.pop()
         own = vars(module)
-        if type(own.get("processor")) not in _PLAIN:
+        if type(own.get("processor")) not in _PLAIN_ATTENTION:
             return None
         if module is not unet and (own["_forward_hooks"] or own["_forward_pre_hooks"] or "forward" in own):
             return None
@@ -161,11 +161,11 @@ def _state(unet: UNet2DConditionModel) -> tuple[Any, ...] | None:
     return tuple(seen)
 
 
-def record(
+def recorded_forward(
     forward: Callable[..., tuple[torch.Tensor, ...]],
     inputs: Mapping[str, torch.Tensor | Any],
     options: Mapping[str, Any],
-) -> _Recording:
+) -> _RecordedForward:
     """Run `forward` once for its libraries to settle, and once to record it."""
     # what inference mode makes cannot be written to outside of it
     with torch.inference_mode(False), torch.no_grad(), torch.cuda.device(inputs["sample"].device):
@@ -178,4 +178,4 @@ def record(
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             outputs = forward(**held, **options)
-    return _Recording(held, outputs, graph.replay)
+    return _RecordedForward(held, outputs, graph.replay)
