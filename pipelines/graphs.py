@@ -16,6 +16,8 @@ import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0, FusedAttnProcessor2_0
 
+from semantic_edit.attention_processors.changes import Changes
+
 _PLAIN_ATTENTION = {type(None), AttnProcessor, AttnProcessor2_0, FusedAttnProcessor2_0}
 _NUMBERS = {bool, int, float}
 
@@ -46,19 +48,12 @@ def cuda_graphs(unet: UNet2DConditionModel) -> Iterator[None]:
             "`unet` is offloaded: its weights move, and a graph reads them where they were when it was recorded. Keep "
             "the pipeline on the GPU with `pipe.remove_all_hooks()` and `pipe.to('cuda')`."
         )
-    if records_graphs(unet):
+    if records_graphs(unet):  # a recording cannot be part of another one
         yield
         return
-    replayed = _ReplayedForward(unet)
-    own = vars(unet).get("forward")
-    vars(unet)["forward"] = replayed
-    try:
+    with Changes() as changes:
+        changes.replace(unet, "forward", _ReplayedForward(unet))
         yield
-    finally:
-        if own is None:
-            del vars(unet)["forward"]
-        else:
-            vars(unet)["forward"] = own
 
 
 def records_graphs(unet: Any) -> bool:

@@ -94,12 +94,12 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _list(methods: dict[str, Any]) -> None:
-    from semantic_edit.evaluation.measuring import MASK_IOU
+    from semantic_edit.evaluation.measuring import OF_MASKS
     from semantic_edit.evaluation.metrics import ALWAYS, JUDGE, OPTIONAL, SET_METRICS
 
     print("methods:", *methods)
     print("metrics:", JUDGE, *ALWAYS)
-    print("measured of every method that finds a mask:", MASK_IOU)
+    print("measured of every method that finds a mask:", ", ".join(OF_MASKS))
     print("metrics that need further weights:", *OPTIONAL)
     print("metrics of all edits together:", *SET_METRICS)
 
