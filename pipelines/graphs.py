@@ -18,7 +18,7 @@ from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 
 from semantic_edit.attention_processors.changes import Changes
 
-_PLAIN_ATTENTION = {type(None), AttnProcessor, AttnProcessor2_0, FusedAttnProcessor2_0}
+_PLAIN = {type(None), AttnProcessor, AttnProcessor2_0, FusedAttnProcessor2_0}
 _NUMBERS = {bool, int, float}
 
 
@@ -48,17 +48,17 @@ def cuda_graphs(unet: UNet2DConditionModel) -> Iterator[None]:
             "`unet` is offloaded: its weights move, and a graph reads them where they were when it was recorded. Keep "
             "the pipeline on the GPU with `pipe.remove_all_hooks()` and `pipe.to('cuda')`."
         )
-    if records_graphs(unet):  # a recording cannot be part of another one
+    if records_graphs(unet):
         yield
         return
     with Changes() as changes:
-        changes.replace(unet, "forward", _ReplayedForward(unet))
+        changes.replace(unet, "forward", _Recorder(unet))
         yield
 
 
 def records_graphs(unet: Any) -> bool:
     """Whether `unet` is in a block of `cuda_graphs`."""
-    return isinstance(vars(unet).get("forward"), _ReplayedForward)
+    return isinstance(vars(unet).get("forward"), _Recorder)
 
 
 def differentiable_graph(run: Callable[..., Any], *inputs: torch.Tensor) -> Callable[..., Any]:
@@ -76,7 +76,7 @@ def differentiable_graph(run: Callable[..., Any], *inputs: torch.Tensor) -> Call
 
 
 @dataclass(frozen=True, eq=False)
-class _RecordedForward:
+class _Recording:
     """replay: Computes `outputs` from what `inputs` hold."""
 
     inputs: Mapping[str, torch.Tensor]
@@ -84,13 +84,13 @@ class _RecordedForward:
     replay: Callable[[], None]
 
 
-class _ReplayedForward:
+class _Recorder:
     """A UNet's `forward` that records and replays."""
 
     def __init__(self, unet: UNet2DConditionModel) -> None:
         self._unet, self._forward = unet, unet.forward
         self._state: tuple[Any, ...] | None = None
-        self._recordings: dict[tuple[Any, ...], _RecordedForward] = {}
+        self._recordings: dict[tuple[Any, ...], _Recording] = {}
         self._lock = threading.Lock()
 
     def __call__(
@@ -115,7 +115,7 @@ class _ReplayedForward:
                 *((name, tensor.shape, tensor.dtype) for name, tensor in inputs.items()),  # type: ignore[union-attr]
             )
             if key not in self._recordings:
-                self._recordings[key] = recorded_forward(self._forward, inputs, options)
+                self._recordings[key] = record(self._forward, inputs, options)
             recording = self._recordings[key]
             for name, held in recording.inputs.items():
                 held.copy_(inputs[name])  # type: ignore[arg-type]
@@ -142,7 +142,7 @@ def _state(unet: UNet2DConditionModel) -> tuple[Any, ...] | None:
     while modules:  # `modules()` takes four times as long, and this is asked before every evaluation
         module = modules.pop()
         own = vars(module)
-        if type(own.get("processor")) not in _PLAIN_ATTENTION:
+        if type(own.get("processor")) not in _PLAIN:
             return None
         if module is not unet and (own["_forward_hooks"] or own["_forward_pre_hooks"] or "forward" in own):
             return None
@@ -156,11 +156,11 @@ def _state(unet: UNet2DConditionModel) -> tuple[Any, ...] | None:
     return tuple(seen)
 
 
-def recorded_forward(
+def record(
     forward: Callable[..., tuple[torch.Tensor, ...]],
     inputs: Mapping[str, torch.Tensor | Any],
     options: Mapping[str, Any],
-) -> _RecordedForward:
+) -> _Recording:
     """Run `forward` once for its libraries to settle, and once to record it."""
     # what inference mode makes cannot be written to outside of it
     with torch.inference_mode(False), torch.no_grad(), torch.cuda.device(inputs["sample"].device):
@@ -173,4 +173,4 @@ def recorded_forward(
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             outputs = forward(**held, **options)
-    return _RecordedForward(held, outputs, graph.replay)
+    return _Recording(held, outputs, graph.replay)

@@ -95,8 +95,8 @@ def noise_predictor(
     cross_attention_kwargs: dict[str, Any] | None = None,
     borrowed: Callable[..., Any] | None = None,
 ) -> PredictNoise:
-    """The pipeline's UNet, `borrowed` or as it is, as `PredictNoise`: float32 in and out, whatever it and the
-    embeddings are in."""
+    """The pipeline's UNet, `borrowed` or as it is, as `PredictNoise`: float32 in and out, whatever it
+    and the embeddings are in."""
     unet = borrowed or pipe.unet
 
     def predict_noise(latents: torch.Tensor, timestep: int, prompt_embeds: torch.Tensor) -> torch.Tensor:

@@ -32,9 +32,9 @@ def recorded(monkeypatch) -> list[tuple[Any, ...]]:
         def replay() -> None:
             outputs[0].copy_(forward(**held, **options)[0])
 
-        return graphs._RecordedForward(held, outputs, replay)
+        return graphs._Recording(held, outputs, replay)
 
-    monkeypatch.setattr(graphs, "recorded_forward", record)
+    monkeypatch.setattr(graphs, "record", record)
     monkeypatch.setattr(torch.Tensor, "is_cuda", True)
     return seen
 
