@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
+import platform
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,7 +58,8 @@ def held_folder(folder: str | os.PathLike[str]) -> Iterator[None]:
     path = Path(folder) / HELD
     handle = _held(path)
     try:
-        about = {"process": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+        since = time.strftime("%Y-%m-%d %H:%M:%S")
+        about = {"process": os.getpid(), "host": platform.node(), "since": since}
         os.truncate(handle, 0)
         os.write(handle, json.dumps(about).encode())
         yield

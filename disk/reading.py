@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-import math
 import os
 import stat
 from collections.abc import Callable, Iterable, Mapping
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 MOST_JSON = 16 * 2**20  # bytes: more than anything of ours takes, and little enough to read
-MOST_TEXT = 100_000  # characters
+MOST_TEXT = 1_000_000  # characters
 
 Rule = tuple[Callable[[Any], bool], str]
 """Whether a value is right, and what a right one is, in words."""
@@ -27,7 +27,9 @@ def check_is_file(path: str | os.PathLike[str]) -> None:
     mode = os.stat(path).st_mode
     kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
     if not stat.S_ISREG(mode):
-        raise ValueError(f"{os.fspath(path)!r} is {kinds.get(stat.S_IFMT(mode), 'a device')}, and a file is needed.")
+        raise ValueError(
+            f"{os.fspath(path)!r} is {kinds.get(stat.S_IFMT(mode), 'a device')}, and a file is needed."
+        )
 
 
 def read_object(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -39,7 +41,9 @@ def read_object(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     check_is_file(path)
     if os.path.getsize(path) > MOST_JSON:
-        raise ValueError(f"{os.fspath(path)!r} is too large to be read as JSON: {os.path.getsize(path):,} bytes.")
+        raise ValueError(
+            f"{os.fspath(path)!r} is too large to be read as JSON: {os.path.getsize(path):,} bytes."
+        )
     return parse_object(Path(path).read_bytes(), repr(os.fspath(path)))
 
 
@@ -55,8 +59,12 @@ def parse_object(text: str | bytes, where: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
-        raise ValueError(f"{where} is malformed JSON at line {error.lineno}, column {error.colno}: {error.msg}.") from None
-    except (ValueError, RecursionError) as error:  # no UTF-8, numbers of thousands of digits, nesting without end
+        place = f"line {error.lineno}, column {error.colno}"
+        raise ValueError(f"{where} is malformed JSON at {place}: {error.msg}.") from None
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # no UTF-8, numbers of thousands of digits, nesting without end
         raise ValueError(f"{where} is JSON that cannot be read: {error}.") from None
     if not isinstance(value, dict):
         raise ValueError(f"{where} must hold a JSON object with names and values, got {shortened(value)}.")
@@ -162,6 +170,6 @@ def rising(highest: int) -> Rule:
     def are_right(value: Any) -> bool:
         if not isinstance(value, (list, tuple)) or not all(map(is_entry, value)):
             return False
-        return all(below < above for below, above in zip(value, value[1:], strict=False))
+        return all(below < above for below, above in itertools.pairwise(value))
 
     return are_right, f"increasing integers from 0 to {highest} (the least noisy first)"

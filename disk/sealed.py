@@ -46,7 +46,9 @@ def read_sealed(
         with safe_open(os.fspath(path), framework="pt", device="cpu") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != kind:
-                raise ValueError(f"{name} is no {what}: its format is {metadata.get('format')!r}, expected {kind!r}.")
+                raise ValueError(
+                    f"{name} is no {what}: its format is {metadata.get('format')!r}, expected {kind!r}."
+                )
             # cloned: a mapped file's tensors are aligned otherwise, and kernels may round otherwise then
             tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
     except SafetensorError as error:

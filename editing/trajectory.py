@@ -10,7 +10,16 @@ from pathlib import Path
 
 import torch
 
-from semantic_edit.disk.reading import Rule, one_of, or_none, plain_text, real_number, rising, several, whole_number
+from semantic_edit.disk.reading import (
+    Rule,
+    one_of,
+    or_none,
+    plain_text,
+    real_number,
+    rising,
+    several,
+    whole_number,
+)
 from semantic_edit.disk.sealed import read_sealed, sealed
 from semantic_edit.disk.writing import write_file
 from semantic_edit.editing.schedule import Schedule
@@ -103,7 +112,9 @@ class Trajectory:
             raise FileNotFoundError(f"There is no trajectory file at {os.fspath(path)!r}.")
         fields, tensors = read_sealed(path, TRAJECTORY_FORMAT, TRAJECTORY_RULES, "trajectory")
         if tensors.keys() != {"latents"} or not torch.isfinite(tensors["latents"]).all():
-            raise ValueError(f"The trajectory {os.fspath(path)!r} must hold finite latents and no other tensors.")
+            raise ValueError(
+                f"The trajectory {os.fspath(path)!r} must hold finite latents and no other tensors."
+            )
         fields["timesteps"] = tuple(fields["timesteps"])
         fields["prompts"] = None if fields["prompts"] is None else tuple(fields["prompts"])
         return cls(latents=tensors["latents"].to(device), **fields)

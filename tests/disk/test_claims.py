@@ -1,6 +1,6 @@
 import json
 import os
-import socket
+import platform
 import subprocess
 import sys
 
@@ -13,7 +13,9 @@ from semantic_edit.disk.claims import HELD, claim, claimed, held_folder
 def test_a_folder_is_held_by_one_at_a_time_and_the_other_is_told_by_whom(tmp_path):
     with held_folder(tmp_path):
         with (
-            pytest.raises(ValueError, match=rf"is in use by process {os.getpid()} on .*, since 20.*\. Wait for its end"),
+            pytest.raises(
+                ValueError, match=rf"is in use by process {os.getpid()} on .*, since 20.*\. Wait for its end"
+            ),
             held_folder(tmp_path),
         ):
             pass
@@ -31,7 +33,10 @@ def test_a_holder_that_was_killed_holds_no_more(tmp_path):
     other = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     try:
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(ValueError, match=f"in use by process {other.pid} on {socket.gethostname()}"), held_folder(tmp_path):
+        with (
+            pytest.raises(ValueError, match=f"in use by process {other.pid} on {platform.node()}"),
+            held_folder(tmp_path),
+        ):
             pass
     finally:
         other.kill()
@@ -62,7 +67,9 @@ def test_one_that_is_removed_while_it_is_waited_for_is_made_again(tmp_path, monk
             assert not is_mine
 
 
-def test_where_nothing_can_be_claimed_nothing_is_taken_for_a_leftover_and_everything_goes_on(tmp_path, monkeypatch):
+def test_where_nothing_can_be_claimed_nothing_is_taken_for_a_leftover_and_everything_goes_on(
+    tmp_path, monkeypatch
+):
     (tmp_path / "file").touch()
     monkeypatch.setattr(claims, "claim", lambda handle: None)
     with claimed(tmp_path / "file") as is_mine:

@@ -72,7 +72,11 @@ INFINITE, NAN = float("inf"), float("nan")
         (one_of("a", "b"), ["a", "b"], ["c", "", None, 1, ["a"], {}]),
         (or_none(whole_number(1, 9)), [None, 1], [0, "", False]),
         (several(plain_text(), 1, 2), [["a"], ("a", "b")], [[], ["a"] * 3, "ab", [1], None, {"a": 1}]),
-        (rising(100), [[], [0], [1, 5, 100]], [[1, 1], [2, 1], [-1], [101], [1.0], [True], [10**30], "12", None]),
+        (
+            rising(100),
+            [[], [0], [1, 5, 100]],
+            [[1, 1], [2, 1], [-1], [101], [1.0], [True], [10**30], "12", None],
+        ),
     ],
 )
 def test_each_rule_lets_in_what_is_right_and_nothing_else(rule, right, wrong):

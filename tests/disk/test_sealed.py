@@ -30,7 +30,9 @@ def changed(path, fields=None, tensors=None, **metadata):
     with safe_open(path, "pt") as file:
         stored = file.metadata()
     text = stored["fields"] if fields is None else json.dumps({**json.loads(stored["fields"]), **fields})
-    kept = {name: value for name, value in {**stored, "fields": text, **metadata}.items() if value is not None}
+    kept = {
+        name: value for name, value in {**stored, "fields": text, **metadata}.items() if value is not None
+    }
     save_file({**load_file(path), **(tensors or {})}, path, metadata=kept)
 
 
@@ -80,7 +82,9 @@ def test_every_cut_is_noticed(path):
 )
 def test_a_change_is_noticed(path, change):
     changed(path, **change)
-    with pytest.raises(ValueError, match=r"thing\.safetensors' is not what was written: it was damaged or changed"):
+    with pytest.raises(
+        ValueError, match=r"thing\.safetensors' is not what was written: it was damaged or changed"
+    ):
         read(path)
 
 
@@ -95,7 +99,9 @@ def test_another_kind_of_file_is_refused(path, kind):
 def test_fields_that_are_no_object_are_refused(path, fields):
     with safe_open(path, "pt") as file:
         metadata = {**file.metadata(), "fields": fields}
-    save_file(load_file(path), path, metadata={name: value for name, value in metadata.items() if value is not None})
+    save_file(
+        load_file(path), path, metadata={name: value for name, value in metadata.items() if value is not None}
+    )
     with pytest.raises(ValueError, match=r"what '.*thing\.safetensors' says of itself (is|must)"):
         read(path)
 
@@ -105,7 +111,10 @@ def test_fields_that_are_no_object_are_refused(path, fields):
     [
         ({"steps": [1]}, "lacks prompt"),
         ({**FIELDS, "more": 1}, "unknown entries more"),
-        ({**FIELDS, "steps": [10**30]}, "`steps` of the thing '.*thing.safetensors' must be a list of 0 to 5"),
+        (
+            {**FIELDS, "steps": [10**30]},
+            "`steps` of the thing '.*thing.safetensors' must be a list of 0 to 5",
+        ),
         ({**FIELDS, "prompt": None}, "`prompt` of the thing .* must be text"),
     ],
 )
@@ -116,7 +125,13 @@ def test_fields_that_somebody_sealed_are_checked_all_the_same(path, fields, reas
 
 
 def test_no_safetensors_file_is_one_sentence(tmp_path):
-    for content in (b"", b"hello", struct.pack("<Q", 2**60), struct.pack("<Q", 2) + b"{}", struct.pack("<Q", 3) + b"[1]"):
+    for content in (
+        b"",
+        b"hello",
+        struct.pack("<Q", 2**60),
+        struct.pack("<Q", 2) + b"{}",
+        struct.pack("<Q", 3) + b"[1]",
+    ):
         (tmp_path / "other").write_bytes(content)
         with pytest.raises(ValueError, match="other' (cannot be read as a safetensors file|is no thing)"):
             read(tmp_path / "other")

@@ -30,7 +30,9 @@ def fill(folder, files):
 
 
 def contents(folder):
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
 
 
 def mode(path):
@@ -120,7 +122,9 @@ def test_interrupted_anywhere_nothing_is_left_behind(folder, monkeypatch, error,
     monkeypatch.setattr(writing.os, "replace", interrupted)
     with pytest.raises(error):
         write_into(folder, NEW)
-    assert contents(folder) == (OLD if moved == 0 else NEW)  # the first move is that of the list, which decides
+    assert contents(folder) == (
+        OLD if moved == 0 else NEW
+    )  # the first move is that of the list, which decides
 
 
 def test_a_full_disk_changes_nothing_and_the_error_names_the_file(tmp_path, monkeypatch):
@@ -214,7 +218,9 @@ def test_what_a_living_process_writes_is_left_alone(folder):
         "writing._write_all = slowly\n"
         "writing.write_file(sys.argv[1], b'theirs')\n"
     )
-    other = subprocess.Popen([sys.executable, "-c", code, str(folder / "a.png")], stdout=subprocess.PIPE, text=True)
+    other = subprocess.Popen(
+        [sys.executable, "-c", code, str(folder / "a.png")], stdout=subprocess.PIPE, text=True
+    )
     try:
         assert other.stdout.readline() == "writing\n"
         (beside,) = os.listdir(folder)
@@ -241,7 +247,9 @@ def test_a_list_that_another_process_works_off_is_left_to_it(folder):
     assert contents(folder) == {"a.png": b"new"}
 
 
-@pytest.mark.parametrize("to", ["../outside.txt", "/tmp/outside-of-everything.txt", "link/outside.txt", "", ".", 3, None])
+@pytest.mark.parametrize(
+    "to", ["../outside.txt", "/tmp/outside-of-everything.txt", "link/outside.txt", "", ".", 3, None]
+)
 def test_a_list_that_leads_out_of_its_folder_is_not_followed(tmp_path, folder, to):
     token = "0" * 32
     (folder / "link").symlink_to(tmp_path)
