@@ -1,4 +1,4 @@
-"""Files that anybody may have written or damaged, read so that whatever is wrong is one sentence with the file's name."""
+"""Files that anybody may have written or damaged: whatever is wrong with one is one sentence with its name."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import itertools
 import json
 import os
 import stat
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 

@@ -88,6 +88,36 @@ def _write(root: Path, files: Mapping[str, bytes]) -> None:
             _finish(agreed, moves)  # once more if that was interrupted
 
 
+def append_line(path: str | os.PathLike[str], line: str) -> None:
+    """Add a line to a file and bring it to the disk; if that fails, the file is as before.
+
+    Raises:
+        OSError: Naming the file.
+    """
+    with _naming(path), open(path, "ab", buffering=0) as file:
+        before = file.seek(0, os.SEEK_END)
+        try:
+            _write_all(file, line.encode() + b"\n")
+            os.fsync(file.fileno())
+        except BaseException:
+            file.truncate(before)
+            raise
+
+
+@contextlib.contextmanager
+def file_to_fill(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A file beside `path` to write in the block what does not fit into memory; it becomes `path` if all goes well."""
+    place = Path(os.path.realpath(path))
+    settle(place.parent)
+    beside = place.parent / f"{OURS}{uuid.uuid4().hex}-0{UNFINISHED}"
+    with contextlib.ExitStack() as stack:
+        stack.callback(beside.unlink, missing_ok=True)
+        file = stack.enter_context(open(_new_file(beside, place), "wb", buffering=0))
+        yield beside
+        os.fsync(file.fileno())
+        _move(place.parent, {beside.name: place.name})
+
+
 def settle(folder: str | os.PathLike[str]) -> None:
     """Move what a process that died had agreed to move in a folder, and remove what it had not yet agreed on.
 
@@ -119,10 +149,14 @@ def entries(folder: Path) -> list[Path]:
 
 def place_kind(path: str | os.PathLike[str]) -> str:
     """What is at a path that is to be written: "nothing", "file", "folder", "device" (such as /dev/null), or "other",
-    which cannot be written: a pipe, a socket or a disk."""
+    which cannot be written: a pipe, a socket or a disk.
+
+    Raises:
+        OSError: If nothing can be there, for example because the name is too long.
+    """
     try:
         mode = os.stat(path).st_mode
-    except OSError:
+    except FileNotFoundError:
         return "nothing"
     kinds = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFCHR: "device"}
     return kinds.get(stat.S_IFMT(mode), "other")

@@ -95,9 +95,13 @@ class Trajectory:
         Raises:
             OSError: Naming the file, if it cannot be written.
         """
+        write_file(path, self.to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """The content of the file that `save` writes."""
         fields = dataclasses.asdict(dataclasses.replace(self, latents=self.latents[:, :0]))
         del fields["latents"]
-        write_file(path, sealed(TRAJECTORY_FORMAT, fields, {"latents": self.latents}))
+        return sealed(TRAJECTORY_FORMAT, fields, {"latents": self.latents})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], device: str | torch.device = "cpu") -> Trajectory:

@@ -98,8 +98,8 @@ class StoredModel(ModelMixin, ConfigMixin):
         check_tensors(info["missing_keys"], info["unexpected_keys"], info["mismatched_keys"])
         if network.config.digest != network.seal():
             raise ValueError(
-                f"The mapping network in {os.fspath(pretrained_model_name_or_path)!r} is not what was saved: its config "
-                "or its tensors were damaged or changed since. Get it again, or learn the picture again."
+                f"The mapping network in {os.fspath(pretrained_model_name_or_path)!r} is not what was saved: its "
+                "config or its tensors were damaged or changed since. Get it again, or learn the picture again."
             )
         return (network, info) if wants_info else network
 

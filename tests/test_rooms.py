@@ -1,6 +1,7 @@
 """Imports run one way: face -> publishing, evaluation -> pipelines -> mapping_networks, editing, attention_processors.
 
-`still_life` imports no room of these, and `disk` lies below all: how files are written and read. The checker reads source text, so it needs no room to be importable.
+`still_life` imports no room of these, and `disk` lies below all: how files are written and read. The checker reads
+source text, so it needs no room to be importable.
 """
 
 import ast

@@ -62,9 +62,8 @@ def test_one_that_is_removed_while_it_is_waited_for_is_made_again(tmp_path, monk
         return claim(handle)
 
     monkeypatch.setattr(claims, "claim", removing)
-    with held_folder(tmp_path):
-        with claimed(tmp_path / HELD) as is_mine:
-            assert not is_mine
+    with held_folder(tmp_path), claimed(tmp_path / HELD) as is_mine:
+        assert not is_mine
 
 
 def test_where_nothing_can_be_claimed_nothing_is_taken_for_a_leftover_and_everything_goes_on(

@@ -53,7 +53,7 @@ def test_a_pipe_a_folder_and_a_device_are_no_files(tmp_path):
 def test_fields_are_named_that_are_missing_unknown_or_wrong():
     rules = {"steps": whole_number(1, 10), "prompt": plain_text()}
     check_fields({"steps": 3, "prompt": ""}, rules, "the thing")
-    with pytest.raises(ValueError, match="^the thing lacks prompt and has unknown entries a, b"):
+    with pytest.raises(ValueError, match=r"^the thing lacks prompt and has unknown entries a, b"):
         check_fields({"steps": 3, "b": 0, "a": 0}, rules, "the thing")
     with pytest.raises(ValueError, match=r"^`steps` of the thing must be an integer from 1 to 10, got '3'\."):
         check_fields({"steps": "3", "prompt": ""}, rules, "the thing")
@@ -96,5 +96,5 @@ def test_an_error_shows_no_more_than_a_line():
 
 def test_text_is_parsed_as_a_file_is():
     assert parse_object('{"a": 1}', "the text") == {"a": 1}
-    with pytest.raises(ValueError, match="^the text is malformed JSON"):
+    with pytest.raises(ValueError, match=r"^the text is malformed JSON"):
         parse_object("nonsense", "the text")
