@@ -105,12 +105,11 @@ def noise_difference(
     if source_negative_embeds is not None and target_negative_embeds is not None:
         sides = [source_negative_embeds, target_negative_embeds, *sides]
     num_pictures, num_maps = noise.shape[:2]
-    difference = latents.new_zeros((num_pictures, *latents.shape[2:]), dtype=torch.float32)
-    magnitude = latents.new_zeros(num_pictures, dtype=torch.float32)
-    pictures = torch.arange(num_pictures, device=latents.device).repeat_interleave(num_maps)
-    for rows in torch.arange(num_pictures * num_maps).split(max(1, batch_size // len(sides))):
-        owners = pictures[rows]  # this is on the device, the rows' numbers are not
-        noised = schedule.add_noise(latents[owners], noise[owners, (rows % num_maps).to(noise.device)], level)
+    changes, sizes = [], []
+    everything = torch.arange(num_pictures * num_maps, device=latents.device)
+    for rows in everything.split(max(1, batch_size // len(sides))):
+        owners = rows // num_maps
+        noised = schedule.add_noise(latents[owners], noise[owners, rows % num_maps], level)
         embeds = torch.cat([side[owners] for side in sides])
         inputs = noised.repeat(len(sides), 1, 1, 1)
         parts = predict_noise(inputs, schedule.timestep(level), embeds).float().chunk(len(sides))
@@ -118,13 +117,17 @@ def noise_difference(
         if len(parts) == 4:
             source_pred = classifier_free_guidance(parts[0], source_pred, guidance_scale)
             target_pred = classifier_free_guidance(parts[1], target_pred, guidance_scale)
-        changed, size = (target_pred - source_pred).abs().mean(1), source_pred.abs().mean((1, 2, 3))
-        for number, row in enumerate(rows.tolist()):  # on a GPU `index_add_` would add in an order of its own
-            difference[row // num_maps] += changed[number]
-            magnitude[row // num_maps] += size[number]
+        changes.append((target_pred - source_pred).abs().mean(1))
+        sizes.append(source_pred.abs().mean((1, 2, 3)))
         if on_chunk is not None:
             on_chunk()
-    return difference / num_maps, magnitude / num_maps
+    return _mean_over_maps(changes, num_maps), _mean_over_maps(sizes, num_maps)
+
+
+def _mean_over_maps(chunks: list[torch.Tensor], num_maps: int) -> torch.Tensor:
+    """(pictures, ...) from chunks of (pictures * maps, ...), added in an order that depends on neither."""
+    by_map = torch.cat(chunks).unflatten(0, (-1, num_maps)).unbind(1)
+    return sum(by_map[1:], start=by_map[0]) / num_maps
 
 
 def num_mask_chunks(num_pictures: int, num_maps: int, sides: int, batch_size: int) -> int:

@@ -161,6 +161,7 @@ def encode_prompts(
             f"`{wanted[0].name}` is text, but this pipeline has no text encoder and tokenizer; pass "
             f"{wanted[0].instead or f'`{wanted[0].name}_embeds`'} instead."
         )
+    placed = {"device": pipe._execution_device, "dtype": pipe.unet.dtype}  # each walks through all modules
     lora_scale = (cross_attention_kwargs or {}).get("scale")
     # without clip_skip both kinds are encoded alike, and share their rows
     for plain in (False, True):
@@ -173,10 +174,8 @@ def encode_prompts(
         if not texts:
             continue
         with restored_lora_scale(pipe.text_encoder):
-            embeds = _encode_texts(pipe, texts, lora_scale, None if plain else clip_skip)
+            embeds = _encode_texts(pipe, texts, placed["device"], lora_scale, None if plain else clip_skip)
         rows.update({(text, plain): row for text, row in zip(texts, embeds, strict=True)})
-
-    placed = {"device": pipe._execution_device, "dtype": pipe.unet.dtype}  # each walks through all modules
 
     def embedded(prompt: Prompt | None) -> torch.Tensor | None:
         if prompt is None:
@@ -193,14 +192,12 @@ def encode_prompts(
 
 
 def _encode_texts(
-    pipe: Any, texts: list[str], lora_scale: float | None, clip_skip: int | None
+    pipe: Any, texts: list[str], device: torch.device, lora_scale: float | None, clip_skip: int | None
 ) -> torch.Tensor:
     """(texts, tokens, width), by diffusers' `encode_prompt` wherever that works."""
     encoder = pipe.text_encoder
     if clip_skip is None or hasattr(encoder, "text_model"):
-        return pipe.encode_prompt(
-            texts, pipe._execution_device, 1, False, lora_scale=lora_scale, clip_skip=clip_skip
-        )[0]
+        return pipe.encode_prompt(texts, device, 1, False, lora_scale=lora_scale, clip_skip=clip_skip)[0]
     # transformers 5 made the text model and its wrapper one, and diffusers' clip_skip still asks for the inner one
     if lora_scale is not None:
         scale_lora_layers(encoder, lora_scale)
@@ -210,7 +207,7 @@ def _encode_texts(
         max_length=pipe.tokenizer.model_max_length,
         truncation=True,
         return_tensors="pt",
-    ).to(pipe._execution_device)
+    ).to(device)
     masked = getattr(encoder.config, "use_attention_mask", False)
     hidden_states = encoder(
         inputs.input_ids,

@@ -211,7 +211,7 @@ class DiffEditPipeline(
         self._interrupt = False
         with components_restored(self):
             embeds = request.prompts.encode(self, request.edits, cross_attention_kwargs, clip_skip)
-            clean = clean_latents(self, request.pictures, request.trajectory)
+            clean = clean_latents(self, request.pictures, request.trajectory, embeds.target.device)
             found, drawn = None, request.own_mask
             if drawn is None:
                 found = locate_edit(
@@ -330,7 +330,7 @@ class DiffEditPipeline(
         check_generator(generator, edits)
         with components_restored(self):
             embeds = prompts.encode(self, edits, cross_attention_kwargs, clip_skip)
-            clean = encode_pictures(self, pictures).expand(edits, -1, -1, -1)
+            clean = encode_pictures(self, pictures, embeds.target.device).expand(edits, -1, -1, -1)
             found = locate_edit(
                 self, schedule, clean, embeds, settings, guidance_scale, generator, cross_attention_kwargs
             )
@@ -421,7 +421,7 @@ class DiffEditPipeline(
                 schedule,
                 levels,
                 inpaint_strength,
-                encode_pictures(self, pictures).expand(edits, -1, -1, -1),
+                encode_pictures(self, pictures, embeds.target.device).expand(edits, -1, -1, -1),
                 embeds.target,
                 embeds.target_negative,
                 guidance_scale,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -28,6 +28,7 @@ from semantic_edit.mapping_networks import (
     learn_mappings,
 )
 from semantic_edit.pipelines.checks import model_fingerprint
+from semantic_edit.pipelines.graphs import differentiable_graph, records_graphs
 from semantic_edit.pipelines.pictures import Pictures
 from semantic_edit.pipelines.stages import decode_pixels
 
@@ -129,7 +130,10 @@ def learn_pictures(
 
 
 class _ConditionalBranch:
-    """The UNet as `learn_mappings` wants it: differentiable in the value embeddings, with its maps."""
+    """The UNet as `learn_mappings` wants it: differentiable in the value embeddings, with its maps.
+
+    graphs: In a block of `cuda_graphs` one for each number of pictures, of forward and backward passes.
+    """
 
     def __init__(
         self,
@@ -143,16 +147,20 @@ class _ConditionalBranch:
         self.prefix = prefix
         self.dtype = unet.dtype
         self.kept_queries = lesson.queries if lesson.settings.attention_weight else None
+        self.replays = records_graphs(unet) and lesson.clean.is_cuda and not lesson.gradient_checkpointing
+        self.graphs: dict[int, Callable[..., tuple[torch.Tensor, ...]]] = {}
 
     def evaluate(
         self, latents: torch.Tensor, level: int, value_embeds: torch.Tensor, rows: torch.Tensor
     ) -> tuple[torch.Tensor, Maps]:
+        if self.replays:
+            return self._replayed(latents, level, self.lesson.text_embeds[rows], value_embeds)
+
         def run(latents: torch.Tensor, value_embeds: torch.Tensor) -> tuple[torch.Tensor, ...]:
             self.prefix.begin(latents, torch.tensor(level), rows)  # within a step only the values change
-            noise_pred, maps = self._predict_with_maps(
-                latents, level, self.lesson.text_embeds[rows], value_embeds
+            return self._with_maps(
+                latents, self._timestep(level), self.lesson.text_embeds[rows], value_embeds
             )
-            return noise_pred, *maps
 
         if self.lesson.gradient_checkpointing:
             noise_pred, *maps = recomputed(run, latents, value_embeds, use_reentrant=False)
@@ -161,22 +169,49 @@ class _ConditionalBranch:
         return noise_pred, list(maps)
 
     def evaluate_unconditional(self, latents: torch.Tensor, level: int) -> torch.Tensor:
+        negative = self.lesson.negative_embeds
+        if self.replays:
+            return self._replayed(latents, level, negative, negative.float())[0].clone()
         self.control.plan = None
-        return self._predict(latents, level, self.lesson.negative_embeds)
+        return self._predict(latents, self._timestep(level), negative)
 
     def evaluate_plain(self, latents: torch.Tensor, level: int) -> tuple[torch.Tensor, Maps]:
         """With the text as it is."""
-        return self._predict_with_maps(latents, level, self.lesson.text_embeds, None)
+        text = self.lesson.text_embeds
+        if self.replays:
+            noise_pred, maps = self._replayed(latents, level, text, text.float())
+            return noise_pred.clone(), [layer.clone() for layer in maps]
+        noise_pred, *maps = self._with_maps(latents, self._timestep(level), text, None)
+        return noise_pred, maps
 
-    def _predict_with_maps(
-        self, latents: torch.Tensor, level: int, text_embeds: torch.Tensor, value_embeds: torch.Tensor | None
+    def _replayed(
+        self, latents: torch.Tensor, level: int, text_embeds: torch.Tensor, value_embeds: torch.Tensor
     ) -> tuple[torch.Tensor, Maps]:
+        """What `_with_maps` gives, until the next call. Where nothing was learned, values are made from the text."""
+        inputs = (latents, self._timestep(level), text_embeds, value_embeds)
+        if len(latents) not in self.graphs:
+            self.graphs[len(latents)] = differentiable_graph(self._with_maps, *inputs)
+        noise_pred, *maps = self.graphs[len(latents)](*inputs)
+        return noise_pred, maps
+
+    def _with_maps(
+        self,
+        latents: torch.Tensor,
+        timestep: torch.Tensor,
+        text_embeds: torch.Tensor,
+        value_embeds: torch.Tensor | None,
+    ) -> tuple[torch.Tensor, ...]:
+        """The prediction, then the maps."""
         plan = AttentionPlan(value_embeds, kept_queries=self.kept_queries)
         self.control.plan = plan
-        return self._predict(latents, level, text_embeds), plan.maps
+        return self._predict(latents, timestep, text_embeds), *plan.maps
 
-    def _predict(self, latents: torch.Tensor, level: int, text_embeds: torch.Tensor) -> torch.Tensor:
-        timestep = torch.tensor(self.lesson.schedule.timestep(level), device=latents.device)
+    def _timestep(self, level: int) -> torch.Tensor:
+        return torch.full((), self.lesson.schedule.timestep(level), device=self.lesson.clean.device)
+
+    def _predict(
+        self, latents: torch.Tensor, timestep: torch.Tensor, text_embeds: torch.Tensor
+    ) -> torch.Tensor:
         return self.unet(
             latents.to(self.dtype),
             timestep,

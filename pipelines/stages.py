@@ -93,8 +93,9 @@ def noise_predictor(pipe: Any, cross_attention_kwargs: dict[str, Any] | None = N
     dtype = unet.dtype  # diffusers walks through all modules to find it
 
     def predict_noise(latents: torch.Tensor, timestep: int, prompt_embeds: torch.Tensor) -> torch.Tensor:
-        # as a tensor, because torch.compile makes a graph of its own for each integer
-        timestep_tensor = torch.tensor(timestep, device=latents.device)
+        # as a tensor, because torch.compile makes a graph of its own for each integer; filled where it is used, because
+        # bringing it there would wait for the GPU at every step
+        timestep_tensor = torch.full((), timestep, device=latents.device)
         return unet(
             latents.to(dtype),
             timestep_tensor,
@@ -106,12 +107,16 @@ def noise_predictor(pipe: Any, cross_attention_kwargs: dict[str, Any] | None = N
     return predict_noise
 
 
-def encode_pictures(pipe: Any, pictures: Pictures) -> torch.Tensor:
-    """Scaled latents, (batch, channels, height, width) in float32: the posterior's mode, drawn from nothing."""
-    device = pipe._execution_device
+def encode_pictures(pipe: Any, pictures: Pictures, device: torch.device | None = None) -> torch.Tensor:
+    """Scaled latents, (batch, channels, height, width) in float32: the posterior's mode, drawn from nothing.
+
+    Args:
+        device: The pipeline's, where it is known: diffusers walks through all modules to find it.
+    """
+    device = device or pipe._execution_device
     if pictures.pixels is None:
         return pictures.latents.to(device)  # type: ignore[union-attr]
-    pixels = (2 * pictures.pixels - 1).to(device=device, dtype=pipe.vae.dtype)
+    pixels = (2 * pictures.pixels.to(device) - 1).to(pipe.vae.dtype)
     mode = pipe.vae.encode(pixels).latent_dist.mode().float()
     shift = pipe.vae.config.get("shift_factor") or 0.0
     return (mode - shift) * pipe.vae.config.scaling_factor
@@ -133,16 +138,18 @@ def check_same_picture(latents: torch.Tensor, trajectory: Trajectory) -> None:
         )
 
 
-def clean_latents(pipe: Any, pictures: Pictures | None, trajectory: Trajectory | None) -> torch.Tensor:
+def clean_latents(
+    pipe: Any, pictures: Pictures | None, trajectory: Trajectory | None, device: torch.device
+) -> torch.Tensor:
     """The pictures' own latents, from a known inversion where there is one: (batch, channels, height, width)."""
-    encoded = None if pictures is None else encode_pictures(pipe, pictures)
+    encoded = None if pictures is None else encode_pictures(pipe, pictures, device)
     if trajectory is None:
         if encoded is None:
             raise ValueError("There is nothing to edit: pass an `image`, a `trajectory` or `image_latents`.")
         return encoded
     if encoded is not None:
         check_same_picture(encoded, trajectory)
-    return trajectory.latents[0].to(pipe._execution_device).float()
+    return trajectory.latents[0].to(device).float()
 
 
 def locate_edit(
