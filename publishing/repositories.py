@@ -74,7 +74,7 @@ def build_mapping(
     if (
         not known
         or (base_model is None and Path(known).is_dir())
-        or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", known)
+        or not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", known)
     ):
         raise PublishError(
             f"The picture was learned with {known or 'a model without a name'!r}, which others cannot load. Name the "
