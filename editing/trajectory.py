@@ -23,6 +23,7 @@ from semantic_edit.disk.reading import (
 from semantic_edit.disk.sealed import read_sealed, sealed
 from semantic_edit.disk.writing import write_file
 from semantic_edit.editing.schedule import Schedule
+from semantic_edit.editing.summaries import Summarised
 
 TRAJECTORY_FORMAT = "semantic_edit.trajectory/2"
 TRAJECTORY_RULES: dict[str, Rule] = {  # of what a file says beside the latents
@@ -38,8 +39,8 @@ TRAJECTORY_RULES: dict[str, Rule] = {  # of what a file says beside the latents
 }
 
 
-@dataclass(frozen=True, eq=False)
-class Trajectory:
+@dataclass(frozen=True, eq=False, repr=False)
+class Trajectory(Summarised):
     """The latents of a DDIM inversion, from the clean picture to its noisiest level, and what they were made
     with.
 

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from diffusers.utils import is_peft_available, scale_lora_layers
 
+from semantic_edit.pipelines.truncation import truncation_told, warn_of_truncation
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -162,6 +164,8 @@ def encode_prompts(
             f"{wanted[0].instead or f'`{wanted[0].name}_embeds`'} instead."
         )
     placed = {"device": pipe._execution_device, "dtype": pipe.unet.dtype}  # each walks through all modules
+    for prompt in wanted:
+        warn_of_truncation(pipe, prompt.name, prompt.texts or ())
     lora_scale = (cross_attention_kwargs or {}).get("scale")
     # without clip_skip both kinds are encoded alike, and share their rows
     for plain in (False, True):
@@ -173,7 +177,7 @@ def encode_prompts(
         texts = [text for text, unconditional in keys if unconditional == plain]
         if not texts:
             continue
-        with restored_lora_scale(pipe.text_encoder):
+        with truncation_told(), restored_lora_scale(pipe.text_encoder):
             embeds = _encode_texts(pipe, texts, placed["device"], lora_scale, None if plain else clip_skip)
         rows.update({(text, plain): row for text, row in zip(texts, embeds, strict=True)})
 

@@ -28,6 +28,7 @@ from semantic_edit.editing.local_blend import attended_region, blend_into_source
 from semantic_edit.editing.schedule import Schedule
 from semantic_edit.pipelines.checks import check_count, is_number
 from semantic_edit.pipelines.learning import uncompiled
+from semantic_edit.pipelines.progress import named_bar
 from semantic_edit.pipelines.stages import noise_predictor
 
 BLEND_FROM = 0.2  # fraction of the steps before LocalBlend sets in; Prompt-to-Prompt's
@@ -219,7 +220,7 @@ def restyle(
         uncompiled(pipe.unet) as unet,
         controlled_attention(unet) as control,
         _watched(unet, call, side := nearest_queries(unet, height, width)) as maps,
-        pipe.progress_bar(total=steps) as progress_bar,
+        named_bar(pipe, "decode", steps) as progress_bar,
     ):
         for step, level in enumerate(range(steps, 0, -1)):
             if pipe.interrupt:

@@ -58,6 +58,7 @@ from semantic_edit.pipelines.stages import (
     finish_pictures,
     shape_edit_mask,
 )
+from semantic_edit.pipelines.truncation import truncation_told
 
 
 class StyleDiffusionPipeline(
@@ -278,7 +279,8 @@ class StyleDiffusionPipeline(
         )
         edits = len(targets)
         check_generator(generator, edits)
-        texts = [self.maybe_convert_prompt(text, self.tokenizer) for text in (config.prompt, *targets)]
+        with truncation_told():  # by `encode_prompts`
+            texts = [self.maybe_convert_prompt(text, self.tokenizer) for text in (config.prompt, *targets)]
         prompts = read_prompt_rows(self.tokenizer, texts[0], texts[1:], settings)
         drawn = None if mask_image is None else mask_to_tensor(mask_image)
         _check_one_or_each(edits, negative_prompt=negatives, mask_image=drawn)

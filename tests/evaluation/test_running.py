@@ -226,7 +226,7 @@ def test_other_prompts_and_sizes_are_other_results(comparison, tmp_path):
 
 def test_more_steps_than_the_schedule_has_are_refused_before_anything_is_written(comparison, tmp_path):
     steps = replace(fading("one", "a", 0.5), default=Fading(num_inference_steps=1001))
-    with pytest.raises(ValueError, match="`num_inference_steps` must .* got 1001"):
+    with pytest.raises(ValueError, match=r"`num_inference_steps` must .* got 1001"):
         evaluate(comparison, [steps], print)
     assert CALLS == []
     assert (tmp_path / "results.jsonl").read_text() == ""

@@ -144,7 +144,10 @@ def test_options_left_out_stay_with_the_pipelines_defaults(restyle, calls):
         (("--mask", "picture.png", "--image", "picture.png", "--size", "8x8"), "--image must be the learned"),
         (("--reweight", "mug=2"), "--reweight names 'mug'"),
         (("--local-blend", "mug"), "--local-blend names 'mug'"),
-        (("--negative", "fog", "--guidance-scale", "1"), "--negative does nothing with a --guidance-scale of 1"),
+        (
+            ("--negative", "fog", "--guidance-scale", "1"),
+            "--negative does nothing with a --guidance-scale of 1",
+        ),
         (("--prompt", "a pear", "--edit-type", "replace"), "Replacing needs prompts of equally many words"),
         (("--mapping", "nowhere"), "--mapping nowhere: there is no such folder, and a Hub id reads"),
         (("--mapping", "."), "a folder without config.json is no mapping network"),
@@ -233,14 +236,18 @@ def test_the_model_that_the_picture_was_learned_with_is_taken_if_it_can_be_had(
     mapping = ("--mapping", str(tmp_path / "mapping"), "-o", str(tmp_path / "out.png"))
     assert main(["restyle", *mapping, "--prompt", PEAR]) == 130
     is_named = loaded is not None
-    assert asked == [(loaded, is_named, is_named)]  # nobody typed it: the network is not asked, no pickle is read
+    assert asked == [
+        (loaded, is_named, is_named)
+    ]  # nobody typed it: the network is not asked, no pickle is read
     note = f"semantic-edit: note: the model is {style_folder}, with which the picture was learned"
     assert (note in capsys.readouterr().err) == (base_model == str(style_folder))
 
 
 def test_a_network_from_the_hub_names_no_folder_here(mapping_folder, style_folder, tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr("semantic_edit.loading.load_pipeline", lambda _class, model, *_, **__: asked.append(model))
+    monkeypatch.setattr(
+        "semantic_edit.loading.load_pipeline", lambda _class, model, *_, **__: asked.append(model)
+    )
     named_after(mapping_folder, str(style_folder), tmp_path / "mapping")
     load_pipeline_for(MappingNetwork.from_pretrained(tmp_path / "mapping"), "someone/apple")
     assert asked == [None]
