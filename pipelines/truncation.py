@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from logging import LogRecord, getLogger
 from typing import Any
 
 from semantic_edit.attention_processors.tokens import tokenize_prompt
@@ -38,11 +38,11 @@ def warn_of_truncation(pipe: Any, name: str, texts: Sequence[str]) -> None:
 def truncation_told() -> Iterator[None]:
     """Keep back in the block what the libraries say of truncation: hundreds of end tokens, of all prompts together."""
 
-    def is_something_else(record: logging.LogRecord) -> bool:
+    def is_something_else(record: LogRecord) -> bool:
         return not record.getMessage().startswith(OTHERS_WORDS)
 
     with ExitStack() as stack:
-        for logger in map(logging.getLogger, OTHERS_LOGGERS):
+        for logger in map(getLogger, OTHERS_LOGGERS):
             logger.addFilter(is_something_else)
             stack.callback(logger.removeFilter, is_something_else)
         yield

@@ -27,7 +27,11 @@ if TYPE_CHECKING:
 
 KINDS = ("colour", "object", "surface")
 DATA = "still-life"  # `evaluation.datasets.STILL_LIFE`, which takes seconds to import
-WORDS = {"num_inference_steps": "--steps", "image_encoder": "image encoder"}
+WORDS = {
+    "num_inference_steps": "--steps",
+    "image_encoder": "image encoder",
+    "feature_extractor": "feature extractor",
+}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -215,6 +219,8 @@ def _runnable(sweeps: list[Sweep], pipe: Any, skips: bool) -> list[Sweep]:
             say(f"{sweep.name} is left out. {error}")
         else:
             able.append(sweep)
+    if not able:
+        raise ValueError("There is no method that this model can run.")
     return able
 
 

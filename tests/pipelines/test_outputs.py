@@ -14,13 +14,17 @@ WORDS = {"source_prompt": "a red apple", "prompt": "a green pear", "num_inferenc
 def test_a_result_is_shown_by_shapes(pipe, picture, output_type):
     done = pipe(image=picture, **WORDS, output_type=output_type)
     assert len(repr(done)) < 1000
-    assert re.search(r"pixel_mask=Tensor \(1, 1, 48, 64\) float32.*trajectory=Trajectory\(latents=Tensor", repr(done))
+    assert re.search(
+        r"pixel_mask=Tensor \(1, 1, 48, 64\) float32.*trajectory=Trajectory\(latents=Tensor", repr(done)
+    )
 
 
 def test_an_inversion_and_a_learning_are_shown_by_shapes(pipe, style_pipe, picture, learned):
     assert len(repr(pipe.invert(image=picture, num_inference_steps=4, decode_latents=True))) < 1000
     assert len(repr(style_pipe("a pear", mapping_network=learned, output_attention_maps=True))) < 1000
-    assert re.fullmatch(r"LearningReport\(4 steps, 1 pictures, latent error \S+ at worst, \S+ s\)", repr(learned.report))
+    assert re.fullmatch(
+        r"LearningReport\(4 steps, 1 pictures, latent error \S+ at worst, \S+ s\)", repr(learned.report)
+    )
 
 
 def names_of_bars(printed: str) -> set[str]:

@@ -1,5 +1,8 @@
+import ast
 import os
+import resource
 import socket
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -235,6 +238,65 @@ def test_a_malformed_value_is_a_usage_error(edit, option, capsys):
     assert f"argument {option[0]}: " in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "options", [("--mask-threshold", "0.4"), ("--maps", "3"), ("--seed", "0"), ("--seed", "7")]
+)
+def test_what_finds_a_mask_does_nothing_beside_a_mask(edit, only_error, options):
+    Image.new("L", (64, 48), 255).save("white.png")
+    assert edit("--mask", "white.png", *options) == 2
+    assert only_error().endswith(f"{options[0]} is of a mask that is found, and --mask gives one")
+
+
+def test_source_beside_a_mask_is_told_to_do_nothing(edit, capsys):
+    Image.new("L", (64, 48), 255).save("white.png")
+    assert edit("--mask", "white.png") == 0
+    assert "semantic-edit: warning: --source does nothing here" in capsys.readouterr().err
+    assert edit("--mask", "white.png", "--source", "") == 0
+    assert "--source" not in capsys.readouterr().err
+
+
+def test_a_negative_prompt_without_guidance_is_refused(edit, only_error):
+    assert edit("--negative", "fog", "--guidance-scale", "1") == 2
+    assert "--negative does nothing with a --guidance-scale of 1 or less" in only_error()
+
+
+def test_a_pipe_as_picture_mask_or_trajectory_is_refused_and_not_waited_for(edit, tmp_path, only_error):
+    os.mkfifo(tmp_path / "fifo.png")
+    assert edit(picture="fifo.png") == 2
+    assert "'fifo.png' is a pipe, and a file is needed" in only_error()
+    for option in ("--mask", "--trajectory"):
+        assert edit(option, "fifo.png") == 2
+        assert "is a pipe" in only_error()
+
+
+def test_a_device_is_written_to_and_stays_one(edit, tmp_path, capsys):
+    for suffix in ("png", "safetensors"):
+        Path(f"null.{suffix}").symlink_to("/dev/null")
+    assert edit("-o", "null.png", "--strip", "null.png", "--save-trajectory", "null.safetensors") == 0
+    assert main(["bundle", "diffedit", "-o", "/dev/null"]) == 0
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+    assert sorted(os.listdir(tmp_path)) == ["null.png", "null.safetensors", "picture.png"]
+
+
+def test_a_changed_byte_of_a_trajectory_is_noticed(edit, capsys):
+    assert edit("--save-trajectory", "way.safetensors") == 0
+    capsys.readouterr()
+    content = bytearray(Path("way.safetensors").read_bytes())
+    content[-1] ^= 1
+    Path("way.safetensors").write_bytes(content)
+    assert edit("--trajectory", "way.safetensors") == 2
+    assert "'way.safetensors' is not what was written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tiff", ".gif", ".bmp"])
+def test_a_picture_that_is_cut_short_is_refused_in_one_line(edit, picture, tmp_path, only_error, suffix):
+    path = tmp_path / f"cut{suffix}"
+    picture.save(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert edit(picture=path) == 2
+    assert f"cut{suffix}" in only_error()
+
+
 def test_a_trajectory_of_other_settings_is_refused_with_the_reason(edit, capsys):
     assert edit("--save-trajectory", "way.safetensors") == 0
     capsys.readouterr()
@@ -343,16 +405,56 @@ def test_scene_refuses_a_bad_place(tmp_path, only_error):
     assert "there is no folder" in only_error()
 
 
-def test_help_and_scene_load_neither_torch_nor_diffusers(tmp_path):
+SLOW_TO_IMPORT = {"torch", "diffusers", "transformers", "safetensors", "huggingface_hub"}
+QUICK = {
+    ("--help",): set(),
+    ("--version",): set(),
+    ("evaluate", "--help"): set(),
+    ("edit", "nowhere.png", "--prompt", "x", "-o", "a.png"): set(),
+    ("edit", "text.png", "--prompt", "x", "-o", "a.png"): set(),
+    ("edit", "good.png", "--prompt", "x", "-o", "missing/a.png"): set(),
+    ("edit", "good.png", "--prompt", "x", "-o", "a.xyz"): set(),
+    ("edit", "good.png", "--prompt", "x", "-o", "a.png", "--trajectory", "nowhere.safetensors"): set(),
+    ("edit", "good.png", "--prompt", "x", "-o", "a.png", "--mask", "nowhere.png"): set(),
+    ("edit", "good.png", "--prompt", "x", "-o", "a.png", "--model", "nowhere"): set(),
+    ("edit", "good.png", "--prompt", "x", "-o", "a.png", "--steps", "0"): set(),
+    ("learn", "nowhere.png", "--prompt", "x", "-o", "a"): set(),
+    ("learn", "good.png", "--prompt", "x", "-o", "a", "--image-encoder", "nowhere"): set(),
+    ("restyle", "--mapping", "nowhere", "--prompt", "x", "-o", "a.png"): set(),
+    ("attention", "--mapping", "nowhere", "-o", "a.png"): set(),
+    ("evaluate", "--out", "a", "--data", "nowhere"): set(),
+    ("publish", "mapping", "nowhere", "--license", "mit", "--to", "a/b"): set(),
+    ("bundle", "diffedit", "-o", "missing/a.py"): set(),
+    ("scene", "-o", "scene.png"): {"numpy"},
+}
+
+
+@pytest.mark.parametrize(("command", "needed"), QUICK.items(), ids=" ".join)
+def test_what_is_typed_wrong_is_answered_before_anything_slow_is_imported(tmp_path, picture, command, needed):
+    picture.save(tmp_path / "good.png")
+    (tmp_path / "text.png").write_text("no picture")
     code = (
         "import sys, contextlib; from semantic_edit.cli import main\n"
-        "for command in ('edit', 'learn', 'restyle', 'attention'):\n"
-        "    with contextlib.suppress(SystemExit): main([command, '--help'])\n"
-        f"main(['scene', '-o', {str(tmp_path / 'a.png')!r}])\n"
-        "print(sorted({'torch', 'diffusers', 'transformers'} & set(sys.modules)))"
+        "with contextlib.suppress(SystemExit): main(sys.argv[1:])\n"
+        f"print(sorted({SLOW_TO_IMPORT | {'numpy'}} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "[]"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert set(ast.literal_eval(done.stdout.splitlines()[-1])) == needed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "command", [["--help"], ["edit", "nowhere.png", "--prompt", "x", "-o", "a.png"], ["scene", "-o", "a.png"]]
+)
+def test_an_answer_takes_less_than_half_a_second_of_the_processor(tmp_path, command):
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(
+        [sys.executable, "-m", "semantic_edit", *command], capture_output=True, cwd=tmp_path, check=False
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5
 
 
 def test_the_package_runs_as_a_module():
