@@ -89,7 +89,7 @@ def check_fields(fields: Mapping[str, Any], rules: Mapping[str, Rule], where: st
         )
     for name, (is_right, meaning) in rules.items():
         if not is_right(fields[name]):
-            raise ValueError(f"`{name}` of {where} must be {meaning}, got {shortened(fields[name])}.")
+            raise ValueError(f"{name!r} of {where} must be {meaning}, got {shortened(fields[name])}.")
 
 
 def shortened(value: object, quoted: bool = True) -> str:

@@ -55,9 +55,7 @@ def read_sealed(
         raise ValueError(f"{name} cannot be read as a safetensors file: {error}.") from error
     fields = parse_object(metadata.get("fields", ""), f"what {name} says of itself")
     if metadata.get("digest") != seal(kind, fields, tensors):
-        raise ValueError(
-            f"{name} is not what was written: it was damaged or changed since. Get it again, or make it anew."
-        )
+        raise ValueError(f"{name} is not what was written: it was damaged or changed since.")
     check_fields(fields, rules, f"the {what} {name}")
     return fields, tensors
 

@@ -14,7 +14,6 @@ import json
 import os
 import re
 import stat
-import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -70,7 +69,7 @@ def write_folder(folder: str | os.PathLike[str], files: Mapping[str, bytes]) -> 
 
 def _write(root: Path, files: Mapping[str, bytes]) -> None:
     settle(root)
-    token = uuid.uuid4().hex
+    token = os.urandom(16).hex()
     with contextlib.ExitStack() as stack:
         moves = {f"{OURS}{token}-{index}{UNFINISHED}": name for index, name in enumerate(files)}
         for (beside, name), content in zip(moves.items(), files.values(), strict=True):
@@ -109,7 +108,7 @@ def file_to_fill(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A file beside `path` to write in the block what does not fit into memory; it becomes `path` if all goes well."""
     place = Path(os.path.realpath(path))
     settle(place.parent)
-    beside = place.parent / f"{OURS}{uuid.uuid4().hex}-0{UNFINISHED}"
+    beside = place.parent / f"{OURS}{os.urandom(16).hex()}-0{UNFINISHED}"
     with contextlib.ExitStack() as stack:
         stack.callback(beside.unlink, missing_ok=True)
         file = stack.enter_context(open(_new_file(beside, place), "wb", buffering=0))

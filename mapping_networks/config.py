@@ -37,7 +37,7 @@ def check_config(config: Mapping[str, Any]) -> None:
     check_fields({name: config[name] for name in RULES}, RULES, A_NETWORK)
     if len(config["timesteps"]) != config["num_inference_steps"]:
         raise ValueError(
-            f"`timesteps` of a mapping network of {config['num_inference_steps']} steps must hold as many, got "
+            f"'timesteps' of a mapping network of {config['num_inference_steps']} steps must hold as many, got "
             f"{len(config['timesteps'])}."
         )
     sizes = ("num_text_tokens", "text_width", "num_image_tokens", "image_width")
@@ -46,7 +46,7 @@ def check_config(config: Mapping[str, Any]) -> None:
     values += config["num_image_tokens"] * config["image_width"] + math.prod(config["latent_shape"])
     if values > MOST_VALUES:
         listed = ", ".join(
-            f"`{name}` {config[name]}" for name in (*sizes, "latent_shape", "num_inference_steps")
+            f"{name} {config[name]}" for name in (*sizes, "latent_shape", "num_inference_steps")
         )
         raise ValueError(
             f"A mapping network of these sizes would hold {values:,} values ({listed}), which no picture needs: more "
@@ -59,7 +59,7 @@ def check_format_version(version: Any) -> None:
     is_count, meaning = whole_number(1, 1000)
     if not is_count(version):
         raise ValueError(
-            f"`format_version` of a mapping network must be {meaning}, got {shortened(version)}."
+            f"'format_version' of a mapping network must be {meaning}, got {shortened(version)}."
         )
     if version > FORMAT_VERSION:
         raise ValueError(

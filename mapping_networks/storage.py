@@ -19,7 +19,12 @@ from semantic_edit.disk.reading import read_object
 from semantic_edit.disk.sealed import seal
 from semantic_edit.disk.writing import settle, write_file, write_folder
 from semantic_edit.mapping_networks.card import HUB_ID, model_card
-from semantic_edit.mapping_networks.config import FORMAT_VERSION, check_entries, check_format_version
+from semantic_edit.mapping_networks.config import (
+    FORMAT_VERSION,
+    check_config,
+    check_entries,
+    check_format_version,
+)
 
 MAPPING_FORMAT = "semantic_edit.mapping_network/1"
 
@@ -55,6 +60,10 @@ class StoredModel(ModelMixin, ConfigMixin):
         known = [argument.name for argument in arguments]
         required = [argument.name for argument in arguments if argument.default is argument.empty]
         check_entries({*config, *further}, known, required)
+        if not further:  # else the rest comes from elsewhere
+            usual = {argument.name: argument.default for argument in arguments}
+            stored = {**usual, "learning": {}, **config}
+            check_config(stored)
 
     @classmethod
     def _dict_from_json_file(cls, json_file: str | os.PathLike[str]) -> dict[str, Any]:

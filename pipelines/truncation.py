@@ -10,6 +10,7 @@ from typing import Any
 
 from semantic_edit.attention_processors.tokens import tokenize_prompt
 
+MOST_SHOWN = 300  # characters
 OTHERS_WORDS = ("The following part of your input was truncated", "Token indices sequence length is longer")
 OTHERS_LOGGERS = (
     "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion",
@@ -29,7 +30,7 @@ def warn_of_truncation(pipe: Any, name: str, texts: Sequence[str]) -> None:
         if cut_off:
             warnings.warn(
                 f"`{name}` is longer than the {pipe.tokenizer.model_max_length} tokens that the text encoder reads; "
-                f"what is cut off: {cut_off!r}.",
+                f"what is cut off: {cut_off[:MOST_SHOWN]!r}{'' if len(cut_off) <= MOST_SHOWN else ' and more'}.",
                 stacklevel=5,
             )
 

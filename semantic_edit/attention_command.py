@@ -7,7 +7,7 @@ import argparse
 from semantic_edit.disk.writing import write_file
 from semantic_edit.files import UsageError, check_outputs, check_suffix, encode_picture
 from semantic_edit.loading import check_mapping, check_model, load_mapping, load_pipeline_for, quiet_loading
-from semantic_edit.options import add_mapping, add_model, add_output
+from semantic_edit.options import add_mapping, add_model, add_output, words
 from semantic_edit.running import run_edit
 from semantic_edit.terminal import say
 
@@ -20,6 +20,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_mapping(parser)
     parser.add_argument(
         "--prompt",
+        type=words,
         metavar="TEXT",
         help="draw this prompt's words over its edit (default: the picture's own words over the picture)",
     )

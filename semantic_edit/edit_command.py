@@ -32,6 +32,7 @@ from semantic_edit.options import (
     steps,
     typed,
     whole,
+    words,
     words_for,
 )
 from semantic_edit.running import run_edit
@@ -65,11 +66,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("picture", type=Path, help="the picture to edit")
     parser.add_argument(
         "--source",
+        type=words,
         default="",
         metavar="TEXT",
         help="what the picture shows now, to find the mask by (may be left out)",
     )
-    parser.add_argument("--prompt", required=True, metavar="TEXT", help="what it shall show")
+    parser.add_argument("--prompt", type=words, required=True, metavar="TEXT", help="what it shall show")
     add_output(parser, "where the edited picture goes")
     _add_method(parser.add_argument_group("the edit"))
     add_model(parser)

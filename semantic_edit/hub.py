@@ -54,7 +54,11 @@ def reason_for(error: BaseException, name: str) -> str:
         return f"the Hub answered with error {status}; try again later"
     if has(unreachable):
         return "the Hub cannot be reached, and it is not in the local cache"
-    return "it is not in the local cache" if has(uncached) else str(error)
+    if has(uncached):
+        return "it is not in the local cache"
+    text = " ".join(str(error).split())
+    text = text if " " in text else f"{type(error).__name__}: {text}"  # a KeyError's is a mere name
+    return text if len(text) <= 400 else f"{text[:397]}..."
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -26,6 +26,7 @@ from semantic_edit.options import (
     seed,
     steps,
     typed,
+    words,
     words_for,
 )
 from semantic_edit.running import refusals
@@ -55,7 +56,7 @@ CHECKPOINT_FILE = "inputs.json"  # `mapping_networks.checkpoint.INPUTS_FILE`, wh
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("picture", type=Path, help="the picture to learn")
     parser.add_argument(
-        "--prompt", required=True, metavar="TEXT", help="what it shows; a single word will do"
+        "--prompt", type=words, required=True, metavar="TEXT", help="what it shows; a single word will do"
     )
     add_output(parser, "where the mapping network goes; one that is there is replaced", metavar="FOLDER")
     _add_learning(parser.add_argument_group("the learning"))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from PIL import Image
 
+from semantic_edit.disk.reading import read_object
 from semantic_edit.files import UsageError, read_picture
 from semantic_edit.hub import network_unless, reason_for
 from semantic_edit.running import refusals
@@ -63,7 +64,8 @@ def load_pipeline(
                 **components,
             )
     except Exception as error:  # each loader below has classes of its own for a missing or damaged file
-        raise UsageError(f"cannot load the model {name}: {reason_for(error, name)}") from error
+        reason = _damaged_config(Path(name)) or reason_for(error, name)
+        raise UsageError(f"cannot load the model {name}: {reason}") from error
     if "beta_schedule" in pipe.scheduler.config:
         # Stochastic samplers cannot be inverted, but DDIM walks the same training schedule.
         config = pipe.scheduler.config
@@ -187,10 +189,23 @@ def load_picture(path: Path, size: tuple[int, int] | None = None) -> Image.Image
 def _base_model(network: MappingNetwork, is_folder: bool) -> str | None:
     """The Hub id of the model that a picture was learned with, or its folder, which only a folder here may name."""
     from semantic_edit.mapping_networks.card import HUB_ID
+    from semantic_edit.still_life import model_path
 
     name = network.config.base_model
+    if name == str(model_path()):
+        return None  # it is there wherever this package is
     is_there = is_folder and Path(name).is_absolute() and (Path(name) / _MODEL_FILE).is_file()
     return name if is_there or HUB_ID.fullmatch(name) else None
+
+
+def _damaged_config(folder: Path) -> str:
+    """What is wrong with a config in a model's folder; the loaders speak of anything else then."""
+    for path in sorted(folder.glob("*/*config.json")):
+        try:
+            read_object(path)
+        except (OSError, ValueError) as error:
+            return str(error)
+    return ""
 
 
 def check_model(model: str | None) -> None:
@@ -237,6 +252,12 @@ def _find(option: str, name: str, file: str, kind: str) -> tuple[str, bool]:
     if path.is_dir():
         if not (path / file).is_file():
             raise UsageError(f"{option} {name}: a folder without {file} is no {kind}")
+        try:
+            content = read_object(path / file)
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{option} {name}: {error}") from error
+        if file == _MODEL_FILE and "_class_name" not in content:
+            raise UsageError(f"{option} {name}: its {file} names no pipeline")
         return str(path.resolve()), True
     if path.exists():
         raise UsageError(f"{option} {name} is a file; name the folder of a {kind} or a Hub id")

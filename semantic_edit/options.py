@@ -27,7 +27,7 @@ def add_guidance(group: argparse._ArgumentGroup, default: str) -> None:
 
 def add_negative(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--negative", "--negative-prompt", metavar="TEXT", help="what the result shall not show"
+        "--negative", "--negative-prompt", type=words, metavar="TEXT", help="what the result shall not show"
     )
 
 
@@ -135,6 +135,15 @@ count_or_none = whole(0, 1_000_000)
 seed = whole(0, 2**63 - 1)
 steps = whole(1, 1000)  # a schedule has no more
 fraction = number(0, 1)
+
+
+def words(text: str) -> str:
+    """Text that a model can be told: bytes that are no letters come from a terminal of another encoding."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError(f"text in UTF-8 is needed, got {shortened(text)}") from None
+    return text
 
 
 def size(text: str) -> tuple[int, int]:

@@ -37,6 +37,7 @@ from semantic_edit.options import (
     fraction,
     typed,
     word_factor,
+    words,
     words_for,
 )
 from semantic_edit.running import run_edit
@@ -78,6 +79,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_mapping(parser)
     parser.add_argument(
         "--prompt",
+        type=words,
         required=True,
         action="append",
         metavar="TEXT",

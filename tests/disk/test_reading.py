@@ -55,7 +55,7 @@ def test_fields_are_named_that_are_missing_unknown_or_wrong():
     check_fields({"steps": 3, "prompt": ""}, rules, "the thing")
     with pytest.raises(ValueError, match=r"^the thing lacks prompt and has unknown entries a, b"):
         check_fields({"steps": 3, "b": 0, "a": 0}, rules, "the thing")
-    with pytest.raises(ValueError, match=r"^`steps` of the thing must be an integer from 1 to 10, got '3'\."):
+    with pytest.raises(ValueError, match=r"^'steps' of the thing must be an integer from 1 to 10, got '3'\."):
         check_fields({"steps": "3", "prompt": ""}, rules, "the thing")
 
 

@@ -115,9 +115,9 @@ def test_fields_that_are_no_object_are_refused(path, fields):
         ({**FIELDS, "more": 1}, "unknown entries more"),
         (
             {**FIELDS, "steps": [10**30]},
-            "`steps` of the thing '.*thing.safetensors' must be a list of 0 to 5",
+            "'steps' of the thing '.*thing.safetensors' must be a list of 0 to 5",
         ),
-        ({**FIELDS, "prompt": None}, "`prompt` of the thing .* must be text"),
+        ({**FIELDS, "prompt": None}, "'prompt' of the thing .* must be text"),
     ],
 )
 def test_fields_that_somebody_sealed_are_checked_all_the_same(path, fields, reason):

@@ -127,7 +127,7 @@ def test_other_tensors_are_refused_with_both_sides(folder, change, message):
         ({"timesteps": None}, "lacks timesteps and has unknown entries"),
         (
             {"num_text_tokens": "4"},
-            "`num_text_tokens` of a mapping network must be an integer from 1 to 8192, got '4'",
+            "'num_text_tokens' of a mapping network must be an integer from 1 to 8192, got '4'",
         ),
     ],
 )

@@ -230,12 +230,16 @@ def test_bad_input_is_one_line_and_writes_nothing(edit, tmp_path, only_error, op
         ("--mask-threshold", "1"),
         ("--mask-grow", str(10**9)),
         ("--mask-feather", "inf"),
+        ("--negative", "half \udcff"),
     ],
 )
 def test_a_malformed_value_is_a_usage_error(edit, option, capsys):
     with pytest.raises(SystemExit, match="2"):
         edit(*option)
-    assert f"argument {option[0]}: " in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert f"argument {option[0]}" in told
+    assert len(told.splitlines()) == 1
+    assert told.endswith("(see semantic-edit edit --help)\n")
 
 
 @pytest.mark.parametrize(
