@@ -86,6 +86,7 @@ def decode_latents(
     negative_prompt_embeds: torch.Tensor | None = None,
     guidance_scale: float = 7.5,
     guidance_rescale: float = 0.0,
+    guidance_stop: float = 1.0,
     on_step: Callable[[int, int, dict[str, Any]], dict[str, Any]] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> torch.Tensor:
@@ -100,6 +101,7 @@ def decode_latents(
         prompt_embeds: (batch, tokens, width) of the wanted picture.
         mask: (batch, 1, height, width) in [0, 1], 1 where the edit applies; `None` edits everywhere.
         negative_prompt_embeds: Same shape as `prompt_embeds`, or `None` for no guidance.
+        guidance_stop: Fraction of the whole schedule's steps, from the noisy end, that are guided.
         on_step: `on_step(step, timestep, tensors)` after each step, with "latents", "prompt_embeds" and
             "negative_prompt_embeds"; returns those that the next step is to use instead.
         should_stop: Asked before each step; if true the latents of the level reached so far are returned.
@@ -120,7 +122,7 @@ def decode_latents(
             latents,
             timestep,
             prompt_embeds,
-            negative_prompt_embeds,
+            negative_prompt_embeds if schedule.is_before(level, guidance_stop) else None,
             guidance_scale,
             guidance_rescale,
         )

@@ -124,6 +124,9 @@ def evaluate(comparison: Comparison, sweeps: Sequence[Sweep], say: Say, curves: 
     main_measures = (
         "nearest",
         "judge",
+        "leftover",
+        "psnr_to_target",
+        "seam",
         "clip",
         "clip_score",
         "psnr_outside",

@@ -12,7 +12,11 @@ Line = dict[str, str | float | None]
 TITLES = {
     "nearest": "success, nearest render",
     "judge": "success, judge",
+    "leftover": "leftover",
     "psnr_to_target": "PSNR to the perfect edit, dB",
+    "psnr_inside": "inside the change",
+    "psnr_around": "around it",
+    "seam": "seam, levels of 255",
     "ssim_to_target": "SSIM to it",
     "features_to_target": "feature distance to it",
     "clip": "CLIP agreement",
@@ -33,7 +37,16 @@ TITLES = {
     "fid": "FID to the inputs",
     "csfid": "CSFID",
 }
-DIGITS = {"psnr_to_target": 1, "psnr_outside": 1, "structure": 1, "dino_structure": 1, "seconds": 1}
+DIGITS = {
+    "psnr_to_target": 1,
+    "psnr_inside": 1,
+    "psnr_around": 1,
+    "leftover": 3,
+    "psnr_outside": 1,
+    "structure": 1,
+    "dino_structure": 1,
+    "seconds": 1,
+}
 SCALES = {"structure": 1000.0, "dino_structure": 1000.0}
 
 

@@ -21,7 +21,9 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline
 from PIL import Image
 from transformers import CLIPVisionModelWithProjection
 
+from semantic_edit.attention_processors.borrowing import BorrowedNetwork
 from semantic_edit.attention_processors.capture import captured_cross_attention
+from semantic_edit.attention_processors.locks import lock_of
 from semantic_edit.disk.writing import write_file, write_folder
 from semantic_edit.evaluation.grids import as_png, edit_grid, picture_grid
 from semantic_edit.evaluation.metrics import iou, nearest_alternative, psnr, standard_error
@@ -273,10 +275,14 @@ def attention_figures(pipe: StableDiffusionPipeline, count: int, split: str, out
         ).input_ids
         embeds = pipe.text_encoder(ids.to(pipe.device)).last_hidden_state
         noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(seed)).to(pipe.device)
-        with captured_cross_attention(pipe.unet, queries=256) as maps:
+        with (
+            lock_of(pipe.unet),
+            BorrowedNetwork(pipe.unet) as unet,
+            captured_cross_attention(unet, queries=256) as maps,
+        ):
             for timestep in (301, 501, 701):
                 noisy = scheduler.add_noise(latents, noise, torch.tensor([timestep]))
-                pipe.unet(noisy, timestep, embeds)
+                unet(noisy, timestep, embeds)
         for index, item in enumerate(scene.objects):
             noun = pipe.tokenizer.convert_tokens_to_ids(f"{item.kind}</w>")
             column = ids[0].tolist().index(noun)

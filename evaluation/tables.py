@@ -10,7 +10,7 @@ import numpy as np
 
 from semantic_edit.evaluation.curves import Curve, gap_at_equal_success
 from semantic_edit.evaluation.datasets import EditItem
-from semantic_edit.evaluation.measuring import MASK_IOU
+from semantic_edit.evaluation.measuring import OF_MASKS
 from semantic_edit.evaluation.metrics import bootstrap_interval
 from semantic_edit.evaluation.rows import Row
 from semantic_edit.evaluation.running import Comparison
@@ -30,7 +30,7 @@ def kinds_of(comparison: Comparison) -> list[str]:
 
 def measures_of(comparison: Comparison) -> list[str]:
     """The names of what is measured of edits."""
-    return [*(metric.name for metric in comparison.metrics), MASK_IOU]
+    return [*(metric.name for metric in comparison.metrics), *OF_MASKS]
 
 
 def items_of(comparison: Comparison, kind: str) -> list[EditItem]:

@@ -38,8 +38,8 @@ def learn_mappings(
 ) -> LearningResult:
     """Learn for each step the network whose value embeddings make guidance follow the inversion.
 
-    The networks of all pictures learn side by side, each as if it were alone: its own loss, its own Adam, its own
-    early stop, after which it takes no part in the step's evaluations. Only the networks get gradients.
+    The networks of all pictures learn side by side, each as if it were alone, but for rounding: its own loss, its own
+    Adam, its own early stop, after which it takes no part in the step's evaluations. Only the networks get gradients.
 
     Args:
         evaluate: `evaluate(latents, level, value_embeds, rows)`: the conditional prediction of the pictures `rows`
@@ -55,7 +55,7 @@ def learn_mappings(
         guidance_scale: Guidance that the edit will have too.
         settings: `LearningSettings.short()` if `None`.
         checkpoint: A folder; an interrupted call made again with it goes on after the last finished step, and on the
-            CPU ends with the same bits.
+            same CPU ends with the same bits.
         identity: What else the functions depend on (the model, the negative prompt), by names; a checkpoint made
             under another one is refused.
         on_step: Called with a `StepReport` after each step, those restored from the checkpoint included.

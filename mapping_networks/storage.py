@@ -93,13 +93,16 @@ class StoredModel(ModelMixin, ConfigMixin):
         wants_info = kwargs.pop("output_loading_info", False)
         settle(os.path.join(pretrained_model_name_or_path, kwargs.get("subfolder") or ""))
         try:
-            network, info = super().from_pretrained(
-                pretrained_model_name_or_path,
-                # the one way of loading that reports every difference instead of the first, or none
-                **{**kwargs, "low_cpu_mem_usage": False, "ignore_mismatched_sizes": True},
-                use_safetensors=True,
-                output_loading_info=True,
-            )
+            with warnings.catch_warnings():
+                # an argument of diffusers' own, which huggingface_hub calls deprecated
+                warnings.filterwarnings("ignore", "The `local_dir_use_symlinks`")
+                network, info = super().from_pretrained(
+                    pretrained_model_name_or_path,
+                    # the one way of loading that reports every difference instead of the first, or none
+                    **{**kwargs, "low_cpu_mem_usage": False, "ignore_mismatched_sizes": True},
+                    use_safetensors=True,
+                    output_loading_info=True,
+                )
         except OSError as error:
             # diffusers guesses at a wrong name, whatever the Hub said
             said = error.__cause__ or error.__context__

@@ -16,6 +16,8 @@ import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0, FusedAttnProcessor2_0
 
+from semantic_edit.attention_processors.changes import Changes
+
 _PLAIN = {type(None), AttnProcessor, AttnProcessor2_0, FusedAttnProcessor2_0}
 _NUMBERS = {bool, int, float}
 
@@ -27,7 +29,7 @@ def cuda_graphs(unet: UNet2DConditionModel) -> Iterator[None]:
     Evaluations that cannot be replayed run as they always do: with gradients, on other devices, or with attention
     processors, hooks or arguments of which a graph could not tell that they have changed. A model that changed (LoRA
     layers or their scale, FreeU, another device) is recorded anew. Each shape that was recorded holds memory until the
-    block ends.
+    block ends. A block within a block changes nothing.
 
         with cuda_graphs(pipe.unet):
             for picture in pictures:
@@ -46,16 +48,12 @@ def cuda_graphs(unet: UNet2DConditionModel) -> Iterator[None]:
             "`unet` is offloaded: its weights move, and a graph reads them where they were when it was recorded. Keep "
             "the pipeline on the GPU with `pipe.remove_all_hooks()` and `pipe.to('cuda')`."
         )
-    recorder = _Recorder(unet)
-    own = vars(unet).get("forward")
-    vars(unet)["forward"] = recorder
-    try:
+    if records_graphs(unet):
         yield
-    finally:
-        if own is None:
-            del vars(unet)["forward"]
-        else:
-            vars(unet)["forward"] = own
+        return
+    with Changes() as changes:
+        changes.replace(unet, "forward", _Recorder(unet))
+        yield
 
 
 def records_graphs(unet: Any) -> bool:
@@ -112,6 +110,7 @@ class _Recorder:
                 self._state, self._recordings = state, {}
             key = (
                 torch.is_autocast_enabled(sample.device.type),
+                torch.get_autocast_dtype(sample.device.type),
                 repr(sorted(options.items())),
                 *((name, tensor.shape, tensor.dtype) for name, tensor in inputs.items()),  # type: ignore[union-attr]
             )
@@ -148,7 +147,8 @@ def _state(unet: UNet2DConditionModel) -> tuple[Any, ...] | None:
         if module is not unet and (own["_forward_hooks"] or own["_forward_pre_hooks"] or "forward" in own):
             return None
         seen.append(id(module))
-        seen += [value.data_ptr() for value in own["_parameters"].values() if value is not None]
+        tensors = (*own["_parameters"].values(), *own["_buffers"].values())
+        seen += [value.data_ptr() for value in tensors if value is not None]
         seen += [value for value in own.values() if type(value) in _NUMBERS]  # FreeU's, for one
         if "scaling" in own:  # a LoRA layer
             seen.append(repr((own["scaling"], own.get("_active_adapter"))))
@@ -162,10 +162,8 @@ def record(
     options: Mapping[str, Any],
 ) -> _Recording:
     """Run `forward` once for its libraries to settle, and once to record it."""
-    with (
-        torch.inference_mode(False),
-        torch.no_grad(),
-    ):  # what inference mode makes cannot be written to outside it
+    # what inference mode makes cannot be written to outside of it
+    with torch.inference_mode(False), torch.no_grad(), torch.cuda.device(inputs["sample"].device):
         held = {name: value.detach().clone() for name, value in inputs.items()}
         aside = torch.cuda.Stream()
         aside.wait_stream(torch.cuda.current_stream())

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import PIL.Image
 import torch
-from torch.utils.checkpoint import checkpoint as recomputed
 
+from semantic_edit.attention_processors.borrowing import BorrowedNetwork, frozen, recomputed_blocks
 from semantic_edit.attention_processors.control import AttentionControl, AttentionPlan, controlled_attention
 from semantic_edit.attention_processors.layers import nearest_queries
+from semantic_edit.attention_processors.locks import lock_of
 from semantic_edit.attention_processors.prefix import Prefix, remembered_prefix
 from semantic_edit.editing.inversion import ddim_inverse_step, ddim_step
 from semantic_edit.editing.schedule import Schedule
@@ -80,8 +81,7 @@ def encode_image_tokens(pipe: Any, pictures: Pictures) -> torch.Tensor:
 def attention_resolution(pipe: Any, clean: torch.Tensor, side: int | None) -> int:
     """The number of positions of the layers whose maps the attention loss compares."""
     height, width = clean.shape[-2:]
-    with uncompiled(pipe.unet) as unet:
-        return math.prod(nearest_queries(unet, height, width, side))
+    return math.prod(nearest_queries(pipe.unet, height, width, side))
 
 
 def learn_pictures(
@@ -93,8 +93,10 @@ def learn_pictures(
         What was learned, and the noisiest latents, (pictures, channels, height, width).
     """
     with (
-        uncompiled(pipe.unet) as unet,
+        lock_of(pipe.unet),
+        BorrowedNetwork(pipe.unet) as unet,
         frozen(unet),
+        recomputed_blocks(unet) if lesson.gradient_checkpointing else nullcontext(),
         controlled_attention(unet) as control,
         remembered_prefix(unet) as prefix,
     ):
@@ -120,7 +122,7 @@ def learn_pictures(
                 lesson.settings,
                 checkpoint,
                 {
-                    "model": model_fingerprint(unet),
+                    "model": model_fingerprint(unet.network),
                     "schedule": lesson.schedule.fingerprint,
                     "negative_prompt": lesson.negative_prompt,
                     "queries": str(lesson.queries),
@@ -138,7 +140,7 @@ class _ConditionalBranch:
 
     def __init__(
         self,
-        unet: Any,
+        unet: BorrowedNetwork,
         lesson: Lesson,
         control: AttentionControl,
         prefix: Prefix,
@@ -146,9 +148,11 @@ class _ConditionalBranch:
     ) -> None:
         self.unet, self.lesson, self.control, self.kwargs = unet, lesson, control, kwargs
         self.prefix = prefix
-        self.dtype = unet.dtype
+        self.dtype = unet.network.dtype
         self.kept_queries = lesson.queries if lesson.settings.attention_weight else None
-        self.replays = records_graphs(unet) and lesson.clean.is_cuda and not lesson.gradient_checkpointing
+        self.replays = (
+            records_graphs(unet.network) and lesson.clean.is_cuda and not lesson.gradient_checkpointing
+        )
         self.graphs: dict[int, Callable[..., tuple[torch.Tensor, ...]]] = {}
 
     def evaluate(
@@ -156,24 +160,17 @@ class _ConditionalBranch:
     ) -> tuple[torch.Tensor, Maps]:
         if self.replays:
             return self._replayed(latents, level, self.lesson.text_embeds[rows], value_embeds)
-
-        def run(latents: torch.Tensor, value_embeds: torch.Tensor) -> tuple[torch.Tensor, ...]:
-            self.prefix.begin(latents, torch.tensor(level), rows)  # within a step only the values change
-            return self._with_maps(
-                latents, self._timestep(level), self.lesson.text_embeds[rows], value_embeds
-            )
-
-        if self.lesson.gradient_checkpointing:
-            noise_pred, *maps = recomputed(run, latents, value_embeds, use_reentrant=False)
-        else:
-            noise_pred, *maps = run(latents, value_embeds)
-        return noise_pred, list(maps)
+        self.prefix.begin(latents, torch.tensor(level), rows)  # within a step only the values change
+        noise_pred, *maps = self._with_maps(
+            latents, self._timestep(level), self.lesson.text_embeds[rows], value_embeds
+        )
+        return noise_pred, maps
 
     def evaluate_unconditional(self, latents: torch.Tensor, level: int) -> torch.Tensor:
         negative = self.lesson.negative_embeds
         if self.replays:
             return self._replayed(latents, level, negative, negative.float())[0].clone()
-        self.control.plan = None
+        self.control.plan = AttentionPlan()
         return self._predict(latents, self._timestep(level), negative)
 
     def evaluate_plain(self, latents: torch.Tensor, level: int) -> tuple[torch.Tensor, Maps]:
@@ -289,29 +286,3 @@ def _own_report(report: LearningReport, index: int) -> LearningReport:
 
     steps = tuple(own(step) for step in report.steps)
     return replace(report, steps=steps, converged=report.converged[index : index + 1])
-
-
-@contextmanager
-def uncompiled(unet: Any) -> Iterator[Any]:
-    """The UNet itself if `torch.compile` wrapped it, and without its graphs in the block.
-
-    Graphs see no hooks, by which maps are read, and would be made anew for the plan of each step.
-    """
-    inner = getattr(unet, "_orig_mod", unet)
-    with ExitStack() as stack:
-        if inner is not unet or any(module._compiled_call_impl is not None for module in inner.modules()):
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
-        yield inner
-
-
-@contextmanager
-def frozen(module: torch.nn.Module) -> Iterator[None]:
-    """Let no parameter ask for gradients in the block."""
-    asked = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
-    try:
-        module.requires_grad_(False)
-        yield
-    finally:
-        for name, parameter in module.named_parameters():  # others than before, where weights are offloaded
-            if name in asked:
-                parameter.requires_grad_(True)

@@ -22,13 +22,15 @@ class DiffEditPipelineOutput(Summarised, BaseOutput):
         width // 8) ("latent"). `batch` is edits times `num_images_per_prompt`.
     nsfw_content_detected: One flag per picture, or `None` without a safety checker. Flagged pictures are
         black.
-    mask: (edits, 1, height // 8, width // 8), float32: the weights with which latents were blended, the mean of
-        `pixel_mask` over each one's pixels. 1.0 where the edit applied, 0.0 where the picture was kept.
-    pixel_mask: (edits, 1, height, width), float32: the mask itself, grown and feathered as asked. A found one is
-        binary before that: the soft map, interpolated and cut at the threshold. As `mask_image` it gives the same edit.
+    mask: (edits, 1, height // 8, width // 8), float32: the weights with which latents were blended, the mean over
+        each one's pixels of `pixel_mask` with the room around it; 1.0 where the edit applied, 0.0 where nothing did.
+    pixel_mask: (edits, 1, height, width), float32: the mask itself, drawn, grown and feathered. As `mask_image` it
+        gives the same edit.
     soft_mask: The shape of `mask`, the rescaled noise difference in [0, 1] that the threshold cut; `None` with a mask
         of the caller's own.
     mask_confidence: (edits,) in [0, 1], how cleanly each soft mask falls into two classes; `None` likewise.
+    mask_coherence: (edits,) in [0, 1], how alike the prompts differ everywhere inside the mask: near 1 where a colour
+        or a material changes, low where a shape does; `None` likewise.
     trajectory: The inversion, for the next edit of the same picture; `None` if none was needed because every
         mask was empty, or the caller gave bare `image_latents`.
     """
@@ -39,6 +41,7 @@ class DiffEditPipelineOutput(Summarised, BaseOutput):
     pixel_mask: torch.Tensor | None = None
     soft_mask: torch.Tensor | None = None
     mask_confidence: torch.Tensor | None = None
+    mask_coherence: torch.Tensor | None = None
     trajectory: Trajectory | None = None
 
 

@@ -14,7 +14,7 @@ import torch
 
 from semantic_edit.editing.guidance import PredictNoise
 from semantic_edit.editing.inversion import decode_latents, invert_latents
-from semantic_edit.editing.mask_shapes import mask_to_latents, shape_mask
+from semantic_edit.editing.mask_shapes import MaskShape, grow_mask, mask_to_latents, shape_mask
 from semantic_edit.editing.masking import (
     NEGLIGIBLE_DIFFERENCE,
     MaskResult,
@@ -22,7 +22,9 @@ from semantic_edit.editing.masking import (
     find_mask,
     noise_difference,
     num_mask_chunks,
+    outline_mask,
 )
+from semantic_edit.editing.refinement import drawn_mask, followed_mask
 from semantic_edit.editing.schedule import Schedule
 from semantic_edit.editing.trajectory import Trajectory
 from semantic_edit.pipelines.checks import check_mask_settings, levels_for, model_fingerprint
@@ -69,7 +71,8 @@ class EditMask:
     """Where an edit applies.
 
     pixels: (edits, 1, height, width) in [0, 1].
-    weights: (edits, 1, height // factor, width // factor), the same averaged over each latent's pixels.
+    weights: (edits, 1, height // factor, width // factor), with which latents are blended: the mask and what room there
+        is around it, averaged over each latent's pixels.
     empty: (edits,) booleans: nothing is to be edited there.
     """
 
@@ -88,17 +91,21 @@ def components_restored(pipe: Any) -> Iterator[None]:
         pipe.maybe_free_model_hooks()
 
 
-def noise_predictor(pipe: Any, cross_attention_kwargs: dict[str, Any] | None = None) -> PredictNoise:
-    """The pipeline's UNet as `PredictNoise`: float32 in and out, whatever it computes in."""
-    unet = pipe.unet
-    dtype = unet.dtype  # diffusers walks through all modules to find it
+def noise_predictor(
+    pipe: Any,
+    cross_attention_kwargs: dict[str, Any] | None = None,
+    borrowed: Callable[..., Any] | None = None,
+) -> PredictNoise:
+    """The pipeline's UNet, `borrowed` or as it is, as `PredictNoise`: float32 in and out, whatever it
+    and the embeddings are in."""
+    unet = borrowed or pipe.unet
 
     def predict_noise(latents: torch.Tensor, timestep: int, prompt_embeds: torch.Tensor) -> torch.Tensor:
         # as a tensor, because torch.compile makes a graph of its own for each integer; filled where it is used, because
         # bringing it there would wait for the GPU at every step
         timestep_tensor = torch.full((), timestep, device=latents.device)
         return unet(
-            latents.to(dtype),
+            latents.to(prompt_embeds.dtype),
             timestep_tensor,
             encoder_hidden_states=prompt_embeds,
             cross_attention_kwargs=cross_attention_kwargs,
@@ -170,7 +177,7 @@ def locate_edit(
     negatives = embeds.source_negative is not None and embeds.target_negative is not None
     chunks = num_mask_chunks(edits, maps, 4 if negatives else 2, settings.mask_batch_size)
     with named_bar(pipe, "mask, in batches", chunks) as progress_bar:
-        difference, magnitude = noise_difference(
+        contrast = noise_difference(
             noise_predictor(pipe, cross_attention_kwargs),
             schedule,
             latents,
@@ -184,7 +191,7 @@ def locate_edit(
             settings.mask_batch_size,
             on_chunk=lambda: progress_bar.update(),
         )
-    found = find_mask(difference, magnitude, settings.mask_thresholding_ratio, settings.mask_threshold)
+    found = find_mask(contrast, settings.mask_thresholding_ratio, settings.mask_threshold)
     _warn_of_alike_prompts(found)
     return found
 
@@ -200,8 +207,34 @@ def _warn_of_alike_prompts(found: MaskResult) -> None:
         )
 
 
+def draw_edit_mask(
+    found: MaskResult,
+    pictures: Pictures | None,
+    mask_threshold: float,
+    factor: int,
+    refine: bool,
+    shaped: bool,
+) -> torch.Tensor:
+    """A found mask in pixels, (edits, 1, height, width) in [0, 1].
+
+    Args:
+        refine: Whether it follows the picture's edges and is drawn as the edit wants it.
+        shaped: Whether the caller shapes it, so that it is only cut at the threshold.
+    """
+    if not refine:
+        return outline_mask(found.soft_mask, mask_threshold, factor)
+    picture = (
+        None if pictures is None or pictures.pixels is None else pictures.pixels.to(found.soft_mask.device)
+    )
+    if picture is not None:
+        picture = picture.expand(found.soft_mask.shape[0], -1, -1, -1)
+    if shaped:
+        return (followed_mask(found.soft_mask, factor, picture) > mask_threshold).float()
+    return drawn_mask(found.soft_mask, found.coherence, mask_threshold, factor, picture)
+
+
 def shape_edit_mask(
-    mask: torch.Tensor, edits: int, clean: torch.Tensor, factor: int, grow: int, feather: float
+    mask: torch.Tensor, edits: int, clean: torch.Tensor, factor: int, shape: MaskShape
 ) -> EditMask:
     """Grow and feather a mask of any size, and warn where there is nothing to edit or nothing to keep.
 
@@ -211,8 +244,8 @@ def shape_edit_mask(
         factor: Pixels to a latent on each side.
     """
     height, width = (side * factor for side in clean.shape[-2:])
-    pixels = shape_mask(mask.to(clean.device), height, width, grow, feather).expand(edits, -1, -1, -1)
-    weights = mask_to_latents(pixels, factor)
+    pixels = shape_mask(mask.to(clean.device), height, width, shape).expand(edits, -1, -1, -1)
+    weights = mask_to_latents(grow_mask(pixels, shape.room), factor)
     empty = pixels.flatten(1).amax(1) == 0
     full = (pixels.flatten(1).amin(1) == 1).nonzero().flatten().tolist()
     if empty.any():
@@ -333,6 +366,7 @@ def decode_edit(
     copies: int,
     guidance_scale: float,
     guidance_rescale: float,
+    guidance_stop: float,
     cross_attention_kwargs: dict[str, Any] | None,
     on_step: Callable[[int, int, dict[str, Any]], dict[str, Any]],
 ) -> torch.Tensor:
@@ -367,6 +401,7 @@ def decode_edit(
             None if negatives is None else negatives.repeat_interleave(copies, dim=0),
             guidance_scale,
             guidance_rescale,
+            guidance_stop,
             advance,
             should_stop=lambda: pipe.interrupt,
         )

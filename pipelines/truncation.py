@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from logging import LogRecord, getLogger
 from typing import Any
 
+from semantic_edit.attention_processors.locks import lock_of
 from semantic_edit.attention_processors.tokens import tokenize_prompt
 
 MOST_SHOWN = 300  # characters
@@ -25,7 +26,7 @@ def warn_of_truncation(pipe: Any, name: str, texts: Sequence[str]) -> None:
         name: The argument that the texts came from.
     """
     for text in texts:
-        with truncation_told():
+        with lock_of(pipe.tokenizer), truncation_told():
             cut_off = tokenize_prompt(pipe.tokenizer, pipe.maybe_convert_prompt(text, pipe.tokenizer)).cut_off
         if cut_off:
             warnings.warn(

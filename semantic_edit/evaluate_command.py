@@ -134,12 +134,12 @@ def _is_still_life(options: argparse.Namespace) -> bool:
 
 
 def _list(methods: dict[str, Any]) -> None:
-    from semantic_edit.evaluation.measuring import MASK_IOU
+    from semantic_edit.evaluation.measuring import OF_MASKS
     from semantic_edit.evaluation.metrics import ALWAYS, JUDGE, OPTIONAL, SET_METRICS
 
     say(f"methods: {' '.join(methods)}")
     say(f"metrics: {' '.join((JUDGE, *ALWAYS))}")
-    say(f"measured of every method that finds a mask: {MASK_IOU}")
+    say(f"measured of every method that finds a mask: {' '.join(OF_MASKS)}")
     say(f"metrics that need further weights: {' '.join(OPTIONAL)}")
     say(f"metrics of all edits together: {' '.join(SET_METRICS)}")
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 Pipeline = TypeVar("Pipeline", bound="DiffusionPipeline")
 _MODEL_FILE = "model_index.json"
+# seen by a person who has waited two seconds, and gone when done
+_PROGRESS_BAR = {"disable": None, "delay": 2, "leave": False}
 
 
 def load_pipeline(
@@ -70,6 +72,7 @@ def load_pipeline(
         # Stochastic samplers cannot be inverted, but DDIM walks the same training schedule.
         config = pipe.scheduler.config
         pipe.scheduler = DDIMScheduler.from_config(config, clip_sample=False, thresholding=False)
+    pipe.set_progress_bar_config(**_PROGRESS_BAR)
     return pipe.to(device)
 
 
@@ -146,7 +149,7 @@ def load_image_encoder(name: str | None, offline: bool = False) -> dict[str, Any
 
 
 def quiet_loading() -> None:
-    """Keep back what the libraries say while they load: bars of a second, and packages that nothing here needs."""
+    """Keep back the bars of a second that the libraries draw while they load."""
     from diffusers.utils import logging as diffusers_logging
     from huggingface_hub.utils import logging as hub_logging
     from transformers.utils import logging as transformers_logging
@@ -154,7 +157,6 @@ def quiet_loading() -> None:
     hub_logging.set_verbosity_error()  # each of its five tries takes two lines
     diffusers_logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
 
 
 def load_trajectory(path: Path) -> Trajectory:

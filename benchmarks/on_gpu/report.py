@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-HEADER = "| part | what | measured | goal | |\n| --- | --- | --- | --- | --- |"
+GOALS = "| part | what | measured | goal | |\n| --- | --- | --- | --- | --- |"
+OTHERS = "| part | what | measured |\n| --- | --- | --- |"
 
 
 @dataclass(frozen=True)
@@ -43,14 +44,16 @@ class Figure:
 
     @property
     def line(self) -> str:
-        """A table's, under `HEADER`."""
-        measured = f"{number(self.value)} {self.unit}"
+        """A table's, under `GOALS` or `OTHERS`."""
+        measured = f"{number(self.value)} {self.unit}".strip()
         if self.low is not None and self.high is not None and self.low != self.high:
             measured += f" ({number(self.low)} to {number(self.high)})"
+        own = f"| {self.section} | {self.what} | {measured} |"
+        if self.met is None:
+            return own
         goal = "" if self.at_most is None else f"at most {number(self.at_most)}"
         goal = goal if self.at_least is None else f"at least {number(self.at_least)}"
-        verdict = {None: "", True: "met", False: "**missed**"}[self.met]
-        return f"| {self.section} | {self.what} | {measured.strip()} | {goal} | {verdict} |"
+        return f"{own} {goal} | {'met' if self.met else '**missed**'} |"
 
 
 def number(value: float) -> str:
@@ -60,10 +63,18 @@ def number(value: float) -> str:
     return f"{value:.3g}" if abs(value) >= 0.001 else f"{value:.1e}"
 
 
-def figure(what: str, values: Sequence[float], unit: str = "s", factor: float = 1, **goal: float) -> Figure:
+def figure(
+    what: str,
+    values: Sequence[float],
+    unit: str = "s",
+    factor: float = 1,
+    at_most: float | None = None,
+    at_least: float | None = None,
+) -> Figure:
     """Median and range of what was seen, each times a factor."""
     scaled = [factor * value for value in values]
-    return Figure(what, statistics.median(scaled), unit, min(scaled), max(scaled), **goal)
+    middle, low, high = statistics.median(scaled), min(scaled), max(scaled)
+    return Figure(what, middle, unit, low, high, at_most=at_most, at_least=at_least)
 
 
 @dataclass
@@ -98,18 +109,22 @@ class Report:
     @property
     def table(self) -> str:
         """Markdown."""
-        lines = [HEADER, *(found.line for found in self.figures)]
+        lines: list[str] = []
+        for header, has_goal in ((GOALS, True), (OTHERS, False)):
+            own = [found.line for found in self.figures if (found.met is not None) == has_goal]
+            lines += [header, *own, ""] if own else []
         if self.failures:
-            lines += ["", "| part | did not end |", "| --- | --- |"]
+            lines += ["| part | did not end |", "| --- | --- |"]
             lines += [
                 f"| {section} | {text.strip().splitlines()[-1].replace('|', '/')} |"
                 for section, text in self.failures.items()
             ]
+            lines.append("")
         if self.tests:
             told = [line for line in self.tests if line.startswith(("FAILED", "ERROR"))]
-            lines += ["", f"Tests: {self.tests[-1].strip('= ')}.", *(f"- {line}" for line in told)]
+            lines += [f"Tests: {self.tests[-1].strip('= ')}.", *(f"- {line}" for line in told)]
         machine = ", ".join(f"{name} {value}" for name, value in self.machine.items())
-        return f"{machine}; medians, ranges in brackets.\n\n" + "\n".join(lines) + "\n"
+        return f"{machine}; medians, ranges in brackets.\n\n" + "\n".join(lines).rstrip() + "\n"
 
     def write(self) -> None:
         """Both files, each whole or not at all."""

@@ -16,6 +16,7 @@ from semantic_edit.evaluation.metrics.features import feature_distance
 from semantic_edit.evaluation.metrics.lpips import lpips, ns_lpips
 from semantic_edit.evaluation.metrics.nearest import nearest_alternative
 from semantic_edit.evaluation.metrics.networks import Layers, Networks, Tokens
+from semantic_edit.evaluation.metrics.remains import leftover, surroundings
 from semantic_edit.evaluation.metrics.set_metrics import SET_METRICS
 from semantic_edit.evaluation.metrics.similarity import psnr, ssim
 from semantic_edit.evaluation.metrics.structure import structure_distance
@@ -114,6 +115,18 @@ def _finds_target(item: EditItem, picture: Image.Image) -> float:
     return float(nearest_alternative(picture, case.alternatives, case.changed_mask) == case.target_word)
 
 
+def _leftover(item: EditItem, picture: Image.Image) -> float:
+    case = _case(item)
+    return leftover(picture, case.image, case.target_image, case.changed_mask)
+
+
+def _to_target(item: EditItem, picture: Image.Image, around: bool = False) -> float:
+    """PSNR to the perfect edit, inside the changed pixels or around them."""
+    case = _case(item)
+    where = surroundings(case.changed_mask) if around else case.changed_mask
+    return psnr(picture, case.target_image, where)
+
+
 def _layer_distance(layers: Layers, first: Image.Image, second: Image.Image) -> float:
     return feature_distance(layers(first), layers(second))
 
@@ -126,6 +139,9 @@ _OWN = {
     # success, where the perfect edit is known
     "nearest": _Row("", True, "case", "", lambda _, item, out: _finds_target(item, out)),
     "psnr_to_target": _Row("dB", True, "case", "", lambda _, item, out: psnr(out, _case(item).target_image)),
+    "leftover": _Row("", False, "case", "", lambda _, item, out: _leftover(item, out)),
+    "psnr_inside": _Row("dB", True, "case", "", lambda _, item, out: _to_target(item, out)),
+    "psnr_around": _Row("dB", True, "case", "", lambda _, item, out: _to_target(item, out, around=True)),
     "ssim_to_target": _Row("", True, "case", "", lambda _, item, out: ssim(out, _case(item).target_image)),
     "features_to_target": _Row(
         "",

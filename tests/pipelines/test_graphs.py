@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from accelerate.hooks import ModelHook, add_hook_to_module
 
+from semantic_edit.attention_processors.borrowing import BorrowedNetwork
 from semantic_edit.attention_processors.capture import captured_cross_attention
 from semantic_edit.mapping_networks import LearningSettings
 from semantic_edit.pipelines import graphs
@@ -48,8 +50,8 @@ def edit(picture):
 
 
 @pytest.fixture
-def own_pipe(make_pipe, make_unet):
-    return make_pipe(unet=make_unet())
+def own_pipe(make_pipe, make_unet, vae, text_encoder):
+    return make_pipe(unet=make_unet(), vae=copy.deepcopy(vae), text_encoder=copy.deepcopy(text_encoder))
 
 
 def test_each_shape_is_recorded_once_and_edits_keep_their_bits(own_pipe, edit, recorded):
@@ -80,7 +82,7 @@ def test_a_change_of_the_model_is_seen(own_pipe, edit, recorded):
         lambda: unet.enable_freeu(s1=0.9, s2=0.2, b1=1.5, b2=1.6),
         unet.disable_freeu,
         unet.train,
-        lambda: unet.to(torch.float64),
+        lambda: unet.to(memory_format=torch.channels_last),
         lambda: setattr(unet, "conv_out", torch.nn.Conv2d(8, 4, 3, padding=1)),
     ]
     with cuda_graphs(unet):
@@ -88,7 +90,7 @@ def test_a_change_of_the_model_is_seen(own_pipe, edit, recorded):
         for change in changes:
             recorded.clear()
             change()
-            edit(own_pipe.to(unet.dtype))
+            edit(own_pipe)
             assert len(recorded) == 3
 
 
@@ -127,8 +129,12 @@ def test_work_on_attention_is_computed(make_style_pipe, make_unet, learned, edit
     expected = pipe(TARGET, learned, **options).images
     with cuda_graphs(pipe.unet):
         assert torch.equal(pipe(TARGET, learned, **options).images, expected)
-        with torch.no_grad(), captured_cross_attention(pipe.unet, 48) as maps:
-            pipe.unet(torch.randn(1, 4, 6, 8), torch.tensor(7), torch.randn(1, 16, 32), return_dict=False)
+        with (
+            torch.no_grad(),
+            BorrowedNetwork(pipe.unet) as unet,
+            captured_cross_attention(unet, 48) as maps,
+        ):
+            unet(torch.randn(1, 4, 6, 8), torch.tensor(7), torch.randn(1, 16, 32), return_dict=False)
         assert maps.totals
     assert not recorded
 
@@ -147,6 +153,16 @@ def test_the_forward_comes_back_after_an_error(own_pipe):
     with pytest.raises(RuntimeError, match="boom"), cuda_graphs(own_pipe.unet):
         raise RuntimeError("boom")
     assert vars(own_pipe.unet)["forward"] is own
+
+
+def test_a_block_within_a_block_changes_nothing(own_pipe, edit, recorded):
+    expected = edit(own_pipe)
+    with cuda_graphs(own_pipe.unet):
+        with cuda_graphs(own_pipe.unet):
+            edit(own_pipe)
+        assert torch.equal(edit(own_pipe), expected)
+    assert len(recorded) == 3
+    assert "forward" not in vars(own_pipe.unet)
 
 
 def test_wrapped_and_offloaded_models_are_refused(make_unet):

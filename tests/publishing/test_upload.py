@@ -35,6 +35,7 @@ def publish(this_process, folder, capsys):
     return publish
 
 
+@pytest.mark.filterwarnings("error:The `local_dir_use_symlinks`")
 def test_a_learned_picture_arrives_in_one_commit(publish, hub, learned, tmp_path):
     code, printed, _ = publish()
     assert code == 0

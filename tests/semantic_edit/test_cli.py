@@ -93,7 +93,8 @@ def test_a_saved_trajectory_and_mask_give_the_same_edit_without_inverting(edit, 
     first = pixels("out.png")
     monkeypatch.setattr("semantic_edit.pipelines.diffedit.invert_pictures", None)
     assert edit("--mask", "mask.png", "--trajectory", "way.safetensors", "--strip", "strip.png") == 0
-    assert (pixels("out.png") == first).all()
+    # up to rounding: the prompts are encoded in other batches
+    assert np.abs(pixels("out.png").astype(int) - first).max() <= 1
     width = round(64 * PANEL_HEIGHT / 48)
     assert Image.open("strip.png").width == 3 * (width + GAP) + GAP  # without a soft map
 

@@ -298,7 +298,9 @@ def test_attention_draws_over_the_learned_picture_or_over_its_edit(run):
     panels = np.split(pixels("strip.png")[CAPTION_HEIGHT:, GAP:], 2, axis=1)
     for prompt, panel in zip(((), ("--prompt", PEAR)), panels, strict=True):
         assert run("attention", *prompt) == 0
-        assert (pixels("out.png")[CAPTION_HEIGHT:, GAP : GAP + panel.shape[1]] == panel).all()
+        drawn = pixels("out.png")[CAPTION_HEIGHT:, GAP : GAP + panel.shape[1]]
+        # up to rounding: the picture is alone here, and beside its edit there
+        assert np.abs(drawn.astype(int) - panel).max() <= 2
 
 
 @pytest.mark.parametrize(
