@@ -46,6 +46,7 @@ class PromptTokens:
     words: In the prompt's order, those that were cut off included.
     text_start, text_end: The text's tokens are `ids[text_start:text_end]`; `ids[:text_start]` start the prompt.
     padding_start: `ids[text_end:padding_start]` end the prompt, what follows is padding.
+    cut_off: The end of the prompt, for which there was no room, from the first word on that is not whole.
     """
 
     prompt: str
@@ -54,6 +55,7 @@ class PromptTokens:
     text_start: int
     text_end: int
     padding_start: int
+    cut_off: str = ""
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,11 @@ def tokenize_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> PromptTo
             index for index, (first, stop) in enumerate(spans, text_start) if first < end and stop > start
         )
         words.append(Word(match.group(), start, end, tuple(covering)))
-    return PromptTokens(prompt, ids, tuple(words), text_start, text_end, padding_start)
+    is_full = padding_start == len(ids)  # else what no token covers is nothing but blanks to the tokenizer
+    end = spans[-1][1] if is_full and spans else len(prompt)
+    end = next((word.start for word in words if word.start < end < word.end), end)
+    cut_off = prompt[end:].strip()
+    return PromptTokens(prompt, ids, tuple(words), text_start, text_end, padding_start, cut_off)
 
 
 def check_padded(tokenizer: PreTrainedTokenizerBase, length: int) -> None:

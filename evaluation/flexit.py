@@ -149,8 +149,9 @@ class FlexIT(EditMethod):
         encoder, projects = pipe.text_encoder, hasattr(pipe.text_encoder, "text_projection")
         if pipe.image_encoder is None or pipe.feature_extractor is None:
             raise ValueError(
-                "FlexIT needs a CLIP, and this pipeline has no `image_encoder` with its `feature_extractor`. Load "
-                "the CLIPVisionModelWithProjection of the CLIP that the text encoder is from, and pass both."
+                "FlexIT needs a CLIP, and this pipeline has no `image_encoder` with its `feature_extractor`. Give it "
+                "the CLIP that the text encoder is from: on the command line by --image-encoder, in Python as a "
+                "CLIPVisionModelWithProjection with its processor."
             )
         if not projects and not self.text_is_projected:
             raise ValueError(

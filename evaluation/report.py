@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from semantic_edit.evaluation.metrics import SET_METRICS
 from semantic_edit.evaluation.tables import Tabled
@@ -183,11 +182,7 @@ def reconstructions_in_markdown(table: Tabled) -> str:
     return _markdown(header, cells)
 
 
-def write_report(
-    path: Path, heading: str, sections: Sequence[tuple[str, Tabled, Callable[[Tabled], str]]]
-) -> str:
-    """Every section that has lines, under its title; what was written."""
+def report_of(heading: str, sections: Sequence[tuple[str, Tabled, Callable[[Tabled], str]]]) -> str:
+    """Every section that has lines, under its title."""
     parts = [f"## {title}\n\n{as_markdown(table)}" for title, table, as_markdown in sections if table]
-    text = "\n".join([heading, *parts])
-    path.write_text(text, encoding="utf-8")
-    return text
+    return "\n".join([heading, *parts])

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -218,9 +218,10 @@ def reconstruction_table(comparison: Comparison, sweeps: Iterable[Sweep]) -> Tab
     return table[::-1]
 
 
-def write_csv(path: Path, table: Tabled) -> None:
+def as_csv(table: Tabled) -> bytes:
     """A table with one column for each entry of its first line."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(table[0]) if table else ["nothing"])
-        writer.writeheader()
-        writer.writerows(table)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(table[0]) if table else ["nothing"])
+    writer.writeheader()
+    writer.writerows(table)
+    return text.getvalue().encode()

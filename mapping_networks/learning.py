@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from semantic_edit.mapping_networks.checkpoint import Checkpoint, FinishedStep, tensor_digest
+from semantic_edit.disk.sealed import tensor_digest
+from semantic_edit.mapping_networks.checkpoint import FinishedStep, kept_checkpoint
 from semantic_edit.mapping_networks.learner import learn_step
 from semantic_edit.mapping_networks.mapping import VARIANTS
 from semantic_edit.mapping_networks.objective import Evaluate, Objective
@@ -85,19 +86,17 @@ def learn_mappings(
         guidance_scale,
         settings,
     )
-    stored = None
-    if checkpoint is not None:
-        inputs = _describe(trajectory, text_embeds, image_tokens, variant, guidance_scale, settings, identity)
-        stored = Checkpoint(checkpoint, inputs)
-    finished = stored.load(trajectory.device) if stored else []
-    for done in finished:
-        _tell(on_step, done)
-    for step in range(len(finished), len(trajectory) - 1):
-        parameters, latents = finished[-1].carried if finished else objective.start()
-        finished.append(learn_step(objective, step, parameters, latents))
-        if stored:
-            stored.save(finished[-1])
-        _tell(on_step, finished[-1])
+    inputs = _describe(trajectory, text_embeds, image_tokens, variant, guidance_scale, settings, identity)
+    with kept_checkpoint(checkpoint, inputs) as stored:
+        finished = stored.load(objective.start()) if stored else []
+        for done in finished:
+            _tell(on_step, done)
+        for step in range(len(finished), len(trajectory) - 1):
+            parameters, latents = finished[-1].carried if finished else objective.start()
+            finished.append(learn_step(objective, step, parameters, latents))
+            if stored:
+                stored.save(finished[-1])
+            _tell(on_step, finished[-1])
     return _result(finished, settings)
 
 

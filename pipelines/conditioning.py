@@ -12,6 +12,7 @@ from diffusers.utils import is_peft_available, scale_lora_layers, unscale_lora_l
 
 from semantic_edit.attention_processors.locks import lock_of
 from semantic_edit.attention_processors.tokens import check_padded
+from semantic_edit.pipelines.truncation import truncation_told, warn_of_truncation
 
 
 @dataclass(frozen=True)
@@ -168,6 +169,8 @@ def encode_prompts(
             f"{wanted[0].instead or f'`{wanted[0].name}_embeds`'} instead."
         )
     placed = {"device": pipe._execution_device, "dtype": pipe.unet.dtype}  # each walks through all modules
+    for prompt in wanted:
+        warn_of_truncation(pipe, prompt.name, prompt.texts or ())
     lora_scale = (cross_attention_kwargs or {}).get("scale")
     # without clip_skip both kinds are encoded alike, and share their rows
     for plain in (False, True):
@@ -179,7 +182,7 @@ def encode_prompts(
         texts = [text for text, unconditional in keys if unconditional == plain]
         if not texts:
             continue
-        with lock_of(pipe.tokenizer), restored_lora_scale(pipe.text_encoder):
+        with lock_of(pipe.tokenizer), truncation_told(), restored_lora_scale(pipe.text_encoder):
             embeds = _encode_texts(pipe, texts, placed["device"], lora_scale, None if plain else clip_skip)
         check_padded(pipe.tokenizer, embeds.shape[1])
         rows.update({(text, plain): row for text, row in zip(texts, embeds, strict=True)})

@@ -31,6 +31,7 @@ from semantic_edit.mapping_networks import (
 from semantic_edit.pipelines.checks import model_fingerprint
 from semantic_edit.pipelines.graphs import differentiable_graph, records_graphs
 from semantic_edit.pipelines.pictures import Pictures
+from semantic_edit.pipelines.progress import named_bar
 from semantic_edit.pipelines.stages import decode_pixels
 
 Maps = list[torch.Tensor]
@@ -102,7 +103,7 @@ def learn_pictures(
         branch = _ConditionalBranch(unet, lesson, control, prefix, cross_attention_kwargs)
         trajectory, source_maps = _inverted(pipe, lesson, branch)
         levels = lesson.schedule.num_inference_steps
-        with pipe.progress_bar(total=levels) as progress_bar, torch.enable_grad():
+        with named_bar(pipe, "learn", levels) as progress_bar, torch.enable_grad():
 
             def advance(report: Any) -> None:
                 progress_bar.set_postfix(loss=f"{max(report.latent_after):.1e}")
@@ -230,7 +231,7 @@ def _inverted(pipe: Any, lesson: Lesson, branch: _ConditionalBranch) -> tuple[to
     """
     latents, levels = lesson.clean.float(), lesson.schedule.num_inference_steps
     kept, maps = [latents], []
-    with pipe.progress_bar(total=levels) as progress_bar:
+    with named_bar(pipe, "invert", levels) as progress_bar:
         for level in range(1, levels + 1):
             noise_pred, seen = branch.evaluate_plain(latents, level)
             latents = ddim_inverse_step(latents, noise_pred, lesson.schedule, level)

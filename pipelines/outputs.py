@@ -9,11 +9,12 @@ import PIL.Image
 import torch
 from diffusers.utils import BaseOutput
 
+from semantic_edit.editing.summaries import Summarised
 from semantic_edit.editing.trajectory import Trajectory
 
 
-@dataclass
-class DiffEditPipelineOutput(BaseOutput):
+@dataclass(repr=False)
+class DiffEditPipelineOutput(Summarised, BaseOutput):
     """Result of [`DiffEditPipeline`]; with `return_dict=False` the same fields as a tuple, in this order.
 
     images: `batch` RGB pictures ("pil"), a float array (batch, height, width, 3) ("np") or a float tensor
@@ -44,8 +45,8 @@ class DiffEditPipelineOutput(BaseOutput):
     trajectory: Trajectory | None = None
 
 
-@dataclass
-class DiffEditInversionPipelineOutput(BaseOutput):
+@dataclass(repr=False)
+class DiffEditInversionPipelineOutput(Summarised, BaseOutput):
     """Result of [`DiffEditPipeline.invert`].
 
     latents: (batch, levels + 1, channels, height // 8, width // 8), float32, noisiest first as in diffusers,
@@ -60,8 +61,8 @@ class DiffEditInversionPipelineOutput(BaseOutput):
     trajectory: Trajectory | None = None
 
 
-@dataclass
-class StyleDiffusionPipelineOutput(BaseOutput):
+@dataclass(repr=False)
+class StyleDiffusionPipelineOutput(Summarised, BaseOutput):
     """Result of [`StyleDiffusionPipeline`]; with `return_dict=False` the same fields as a tuple, in this order.
 
     images: One edit for each prompt: RGB pictures ("pil"), a float array (prompts, height, width, 3) ("np") or a float

@@ -29,6 +29,7 @@ from semantic_edit.editing.inversion import ddim_step
 from semantic_edit.editing.local_blend import attended_region, blend_into_source
 from semantic_edit.editing.schedule import Schedule
 from semantic_edit.pipelines.checks import check_count, is_number
+from semantic_edit.pipelines.progress import named_bar
 from semantic_edit.pipelines.stages import noise_predictor
 
 BLEND_FROM = 0.2  # fraction of the steps before LocalBlend sets in; Prompt-to-Prompt's
@@ -221,7 +222,7 @@ def restyle(
         BorrowedNetwork(pipe.unet) as unet,
         controlled_attention(unet) as control,
         _watched(unet, call, side) as maps,
-        pipe.progress_bar(total=steps) as progress_bar,
+        named_bar(pipe, "decode", steps) as progress_bar,
     ):
         predict_noise = noise_predictor(pipe, cross_attention_kwargs, unet)
         for step, level in enumerate(range(steps, 0, -1)):

@@ -30,6 +30,7 @@ from semantic_edit.editing.trajectory import Trajectory
 from semantic_edit.pipelines.checks import check_mask_settings, levels_for, model_fingerprint
 from semantic_edit.pipelines.conditioning import restored_lora_scale
 from semantic_edit.pipelines.pictures import Pictures
+from semantic_edit.pipelines.progress import named_bar
 
 SAME_PICTURE_TOLERANCE = 0.1
 
@@ -175,7 +176,7 @@ def locate_edit(
     noise = draw_mask_noise(edits, maps, latents.shape[1:], generator, latents.device)
     negatives = embeds.source_negative is not None and embeds.target_negative is not None
     chunks = num_mask_chunks(edits, maps, 4 if negatives else 2, settings.mask_batch_size)
-    with pipe.progress_bar(total=chunks) as progress_bar:
+    with named_bar(pipe, "mask, in batches", chunks) as progress_bar:
         contrast = noise_difference(
             noise_predictor(pipe, cross_attention_kwargs),
             schedule,
@@ -278,7 +279,7 @@ def invert_pictures(
     on_step: Callable[[int, int, torch.Tensor], None] | None = None,
 ) -> Trajectory:
     """Encode clean latents, (batch, channels, height, width), through `levels` levels of a schedule."""
-    with pipe.progress_bar(total=levels) as progress_bar:
+    with named_bar(pipe, "invert", levels) as progress_bar:
 
         def advance(step: int, timestep: int, reached: torch.Tensor) -> None:
             progress_bar.update()
@@ -385,7 +386,7 @@ def decode_edit(
         return clean.expand(edits, -1, -1, -1).repeat_interleave(copies, dim=0)
     walk = trajectory_latents.to(clean.device).expand(-1, edits, -1, -1, -1)
     negatives = negative_prompt_embeds
-    with pipe.progress_bar(total=trajectory_latents.shape[0] - 1) as progress_bar:
+    with named_bar(pipe, "decode", trajectory_latents.shape[0] - 1) as progress_bar:
 
         def advance(step: int, timestep: int, tensors: dict[str, Any]) -> dict[str, Any]:
             changed = on_step(step, timestep, tensors)

@@ -59,6 +59,7 @@ from semantic_edit.pipelines.stages import (
     finish_pictures,
     shape_edit_mask,
 )
+from semantic_edit.pipelines.truncation import truncation_told
 
 
 class StyleDiffusionPipeline(
@@ -280,7 +281,7 @@ class StyleDiffusionPipeline(
         )
         edits = len(targets)
         check_generator(generator, edits)
-        with lock_of(self.tokenizer):
+        with lock_of(self.tokenizer), truncation_told():  # which `encode_prompts` tells
             texts = [self.maybe_convert_prompt(text, self.tokenizer) for text in (config.prompt, *targets)]
         prompts = read_prompt_rows(self.tokenizer, texts[0], texts[1:], settings)
         drawn = None if mask_image is None else mask_to_tensor(mask_image)

@@ -6,6 +6,7 @@ import semantic_edit  # noqa: F401, before transformers, some of whose news it k
 
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -261,3 +262,36 @@ def counted(unet: UNet2DConditionModel) -> Iterator[CountingUNet]:
     handle = unet.register_forward_pre_hook(counter, with_kwargs=True)
     yield counter
     handle.remove()
+
+
+@pytest.fixture
+def killed_at() -> Callable[[int, Callable[[], Any]], bool]:
+    """Does something in another process, which is killed just before its so many-th opening, move or removal of a file.
+
+    Returns:
+        Whether it came to that; `False` when everything was done before.
+    """
+
+    def run(number: int, act: Callable[[], Any]) -> bool:
+        child = os.fork()
+        if child == 0:
+            left = [number]
+
+            def die(event: str, _arguments: tuple[Any, ...]) -> None:
+                if event == "open" or event.startswith("os."):
+                    left[0] -= 1
+                    if left[0] < 0:
+                        os._exit(9)  # nothing is cleaned up, as after a kill
+
+            try:
+                sys.addaudithook(die)
+                act()
+                os._exit(0)
+            except BaseException:
+                os._exit(1)
+        _, status = os.waitpid(child, 0)
+        code = os.waitstatus_to_exitcode(status)
+        assert code in (0, 9), f"failed before event {number}"
+        return code == 9
+
+    return run

@@ -156,7 +156,7 @@ def test_an_interrupted_upload_leaves_nothing_and_a_second_one_succeeds(publish,
     ("change", "reason"),
     [
         (lambda whole: whole[: len(whole) // 2], "file should be of size|Consistency"),
-        (lambda whole: whole[:-1] + bytes([whole[-1] ^ 1]), "are not those that were saved"),
+        (lambda whole: whole[:-1] + bytes([whole[-1] ^ 1]), "is not what was saved"),
     ],
     ids=["cut short", "one bit"],
 )
