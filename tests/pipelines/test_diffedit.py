@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from semantic_edit.editing.masking import MaskResult
+from semantic_edit.editing.refinement import COHERENT
 from semantic_edit.editing.trajectory import Trajectory
-from semantic_edit.pipelines import stages
+from semantic_edit.pipelines import diffedit, stages
 
 SOURCE, TARGET = "a red apple on grass", "a green pear on grass"
 QUICK = {"num_inference_steps": 5, "num_maps_per_mask": 3}
@@ -334,3 +335,64 @@ def test_each_stage_has_a_progress_bar(pipe, picture):
     watched.set_progress_bar_config(disable=True)
     watched(picture, TARGET, SOURCE, mask_batch_size=2, **QUICK)
     assert totals == [3, 4, 4]
+
+
+def test_the_default_preset_takes_48_or_58_evaluations(pipe, picture, counted):
+    output = pipe(picture, TARGET, SOURCE, generator=seeded())
+    recolours = bool(output.mask_coherence >= COHERENT)
+    assert counted.samples == 2 * 5 + 16 + (2 * 6 + 10 if recolours else 2 * 16)
+    assert output.trajectory.num_inference_steps == 20
+
+
+def test_an_unknown_preset_is_refused(pipe, picture, counted):
+    for call in (pipe, pipe.generate_mask, pipe.invert):
+        with pytest.raises(ValueError, match=r"`preset` must be one of 'paper', 'default', got 'best'"):
+            call(image=picture, preset="best")
+    assert counted.samples == 0
+
+
+@pytest.mark.parametrize("stop", [-0.1, 1.5, "half", float("nan")])
+def test_guidance_stops_within_the_schedule(pipe, picture, stop):
+    with pytest.raises(ValueError, match=r"`guidance_stop` must lie in \[0, 1\], got .*1 guides all"):
+        pipe(picture, TARGET, guidance_stop=stop)
+
+
+def test_guidance_that_stops_at_once_is_none(pipe, picture, half_mask, counted):
+    options = {"prompt": TARGET, "mask_image": half_mask, "num_inference_steps": 5, "output_type": "latent"}
+    stopped = pipe(picture, guidance_stop=0.0, **options).images
+    assert counted.samples == 4 + 4
+    torch.testing.assert_close(stopped, pipe(picture, guidance_scale=1.0, **options).images)
+    whole = pipe(picture, guidance_stop=1.0, **options).images
+    torch.testing.assert_close(whole, pipe(picture, preset="paper", **options).images)
+    assert not torch.allclose(whole, stopped)
+
+
+def test_each_edit_has_its_own_end_of_guidance(pipe, picture, half_mask, monkeypatch):
+    options = {"mask_image": half_mask, "num_inference_steps": 5, "output_type": "latent"}
+    monkeypatch.setattr(diffedit, "guidance_stops", lambda *_: [0.4, 1.0])
+    both = pipe(picture, [TARGET, TARGET], **options).images
+    monkeypatch.undo()
+    for row, stop in enumerate((0.4, 1.0)):
+        alone = pipe(picture, TARGET, guidance_stop=stop, **options).images
+        # other batches, and a scale of 1 instead of no guidance
+        torch.testing.assert_close(both[row : row + 1], alone, rtol=1e-3, atol=1e-4)
+
+
+def test_pasting_gives_latents_room_and_keeps_the_masks_shape(pipe, picture, half_mask):
+    options = {"prompt": TARGET, "mask_image": half_mask, "num_inference_steps": 5}
+    roomy, bare = pipe(picture, **options), pipe(picture, preserve_background=False, **options)
+    torch.testing.assert_close(roomy.pixel_mask, half_mask)
+    assert (roomy.mask[..., 3] == 0.5).all()  # half a latent
+    assert not bare.mask[..., 3].any()
+    original, edited = np.asarray(picture), np.asarray(roomy.images[0])
+    assert np.array_equal(edited[:, :32], original[:, :32])
+    latents = pipe(picture, output_type="latent", **options)
+    assert not latents.mask[..., 3].any()  # nothing is pasted there
+
+
+def test_a_refined_mask_needs_no_pixels(pipe, picture):
+    clean = pipe.invert(image=picture, num_inference_steps=5).latents[:, -1]
+    found = pipe(clean, TARGET, SOURCE, generator=seeded(), output_type="latent", **QUICK)
+    assert found.pixel_mask.shape == (1, 1, 48, 64)
+    shaped = pipe(picture, TARGET, SOURCE, generator=seeded(), mask_grow=0, **QUICK)
+    assert set(shaped.pixel_mask.unique().tolist()) <= {0.0, 1.0}
