@@ -13,6 +13,7 @@ HERE = Path(__file__).parent
 FACE = "semantic_edit"
 ROOMS = (
     "attention_processors",
+    "disk",
     "editing",
     "evaluation",
     "evaluation/datasets",
@@ -56,7 +57,7 @@ setup(
         ],
     },
     python_requires=">=3.10",
-    # Each lower bound is a version that the fast tests were run on.
+    # Each lower bound is a version that the fast tests were run on. requirements/lock.txt holds what `make` installs.
     install_requires=[
         "accelerate>=1.0",
         "diffusers>=0.37,<1",
@@ -65,7 +66,7 @@ setup(
         "Pillow>=10.4",
         "safetensors>=0.4.5",
         "torch>=2.12.1",
-        "transformers>=4.51",
+        "transformers>=4.51,!=5.24.*",  # 5.24 refuses every peft that is published: it wants 0.22
     ],
     extras_require={
         "dev": [

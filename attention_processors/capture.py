@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
 
+from semantic_edit.attention_processors.borrowing import BorrowedNetwork, StandIn
 from semantic_edit.attention_processors.layers import (
     AttentionLayer,
     attention_layers,
@@ -62,15 +63,15 @@ class AttentionMaps:
 
 
 def captured_cross_attention(
-    unet: UNet2DConditionModel, queries: int
+    borrowed: BorrowedNetwork, queries: int
 ) -> AbstractContextManager[AttentionMaps]:
     """Collect the cross-attention maps of all layers that have `queries` positions (16x16 are 256) in the block."""
-    return captured_attention(unet, lambda layer: layer.is_cross, queries)
+    return captured_attention(borrowed, lambda layer: layer.is_cross, queries)
 
 
 @contextmanager
 def captured_attention(
-    unet: UNet2DConditionModel,
+    borrowed: BorrowedNetwork,
     layers: LayerChoice,
     queries: int | None = None,
     *,
@@ -80,7 +81,7 @@ def captured_attention(
     differentiable: bool = False,
     device: torch.device | str | None = None,
 ) -> Iterator[AttentionMaps]:
-    """Collect what was asked for, and nothing else, of `unet`'s attention maps while the block runs.
+    """Collect what was asked for, and nothing else, of the attention maps of a borrowed UNet's evaluations.
 
     The maps are the softmax of each row's own queries and keys, computed beside whatever processor works in the layer:
     swaps of [`controlled_attention`] do not show in them. (They are linear: apply them to the maps.)
@@ -91,21 +92,19 @@ def captured_attention(
         rows: The rows of the batch to keep; by default all.
         tokens: The columns to keep, tokens in cross attention and positions in self attention; by default all.
         keep_heads: Keep the heads apart, of the latest evaluation, instead of the mean over heads summed up.
-        differentiable: Let gradients flow through the maps. Under gradient checkpointing the backward pass runs
-            layers again and adds their maps once more: read before it, `clear()` after it.
+        differentiable: Let gradients flow through the maps.
         device: Where the maps are kept; by default where they are computed.
 
     Raises:
         ValueError: If no layer is chosen or a path is unknown. While the UNet runs, if a row or column is not there.
     """
     maps = AttentionMaps()
-    recorder = _Recorder(maps, queries, rows, tokens, keep_heads, differentiable, device)
-    chosen = _chosen_layers(unet, layers)
-    with ExitStack() as stack:
-        for layer in chosen:
-            hook = recorder.hook(layer.name)
-            handle = unet.get_submodule(layer.name).register_forward_pre_hook(hook, with_kwargs=True)
-            stack.callback(handle.remove)
+    recorder = _MapRecorder(maps, queries, rows, tokens, keep_heads, differentiable, device)
+    unet = borrowed.network
+    with borrowed.changes():
+        for layer in _chosen_layers(unet, layers):
+            attn = unet.get_submodule(layer.name)
+            borrowed.replace(attn, "forward", _Watched(borrowed, attn, recorder, layer.name))
         yield maps
 
 
@@ -129,13 +128,29 @@ def _chosen_layers(unet: UNet2DConditionModel, choice: LayerChoice) -> list[Atte
     return chosen
 
 
-@dataclass(frozen=True)
-class _Recorder:
-    """Sees a layer's inputs before the layer does, and computes from them the maps that were asked for.
+class _Watched(StandIn):
+    """An attention layer's `forward` whose inputs a recorder sees first.
 
-    A hook rather than a processor: a wrapped processor would not get its own keyword arguments from diffusers, which
-    reads off the processor's signature what to hand on (an IP-Adapter's masks, for one).
+    Not a processor: one that wraps another would not get the other's keyword arguments from diffusers, which reads off
+    the processor's signature what to hand on (an IP-Adapter's masks, for one).
     """
+
+    def __init__(self, borrowed: BorrowedNetwork, attn: Attention, recorder: _MapRecorder, name: str) -> None:
+        super().__init__(borrowed, attn.forward)
+        self.attn, self.recorder, self.name = attn, recorder, name
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.borrowed.acts:
+            recorder = self.recorder
+            if self.borrowed.recomputes:  # in the same steps, but these maps are there already
+                recorder = replace(recorder, maps=AttentionMaps())
+            recorder.see(self.name, self.attn, *args, **kwargs)
+        return self.usual(*args, **kwargs)
+
+
+@dataclass(frozen=True)
+class _MapRecorder:
+    """Computes from a layer's inputs the maps that were asked for."""
 
     maps: AttentionMaps
     queries: int | None
@@ -145,13 +160,7 @@ class _Recorder:
     differentiable: bool
     device: torch.device | str | None
 
-    def hook(self, name: str) -> Callable[[Attention, tuple[Any, ...], dict[str, Any]], None]:
-        def before(attn: Attention, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            self._see(name, attn, *args, **kwargs)
-
-        return before
-
-    def _see(
+    def see(
         self,
         name: str,
         attn: Attention,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
-from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import (
     Attention,
     AttnProcessor,
@@ -18,7 +17,8 @@ from diffusers.models.attention_processor import (
     XFormersAttnProcessor,
 )
 
-from semantic_edit.attention_processors.install import installed
+from semantic_edit.attention_processors.borrowing import BorrowedNetwork, StandIn
+from semantic_edit.attention_processors.install import AttentionProcessor, installed
 from semantic_edit.attention_processors.layers import (
     attention_maps,
     normed_text,
@@ -63,7 +63,7 @@ class AttentionPlan:
 
 @dataclass
 class AttentionControl:
-    """Holds the plan of the next evaluation; `None` is plain attention.
+    """Holds the plan of the borrower's next evaluation; `None` leaves attention as it was.
 
     Under gradient checkpointing the backward pass runs layers again: leave the plan until that is done.
     """
@@ -72,27 +72,30 @@ class AttentionControl:
 
 
 @contextmanager
-def controlled_attention(unet: UNet2DConditionModel) -> Iterator[AttentionControl]:
-    """Let the plan that is set on the yielded control decide what `unet`'s attention does while the block runs.
+def controlled_attention(borrowed: BorrowedNetwork) -> Iterator[AttentionControl]:
+    """Let the plan that is set on the yielded control decide what a borrowed UNet's attention does in the block.
 
-    All layers' processors are exchanged for fused attention, and the same objects come back after the block. A nested
-    block takes over until it ends. LoRA stays at work: it lives in the projections.
+    Under a plan all layers compute fused attention, whichever of diffusers' processors was there. The same objects come
+    back after the block. LoRA stays at work: it lives in the projections.
 
     Raises:
         ValueError: Before anything changes, if a processor is there that does more than attention.
             While the UNet runs, if the plan does not fit the evaluation.
+        RuntimeError: See [`installed`].
     """
-    _refuse_foreign_processors(unet)
+    _refuse_foreign_processors(borrowed.network.attn_processors)
     control = AttentionControl()
-    processor = ControlledAttnProcessor(control)
-    with installed(unet, lambda layer, present: processor):
+    with installed(borrowed, lambda layer, present: ControlledAttnProcessor(borrowed, present, control)):
         yield control
 
 
-class ControlledAttnProcessor:
-    """Fused attention that follows a control's plan; without one it is diffusers' `AttnProcessor2_0`, bit for bit."""
+class ControlledAttnProcessor(StandIn):
+    """Fused attention that follows a control's plan; an empty one gives diffusers' `AttnProcessor2_0`, bit for bit."""
 
-    def __init__(self, control: AttentionControl) -> None:
+    def __init__(
+        self, borrowed: BorrowedNetwork, usual: AttentionProcessor, control: AttentionControl
+    ) -> None:
+        super().__init__(borrowed, usual)
         self.control = control
 
     def __call__(
@@ -104,7 +107,10 @@ class ControlledAttnProcessor:
         temb: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """(batch, queries, channels) or (batch, channels, height, width), in and out."""
-        plan = self.control.plan or AttentionPlan()
+        plan = self.control.plan
+        if plan is None or not self.borrowed.acts:
+            more = {} if temb is None else {"temb": temb}  # which not all of diffusers' processors take
+            return self.usual(attn, hidden_states, encoder_hidden_states, attention_mask, **more)
         queries_from = positions(attn, hidden_states, temb)
         if encoder_hidden_states is None:
             keys_from = values_from = queries_from
@@ -117,11 +123,12 @@ class ControlledAttnProcessor:
         mask = prepared_mask(attn, attention_mask, keys_from)
         is_cross = encoder_hidden_states is not None
         is_kept = is_cross and query.shape[2] == plan.kept_queries
-        if is_kept:
-            plan.maps.append(attention_maps(attn, query, key, mask))
+        maps = attention_maps(attn, query, key, mask) if is_kept else None
+        if maps is not None and not self.borrowed.recomputes:
+            plan.maps.append(maps)
         scale = None if attn.scale_qk else attn.scale
-        if is_kept and not plan.cross_swaps:
-            output = plan.maps[-1].to(value.dtype) @ value  # cheaper than a fused call beside them
+        if maps is not None and not plan.cross_swaps:
+            output = maps.to(value.dtype) @ value  # cheaper than a fused call beside them
         else:
             output = _planned_attention(plan, is_cross, query, key, value, mask, scale)
         return _projected_back(attn, output, hidden_states)
@@ -173,13 +180,13 @@ _PLAIN_PROCESSORS = (
     FusedAttnProcessor2_0,
     SlicedAttnProcessor,
     XFormersAttnProcessor,
-    ControlledAttnProcessor,
 )
 
 
-def _refuse_foreign_processors(unet: UNet2DConditionModel) -> None:
-    for name, processor in unet.attn_processors.items():
-        if type(processor) not in _PLAIN_PROCESSORS:
+def _refuse_foreign_processors(processors: Mapping[str, AttentionProcessor]) -> None:
+    for name, processor in processors.items():
+        # a stand-in acts for its borrower alone; its class is another one in each copy of a custom pipeline's file
+        if type(processor) not in _PLAIN_PROCESSORS and not hasattr(processor, "borrowed"):
             raise ValueError(
                 f"The layer {name.removesuffix('.processor')} has a {type(processor).__name__}, whose work an edit of "
                 "attention would put out. Take it off first: `pipe.unload_ip_adapter()` if it is an IP-Adapter's, "

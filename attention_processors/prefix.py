@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel
 
+from semantic_edit.attention_processors.borrowing import BorrowedNetwork, StandIn
 from semantic_edit.attention_processors.layers import attention_layers
 
 
@@ -31,8 +31,8 @@ class Prefix:
             self._inputs, self._outputs = inputs, []
         self._calls = 0
 
-    def end(self, *_: Any) -> None:
-        """A hook: cross attention is reached."""
+    def end(self) -> None:
+        """Cross attention is reached."""
         self._calls = None
 
     def output(self, forward: Any, *args: Any, **kwargs: Any) -> Any:
@@ -46,19 +46,19 @@ class Prefix:
 
 
 @contextmanager
-def remembered_prefix(unet: UNet2DConditionModel) -> Iterator[Prefix]:
-    """Let `unet`'s modules remember their outputs as the yielded prefix says while the block runs.
+def remembered_prefix(borrowed: BorrowedNetwork) -> Iterator[Prefix]:
+    """Let a borrowed UNet's modules remember their outputs as the yielded prefix says while the block runs.
 
-    Results keep their bits. Modules get their own `forward` back after the block. Within it the UNet's weights must
-    stay as they are, and so must its text wherever something else than cross attention reads it.
+    Results keep their bits. Within the block the UNet's weights must stay as they are, and so must its text wherever
+    something else than cross attention reads it.
     """
-    prefix = Prefix()
+    prefix, unet = Prefix(), borrowed.network
     crossings = {unet.get_submodule(layer.name) for layer in attention_layers(unet) if layer.is_cross}
-    with ExitStack() as stack:
+    with borrowed.changes():
         for module in _parts_without(unet, crossings):
-            stack.enter_context(_remembering(module, prefix))
+            borrowed.replace(module, "forward", _Remembering(borrowed, module.forward, prefix))
         for module in crossings:
-            stack.callback(module.register_forward_pre_hook(prefix.end).remove)
+            borrowed.replace(module, "forward", _Crossing(borrowed, module.forward, prefix))
         yield prefix
 
 
@@ -76,19 +76,27 @@ def _parts_without(
             yield part
 
 
-@contextmanager
-def _remembering(module: torch.nn.Module, prefix: Prefix) -> Iterator[None]:
-    had_own = "forward" in vars(module)  # accelerate's, which moves weights to the device
-    forward = module.forward
+class _OnTheWay(StandIn):
+    """A module's `forward` in the way through a UNet's prefix."""
 
-    def remembered(*args: Any, **kwargs: Any) -> Any:
-        return prefix.output(forward, *args, **kwargs)
+    def __init__(self, borrowed: BorrowedNetwork, usual: Callable[..., Any], prefix: Prefix) -> None:
+        super().__init__(borrowed, usual)
+        self.prefix = prefix
 
-    vars(module)["forward"] = remembered
-    try:
-        yield
-    finally:
-        if had_own:
-            vars(module)["forward"] = forward
-        else:
-            del vars(module)["forward"]
+
+class _Remembering(_OnTheWay):
+    """That of a part that holds no cross attention."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if not self.borrowed.acts:
+            return self.usual(*args, **kwargs)
+        return self.prefix.output(self.usual, *args, **kwargs)
+
+
+class _Crossing(_OnTheWay):
+    """That of cross attention."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.borrowed.acts:
+            self.prefix.end()
+        return self.usual(*args, **kwargs)

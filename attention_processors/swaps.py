@@ -103,11 +103,12 @@ def swapped_cross_attention(
                 values[target] = from_target[index, :, None] * value[target]
             else:
                 keepers.remove(target)
-    kept = _attend(query, key, [values[row] for row in keepers], keepers, mask, scale)
+    kept = _attend(query, key, torch.stack([values[row] for row in keepers]), keepers, mask, scale)
     outputs = dict(zip(keepers, kept, strict=True))
     if loans:
         sources, borrowers, mixed = zip(*loans, strict=True)
-        for row, borrowed in zip(borrowers, _attend(query, key, mixed, sources, mask, scale), strict=True):
+        lent = _attend(query, key, torch.stack(mixed), sources, mask, scale)
+        for row, borrowed in zip(borrowers, lent, strict=True):
             outputs[row] = outputs[row] + borrowed if row in outputs else borrowed
     return torch.stack([outputs[row] for row in range(query.shape[0])])
 
@@ -139,46 +140,53 @@ def swapped_self_attention(
         for owner, rows in sharing.items()
         for first in range(0, len(rows), width)
     ]
-    outputs: dict[int, torch.Tensor] = {}
+    order: list[int] = []
+    outputs: list[torch.Tensor] = []
     for size in {len(rows) for _, rows in parts}:
         alike = [part for part in parts if len(part[1]) == size]
-        values = [torch.cat([value[row] for row in rows], dim=-1) for _, rows in alike]
-        attended = _attend(query, key, values, [owner for owner, _ in alike], mask, scale)
-        for (_, rows), output in zip(alike, attended, strict=True):
-            outputs.update(zip(rows, output.chunk(size, dim=-1), strict=True))
-    return torch.stack([outputs[row] for row in range(query.shape[0])])
+        members = [row for _, rows in alike for row in rows]
+        side_by_side = _chosen(value, members).unflatten(0, (-1, size)).movedim(1, -2).flatten(-2)
+        attended = _attend(query, key, side_by_side, [owner for owner, _ in alike], mask, scale)
+        order += members
+        outputs.append(attended.unflatten(-1, (size, -1)).movedim(-2, 1).flatten(0, 1))
+    joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+    return _chosen(joined, [order.index(row) for row in range(query.shape[0])])
 
 
 def _attend(
     query: torch.Tensor,
     key: torch.Tensor,
-    values: Sequence[torch.Tensor],
+    values: torch.Tensor,
     rows: Sequence[int],
     mask: torch.Tensor | None,
     scale: float | None,
 ) -> torch.Tensor:
-    """The maps of `rows` applied to `values`, one (heads, tokens, head width or wider) for each of them."""
-
-    def chosen(tensor: torch.Tensor) -> torch.Tensor:
-        if list(rows) == list(range(tensor.shape[0])):
-            return tensor
-        # by Python numbers: an index tensor would be brought to the GPU in every layer, and that waits for the GPU
-        return torch.stack([tensor[row] for row in rows])
-
+    """The maps of `rows` applied to `values`, (rows, heads, tokens, head width or wider)."""
     width = query.shape[-1]
-    missing = values[0].shape[-1] - width
+    missing = values.shape[-1] - width
 
     def widened(tensor: torch.Tensor) -> torch.Tensor:
         # fused kernels want one width, and zeros add nothing to the scores; padding by none would copy
         return F.pad(tensor, (0, missing)) if missing else tensor
 
     return F.scaled_dot_product_attention(
-        widened(chosen(query)),
-        widened(chosen(key)),
-        torch.stack(list(values)),
-        attn_mask=None if mask is None else chosen(mask),
+        widened(_chosen(query, rows)),
+        widened(_chosen(key, rows)),
+        values,
+        attn_mask=None if mask is None else _chosen(mask, rows),
         scale=width**-0.5 if scale is None else scale,
     )
+
+
+def _chosen(tensor: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
+    """Rows of a tensor by Python's numbers, without a copy where they are evenly spaced.
+
+    An index tensor would be brought to the GPU in every layer, and that waits for the GPU.
+    """
+    step = rows[1] - rows[0] if len(rows) > 1 else 1
+    if step > 0 and list(rows) == list(range(rows[0], rows[-1] + 1, step)):
+        return tensor[rows[0] : rows[-1] + 1 : step]
+    return torch.stack([tensor[row] for row in rows])
 
 
 @dataclass(frozen=True, eq=False)

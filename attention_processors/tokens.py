@@ -16,6 +16,8 @@ from typing import Literal
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from semantic_edit.attention_processors.locks import lock_of
+
 AlignmentKind = Literal["replace", "refine"]
 
 _WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
@@ -44,6 +46,7 @@ class PromptTokens:
     words: In the prompt's order, those that were cut off included.
     text_start, text_end: The text's tokens are `ids[text_start:text_end]`; `ids[:text_start]` start the prompt.
     padding_start: `ids[text_end:padding_start]` end the prompt, what follows is padding.
+    cut_off: The end of the prompt, for which there was no room, from the first word on that is not whole.
     """
 
     prompt: str
@@ -52,6 +55,7 @@ class PromptTokens:
     text_start: int
     text_end: int
     padding_start: int
+    cut_off: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,17 +80,22 @@ def tokenize_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> PromptTo
         tokenizer: A fast one is asked for its own offsets. Without them (CLIPTokenizer before transformers 5) the
             tokens' texts are matched against the prompt, as CLIP's byte-pair tokens allow.
         prompt: One prompt, with textual inversions already expanded (`maybe_convert_prompt`).
+
+    Raises:
+        RuntimeError: If somebody else used the tokenizer at the same time; of ours, one waits for the other.
     """
     prompt = unicodedata.normalize("NFC", prompt)
-    encoded = tokenizer(
-        prompt,
-        padding="max_length",
-        max_length=tokenizer.model_max_length,
-        truncation=True,
-        return_attention_mask=True,
-        return_offsets_mapping=tokenizer.is_fast,
-    )
+    with lock_of(tokenizer):
+        encoded = tokenizer(
+            prompt,
+            padding="max_length",
+            max_length=tokenizer.model_max_length,
+            truncation=True,
+            return_attention_mask=True,
+            return_offsets_mapping=tokenizer.is_fast,
+        )
     ids = tuple(encoded["input_ids"])
+    check_padded(tokenizer, len(ids))
     padding_start = sum(encoded["attention_mask"])
     text_start = int(ids[0] in (tokenizer.bos_token_id, tokenizer.cls_token_id))
     text_end = padding_start - (tokenizer.num_special_tokens_to_add() - text_start)
@@ -101,7 +110,27 @@ def tokenize_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> PromptTo
             index for index, (first, stop) in enumerate(spans, text_start) if first < end and stop > start
         )
         words.append(Word(match.group(), start, end, tuple(covering)))
-    return PromptTokens(prompt, ids, tuple(words), text_start, text_end, padding_start)
+    is_full = padding_start == len(ids)  # else what no token covers is nothing but blanks to the tokenizer
+    end = spans[-1][1] if is_full and spans else len(prompt)
+    end = next((word.start for word in words if word.start < end < word.end), end)
+    cut_off = prompt[end:].strip()
+    return PromptTokens(prompt, ids, tuple(words), text_start, text_end, padding_start, cut_off)
+
+
+def check_padded(tokenizer: PreTrainedTokenizerBase, length: int) -> None:
+    """Refuse tokens that were padded or cut to another length than was asked for.
+
+    A fast tokenizer keeps in itself how to pad and cut, where another thread's call may change it half-way.
+
+    Raises:
+        RuntimeError: If `length` is not `tokenizer.model_max_length`.
+    """
+    if length != tokenizer.model_max_length:
+        raise RuntimeError(
+            f"The tokenizer gave {length} tokens where {tokenizer.model_max_length} were asked for: something else "
+            "used it in another thread at the same moment. Run this again, and give the other thread a tokenizer of "
+            "its own, `copy.deepcopy(pipe.tokenizer)`."
+        )
 
 
 def tokens_of(prompt_tokens: PromptTokens, word: str) -> tuple[int, ...]:

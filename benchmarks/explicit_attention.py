@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
 
+from semantic_edit.attention_processors.borrowing import BorrowedNetwork
 from semantic_edit.attention_processors.control import AttentionControl, AttentionPlan
 from semantic_edit.attention_processors.install import installed
 from semantic_edit.attention_processors.layers import (
@@ -78,9 +78,9 @@ class ExplicitAttnProcessor:
 
 
 @contextmanager
-def explicitly_controlled(unet: UNet2DConditionModel) -> Iterator[AttentionControl]:
+def explicitly_controlled(borrowed: BorrowedNetwork) -> Iterator[AttentionControl]:
     """`controlled_attention` with explicit maps."""
     control = AttentionControl()
     processor = ExplicitAttnProcessor(control)
-    with installed(unet, lambda layer, present: processor):
+    with installed(borrowed, lambda layer, present: processor):
         yield control

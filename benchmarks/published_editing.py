@@ -23,6 +23,7 @@ from PIL import Image
 
 from benchmarks.explicit_attention import swap_maps
 from benchmarks.published_learning import KEPT_QUERIES, PlainAttnProcessor, ddim
+from semantic_edit.attention_processors.borrowing import BorrowedNetwork
 from semantic_edit.attention_processors.install import installed
 from semantic_edit.attention_processors.swaps import CrossSwap, SelfSwap
 from semantic_edit.editing.schedule import schedule_from_scheduler
@@ -43,7 +44,10 @@ def edit_as_published(
 ) -> torch.Tensor:
     """The reconstruction and the edit, pixels (2, 3, height, width) in [0, 1]."""
     editor = _Editor(pipe, network, image, prompt, settings or RestyleSettings())
-    with installed(pipe.unet, lambda layer, present: PlainAttnProcessor(editor)):
+    with (
+        BorrowedNetwork(pipe.unet) as unet,
+        installed(unet, lambda layer, present: PlainAttnProcessor(editor)),
+    ):
         noisy = editor.inverted(image)
         latents = editor.edited(noisy)
     return decode_pixels(pipe, latents)

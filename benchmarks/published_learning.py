@@ -27,6 +27,7 @@ from diffusers.models.attention_processor import Attention
 from PIL import Image
 from torch import nn
 
+from semantic_edit.attention_processors.borrowing import BorrowedNetwork
 from semantic_edit.attention_processors.install import installed
 from semantic_edit.attention_processors.layers import nearest_queries
 from semantic_edit.editing.schedule import Schedule, schedule_from_scheduler
@@ -75,7 +76,8 @@ def learn_as_published(
     with (
         unfrozen(pipe.unet),
         unfrozen(pipe.image_encoder),
-        installed(pipe.unet, lambda layer, present: PlainAttnProcessor(trainer)),
+        BorrowedNetwork(pipe.unet) as unet,
+        installed(unet, lambda layer, present: PlainAttnProcessor(trainer)),
     ):
         walk, maps = _inverted(trainer, clean, text)
         return _optimized(trainer, walk, maps, text, negative, guidance_scale, only)

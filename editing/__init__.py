@@ -8,6 +8,7 @@ from semantic_edit.editing.guidance import (
 )
 from semantic_edit.editing.inversion import ddim_inverse_step, ddim_step, decode_latents, invert_latents
 from semantic_edit.editing.mask_shapes import (
+    MaskShape,
     feather_mask,
     grow_mask,
     mask_to_latents,
@@ -17,18 +18,23 @@ from semantic_edit.editing.mask_shapes import (
 )
 from semantic_edit.editing.masking import (
     MaskResult,
+    NoiseContrast,
     draw_mask_noise,
     find_mask,
     noise_difference,
     otsu_cut,
     outline_mask,
     rescale_difference,
+    shift_coherence,
 )
+from semantic_edit.editing.refinement import drawn_mask, followed_mask, guided_filter
 from semantic_edit.editing.schedule import Schedule, schedule_from_scheduler
 from semantic_edit.editing.trajectory import Trajectory
 
 __all__ = [
     "MaskResult",
+    "MaskShape",
+    "NoiseContrast",
     "PredictNoise",
     "Schedule",
     "Trajectory",
@@ -37,9 +43,12 @@ __all__ = [
     "ddim_step",
     "decode_latents",
     "draw_mask_noise",
+    "drawn_mask",
     "feather_mask",
     "find_mask",
+    "followed_mask",
     "grow_mask",
+    "guided_filter",
     "invert_latents",
     "mask_to_latents",
     "mask_to_tensor",
@@ -52,4 +61,5 @@ __all__ = [
     "resize_mask",
     "schedule_from_scheduler",
     "shape_mask",
+    "shift_coherence",
 ]

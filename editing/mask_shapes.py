@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import PIL.Image
@@ -150,15 +151,26 @@ def mask_to_latents(pixel_mask: torch.Tensor, factor: int) -> torch.Tensor:
     return F.avg_pool2d(pixel_mask, factor)
 
 
-def shape_mask(
-    mask: torch.Tensor, height: int, width: int, grow: int = 0, feather: float = 0.0
-) -> torch.Tensor:
+@dataclass(frozen=True)
+class MaskShape:
+    """What is done to a mask's outline, in pixels.
+
+    grow: Dilates; negative erodes.
+    feather: Standard deviation of the Gaussian that softens the edge.
+    room: How far beyond the mask latents may change, where pixels outside it are pasted back at the end: a latent
+        covers several pixels, and one that the mask's outline cuts through must be free to change as a whole.
+    """
+
+    grow: int = 0
+    feather: float = 0.0
+    room: int = 0
+
+
+def shape_mask(mask: torch.Tensor, height: int, width: int, shape: MaskShape) -> torch.Tensor:
     """A mask of any size as (batch, 1, height, width) in pixels of the picture, grown, then feathered.
 
     Args:
         mask: (batch, 1, any, any) in [0, 1].
         height, width: The picture's size in pixels.
-        grow: Pixels to dilate by; negative erodes.
-        feather: Standard deviation, in pixels, of the Gaussian that softens the edge.
     """
-    return feather_mask(grow_mask(resize_mask(mask, height, width), grow), feather)
+    return feather_mask(grow_mask(resize_mask(mask, height, width), shape.grow), shape.feather)

@@ -19,6 +19,20 @@ OTSU_PART = 0.8
 """Where the adaptive cut lies between a map's minimum and Otsu's cut: the best of 0.6 to 1.0 on validation pictures."""
 
 
+@dataclass(frozen=True, eq=False)
+class NoiseContrast:
+    """How the predictions under two prompts differ, averaged over a picture's noises; all float32.
+
+    difference: (batch, height, width), the mean absolute difference over channels.
+    magnitude: (batch,), the mean size of the source prediction.
+    shift: (batch, channels, height, width), the mean difference with its sign, target minus source.
+    """
+
+    difference: torch.Tensor
+    magnitude: torch.Tensor
+    shift: torch.Tensor
+
+
 @dataclass(frozen=True)
 class MaskResult:
     """What `find_mask` found.
@@ -27,12 +41,14 @@ class MaskResult:
     soft_mask: Same shape, the rescaled difference in [0, 1] that the threshold cut.
     confidence: (batch,) in [0, 1], how cleanly each map falls into two classes (Otsu's separability).
     relative_difference: (batch,), mean difference over mean prediction; near 0 the prompts barely differ.
+    coherence: (batch,) in [0, 1], see [`shift_coherence`]: high where a colour changes, low where a shape does.
     """
 
     mask: torch.Tensor
     soft_mask: torch.Tensor
     confidence: torch.Tensor
     relative_difference: torch.Tensor
+    coherence: torch.Tensor
 
 
 def draw_mask_noise(
@@ -42,7 +58,7 @@ def draw_mask_noise(
     generator: torch.Generator | list[torch.Generator] | None = None,
     device: str | torch.device = "cpu",
 ) -> torch.Tensor:
-    """Independent noises for the maps of each picture, so that no picture's mask depends on its neighbours.
+    """Independent noises for the maps of each picture, the same whatever else is in the batch.
 
     With one generator, or none, every picture of the batch is given the same `num_maps` noises, those that it
     would get alone: its maps need noises that are independent of each other, not of another picture's. A list
@@ -77,8 +93,8 @@ def noise_difference(
     guidance_scale: float = 7.5,
     batch_size: int = 10,
     on_chunk: Callable[[], None] | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean absolute difference between the predictions under two prompts, per latent pixel.
+) -> NoiseContrast:
+    """The difference between the predictions under two prompts, per latent pixel.
 
     With guidance and one negative prompt for both sides the unconditional terms cancel and the difference is
     merely scaled, which no later step sees: leave the negatives out, and each map costs two evaluations of a
@@ -91,13 +107,9 @@ def noise_difference(
         level: The schedule's level to which the noise is added.
         source_embeds, target_embeds: (batch, tokens, width).
         source_negative_embeds, target_negative_embeds: Same shape; both, where they differ, or neither.
-        batch_size: Samples per evaluation of the model, at most, but all sides of one noise at least; only memory and
-            speed depend on it.
+        batch_size: Samples per evaluation of the model, at most, but all sides of one noise at least; beyond
+            rounding, only memory and speed depend on it.
         on_chunk: Called after each evaluation.
-
-    Returns:
-        The difference, (batch, height, width), and the mean size of the source prediction, (batch,); both
-        float32.
 
     Source: DiffEdit, arXiv:2210.11427, Sec. 3.2, step 1.
     """
@@ -105,12 +117,11 @@ def noise_difference(
     if source_negative_embeds is not None and target_negative_embeds is not None:
         sides = [source_negative_embeds, target_negative_embeds, *sides]
     num_pictures, num_maps = noise.shape[:2]
-    difference = latents.new_zeros((num_pictures, *latents.shape[2:]), dtype=torch.float32)
-    magnitude = latents.new_zeros(num_pictures, dtype=torch.float32)
-    pictures = torch.arange(num_pictures, device=latents.device).repeat_interleave(num_maps)
-    for rows in torch.arange(num_pictures * num_maps).split(max(1, batch_size // len(sides))):
-        owners = pictures[rows]  # this is on the device, the rows' numbers are not
-        noised = schedule.add_noise(latents[owners], noise[owners, (rows % num_maps).to(noise.device)], level)
+    changes, sizes, shifts = [], [], []
+    everything = torch.arange(num_pictures * num_maps, device=latents.device)
+    for rows in everything.split(max(1, batch_size // len(sides))):
+        owners = rows // num_maps
+        noised = schedule.add_noise(latents[owners], noise[owners, rows % num_maps], level)
         embeds = torch.cat([side[owners] for side in sides])
         inputs = noised.repeat(len(sides), 1, 1, 1)
         parts = predict_noise(inputs, schedule.timestep(level), embeds).float().chunk(len(sides))
@@ -118,13 +129,18 @@ def noise_difference(
         if len(parts) == 4:
             source_pred = classifier_free_guidance(parts[0], source_pred, guidance_scale)
             target_pred = classifier_free_guidance(parts[1], target_pred, guidance_scale)
-        changed, size = (target_pred - source_pred).abs().mean(1), source_pred.abs().mean((1, 2, 3))
-        for number, row in enumerate(rows.tolist()):  # on a GPU `index_add_` would add in an order of its own
-            difference[row // num_maps] += changed[number]
-            magnitude[row // num_maps] += size[number]
+        shifts.append(target_pred - source_pred)
+        changes.append(shifts[-1].abs().mean(1))
+        sizes.append(source_pred.abs().mean((1, 2, 3)))
         if on_chunk is not None:
             on_chunk()
-    return difference / num_maps, magnitude / num_maps
+    return NoiseContrast(*(_mean_over_maps(chunks, num_maps) for chunks in (changes, sizes, shifts)))
+
+
+def _mean_over_maps(chunks: list[torch.Tensor], num_maps: int) -> torch.Tensor:
+    """(pictures, ...) from chunks of (pictures * maps, ...), added in an order that depends on neither."""
+    by_map = torch.cat(chunks).unflatten(0, (-1, num_maps)).unbind(1)
+    return sum(by_map[1:], start=by_map[0]) / num_maps
 
 
 def num_mask_chunks(num_pictures: int, num_maps: int, sides: int, batch_size: int) -> int:
@@ -193,24 +209,39 @@ def rescale_difference(
     return soft.reshape(difference.shape), confidence
 
 
+def shift_coherence(shift: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """How alike the target's prompt moves the prediction everywhere inside a mask: (batch,) in [0, 1].
+
+    Another colour or material moves it the same way all over the object, and the lengths of all moves add up to
+    nearly the length of their sum. Another shape moves it one way where the old object gives way and other ways
+    where the new one appears, and they cancel. An empty mask has 1.
+
+    Args:
+        shift: (batch, channels, height, width), from `noise_difference`.
+        mask: (batch, 1, height, width) weights.
+    """
+    together = (shift * mask).sum((2, 3)).norm(dim=1)
+    apart = (shift.norm(dim=1, keepdim=True) * mask).sum((1, 2, 3))
+    return torch.where(apart > 0, together / apart.clamp(min=1e-30), 1.0)
+
+
 def find_mask(
-    difference: torch.Tensor,
-    magnitude: torch.Tensor,
+    contrast: NoiseContrast,
     mask_thresholding_ratio: float | None = None,
     mask_threshold: float = 0.5,
 ) -> MaskResult:
     """Turn noise differences into masks, each picture by its own statistics.
 
     Args:
-        difference: (batch, height, width), from `noise_difference`.
-        magnitude: (batch,), from `noise_difference`.
+        contrast: From `noise_difference`.
         mask_thresholding_ratio: See `rescale_difference`.
         mask_threshold: The cut on the rescaled difference, in (0, 1); a higher one gives a smaller mask.
     """
-    soft, confidence = rescale_difference(difference, mask_thresholding_ratio)
-    relative = difference.mean((1, 2)) / magnitude.clamp(min=1e-12)
+    soft, confidence = rescale_difference(contrast.difference, mask_thresholding_ratio)
+    relative = contrast.difference.mean((1, 2)) / contrast.magnitude.clamp(min=1e-12)
     soft = soft[:, None]
-    return MaskResult((soft > mask_threshold).float(), soft, confidence, relative)
+    mask = (soft > mask_threshold).float()
+    return MaskResult(mask, soft, confidence, relative, shift_coherence(contrast.shift, mask))
 
 
 def outline_mask(soft_mask: torch.Tensor, mask_threshold: float, factor: int) -> torch.Tensor:

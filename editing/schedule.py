@@ -120,6 +120,11 @@ class Schedule:
             return kept, signal_below - kept * signal
         return signal_below * signal + noise_below * noise, noise_below * signal - signal_below * noise
 
+    def is_before(self, level: int, fraction: float) -> bool:
+        """Whether the step that leaves `level` is among the first of a fraction of all steps, from the noisy end."""
+        # the product of a fraction that stands for a whole number of steps may miss it by rounding
+        return self.num_inference_steps - level < fraction * self.num_inference_steps - 1e-9
+
     def add_noise(self, latents: torch.Tensor, noise: torch.Tensor, level: int) -> torch.Tensor:
         """The forward process: `latents`, clean, with `noise` of the same shape at a level."""
         alpha = self.alphas_cumprod[level]

@@ -3,24 +3,44 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 
+from semantic_edit.disk.reading import (
+    Rule,
+    one_of,
+    or_none,
+    plain_text,
+    real_number,
+    rising,
+    several,
+    whole_number,
+)
+from semantic_edit.disk.sealed import read_sealed, sealed
+from semantic_edit.disk.writing import write_file
 from semantic_edit.editing.schedule import Schedule
+from semantic_edit.editing.summaries import Summarised
 
-TRAJECTORY_FORMAT = "semantic_edit.trajectory/1"
+TRAJECTORY_FORMAT = "semantic_edit.trajectory/2"
+TRAJECTORY_RULES: dict[str, Rule] = {  # of what a file says beside the latents
+    "timesteps": rising(highest=1_000_000),
+    "num_inference_steps": whole_number(1, 1_000_000),
+    "strength": real_number(0, 1),
+    "prediction_type": one_of("epsilon", "v_prediction", "sample"),
+    "schedule": plain_text(longest=1000),
+    "model": plain_text(longest=1000),
+    "scaling_factor": real_number(1e-6, 1e6),
+    "guidance_scale": real_number(0, 1e6),
+    "prompts": or_none(several(plain_text(), 0, 100_000)),
+}
 
 
-@dataclass(frozen=True, eq=False)
-class Trajectory:
+@dataclass(frozen=True, eq=False, repr=False)
+class Trajectory(Summarised):
     """The latents of a DDIM inversion, from the clean picture to its noisiest level, and what they were made
     with.
 
@@ -71,19 +91,18 @@ class Trajectory:
         return dataclasses.replace(self, latents=self.latents.to(device))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write one safetensors file; a reader sees the old file or the new one, never half of it."""
-        path = Path(path)
+        """Write one safetensors file; a reader sees the old file or the new one, never half of it.
+
+        Raises:
+            OSError: Naming the file, if it cannot be written.
+        """
+        write_file(path, self.to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """The content of the file that `save` writes."""
         fields = dataclasses.asdict(dataclasses.replace(self, latents=self.latents[:, :0]))
         del fields["latents"]
-        metadata = {"format": TRAJECTORY_FORMAT, "trajectory": json.dumps(fields)}
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-        try:
-            # as bytes: the library's own files would be readable to their owner alone
-            temporary.write_bytes(save({"latents": self.latents.detach().cpu().contiguous()}, metadata))
-            os.replace(temporary, path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        return sealed(TRAJECTORY_FORMAT, fields, {"latents": self.latents})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], device: str | torch.device = "cpu") -> Trajectory:
@@ -91,26 +110,19 @@ class Trajectory:
 
         Raises:
             FileNotFoundError: If there is no such file.
-            ValueError: If the file is no trajectory, is damaged, or is of another format version.
+            ValueError: Naming the file, if it is no trajectory, is of another format version, or is not just as it was
+                written.
         """
         if not Path(path).is_file():
             raise FileNotFoundError(f"There is no trajectory file at {os.fspath(path)!r}.")
-        try:
-            with safe_open(os.fspath(path), framework="pt", device=str(device)) as file:
-                metadata = file.metadata() or {}
-                if metadata.get("format") != TRAJECTORY_FORMAT:
-                    raise ValueError(
-                        f"{os.fspath(path)!r} is no trajectory: its format is {metadata.get('format')!r}, "
-                        f"expected {TRAJECTORY_FORMAT!r}. Make one with "
-                        "`pipe.invert(...).trajectory.save(path)`."
-                    )
-                fields = json.loads(metadata["trajectory"])
-                latents = file.get_tensor("latents")
-        except SafetensorError as error:
-            raise ValueError(f"{os.fspath(path)!r} cannot be read as a safetensors file: {error}") from error
+        fields, tensors = read_sealed(path, TRAJECTORY_FORMAT, TRAJECTORY_RULES, "trajectory")
+        if tensors.keys() != {"latents"} or not torch.isfinite(tensors["latents"]).all():
+            raise ValueError(
+                f"The trajectory {os.fspath(path)!r} must hold finite latents and no other tensors."
+            )
         fields["timesteps"] = tuple(fields["timesteps"])
         fields["prompts"] = None if fields["prompts"] is None else tuple(fields["prompts"])
-        return cls(latents=latents, **fields)
+        return cls(latents=tensors["latents"].to(device), **fields)
 
     def check_fits(
         self,

@@ -17,6 +17,7 @@ from semantic_edit.evaluation.method import EditMethod, another_pipeline, latent
 from semantic_edit.evaluation.word_swap import Inverted
 from semantic_edit.pipelines.checks import levels_for
 from semantic_edit.pipelines.diffedit import DiffEditPipeline
+from semantic_edit.pipelines.presets import PRESETS
 
 # Added to the seed for the noise that stands in for the encoding, so that with and without it the mask is the same.
 NOISE_SEED = 1_000_003
@@ -36,6 +37,7 @@ class Encoded:
 class DiffEditMethod(EditMethod):
     """The knobs are those of [`DiffEditPipeline`] and, for the paper's ablations, two more.
 
+    preset: What the pipeline takes where there is no knob; see [`with_preset`] for one with all that belongs to it.
     with_reference: Whether the mask compares with the source's prompt, not the empty one.
     encoding: Whether the picture is inverted. Without, it is noised as in SDEdit: decoding starts from that, and what
         lies outside the mask takes after each step the picture with the same noise at the level reached, as in
@@ -52,8 +54,20 @@ class DiffEditMethod(EditMethod):
     num_maps_per_mask: int = 10
     mask_encode_strength: float = 0.5
     preserve_background: bool = False
+    preset: str = "paper"
     with_reference: bool = True
     encoding: bool = True
+
+    @classmethod
+    def with_preset(cls, name: str) -> DiffEditMethod:
+        """The method at one of the pipeline's presets."""
+        own = PRESETS[name]
+        return cls(
+            num_inference_steps=own.num_inference_steps,
+            num_maps_per_mask=own.num_maps_per_mask,
+            preserve_background=own.preserve_background,
+            preset=name,
+        )
 
     def prepare(
         self, pipe: Any, images: Sequence[Image.Image], source_prompts: Sequence[str]
@@ -92,6 +106,7 @@ class DiffEditMethod(EditMethod):
             mask_thresholding_ratio=self.mask_thresholding_ratio,
             mask_threshold=self.mask_threshold,
             preserve_background=self.preserve_background,
+            preset=self.preset,
             **known,
         )
         return done.images[0], done.pixel_mask[0, 0].cpu().numpy() > 0.5

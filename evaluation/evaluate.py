@@ -13,28 +13,29 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from semantic_edit.disk.writing import write_folder
 from semantic_edit.evaluation.datasets import EditItem
-from semantic_edit.evaluation.figures import draw_curves, draw_grids
+from semantic_edit.evaluation.figures import drawn_curves, drawn_grids
 from semantic_edit.evaluation.metrics import JUDGE, SET_METRICS, SetMetrics, edit_metrics
 from semantic_edit.evaluation.metrics.unavailable import optional_module
 from semantic_edit.evaluation.report import (
     edits_in_markdown,
     gaps_in_markdown,
     reconstructions_in_markdown,
+    report_of,
     sets_in_markdown,
-    write_report,
 )
 from semantic_edit.evaluation.rows import Rows
 from semantic_edit.evaluation.running import Comparison, Say, run_sweeps
 from semantic_edit.evaluation.sweeps import Sweep
 from semantic_edit.evaluation.tables import (
     ALL,
+    as_csv,
     curve_table,
     gap_table,
     reconstruction_table,
     set_table,
     usable_items,
-    write_csv,
 )
 from semantic_edit.evaluation.verdicts import judge_metric
 from semantic_edit.pipelines.checks import model_fingerprint
@@ -88,7 +89,7 @@ def comparison_of(
 
 
 def evaluate(comparison: Comparison, sweeps: Sequence[Sweep], say: Say, curves: bool = False) -> str:
-    """Compute what is missing, then write every table and picture; the tables in Markdown.
+    """Compute what is missing, then write every table and picture, all or none; the tables in Markdown.
 
     There are report.md, edits.csv, gaps.csv, reconstructions.csv, with metrics of sets also sets.csv, and for each
     sweep a grid of edits to look at.
@@ -97,11 +98,14 @@ def evaluate(comparison: Comparison, sweeps: Sequence[Sweep], say: Say, curves: 
         curves: Whether to draw the trade-off curves too.
 
     Raises:
-        ValueError: Before any work, if the pipeline lacks what a method needs; see [`EditMethod.check`].
+        ValueError: Before any work, if the pipeline lacks what a method needs; see [`EditMethod.check`]. Or if its
+            schedule has fewer steps than a method takes.
         MetricUnavailable: Before any work, if curves are asked for and matplotlib is not installed.
     """
     for sweep in sweeps:
-        sweep.default.check(comparison.pipe)
+        for method in (sweep.default, *(method for _, method in sweep.points)):
+            method.check(comparison.pipe)
+            method.schedule(comparison.pipe)
     if curves:
         optional_module("matplotlib.figure", "Drawing curves")
     if comparison.sets:
@@ -112,15 +116,17 @@ def evaluate(comparison: Comparison, sweeps: Sequence[Sweep], say: Say, curves: 
     gaps = gap_table(comparison, own, sweeps)
     reconstructions = reconstruction_table(comparison, sweeps)
     tables = {"edits": edits, "gaps": gaps, "reconstructions": reconstructions}
-    for name, table in (tables | {"sets": sets} if comparison.sets else tables).items():
-        write_csv(comparison.folder / f"{name}.csv", table)
-    draw_grids(comparison, sweeps)
+    tables |= {"sets": sets} if comparison.sets else {}
+    files = {f"{name}.csv": as_csv(table) for name, table in tables.items()} | drawn_grids(comparison, sweeps)
     if curves:
-        draw_curves(comparison, edits)
+        files |= drawn_curves(comparison, edits)
     defaults = [line for line in edits if line["default"]]
     main_measures = (
         "nearest",
         "judge",
+        "leftover",
+        "psnr_to_target",
+        "seam",
         "clip",
         "clip_score",
         "psnr_outside",
@@ -128,8 +134,7 @@ def evaluate(comparison: Comparison, sweeps: Sequence[Sweep], say: Say, curves: 
         "structure",
         "mask_iou",
     )
-    return write_report(
-        comparison.folder / "report.md",
+    text = report_of(
         _heading(comparison, sweeps),
         (
             ("Every method at its default", defaults, edits_in_markdown),
@@ -139,6 +144,8 @@ def evaluate(comparison: Comparison, sweeps: Sequence[Sweep], say: Say, curves: 
             ("Background at equal success", gaps, gaps_in_markdown),
         ),
     )
+    write_folder(comparison.folder, {**files, "report.md": text.encode()})
+    return text
 
 
 def _heading(comparison: Comparison, sweeps: Sequence[Sweep]) -> str:

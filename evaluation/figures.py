@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from PIL import Image
 
-from semantic_edit.evaluation.grids import picture_grid
+from semantic_edit.evaluation.grids import as_png, picture_grid
 from semantic_edit.evaluation.metrics.unavailable import optional_module
 from semantic_edit.evaluation.report import SCALES, TITLES
 from semantic_edit.evaluation.running import Comparison
@@ -19,8 +20,8 @@ GIVEN_UP = (BACKGROUND, "features_to_input", "lpips", "structure")
 REACHED = (*SUCCESSES, "clip", "clip_score")
 
 
-def draw_curves(comparison: Comparison, curves: Tabled) -> None:
-    """For each kind of edit and each pair of a measure given up and one reached, every method's curve.
+def drawn_curves(comparison: Comparison, curves: Tabled) -> dict[str, bytes]:
+    """For each kind of edit and each pair of a measure given up and one reached, every method's curve, as files.
 
     Args:
         curves: What `curve_table` gives.
@@ -30,6 +31,7 @@ def draw_curves(comparison: Comparison, curves: Tabled) -> None:
     """
     figures = optional_module("matplotlib.figure", "The figures")
     known = set(measures_of(comparison))
+    files: dict[str, bytes] = {}
     for kind in dict.fromkeys(line["edits"] for line in curves):
         lines = [line for line in curves if line["edits"] == kind]
         measured = {name for name in known if any(line[name] is not None for line in lines)}
@@ -38,8 +40,10 @@ def draw_curves(comparison: Comparison, curves: Tabled) -> None:
                 figure = figures.Figure(figsize=(7, 5), layout="constrained")
                 _draw(figure.subplots(), lines, given_up, reached)
                 figure.suptitle(f"{kind} edits, n = {lines[0]['n']}")
-                path = comparison.folder / f"{_file_name(str(kind))}-{reached}-over-{given_up}.png"
-                figure.savefig(path, dpi=120)
+                content = io.BytesIO()
+                figure.savefig(content, format="png", dpi=120)
+                files[f"{_file_name(str(kind))}-{reached}-over-{given_up}.png"] = content.getvalue()
+    return files
 
 
 def _draw(axes: object, lines: Tabled, given_up: str, reached: str) -> None:
@@ -71,8 +75,10 @@ def _scaled(line: dict[str, str | float | None], name: str) -> float:
     return SCALES.get(name, 1.0) * float(line[name] or 0.0)
 
 
-def draw_grids(comparison: Comparison, sweeps: Sequence[Sweep]) -> None:
-    """For each sweep a picture: a row an edit, with the source, its reconstruction, the edits and the perfect edit."""
+def drawn_grids(comparison: Comparison, sweeps: Sequence[Sweep]) -> dict[str, bytes]:
+    """For each sweep a picture and its words, as files: a row an edit, with the source, its reconstruction, the edits
+    and the perfect edit."""
+    files: dict[str, bytes] = {}
     for sweep in (one for one in sweeps if one.points):
         rows = list(_grid_rows(comparison, sweeps, sweep))
         if not rows:
@@ -80,11 +86,12 @@ def draw_grids(comparison: Comparison, sweeps: Sequence[Sweep]) -> None:
         name = _file_name(sweep.name)
         size = rows[0][1][0].size
         cells = [picture.resize(size) for _, pictures in rows for picture in pictures]
-        picture_grid(cells, columns=len(rows[0][1])).save(comparison.folder / f"{name}.png")
+        files[f"{name}.png"] = as_png(picture_grid(cells, columns=len(rows[0][1])))
         settings = ", ".join(label for label, _ in sweep.points)
         columns = f"source, reconstruction, {sweep.knob} {settings}, perfect edit where there is one"
         lines = [columns, *(words for words, _ in rows)]
-        (comparison.folder / f"{name}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        files[f"{name}.txt"] = ("\n".join(lines) + "\n").encode()
+    return files
 
 
 def _grid_rows(

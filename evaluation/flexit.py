@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from semantic_edit.attention_processors.borrowing import BorrowedNetwork, frozen
+from semantic_edit.attention_processors.locks import lock_of
 from semantic_edit.evaluation.method import EditMethod, floats_of, latents_of, picture_of
-from semantic_edit.pipelines.learning import frozen
 from semantic_edit.pipelines.request import read_edit_pictures
 from semantic_edit.pipelines.stages import decode_pixels
 
@@ -98,7 +99,15 @@ class FlexIT(EditMethod):
         generator = torch.Generator().manual_seed(seed)
         start, latents = prepared.latents, prepared.latents
         losses: list[float] = []
-        with frozen(pipe.vae), frozen(pipe.image_encoder), torch.enable_grad():
+        with (
+            lock_of(pipe.vae),
+            lock_of(pipe.image_encoder),
+            BorrowedNetwork(pipe.vae) as vae,
+            BorrowedNetwork(pipe.image_encoder) as image_encoder,
+            frozen(vae),
+            frozen(image_encoder),
+            torch.enable_grad(),
+        ):
             for _ in range(self.steps):
                 latents = latents.detach().requires_grad_()
                 loss = self._loss(pipe, prepared, target, latents, generator)
@@ -140,8 +149,9 @@ class FlexIT(EditMethod):
         encoder, projects = pipe.text_encoder, hasattr(pipe.text_encoder, "text_projection")
         if pipe.image_encoder is None or pipe.feature_extractor is None:
             raise ValueError(
-                "FlexIT needs a CLIP, and this pipeline has no `image_encoder` with its `feature_extractor`. Load "
-                "the CLIPVisionModelWithProjection of the CLIP that the text encoder is from, and pass both."
+                "FlexIT needs a CLIP, and this pipeline has no `image_encoder` with its `feature_extractor`. Give it "
+                "the CLIP that the text encoder is from: on the command line by --image-encoder, in Python as a "
+                "CLIPVisionModelWithProjection with its processor."
             )
         if not projects and not self.text_is_projected:
             raise ValueError(

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
 
 GAP = 4  # pixels between cells
+
+
+def as_png(picture: Image.Image) -> bytes:
+    """A picture as the content of a file."""
+    content = io.BytesIO()
+    picture.save(content, "PNG")
+    return content.getvalue()
 
 
 def picture_grid(pictures: Sequence[Image.Image], columns: int) -> Image.Image:

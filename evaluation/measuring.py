@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,21 +11,29 @@ from PIL import Image
 
 from semantic_edit.evaluation.datasets import EditItem
 from semantic_edit.evaluation.method import vae_reconstruction
-from semantic_edit.evaluation.metrics import iou, psnr
+from semantic_edit.evaluation.metrics import iou, psnr, seam
 from semantic_edit.evaluation.metrics.edit_metrics import EditMetric
 from semantic_edit.evaluation.rows import Row
 
 MASK_IOU = "mask_iou"
+SEAM = "seam"
+OF_MASKS = (MASK_IOU, SEAM)
 
 
 def measured_edit(
     metrics: Sequence[EditMetric], item: EditItem, picture: Image.Image, mask: np.ndarray | None
 ) -> Row:
-    """Each metric's value, `None` where the item lacks what it needs, and of a mask that a method found its IoU."""
+    """Each metric's value, `None` where the item lacks what it needs.
+
+    Of a mask that a method found also its IoU and, where the perfect edit is known, the seam along its outline.
+    """
     values: Row = {metric.name: metric(item, picture) for metric in metrics}
     truth = item.region if mask is not None else None
     if mask is not None and truth is not None:
         values[MASK_IOU] = iou(mask, truth)
+    if mask is not None and item.case is not None:
+        along = seam(picture, item.case.image, item.case.target_image, mask)
+        values[SEAM] = None if math.isnan(along) else along
     return values
 
 

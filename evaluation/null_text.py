@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from PIL import Image
 
+from semantic_edit.attention_processors.borrowing import BorrowedNetwork, frozen
+from semantic_edit.attention_processors.locks import lock_of
 from semantic_edit.editing.guidance import PredictNoise, classifier_free_guidance
 from semantic_edit.editing.inversion import ddim_step, invert_latents
 from semantic_edit.editing.schedule import Schedule
 from semantic_edit.evaluation.method import EditMethod, embeds_of, floats_of, latents_of, picture_of
 from semantic_edit.evaluation.prompt_to_prompt import decode_swapped
 from semantic_edit.mapping_networks.updates import ActivePictures
-from semantic_edit.pipelines.learning import frozen
 from semantic_edit.pipelines.restyling import RestyleSettings
 from semantic_edit.pipelines.stages import noise_predictor
 
@@ -62,10 +63,10 @@ class NullTextInversion(EditMethod):
     def prepare(
         self, pipe: Any, images: Sequence[Image.Image], source_prompts: Sequence[str]
     ) -> list[NullText]:
-        """Learn the embeddings of all pictures side by side, each as if alone."""
-        with frozen(pipe.unet):
+        """Learn the embeddings of all pictures side by side, each as if alone but for rounding."""
+        with lock_of(pipe.unet), BorrowedNetwork(pipe.unet) as unet, frozen(unet):
             return _learn(
-                noise_predictor(pipe),
+                noise_predictor(pipe, borrowed=unet),
                 self.schedule(pipe),
                 latents_of(pipe, images),
                 list(source_prompts),

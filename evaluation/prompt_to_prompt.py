@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+from semantic_edit.attention_processors.borrowing import BorrowedNetwork
 from semantic_edit.attention_processors.control import AttentionPlan, controlled_attention
+from semantic_edit.attention_processors.locks import lock_of
 from semantic_edit.editing.guidance import classifier_free_guidance
 from semantic_edit.editing.inversion import ddim_step
 from semantic_edit.editing.schedule import Schedule
@@ -81,8 +83,13 @@ def decode_swapped(
     rows = read_prompt_rows(pipe.tokenizer, source, [target], settings)
     text = embeds_of(pipe, prompts)
     latents = latents.expand(2, -1, -1, -1)
-    predict_noise, steps = noise_predictor(pipe), schedule.num_inference_steps
-    with controlled_attention(pipe.unet) as control:
+    steps = schedule.num_inference_steps
+    with (
+        lock_of(pipe.unet),
+        BorrowedNetwork(pipe.unet) as unet,
+        controlled_attention(unet) as control,
+    ):
+        predict_noise = noise_predictor(pipe, borrowed=unet)
         for step, level in enumerate(range(steps, 0, -1)):
             control.plan = _plan(rows, step, steps, latents.shape[-2:])
             embeds = torch.cat([negative_embeds[step].to(text).expand(2, -1, -1), text])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from semantic_edit.evaluation.metrics import SET_METRICS
 from semantic_edit.evaluation.tables import Tabled
@@ -13,7 +12,11 @@ Line = dict[str, str | float | None]
 TITLES = {
     "nearest": "success, nearest render",
     "judge": "success, judge",
+    "leftover": "leftover",
     "psnr_to_target": "PSNR to the perfect edit, dB",
+    "psnr_inside": "inside the change",
+    "psnr_around": "around it",
+    "seam": "seam, levels of 255",
     "ssim_to_target": "SSIM to it",
     "features_to_target": "feature distance to it",
     "clip": "CLIP agreement",
@@ -34,7 +37,16 @@ TITLES = {
     "fid": "FID to the inputs",
     "csfid": "CSFID",
 }
-DIGITS = {"psnr_to_target": 1, "psnr_outside": 1, "structure": 1, "dino_structure": 1, "seconds": 1}
+DIGITS = {
+    "psnr_to_target": 1,
+    "psnr_inside": 1,
+    "psnr_around": 1,
+    "leftover": 3,
+    "psnr_outside": 1,
+    "structure": 1,
+    "dino_structure": 1,
+    "seconds": 1,
+}
 SCALES = {"structure": 1000.0, "dino_structure": 1000.0}
 
 
@@ -170,11 +182,7 @@ def reconstructions_in_markdown(table: Tabled) -> str:
     return _markdown(header, cells)
 
 
-def write_report(
-    path: Path, heading: str, sections: Sequence[tuple[str, Tabled, Callable[[Tabled], str]]]
-) -> str:
-    """Every section that has lines, under its title; what was written."""
+def report_of(heading: str, sections: Sequence[tuple[str, Tabled, Callable[[Tabled], str]]]) -> str:
+    """Every section that has lines, under its title."""
     parts = [f"## {title}\n\n{as_markdown(table)}" for title, table, as_markdown in sections if table]
-    text = "\n".join([heading, *parts])
-    path.write_text(text, encoding="utf-8")
-    return text
+    return "\n".join([heading, *parts])

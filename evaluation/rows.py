@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from types import NoneType
 from typing import Any
+
+from semantic_edit.disk.reading import parse_object
+from semantic_edit.disk.writing import append_line
 
 Row = dict[str, Any]
 
@@ -38,10 +42,11 @@ class Rows:
 
     def _parsed(self, line: bytes, number: int) -> Row:
         try:
-            row = json.loads(line)
-            if isinstance(row["key"], dict):
+            row = parse_object(line, "a row")
+            _name(row["key"])
+            if isinstance(row["key"], dict) and all(map(_is_result, row.items())):
                 return row
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             pass
         raise ValueError(
             f"Line {number} of {os.fspath(self.path)!r} is no result of this command. Remove the line to compute it "
@@ -57,11 +62,13 @@ class Rows:
     def append(self, key: Row, values: Row) -> None:
         """Write a row down for good. `key` says in JSON values what was asked for, `values` what came out."""
         row = json.loads(json.dumps({"key": key, **values}))
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append_line(self.path, json.dumps(row))
         self._rows[_name(key)] = row
+
+
+def _is_result(entry: tuple[str, Any]) -> bool:
+    name, value = entry
+    return name == "key" or isinstance(value, str if name == "error" else (int, float, NoneType))
 
 
 def _name(key: Row) -> str:

@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from semantic_edit.disk.writing import write_file
 from semantic_edit.evaluation.datasets import EditItem
 from semantic_edit.evaluation.datasets.items import digest
+from semantic_edit.evaluation.grids import as_png
 from semantic_edit.evaluation.measuring import measured_edit, measured_reconstruction
 from semantic_edit.evaluation.method import EditMethod
 from semantic_edit.evaluation.metrics.edit_metrics import EditMetric
@@ -259,6 +261,4 @@ def _run_reconstruction(
 
 def _keep(path: Path, picture: Image.Image) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    picture.save(part, format="PNG")
-    part.replace(path)
+    write_file(path, as_png(picture))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -22,8 +21,11 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline
 from PIL import Image
 from transformers import CLIPVisionModelWithProjection
 
+from semantic_edit.attention_processors.borrowing import BorrowedNetwork
 from semantic_edit.attention_processors.capture import captured_cross_attention
-from semantic_edit.evaluation.grids import edit_grid, picture_grid
+from semantic_edit.attention_processors.locks import lock_of
+from semantic_edit.disk.writing import write_file, write_folder
+from semantic_edit.evaluation.grids import as_png, edit_grid, picture_grid
 from semantic_edit.evaluation.metrics import iou, nearest_alternative, psnr, standard_error
 from semantic_edit.evaluation.verdicts import shown_objects, shows_edit, told_objects
 from semantic_edit.pipelines.diffedit import DiffEditPipeline
@@ -65,9 +67,7 @@ def main(arguments: list[str] | None = None) -> None:
             print(
                 f"{figure}: " + ", ".join(f"{key} {value:.4g}" for key, value in values.items()), flush=True
             )
-    unfinished = options.out / "figures.json.partial"
-    unfinished.write_text(json.dumps(measured, indent=2) + "\n")
-    os.replace(unfinished, options.out / "figures.json")
+    write_file(options.out / "figures.json", (json.dumps(measured, indent=2) + "\n").encode())
 
 
 def _mean(values: list[float] | list[bool]) -> dict[str, float]:
@@ -136,9 +136,14 @@ def generation_figures(pipe: StableDiffusionPipeline, count: int, split: str, ou
             held_out = [one for one, new in zip(right, unseen, strict=True) if new]
             figures[f"… of these, with a pair that training held out, {name}"] = _mean(held_out)
         shown += [(picture, scene.caption(0)) for picture, scene in zip(pictures[:32], scenes, strict=False)]
-    picture_grid([picture for picture, _ in shown], columns=8).save(out / "samples.png")
-    (out / "samples.txt").write_text("\n".join(prompt for _, prompt in shown) + "\n")
+    grid = picture_grid([picture for picture, _ in shown], columns=8)
+    _write_shown(out, "samples", grid, [prompt for _, prompt in shown])
     return figures
+
+
+def _write_shown(out: Path, name: str, grid: Image.Image, lines: list[str]) -> None:
+    """Pictures for a person to look at, and what they show."""
+    write_folder(out, {f"{name}.png": as_png(grid), f"{name}.txt": ("\n".join(lines) + "\n").encode()})
 
 
 def _generated(pipe: StableDiffusionPipeline, prompts: list[str]) -> list[Image.Image]:
@@ -162,9 +167,8 @@ def edit_figures(pipe: StableDiffusionPipeline, count: int, split: str, out: Pat
             named = f"{kind} edits, {'one object' if objects == 1 else 'two objects'}"
             figures |= _verdicts(named, cases, results, judge)
             rows += list(zip(cases, results, strict=True))[:6]
-    edit_grid([(case.image, *result, case.target_image) for case, result in rows]).save(out / "edits.png")
-    lines = [f"{case.source_prompt} -> {case.prompt}" for case, _ in rows]
-    (out / "edits.txt").write_text("\n".join(lines) + "\n")
+    grid = edit_grid([(case.image, *result, case.target_image) for case, result in rows])
+    _write_shown(out, "edits", grid, [f"{case.source_prompt} -> {case.prompt}" for case, _ in rows])
     return figures
 
 
@@ -271,10 +275,14 @@ def attention_figures(pipe: StableDiffusionPipeline, count: int, split: str, out
         ).input_ids
         embeds = pipe.text_encoder(ids.to(pipe.device)).last_hidden_state
         noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(seed)).to(pipe.device)
-        with captured_cross_attention(pipe.unet, queries=256) as maps:
+        with (
+            lock_of(pipe.unet),
+            BorrowedNetwork(pipe.unet) as unet,
+            captured_cross_attention(unet, queries=256) as maps,
+        ):
             for timestep in (301, 501, 701):
                 noisy = scheduler.add_noise(latents, noise, torch.tensor([timestep]))
-                pipe.unet(noisy, timestep, embeds)
+                unet(noisy, timestep, embeds)
         for index, item in enumerate(scene.objects):
             noun = pipe.tokenizer.convert_tokens_to_ids(f"{item.kind}</w>")
             column = ids[0].tolist().index(noun)

@@ -22,7 +22,7 @@ STRENGTHS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 RATIOS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 THRESHOLDS = (0.25, 0.5, 0.75)
 GUIDANCES = (1.5, 2.0, 3.0, 4.0, 5.0, 7.5)
-PRESETS = {  # tau_v/c/s/u, from the one that preserves most to the one that changes objects
+STYLE_PRESETS = {  # tau_v/c/s/u, from the one that preserves most to the one that changes objects
     "0.6/0.6/0.8/0.5": (0.6, 0.6, 0.8, 0.5),
     "0.4/0.4/0.4/0.5": (0.4, 0.4, 0.4, 0.5),
     "0.2/0.2/0.4/0": (0.2, 0.2, 0.4, 0.0),
@@ -105,6 +105,14 @@ def _diffedit(name: str, **changes: bool) -> Callable[[DiffEditMethod], Sweep]:
     )
 
 
+def _diffedit_presets(method: DiffEditMethod) -> Sweep:
+    """Both presets, and the paper's with the picture's own pixels outside the mask, as the other's are."""
+    paper = DiffEditMethod.with_preset("paper")
+    pasted = replace(paper, preserve_background=True)
+    points = (("default", method), ("paper", paper), ("paper, background pasted", pasted))
+    return Sweep("DiffEdit, presets", "", method, points)
+
+
 def _thresholds(method: DiffEditMethod) -> Sweep:
     return _along("DiffEdit, thresholds", "mask threshold", method, "mask_threshold", THRESHOLDS)
 
@@ -127,7 +135,8 @@ def _style(name: str, **changes: object) -> Callable[[Restyled], Sweep]:
 
 def _style_presets(method: Restyled) -> Sweep:
     points = [
-        (name, replace(method, tau_v=v, tau_c=c, tau_s=s, tau_u=u)) for name, (v, c, s, u) in PRESETS.items()
+        (name, replace(method, tau_v=v, tau_c=c, tau_s=s, tau_u=u))
+        for name, (v, c, s, u) in STYLE_PRESETS.items()
     ]
     return Sweep("StyleDiffusion, presets", "tau_v/c/s/u", method, tuple(points))
 
@@ -155,7 +164,9 @@ METHODS: dict[str, tuple[EditMethod, Callable[..., Sweep]]] = {
     "flexit": (FlexIT(), _flexit),
     "p2p": (PromptToPrompt(), _p2p),
     "nti": (NullTextInversion(), _null_text),
-    "diffedit": (DiffEditMethod(), _diffedit("DiffEdit")),
+    "diffedit": (DiffEditMethod.with_preset("default"), _diffedit("DiffEdit")),
+    "diffedit-paper": (DiffEditMethod(), _diffedit("DiffEdit, paper preset")),
+    "diffedit-presets": (DiffEditMethod.with_preset("default"), _diffedit_presets),
     "diffedit-no-reference": (
         DiffEditMethod(),
         _diffedit("DiffEdit, no reference text", with_reference=False),

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import numpy as np
 
 from semantic_edit.evaluation.curves import Curve, gap_at_equal_success
 from semantic_edit.evaluation.datasets import EditItem
-from semantic_edit.evaluation.measuring import MASK_IOU
+from semantic_edit.evaluation.measuring import OF_MASKS
 from semantic_edit.evaluation.metrics import bootstrap_interval
 from semantic_edit.evaluation.rows import Row
 from semantic_edit.evaluation.running import Comparison
@@ -30,7 +30,7 @@ def kinds_of(comparison: Comparison) -> list[str]:
 
 def measures_of(comparison: Comparison) -> list[str]:
     """The names of what is measured of edits."""
-    return [*(metric.name for metric in comparison.metrics), MASK_IOU]
+    return [*(metric.name for metric in comparison.metrics), *OF_MASKS]
 
 
 def items_of(comparison: Comparison, kind: str) -> list[EditItem]:
@@ -218,9 +218,10 @@ def reconstruction_table(comparison: Comparison, sweeps: Iterable[Sweep]) -> Tab
     return table[::-1]
 
 
-def write_csv(path: Path, table: Tabled) -> None:
+def as_csv(table: Tabled) -> bytes:
     """A table with one column for each entry of its first line."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(table[0]) if table else ["nothing"])
-        writer.writeheader()
-        writer.writerows(table)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(table[0]) if table else ["nothing"])
+    writer.writeheader()
+    writer.writerows(table)
+    return text.getvalue().encode()

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")  # what the Hub accepts as `base_model`
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/\w[\w.-]*")  # what the Hub accepts as `base_model`
 
 MODEL_CARD = """\
 ---

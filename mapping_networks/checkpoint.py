@@ -6,20 +6,48 @@ import dataclasses
 import hashlib
 import json
 import os
-import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
+from semantic_edit.disk.claims import held_folder
+from semantic_edit.disk.reading import (
+    Rule,
+    plain_text,
+    read_object,
+    real_number,
+    several,
+    shortened,
+    whole_number,
+)
+from semantic_edit.disk.sealed import read_sealed, sealed
+from semantic_edit.disk.writing import settle, write_file
 from semantic_edit.mapping_networks.report import StepReport
 
 CHECKPOINT_FORMAT = "semantic_edit.learning/1"
+STEP_FORMAT = "semantic_edit.learning-step/1"
 INPUTS_FILE = "inputs.json"
+MOST_PICTURES = 100_000
+ERRORS: Rule = several(real_number(), 1, MOST_PICTURES)
+COUNTS: Rule = several(whole_number(0, 10**9), 1, MOST_PICTURES)
+STEP_RULES: dict[str, Rule] = {
+    "inputs": plain_text(longest=100),
+    "step": whole_number(0, 10**6),
+    "level": whole_number(0, 10**6),
+    "latent_before": ERRORS,
+    "latent_after": ERRORS,
+    "attention_before": ERRORS,
+    "attention_after": ERRORS,
+    "updates": COUNTS,
+    "forward_evaluations": COUNTS,
+    "seconds": real_number(0, 1e12),
+}
+Carried = tuple[dict[str, torch.Tensor], torch.Tensor]
+"""Parameters, (pictures, *shape) each, and latents, (pictures, channels, height, width), that a step starts from."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +63,7 @@ class FinishedStep:
     report: StepReport
 
     @property
-    def carried(self) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    def carried(self) -> Carried:
         """The parameters and latents that the next step starts from."""
         return self.parameters, self.latents
 
@@ -48,24 +76,23 @@ class Checkpoint:
         inputs: Everything that the result depends on, as JSON values; tensors by `tensor_digest`.
 
     Raises:
-        ValueError: If the folder holds the steps of a learning from other inputs.
+        ValueError: If the folder holds the steps of a learning from other inputs, or nobody can tell.
     """
 
     def __init__(self, folder: str | os.PathLike[str], inputs: Mapping[str, Any]) -> None:
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         described = json.loads(json.dumps({"format": CHECKPOINT_FORMAT, **inputs}))
+        self.inputs = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:32]
         path = self.folder / INPUTS_FILE
         if path.exists():
-            self._check_inputs(json.loads(path.read_text(encoding="utf-8")), described)
+            self._check_inputs(read_object(path), described)
         else:
-            self._replace(
-                path, lambda unfinished: unfinished.write_text(json.dumps(described, indent=2) + "\n")
-            )
+            write_file(path, (json.dumps(described, indent=2) + "\n").encode())
 
     def _check_inputs(self, stored: dict[str, Any], wanted: dict[str, Any]) -> None:
         listed = [
-            f"{name}: checkpoint {stored.get(name)!r}, this call {wanted.get(name)!r}"
+            f"{name}: checkpoint {shortened(stored.get(name))}, this call {shortened(wanted.get(name))}"
             for name in sorted(stored.keys() | wanted.keys())
             if stored.get(name) != wanted.get(name)
         ]
@@ -77,55 +104,70 @@ class Checkpoint:
 
     def save(self, finished: FinishedStep) -> None:
         """Write one step; a reader sees the whole file or none."""
+        fields = {"inputs": self.inputs, **dataclasses.asdict(finished.report)}
         tensors = {"latents": finished.latents, **finished.parameters}
-        stored = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-        metadata = {"report": json.dumps(dataclasses.asdict(finished.report))}
-        self._replace(
-            self._path(finished.report.step),
-            lambda unfinished: save_file(stored, unfinished, metadata=metadata),
-        )
+        write_file(self._path(finished.report.step), sealed(STEP_FORMAT, fields, tensors))
 
-    def load(self, device: torch.device) -> list[FinishedStep]:
+    def load(self, like: Carried) -> list[FinishedStep]:
         """The finished steps from 0 on, without a gap.
 
+        Args:
+            like: What the learning starts from: the steps' tensors have these names, shapes and types.
+
         Raises:
-            ValueError: If a file is damaged.
+            ValueError: Naming the file that is damaged, was changed, or is of another learning.
         """
         finished: list[FinishedStep] = []
         while (path := self._path(len(finished))).exists():
-            finished.append(self._load_step(path, device))
+            finished.append(self._load_step(path, len(finished), like))
         return finished
 
-    def _load_step(self, path: Path, device: torch.device) -> FinishedStep:
+    def _load_step(self, path: Path, step: int, like: Carried) -> FinishedStep:
+        parameters, latents = like
+        wanted = {"latents": latents, **parameters}
         try:
-            with safe_open(path, framework="pt") as file:
-                fields: dict[str, Any] = json.loads(file.metadata()["report"])
-                # cloned: a mapped file's tensors are aligned otherwise, and kernels may round otherwise then
-                tensors = {name: file.get_tensor(name).clone().to(device) for name in file.keys()}  # noqa: SIM118
-        except SafetensorError as error:
+            fields, tensors = read_sealed(path, STEP_FORMAT, STEP_RULES, "step of a learning")
+        except ValueError as error:
+            raise ValueError(f"{error} Remove it to learn again from the step before.") from error
+        reported = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
+        }
+        fits = (
+            reported.pop("inputs") == self.inputs
+            and fields["step"] == step
+            and all(len(value) == len(latents) for value in reported.values() if isinstance(value, tuple))
+            and _form(tensors) == _form(wanted)
+            and all(torch.isfinite(value).all() for value in tensors.values())
+        )
+        if not fits:
             raise ValueError(
-                f"{os.fspath(path)!r} cannot be read as a safetensors file ({error}); remove it to learn again from "
-                "the step before."
-            ) from error
-        fields = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
-        report = StepReport(**fields)
-        return FinishedStep(latents=tensors.pop("latents"), parameters=tensors, report=report)
+                f"{os.fspath(path)!r} is not step {step} of this learning. Remove it to learn again from the step "
+                "before."
+            )
+        placed = {name: value.to(latents.device) for name, value in tensors.items()}
+        return FinishedStep(latents=placed.pop("latents"), parameters=placed, report=StepReport(**reported))
 
     def _path(self, step: int) -> Path:
         return self.folder / f"step-{step:04d}.safetensors"
 
-    def _replace(self, path: Path, write: Any) -> None:
-        unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-        try:
-            write(unfinished)
-            os.replace(unfinished, path)
-        except BaseException:
-            unfinished.unlink(missing_ok=True)
-            raise
+
+def _form(tensors: Mapping[str, torch.Tensor]) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    return {name: (value.shape, value.dtype) for name, value in tensors.items()}
 
 
-def tensor_digest(tensor: torch.Tensor) -> str:
-    """Sixteen hexadecimal digits of a tensor's shape, dtype and every bit of its values."""
-    described = f"{tuple(tensor.shape)} {tensor.dtype}".encode()
-    values = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
-    return hashlib.sha256(described + values).hexdigest()[:16]
+@contextmanager
+def kept_checkpoint(
+    folder: str | os.PathLike[str] | None, inputs: Mapping[str, Any]
+) -> Iterator[Checkpoint | None]:
+    """The checkpoint in a folder, held for this process alone in the block; `None` without a folder.
+
+    Raises:
+        ValueError: If the folder holds the steps of another learning, or another process learns there.
+    """
+    if folder is None:
+        yield None
+        return
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with held_folder(folder):
+        settle(folder)
+        yield Checkpoint(folder, inputs)

@@ -2,39 +2,64 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from semantic_edit.mapping_networks.mapping import VARIANTS
+from semantic_edit.disk.reading import (
+    Rule,
+    check_fields,
+    is_finite_number,
+    one_of,
+    or_none,
+    plain_text,
+    real_number,
+    rising,
+    several,
+    shortened,
+    whole_number,
+)
+from semantic_edit.mapping_networks.mapping import VARIANTS, parameter_shapes
 
 FORMAT_VERSION = 1
+MOST_VALUES = 2**30
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
+A_NETWORK = "a mapping network"
 
 
 def check_config(config: Mapping[str, Any]) -> None:
-    """Check every entry of a mapping network's config.
+    """Check every entry of a mapping network's config, before anything of these sizes is built.
 
     Raises:
         ValueError: Naming the entry, what it must be and what it is.
     """
     check_format_version(config["format_version"])
-    for name, (is_right, rule) in RULES.items():
-        if not is_right(config[name]):
-            raise ValueError(f"`{name}` of a mapping network must be {rule}, got {config[name]!r}.")
+    check_fields({name: config[name] for name in RULES}, RULES, A_NETWORK)
     if len(config["timesteps"]) != config["num_inference_steps"]:
         raise ValueError(
-            f"`timesteps` of a mapping network of {config['num_inference_steps']} steps must hold as many, got "
+            f"'timesteps' of a mapping network of {config['num_inference_steps']} steps must hold as many, got "
             f"{len(config['timesteps'])}."
+        )
+    sizes = ("num_text_tokens", "text_width", "num_image_tokens", "image_width")
+    shapes = parameter_shapes(config["variant"], *(config[name] for name in sizes))
+    values = config["num_inference_steps"] * sum(math.prod(shape) for shape in shapes.values())
+    values += config["num_image_tokens"] * config["image_width"] + math.prod(config["latent_shape"])
+    if values > MOST_VALUES:
+        listed = ", ".join(
+            f"{name} {config[name]}" for name in (*sizes, "latent_shape", "num_inference_steps")
+        )
+        raise ValueError(
+            f"A mapping network of these sizes would hold {values:,} values ({listed}), which no picture needs: more "
+            f"than {MOST_VALUES:,} are not built."
         )
 
 
 def check_format_version(version: Any) -> None:
     """Refuse what a newer version of the package wrote."""
-    if not _is_count(version):
+    is_count, meaning = whole_number(1, 1000)
+    if not is_count(version):
         raise ValueError(
-            f"`format_version` of a mapping network must be a positive integer, got {version!r}."
+            f"'format_version' of a mapping network must be {meaning}, got {shortened(version)}."
         )
     if version > FORMAT_VERSION:
         raise ValueError(
@@ -54,72 +79,39 @@ def check_entries(entries: Iterable[str], known: Iterable[str], required: Iterab
     if missing or unknown:
         raise ValueError(
             f"This is no mapping network's config: it lacks {', '.join(missing) or 'nothing'} and has unknown "
-            f"entries {', '.join(unknown) or '(none)'}."
+            f"entries {shortened(', '.join(unknown), quoted=False) or '(none)'}."
         )
 
 
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_positive(value: Any) -> bool:
-    return _is_number(value) and value > 0
-
-
-def _is_number_or_none(value: Any) -> bool:
-    return value is None or _is_number(value)
-
-
-def _are_timesteps(value: Any) -> bool:
-    if not isinstance(value, (list, tuple)) or not all(
-        _is_count(timestep) or timestep == 0 for timestep in value
-    ):
-        return False
-    return all(below < above for below, above in itertools.pairwise(value))
-
-
-def _is_latent_shape(value: Any) -> bool:
-    return isinstance(value, (list, tuple)) and len(value) == 3 and all(_is_count(side) for side in value)
-
-
 def _are_settings(value: Any) -> bool:
+    is_name, _ = plain_text(100)
+    is_text, _ = plain_text(1000)
     return isinstance(value, dict) and all(
-        _is_text(name) and (_is_text(entry) or isinstance(entry, bool) or _is_number_or_none(entry))
+        is_name(name)
+        and (is_text(entry) or isinstance(entry, bool) or entry is None or is_finite_number(entry))
         for name, entry in value.items()
     )
 
 
-Rule = tuple[Callable[[Any], bool], str]
-COUNT: Rule = (_is_count, "a positive integer")
-TEXT: Rule = (_is_text, "a string")
-POSITIVE: Rule = (_is_positive, "a positive number")
 RULES: dict[str, Rule] = {
-    "variant": (lambda value: value in VARIANTS, '"modulate" or "direct"'),
-    "num_text_tokens": COUNT,
-    "text_width": COUNT,
-    "num_image_tokens": COUNT,
-    "image_width": COUNT,
-    "latent_shape": (_is_latent_shape, "three positive integers (channels, height, width)"),
-    "num_inference_steps": COUNT,
-    "timesteps": (_are_timesteps, "increasing integers from 0 on, the least noisy first"),
-    "schedule_fingerprint": TEXT,
-    "prediction_type": (lambda value: value in PREDICTIONS, f"one of {', '.join(PREDICTIONS)}"),
-    "prompt": TEXT,
-    "negative_prompt": TEXT,
-    "guidance_scale": (_is_number, "a finite number"),
-    "scaling_factor": POSITIVE,
-    "base_model": TEXT,
-    "base_fingerprint": TEXT,
-    "digest": TEXT,
+    "variant": one_of(*VARIANTS),
+    "num_text_tokens": whole_number(1, 8192),
+    "text_width": whole_number(1, 65536),
+    "num_image_tokens": whole_number(1, 65536),
+    "image_width": whole_number(1, 65536),
+    "latent_shape": several(whole_number(1, 65536), 3, 3),  # channels, height, width
+    "num_inference_steps": whole_number(1, 10_000),
+    "timesteps": rising(highest=1_000_000),
+    "schedule_fingerprint": plain_text(1000),
+    "prediction_type": one_of(*PREDICTIONS),
+    "prompt": plain_text(),
+    "negative_prompt": plain_text(),
+    "guidance_scale": real_number(0, 1e6),
+    "scaling_factor": real_number(1e-6, 1e6),
+    "base_model": plain_text(4096),
+    "base_fingerprint": plain_text(1000),
+    "digest": plain_text(100),
     "learning": (_are_settings, "names with text, finite numbers or None"),
-    "reconstruction_psnr": (_is_number_or_none, "a finite number of dB or None"),
-    "reconstruction_ssim": (_is_number_or_none, "a finite number or None"),
+    "reconstruction_psnr": or_none(real_number(-1000, 1000)),  # dB
+    "reconstruction_ssim": or_none(real_number(-1.001, 1.001)),  # rounding may lead beyond 1
 }

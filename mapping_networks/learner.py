@@ -88,17 +88,23 @@ class _Step:
             return self._leave(~which)
         gradients = self.objective.gradients(outcome.loss[which], self.active.parameters)
         self._leave(~which)
-        self.active.update(gradient[which] for gradient in gradients)
+        updated = which.nonzero().flatten()  # once: to index by booleans waits for a GPU each time
+        self.active.update(gradient[updated] for gradient in gradients)
         for row in self.active.rows.tolist():
             self.updates[row] += 1
 
     def _leave(self, which: torch.Tensor) -> None:
-        rows = self.active.rows[which]
+        if not which.any():
+            return
+        leaving = which.nonzero().flatten()
+        rows = self.active.rows[leaving]
         for name, value in self.active.parameters.items():
-            self.learned[name][rows] = value.detach()[which]
+            self.learned[name][rows] = value.detach()[leaving]
         self.active.keep(~which)
 
     def _settle(self, outcome: Outcome, rows: torch.Tensor, which: torch.Tensor) -> None:
+        if not which.any():
+            return
         chosen, outcome = rows[which], outcome.of(which)
         self.settled[chosen] = True
         self.latents[chosen], self.after[:, chosen] = outcome.latents, outcome.errors

@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from semantic_edit.mapping_networks.checkpoint import Checkpoint, FinishedStep, tensor_digest
+from semantic_edit.disk.sealed import tensor_digest
+from semantic_edit.mapping_networks.checkpoint import FinishedStep, kept_checkpoint
 from semantic_edit.mapping_networks.learner import learn_step
 from semantic_edit.mapping_networks.mapping import VARIANTS
 from semantic_edit.mapping_networks.objective import Evaluate, Objective
@@ -37,8 +38,8 @@ def learn_mappings(
 ) -> LearningResult:
     """Learn for each step the network whose value embeddings make guidance follow the inversion.
 
-    The networks of all pictures learn side by side, each as if it were alone: its own loss, its own Adam, its own
-    early stop, after which it takes no part in the step's evaluations. Only the networks get gradients.
+    The networks of all pictures learn side by side, each as if it were alone, but for rounding: its own loss, its own
+    Adam, its own early stop, after which it takes no part in the step's evaluations. Only the networks get gradients.
 
     Args:
         evaluate: `evaluate(latents, level, value_embeds, rows)`: the conditional prediction of the pictures `rows`
@@ -54,7 +55,7 @@ def learn_mappings(
         guidance_scale: Guidance that the edit will have too.
         settings: `LearningSettings.short()` if `None`.
         checkpoint: A folder; an interrupted call made again with it goes on after the last finished step, and on the
-            CPU ends with the same bits.
+            same CPU ends with the same bits.
         identity: What else the functions depend on (the model, the negative prompt), by names; a checkpoint made
             under another one is refused.
         on_step: Called with a `StepReport` after each step, those restored from the checkpoint included.
@@ -85,19 +86,17 @@ def learn_mappings(
         guidance_scale,
         settings,
     )
-    stored = None
-    if checkpoint is not None:
-        inputs = _describe(trajectory, text_embeds, image_tokens, variant, guidance_scale, settings, identity)
-        stored = Checkpoint(checkpoint, inputs)
-    finished = stored.load(trajectory.device) if stored else []
-    for done in finished:
-        _tell(on_step, done)
-    for step in range(len(finished), len(trajectory) - 1):
-        parameters, latents = finished[-1].carried if finished else objective.start()
-        finished.append(learn_step(objective, step, parameters, latents))
-        if stored:
-            stored.save(finished[-1])
-        _tell(on_step, finished[-1])
+    inputs = _describe(trajectory, text_embeds, image_tokens, variant, guidance_scale, settings, identity)
+    with kept_checkpoint(checkpoint, inputs) as stored:
+        finished = stored.load(objective.start()) if stored else []
+        for done in finished:
+            _tell(on_step, done)
+        for step in range(len(finished), len(trajectory) - 1):
+            parameters, latents = finished[-1].carried if finished else objective.start()
+            finished.append(learn_step(objective, step, parameters, latents))
+            if stored:
+                stored.save(finished[-1])
+            _tell(on_step, finished[-1])
     return _result(finished, settings)
 
 

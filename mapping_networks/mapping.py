@@ -66,7 +66,7 @@ def mapping_forward(parameters: dict[str, torch.Tensor], image_tokens: torch.Ten
     """Evaluate a batch of networks, each on its own image.
 
     The normalisation is per token, over the width: what BatchNorm in train mode does at batch 1, and what keeps
-    an image's result independent of the others in the batch.
+    an image's result independent of the others in the batch, beyond rounding.
 
     Args:
         parameters: For each name of `parameter_shapes`, (batch, *shape).

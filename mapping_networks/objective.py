@@ -139,7 +139,7 @@ class Objective:
         scale = 2.0 ** round(math.log2(self.trajectory[0, 0].numel()))
         scaled = torch.autograd.grad(loss.sum() * scale, list(parameters.values()))
         gradients = [gradient / scale for gradient in scaled]
-        if not all(torch.isfinite(gradient).all() for gradient in gradients):
+        if not torch.stack([torch.isfinite(gradient).all() for gradient in gradients]).all():
             raise FloatingPointError(
                 "A gradient of the learning is NaN or infinite; run the model in float32 or bfloat16."
             )

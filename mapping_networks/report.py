@@ -33,7 +33,7 @@ class StepReport:
     seconds: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LearningReport:
     """The whole learning; every tuple has one entry per picture.
 
@@ -43,6 +43,11 @@ class LearningReport:
 
     steps: tuple[StepReport, ...]
     converged: tuple[bool, ...]
+
+    def __repr__(self) -> str:
+        worst = f"latent error {max(self.latent_errors):.2g} at worst"
+        told = f"{len(self.steps)} steps, {len(self.converged)} pictures, {worst}, {self.seconds:.1f} s"
+        return f"{type(self).__name__}({told})"
 
     @property
     def latent_errors(self) -> tuple[float, ...]:
@@ -69,7 +74,7 @@ def _totals(rows: list[tuple[int, ...]]) -> tuple[int, ...]:
     return tuple(sum(column) for column in zip(*rows, strict=True))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LearningResult:
     """What `learn_mappings` learned.
 
@@ -81,6 +86,9 @@ class LearningResult:
     parameters: dict[str, torch.Tensor]
     latents: torch.Tensor
     report: LearningReport
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(latents {tuple(self.latents.shape)}, {self.report})"
 
     def picture(self, index: int) -> dict[str, torch.Tensor]:
         """One picture's parameters, (steps, *shape) each, as `MappingNetwork.fill` takes them."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import json
 import os
-import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,10 +12,21 @@ from typing import Any
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
+from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
+from safetensors.torch import save
 
+from semantic_edit.disk.reading import read_object
+from semantic_edit.disk.sealed import seal
+from semantic_edit.disk.writing import settle, write_file, write_folder
 from semantic_edit.mapping_networks.card import HUB_ID, model_card
-from semantic_edit.mapping_networks.checkpoint import tensor_digest
-from semantic_edit.mapping_networks.config import FORMAT_VERSION, check_entries, check_format_version
+from semantic_edit.mapping_networks.config import (
+    FORMAT_VERSION,
+    check_config,
+    check_entries,
+    check_format_version,
+)
+
+MAPPING_FORMAT = "semantic_edit.mapping_network/1"
 
 
 class StoredModel(ModelMixin, ConfigMixin):
@@ -41,12 +50,30 @@ class StoredModel(ModelMixin, ConfigMixin):
             ValueError: If an entry is missing, unknown or wrong, or a newer version wrote it.
         """
         if isinstance(config, Mapping):
-            check_format_version(config.get("format_version", FORMAT_VERSION))
-            arguments = list(inspect.signature(cls.__init__).parameters.values())[1:]
-            known = [argument.name for argument in arguments]
-            required = [argument.name for argument in arguments if argument.default is argument.empty]
-            check_entries({*config, *kwargs}, known, required)
+            cls._check_stored(config, kwargs)
         return super().from_config(config, *args, **kwargs)
+
+    @classmethod
+    def _check_stored(cls, config: Mapping[str, Any], further: Iterable[str] = ()) -> None:
+        check_format_version(config.get("format_version", FORMAT_VERSION))
+        arguments = list(inspect.signature(cls.__init__).parameters.values())[1:]
+        known = [argument.name for argument in arguments]
+        required = [argument.name for argument in arguments if argument.default is argument.empty]
+        check_entries({*config, *further}, known, required)
+        if not further:  # else the rest comes from elsewhere
+            usual = {argument.name: argument.default for argument in arguments}
+            stored = {**usual, "learning": {}, **config}
+            check_config(stored)
+
+    @classmethod
+    def _dict_from_json_file(cls, json_file: str | os.PathLike[str]) -> dict[str, Any]:
+        """A config's file as diffusers reads it, but strictly."""
+        config = read_object(json_file)
+        try:
+            cls._check_stored(config)
+        except ValueError as error:
+            raise ValueError(f"{os.fspath(json_file)!r}: {error}") from error
+        return config
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> Any:
@@ -55,8 +82,8 @@ class StoredModel(ModelMixin, ConfigMixin):
         Only safetensors are read. A dtype is accepted, and the tensors stay float32.
 
         Raises:
-            ValueError: If the config is not a mapping network's, a tensor is missing, extra or of another shape, or the
-                values are not those that were saved.
+            ValueError: If the config is not a mapping network's, a tensor is missing, extra or of another shape, or
+                anything is not as it was saved.
             OSError: If there is no such folder or repository, or no safetensors file in it.
         """
         if kwargs.pop("use_safetensors", True) is False:
@@ -64,23 +91,27 @@ class StoredModel(ModelMixin, ConfigMixin):
         for name in ("torch_dtype", "dtype"):
             kwargs.pop(name, None)
         wants_info = kwargs.pop("output_loading_info", False)
+        settle(os.path.join(pretrained_model_name_or_path, kwargs.get("subfolder") or ""))
         try:
-            network, info = super().from_pretrained(
-                pretrained_model_name_or_path,
-                # the one way of loading that reports every difference instead of the first, or none
-                **{**kwargs, "low_cpu_mem_usage": False, "ignore_mismatched_sizes": True},
-                use_safetensors=True,
-                output_loading_info=True,
-            )
+            with warnings.catch_warnings():
+                # an argument of diffusers' own, which huggingface_hub calls deprecated
+                warnings.filterwarnings("ignore", "The `local_dir_use_symlinks`")
+                network, info = super().from_pretrained(
+                    pretrained_model_name_or_path,
+                    # the one way of loading that reports every difference instead of the first, or none
+                    **{**kwargs, "low_cpu_mem_usage": False, "ignore_mismatched_sizes": True},
+                    use_safetensors=True,
+                    output_loading_info=True,
+                )
         except OSError as error:
             # diffusers guesses at a wrong name, whatever the Hub said
             said = error.__cause__ or error.__context__
             raise OSError(f"{error} ({said})" if said else str(error)) from error
         check_tensors(info["missing_keys"], info["unexpected_keys"], info["mismatched_keys"])
-        if network.config.digest not in ("", _digest(network)):
+        if network.config.digest != network.seal():
             raise ValueError(
-                f"The tensors in {os.fspath(pretrained_model_name_or_path)!r} are not those that were saved with its "
-                "config: a file was damaged or changed. Get it again, from the Hub with `force_download=True`."
+                f"The mapping network in {os.fspath(pretrained_model_name_or_path)!r} is not what was saved: its "
+                "config or its tensors were damaged or changed since. Get it again, or learn the picture again."
             )
         return (network, info) if wants_info else network
 
@@ -89,41 +120,42 @@ class StoredModel(ModelMixin, ConfigMixin):
         save_directory: str | os.PathLike[str],
         *,
         safe_serialization: bool = True,
+        variant: str | None = None,
         push_to_hub: bool = False,
-        **kwargs: Any,
+        repo_id: str | None = None,
+        **hub: Any,
     ) -> None:
         """Write the config, the tensors and a model card; see `ModelMixin.save_pretrained`.
 
-        Everything is written beside its place first. The config goes away before the tensors change and comes
-        back last, so a reader sees the old network, the new one or none, never a mixture.
+        One rename decides: before it the folder holds the old network, after it the new one, and never a mixture.
 
         Raises:
             ValueError: If asked to pickle.
+            OSError: Naming the file, if one cannot be written. Then the folder is as it was.
         """
         if not safe_serialization:
             raise ValueError(
                 "A mapping network is saved as safetensors only; drop `safe_serialization=False`."
             )
-        self.register_to_config(digest=_digest(self))
-        hub = {
-            name: kwargs.pop(name)
-            for name in ("commit_message", "private", "token", "create_pr")
-            if name in kwargs
+        self.register_to_config(digest=self.seal())
+        stem, _, suffix = SAFETENSORS_WEIGHTS_NAME.rpartition(".")
+        tensors = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
+        files = {
+            "README.md": model_card(self.config, os.fspath(save_directory)).encode(),
+            f"{stem}.{variant}.{suffix}" if variant else SAFETENSORS_WEIGHTS_NAME: save(
+                tensors, {"format": "pt"}
+            ),
+            self.config_name: self.to_json_string().encode(),
         }
-        folder = Path(save_directory)
-        repo_id = kwargs.pop("repo_id", folder.name)
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=folder) as unfinished:
-            super().save_pretrained(unfinished, **kwargs)
-            self._write_card(unfinished, os.fspath(save_directory))
-            usual = (Path(unfinished) / self.config_name).stat().st_mode
-            for path in Path(unfinished).iterdir():
-                path.chmod(usual)  # safetensors makes files that their owner alone can read
-            (folder / self.config_name).unlink(missing_ok=True)
-            for path in sorted(Path(unfinished).iterdir(), key=lambda path: path.name == self.config_name):
-                os.replace(path, folder / path.name)
+        write_folder(save_directory, files)
         if push_to_hub:
-            self.push_to_hub(repo_id, **hub)
+            self.push_to_hub(repo_id or Path(save_directory).name, **hub)
+
+    def seal(self) -> str:
+        """Tells this network from every other: its config and its tensors."""
+        stored = json.loads(self.to_json_string())
+        fields = {name: value for name, value in stored.items() if name[0] != "_" and name != "digest"}
+        return seal(MAPPING_FORMAT, fields, self.state_dict())
 
     def _upload_folder(
         self, working_dir: str | os.PathLike[str], repo_id: str, *args: Any, **kwargs: Any
@@ -144,8 +176,8 @@ class StoredModel(ModelMixin, ConfigMixin):
             stacklevel=2,
         )
         self.register_to_config(base_model="")
-        config = json.loads(config_file.read_text(encoding="utf-8"))
-        config_file.write_text(json.dumps({**config, "base_model": ""}, indent=2) + "\n", encoding="utf-8")
+        self.register_to_config(digest=self.seal())
+        write_file(config_file, self.to_json_string().encode())
 
     def to_json_string(self) -> str:
         """The config as it is written: without the place that it was loaded from, which is nobody else's business."""
@@ -154,12 +186,7 @@ class StoredModel(ModelMixin, ConfigMixin):
         return json.dumps(config, indent=2, sort_keys=True) + "\n"
 
     def _write_card(self, folder: str | os.PathLike[str], location: str) -> None:
-        (Path(folder) / "README.md").write_text(model_card(self.config, location), encoding="utf-8")
-
-
-def _digest(network: StoredModel) -> str:
-    digests = {name: tensor_digest(value) for name, value in network.state_dict().items()}
-    return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()[:16]
+        write_file(Path(folder) / "README.md", model_card(self.config, location).encode())
 
 
 def check_tensors(

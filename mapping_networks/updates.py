@@ -10,7 +10,7 @@ import torch
 class ActivePictures:
     """The pictures that still learn at a step: their parameters and a new Adam.
 
-    Every operation acts on each picture alone, so a picture's numbers depend on no other's.
+    Every operation acts on each picture alone, so a picture's numbers depend on no other's, beyond rounding.
 
     Args:
         parameters: For each name, (pictures, *shape); copied.

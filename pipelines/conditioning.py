@@ -8,7 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from diffusers.utils import is_peft_available, scale_lora_layers
+from diffusers.utils import is_peft_available, scale_lora_layers, unscale_lora_layers
+
+from semantic_edit.attention_processors.locks import lock_of
+from semantic_edit.attention_processors.tokens import check_padded
+from semantic_edit.pipelines.truncation import truncation_told, warn_of_truncation
 
 
 @dataclass(frozen=True)
@@ -141,6 +145,8 @@ def encode_prompts(
 ) -> list[torch.Tensor | None]:
     """Embeddings of several prompt arguments, every different text encoded once, by `pipe.encode_prompt`.
 
+    One thread at a time encodes with a tokenizer: how it pads and cuts is kept in it.
+
     Args:
         pipe: A pipeline with diffusers' `encode_prompt`, `unet` and `text_encoder`.
         prompts: The arguments; `None` stays `None`.
@@ -153,6 +159,7 @@ def encode_prompts(
 
     Raises:
         ValueError: If text is given but the pipeline has no text encoder, or lengths differ from given ones.
+        RuntimeError: If somebody else used the tokenizer at the same time.
     """
     rows: dict[tuple[str, bool], torch.Tensor] = {}
     wanted = [prompt for prompt in prompts if prompt is not None and prompt.texts is not None]
@@ -161,6 +168,9 @@ def encode_prompts(
             f"`{wanted[0].name}` is text, but this pipeline has no text encoder and tokenizer; pass "
             f"{wanted[0].instead or f'`{wanted[0].name}_embeds`'} instead."
         )
+    placed = {"device": pipe._execution_device, "dtype": pipe.unet.dtype}  # each walks through all modules
+    for prompt in wanted:
+        warn_of_truncation(pipe, prompt.name, prompt.texts or ())
     lora_scale = (cross_attention_kwargs or {}).get("scale")
     # without clip_skip both kinds are encoded alike, and share their rows
     for plain in (False, True):
@@ -172,11 +182,10 @@ def encode_prompts(
         texts = [text for text, unconditional in keys if unconditional == plain]
         if not texts:
             continue
-        with restored_lora_scale(pipe.text_encoder):
-            embeds = _encode_texts(pipe, texts, lora_scale, None if plain else clip_skip)
+        with lock_of(pipe.tokenizer), truncation_told(), restored_lora_scale(pipe.text_encoder):
+            embeds = _encode_texts(pipe, texts, placed["device"], lora_scale, None if plain else clip_skip)
+        check_padded(pipe.tokenizer, embeds.shape[1])
         rows.update({(text, plain): row for text, row in zip(texts, embeds, strict=True)})
-
-    placed = {"device": pipe._execution_device, "dtype": pipe.unet.dtype}  # each walks through all modules
 
     def embedded(prompt: Prompt | None) -> torch.Tensor | None:
         if prompt is None:
@@ -193,30 +202,32 @@ def encode_prompts(
 
 
 def _encode_texts(
-    pipe: Any, texts: list[str], lora_scale: float | None, clip_skip: int | None
+    pipe: Any, texts: list[str], device: torch.device, lora_scale: float | None, clip_skip: int | None
 ) -> torch.Tensor:
     """(texts, tokens, width), by diffusers' `encode_prompt` wherever that works."""
     encoder = pipe.text_encoder
     if clip_skip is None or hasattr(encoder, "text_model"):
-        return pipe.encode_prompt(
-            texts, pipe._execution_device, 1, False, lora_scale=lora_scale, clip_skip=clip_skip
-        )[0]
+        return pipe.encode_prompt(texts, device, 1, False, lora_scale=lora_scale, clip_skip=clip_skip)[0]
     # transformers 5 made the text model and its wrapper one, and diffusers' clip_skip still asks for the inner one
-    if lora_scale is not None:
-        scale_lora_layers(encoder, lora_scale)
     inputs = pipe.tokenizer(
         pipe.maybe_convert_prompt(texts, pipe.tokenizer),
         padding="max_length",
         max_length=pipe.tokenizer.model_max_length,
         truncation=True,
         return_tensors="pt",
-    ).to(pipe._execution_device)
+    ).to(device)
     masked = getattr(encoder.config, "use_attention_mask", False)
-    hidden_states = encoder(
-        inputs.input_ids,
-        attention_mask=inputs.attention_mask if masked else None,
-        output_hidden_states=True,
-    ).hidden_states
+    try:
+        if lora_scale is not None:
+            scale_lora_layers(encoder, lora_scale)
+        hidden_states = encoder(
+            inputs.input_ids,
+            attention_mask=inputs.attention_mask if masked else None,
+            output_hidden_states=True,
+        ).hidden_states
+    finally:
+        if lora_scale is not None:
+            unscale_lora_layers(encoder, lora_scale)
     return encoder.final_layer_norm(hidden_states[-(clip_skip + 1)])
 
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import PIL.Image
 import torch
-from torch.utils.checkpoint import checkpoint as recomputed
 
+from semantic_edit.attention_processors.borrowing import BorrowedNetwork, frozen, recomputed_blocks
 from semantic_edit.attention_processors.control import AttentionControl, AttentionPlan, controlled_attention
 from semantic_edit.attention_processors.layers import nearest_queries
+from semantic_edit.attention_processors.locks import lock_of
 from semantic_edit.attention_processors.prefix import Prefix, remembered_prefix
 from semantic_edit.editing.inversion import ddim_inverse_step, ddim_step
 from semantic_edit.editing.schedule import Schedule
@@ -28,7 +29,9 @@ from semantic_edit.mapping_networks import (
     learn_mappings,
 )
 from semantic_edit.pipelines.checks import model_fingerprint
+from semantic_edit.pipelines.graphs import differentiable_graph, records_graphs
 from semantic_edit.pipelines.pictures import Pictures
+from semantic_edit.pipelines.progress import named_bar
 from semantic_edit.pipelines.stages import decode_pixels
 
 Maps = list[torch.Tensor]
@@ -78,8 +81,7 @@ def encode_image_tokens(pipe: Any, pictures: Pictures) -> torch.Tensor:
 def attention_resolution(pipe: Any, clean: torch.Tensor, side: int | None) -> int:
     """The number of positions of the layers whose maps the attention loss compares."""
     height, width = clean.shape[-2:]
-    with uncompiled(pipe.unet) as unet:
-        return math.prod(nearest_queries(unet, height, width, side))
+    return math.prod(nearest_queries(pipe.unet, height, width, side))
 
 
 def learn_pictures(
@@ -91,15 +93,17 @@ def learn_pictures(
         What was learned, and the noisiest latents, (pictures, channels, height, width).
     """
     with (
-        uncompiled(pipe.unet) as unet,
+        lock_of(pipe.unet),
+        BorrowedNetwork(pipe.unet) as unet,
         frozen(unet),
+        recomputed_blocks(unet) if lesson.gradient_checkpointing else nullcontext(),
         controlled_attention(unet) as control,
         remembered_prefix(unet) as prefix,
     ):
         branch = _ConditionalBranch(unet, lesson, control, prefix, cross_attention_kwargs)
         trajectory, source_maps = _inverted(pipe, lesson, branch)
         levels = lesson.schedule.num_inference_steps
-        with pipe.progress_bar(total=levels) as progress_bar, torch.enable_grad():
+        with named_bar(pipe, "learn", levels) as progress_bar, torch.enable_grad():
 
             def advance(report: Any) -> None:
                 progress_bar.set_postfix(loss=f"{max(report.latent_after):.1e}")
@@ -118,7 +122,7 @@ def learn_pictures(
                 lesson.settings,
                 checkpoint,
                 {
-                    "model": model_fingerprint(unet),
+                    "model": model_fingerprint(unet.network),
                     "schedule": lesson.schedule.fingerprint,
                     "negative_prompt": lesson.negative_prompt,
                     "queries": str(lesson.queries),
@@ -129,11 +133,14 @@ def learn_pictures(
 
 
 class _ConditionalBranch:
-    """The UNet as `learn_mappings` wants it: differentiable in the value embeddings, with its maps."""
+    """The UNet as `learn_mappings` wants it: differentiable in the value embeddings, with its maps.
+
+    graphs: In a block of `cuda_graphs` one for each number of pictures, of forward and backward passes.
+    """
 
     def __init__(
         self,
-        unet: Any,
+        unet: BorrowedNetwork,
         lesson: Lesson,
         control: AttentionControl,
         prefix: Prefix,
@@ -141,42 +148,68 @@ class _ConditionalBranch:
     ) -> None:
         self.unet, self.lesson, self.control, self.kwargs = unet, lesson, control, kwargs
         self.prefix = prefix
-        self.dtype = unet.dtype
+        self.dtype = unet.network.dtype
         self.kept_queries = lesson.queries if lesson.settings.attention_weight else None
+        self.replays = (
+            records_graphs(unet.network) and lesson.clean.is_cuda and not lesson.gradient_checkpointing
+        )
+        self.graphs: dict[int, Callable[..., tuple[torch.Tensor, ...]]] = {}
 
     def evaluate(
         self, latents: torch.Tensor, level: int, value_embeds: torch.Tensor, rows: torch.Tensor
     ) -> tuple[torch.Tensor, Maps]:
-        def run(latents: torch.Tensor, value_embeds: torch.Tensor) -> tuple[torch.Tensor, ...]:
-            self.prefix.begin(latents, torch.tensor(level), rows)  # within a step only the values change
-            noise_pred, maps = self._predict_with_maps(
-                latents, level, self.lesson.text_embeds[rows], value_embeds
-            )
-            return noise_pred, *maps
-
-        if self.lesson.gradient_checkpointing:
-            noise_pred, *maps = recomputed(run, latents, value_embeds, use_reentrant=False)
-        else:
-            noise_pred, *maps = run(latents, value_embeds)
-        return noise_pred, list(maps)
+        if self.replays:
+            return self._replayed(latents, level, self.lesson.text_embeds[rows], value_embeds)
+        self.prefix.begin(latents, torch.tensor(level), rows)  # within a step only the values change
+        noise_pred, *maps = self._with_maps(
+            latents, self._timestep(level), self.lesson.text_embeds[rows], value_embeds
+        )
+        return noise_pred, maps
 
     def evaluate_unconditional(self, latents: torch.Tensor, level: int) -> torch.Tensor:
-        self.control.plan = None
-        return self._predict(latents, level, self.lesson.negative_embeds)
+        negative = self.lesson.negative_embeds
+        if self.replays:
+            return self._replayed(latents, level, negative, negative.float())[0].clone()
+        self.control.plan = AttentionPlan()
+        return self._predict(latents, self._timestep(level), negative)
 
     def evaluate_plain(self, latents: torch.Tensor, level: int) -> tuple[torch.Tensor, Maps]:
         """With the text as it is."""
-        return self._predict_with_maps(latents, level, self.lesson.text_embeds, None)
+        text = self.lesson.text_embeds
+        if self.replays:
+            noise_pred, maps = self._replayed(latents, level, text, text.float())
+            return noise_pred.clone(), [layer.clone() for layer in maps]
+        noise_pred, *maps = self._with_maps(latents, self._timestep(level), text, None)
+        return noise_pred, maps
 
-    def _predict_with_maps(
-        self, latents: torch.Tensor, level: int, text_embeds: torch.Tensor, value_embeds: torch.Tensor | None
+    def _replayed(
+        self, latents: torch.Tensor, level: int, text_embeds: torch.Tensor, value_embeds: torch.Tensor
     ) -> tuple[torch.Tensor, Maps]:
+        """What `_with_maps` gives, until the next call. Where nothing was learned, values are made from the text."""
+        inputs = (latents, self._timestep(level), text_embeds, value_embeds)
+        if len(latents) not in self.graphs:
+            self.graphs[len(latents)] = differentiable_graph(self._with_maps, *inputs)
+        noise_pred, *maps = self.graphs[len(latents)](*inputs)
+        return noise_pred, maps
+
+    def _with_maps(
+        self,
+        latents: torch.Tensor,
+        timestep: torch.Tensor,
+        text_embeds: torch.Tensor,
+        value_embeds: torch.Tensor | None,
+    ) -> tuple[torch.Tensor, ...]:
+        """The prediction, then the maps."""
         plan = AttentionPlan(value_embeds, kept_queries=self.kept_queries)
         self.control.plan = plan
-        return self._predict(latents, level, text_embeds), plan.maps
+        return self._predict(latents, timestep, text_embeds), *plan.maps
 
-    def _predict(self, latents: torch.Tensor, level: int, text_embeds: torch.Tensor) -> torch.Tensor:
-        timestep = torch.tensor(self.lesson.schedule.timestep(level), device=latents.device)
+    def _timestep(self, level: int) -> torch.Tensor:
+        return torch.full((), self.lesson.schedule.timestep(level), device=self.lesson.clean.device)
+
+    def _predict(
+        self, latents: torch.Tensor, timestep: torch.Tensor, text_embeds: torch.Tensor
+    ) -> torch.Tensor:
         return self.unet(
             latents.to(self.dtype),
             timestep,
@@ -198,7 +231,7 @@ def _inverted(pipe: Any, lesson: Lesson, branch: _ConditionalBranch) -> tuple[to
     """
     latents, levels = lesson.clean.float(), lesson.schedule.num_inference_steps
     kept, maps = [latents], []
-    with pipe.progress_bar(total=levels) as progress_bar:
+    with named_bar(pipe, "invert", levels) as progress_bar:
         for level in range(1, levels + 1):
             noise_pred, seen = branch.evaluate_plain(latents, level)
             latents = ddim_inverse_step(latents, noise_pred, lesson.schedule, level)
@@ -253,29 +286,3 @@ def _own_report(report: LearningReport, index: int) -> LearningReport:
 
     steps = tuple(own(step) for step in report.steps)
     return replace(report, steps=steps, converged=report.converged[index : index + 1])
-
-
-@contextmanager
-def uncompiled(unet: Any) -> Iterator[Any]:
-    """The UNet itself if `torch.compile` wrapped it, and without its graphs in the block.
-
-    Graphs see no hooks, by which maps are read, and would be made anew for the plan of each step.
-    """
-    inner = getattr(unet, "_orig_mod", unet)
-    with ExitStack() as stack:
-        if inner is not unet or any(module._compiled_call_impl is not None for module in inner.modules()):
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
-        yield inner
-
-
-@contextmanager
-def frozen(module: torch.nn.Module) -> Iterator[None]:
-    """Let no parameter ask for gradients in the block."""
-    asked = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
-    try:
-        module.requires_grad_(False)
-        yield
-    finally:
-        for name, parameter in module.named_parameters():  # others than before, where weights are offloaded
-            if name in asked:
-                parameter.requires_grad_(True)

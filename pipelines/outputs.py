@@ -9,11 +9,12 @@ import PIL.Image
 import torch
 from diffusers.utils import BaseOutput
 
+from semantic_edit.editing.summaries import Summarised
 from semantic_edit.editing.trajectory import Trajectory
 
 
-@dataclass
-class DiffEditPipelineOutput(BaseOutput):
+@dataclass(repr=False)
+class DiffEditPipelineOutput(Summarised, BaseOutput):
     """Result of [`DiffEditPipeline`]; with `return_dict=False` the same fields as a tuple, in this order.
 
     images: `batch` RGB pictures ("pil"), a float array (batch, height, width, 3) ("np") or a float tensor
@@ -21,13 +22,15 @@ class DiffEditPipelineOutput(BaseOutput):
         width // 8) ("latent"). `batch` is edits times `num_images_per_prompt`.
     nsfw_content_detected: One flag per picture, or `None` without a safety checker. Flagged pictures are
         black.
-    mask: (edits, 1, height // 8, width // 8), float32: the weights with which latents were blended, the mean of
-        `pixel_mask` over each one's pixels. 1.0 where the edit applied, 0.0 where the picture was kept.
-    pixel_mask: (edits, 1, height, width), float32: the mask itself, grown and feathered as asked. A found one is
-        binary before that: the soft map, interpolated and cut at the threshold. As `mask_image` it gives the same edit.
+    mask: (edits, 1, height // 8, width // 8), float32: the weights with which latents were blended, the mean over
+        each one's pixels of `pixel_mask` with the room around it; 1.0 where the edit applied, 0.0 where nothing did.
+    pixel_mask: (edits, 1, height, width), float32: the mask itself, drawn, grown and feathered. As `mask_image` it
+        gives the same edit, at the same `guidance_stop`.
     soft_mask: The shape of `mask`, the rescaled noise difference in [0, 1] that the threshold cut; `None` with a mask
         of the caller's own.
     mask_confidence: (edits,) in [0, 1], how cleanly each soft mask falls into two classes; `None` likewise.
+    mask_coherence: (edits,) in [0, 1], how alike the prompts differ everywhere inside the mask: near 1 where a colour
+        or a material changes, low where a shape does; `None` likewise.
     trajectory: The inversion, for the next edit of the same picture; `None` if none was needed because every
         mask was empty, or the caller gave bare `image_latents`.
     """
@@ -38,11 +41,12 @@ class DiffEditPipelineOutput(BaseOutput):
     pixel_mask: torch.Tensor | None = None
     soft_mask: torch.Tensor | None = None
     mask_confidence: torch.Tensor | None = None
+    mask_coherence: torch.Tensor | None = None
     trajectory: Trajectory | None = None
 
 
-@dataclass
-class DiffEditInversionPipelineOutput(BaseOutput):
+@dataclass(repr=False)
+class DiffEditInversionPipelineOutput(Summarised, BaseOutput):
     """Result of [`DiffEditPipeline.invert`].
 
     latents: (batch, levels + 1, channels, height // 8, width // 8), float32, noisiest first as in diffusers,
@@ -57,8 +61,8 @@ class DiffEditInversionPipelineOutput(BaseOutput):
     trajectory: Trajectory | None = None
 
 
-@dataclass
-class StyleDiffusionPipelineOutput(BaseOutput):
+@dataclass(repr=False)
+class StyleDiffusionPipelineOutput(Summarised, BaseOutput):
     """Result of [`StyleDiffusionPipeline`]; with `return_dict=False` the same fields as a tuple, in this order.
 
     images: One edit for each prompt: RGB pictures ("pil"), a float array (prompts, height, width, 3) ("np") or a float

@@ -13,7 +13,6 @@ from semantic_edit.editing.trajectory import Trajectory
 from semantic_edit.pipelines.checks import (
     check_components,
     check_generator,
-    check_guidance,
     check_mask_shape,
     levels_for,
     model_fingerprint,
@@ -120,6 +119,11 @@ class EditRequest:
     trajectory: Trajectory | None
     own_mask: torch.Tensor | None
 
+    @property
+    def has_pixels(self) -> bool:
+        """Whether the pictures are known in pixels, and not in latents alone."""
+        return self.pictures is not None and self.pictures.pixels is not None
+
 
 def read_edit_request(
     pipe: Any,
@@ -131,11 +135,10 @@ def read_edit_request(
     num_inference_steps: int,
     inpaint_strength: float,
     guidance_scale: float,
-    guidance_rescale: float,
     generator: torch.Generator | list[torch.Generator] | None,
     settings: MaskSettings,
-    mask_grow: int,
-    mask_feather: float,
+    mask_grow: int | None,
+    mask_feather: float | None,
     preserve_background: bool,
 ) -> EditRequest:
     """Check a call's arguments, and against each other; `prompts` are target, source and the two negatives.
@@ -144,8 +147,7 @@ def read_edit_request(
         ValueError, TypeError: If anything does not fit.
     """
     check_components(pipe.unet, pipe.vae)
-    check_guidance(guidance_scale, guidance_rescale)
-    check_mask_shape(mask_grow, mask_feather)
+    check_mask_shape(0 if mask_grow is None else mask_grow, 0.0 if mask_feather is None else mask_feather)
     schedule = schedule_from_scheduler(pipe.scheduler, num_inference_steps)
     levels = levels_for(schedule, "inpaint_strength", inpaint_strength)
     own_mask = None if mask_image is None else mask_to_tensor(mask_image)

@@ -11,9 +11,11 @@ from typing import Any
 import PIL.Image
 import torch
 
+from semantic_edit.attention_processors.borrowing import BorrowedNetwork
 from semantic_edit.attention_processors.capture import AttentionMaps, captured_attention
 from semantic_edit.attention_processors.control import AttentionPlan, controlled_attention
 from semantic_edit.attention_processors.layers import nearest_queries
+from semantic_edit.attention_processors.locks import lock_of
 from semantic_edit.attention_processors.swaps import ROUNDING, PromptToPrompt
 from semantic_edit.attention_processors.tokens import (
     PromptTokens,
@@ -27,7 +29,7 @@ from semantic_edit.editing.inversion import ddim_step
 from semantic_edit.editing.local_blend import attended_region, blend_into_source
 from semantic_edit.editing.schedule import Schedule
 from semantic_edit.pipelines.checks import check_count, is_number
-from semantic_edit.pipelines.learning import uncompiled
+from semantic_edit.pipelines.progress import named_bar
 from semantic_edit.pipelines.stages import noise_predictor
 
 BLEND_FROM = 0.2  # fraction of the steps before LocalBlend sets in; Prompt-to-Prompt's
@@ -212,15 +214,17 @@ def restyle(
     rows, steps = 1 + call.prompts.targets, schedule.num_inference_steps
     latents = network.latents[None].to(call.text_embeds.device).expand(rows, -1, -1, -1)
     text, negative, inside = call.text_embeds, call.negative_embeds, None
-    predict_noise = noise_predictor(pipe, cross_attention_kwargs)
     scales = call.guidance_scales.view(-1, 1, 1, 1)
     height, width = latents.shape[-2:]
+    side = nearest_queries(pipe.unet, height, width)
     with (
-        uncompiled(pipe.unet) as unet,
+        lock_of(pipe.unet),
+        BorrowedNetwork(pipe.unet) as unet,
         controlled_attention(unet) as control,
-        _watched(unet, call, side := nearest_queries(unet, height, width)) as maps,
-        pipe.progress_bar(total=steps) as progress_bar,
+        _watched(unet, call, side) as maps,
+        named_bar(pipe, "decode", steps) as progress_bar,
     ):
+        predict_noise = noise_predictor(pipe, cross_attention_kwargs, unet)
         for step, level in enumerate(range(steps, 0, -1)):
             if pipe.interrupt:
                 break
@@ -267,7 +271,7 @@ def _plan(
 
 
 @contextmanager
-def _watched(unet: Any, call: Restyling, side: tuple[int, int]) -> Iterator[AttentionMaps]:
+def _watched(unet: BorrowedNetwork, call: Restyling, side: tuple[int, int]) -> Iterator[AttentionMaps]:
     """The conditional rows' maps at the resolution of StyleDiffusion's attention loss, if they are wanted."""
     rows = 1 + call.prompts.targets
     with ExitStack() as stack:

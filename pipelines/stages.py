@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ import torch
 
 from semantic_edit.editing.guidance import PredictNoise
 from semantic_edit.editing.inversion import decode_latents, invert_latents
-from semantic_edit.editing.mask_shapes import mask_to_latents, shape_mask
+from semantic_edit.editing.mask_shapes import MaskShape, grow_mask, mask_to_latents, shape_mask
 from semantic_edit.editing.masking import (
     NEGLIGIBLE_DIFFERENCE,
     MaskResult,
@@ -22,12 +22,15 @@ from semantic_edit.editing.masking import (
     find_mask,
     noise_difference,
     num_mask_chunks,
+    outline_mask,
 )
+from semantic_edit.editing.refinement import drawn_mask, followed_mask
 from semantic_edit.editing.schedule import Schedule
 from semantic_edit.editing.trajectory import Trajectory
 from semantic_edit.pipelines.checks import check_mask_settings, levels_for, model_fingerprint
 from semantic_edit.pipelines.conditioning import restored_lora_scale
 from semantic_edit.pipelines.pictures import Pictures
+from semantic_edit.pipelines.progress import named_bar
 
 SAME_PICTURE_TOLERANCE = 0.1
 
@@ -68,7 +71,8 @@ class EditMask:
     """Where an edit applies.
 
     pixels: (edits, 1, height, width) in [0, 1].
-    weights: (edits, 1, height // factor, width // factor), the same averaged over each latent's pixels.
+    weights: (edits, 1, height // factor, width // factor), with which latents are blended: the mask and what room there
+        is around it, averaged over each latent's pixels.
     empty: (edits,) booleans: nothing is to be edited there.
     """
 
@@ -87,16 +91,21 @@ def components_restored(pipe: Any) -> Iterator[None]:
         pipe.maybe_free_model_hooks()
 
 
-def noise_predictor(pipe: Any, cross_attention_kwargs: dict[str, Any] | None = None) -> PredictNoise:
-    """The pipeline's UNet as `PredictNoise`: float32 in and out, whatever it computes in."""
-    unet = pipe.unet
-    dtype = unet.dtype  # diffusers walks through all modules to find it
+def noise_predictor(
+    pipe: Any,
+    cross_attention_kwargs: dict[str, Any] | None = None,
+    borrowed: Callable[..., Any] | None = None,
+) -> PredictNoise:
+    """The pipeline's UNet, `borrowed` or as it is, as `PredictNoise`: float32 in and out, whatever it
+    and the embeddings are in."""
+    unet = borrowed or pipe.unet
 
     def predict_noise(latents: torch.Tensor, timestep: int, prompt_embeds: torch.Tensor) -> torch.Tensor:
-        # as a tensor, because torch.compile makes a graph of its own for each integer
-        timestep_tensor = torch.tensor(timestep, device=latents.device)
+        # as a tensor, because torch.compile makes a graph of its own for each integer; filled where it is used, because
+        # bringing it there would wait for the GPU at every step
+        timestep_tensor = torch.full((), timestep, device=latents.device)
         return unet(
-            latents.to(dtype),
+            latents.to(prompt_embeds.dtype),
             timestep_tensor,
             encoder_hidden_states=prompt_embeds,
             cross_attention_kwargs=cross_attention_kwargs,
@@ -106,12 +115,16 @@ def noise_predictor(pipe: Any, cross_attention_kwargs: dict[str, Any] | None = N
     return predict_noise
 
 
-def encode_pictures(pipe: Any, pictures: Pictures) -> torch.Tensor:
-    """Scaled latents, (batch, channels, height, width) in float32: the posterior's mode, drawn from nothing."""
-    device = pipe._execution_device
+def encode_pictures(pipe: Any, pictures: Pictures, device: torch.device | None = None) -> torch.Tensor:
+    """Scaled latents, (batch, channels, height, width) in float32: the posterior's mode, drawn from nothing.
+
+    Args:
+        device: The pipeline's, where it is known: diffusers walks through all modules to find it.
+    """
+    device = device or pipe._execution_device
     if pictures.pixels is None:
         return pictures.latents.to(device)  # type: ignore[union-attr]
-    pixels = (2 * pictures.pixels - 1).to(device=device, dtype=pipe.vae.dtype)
+    pixels = (2 * pictures.pixels.to(device) - 1).to(pipe.vae.dtype)
     mode = pipe.vae.encode(pixels).latent_dist.mode().float()
     shift = pipe.vae.config.get("shift_factor") or 0.0
     return (mode - shift) * pipe.vae.config.scaling_factor
@@ -133,16 +146,18 @@ def check_same_picture(latents: torch.Tensor, trajectory: Trajectory) -> None:
         )
 
 
-def clean_latents(pipe: Any, pictures: Pictures | None, trajectory: Trajectory | None) -> torch.Tensor:
+def clean_latents(
+    pipe: Any, pictures: Pictures | None, trajectory: Trajectory | None, device: torch.device
+) -> torch.Tensor:
     """The pictures' own latents, from a known inversion where there is one: (batch, channels, height, width)."""
-    encoded = None if pictures is None else encode_pictures(pipe, pictures)
+    encoded = None if pictures is None else encode_pictures(pipe, pictures, device)
     if trajectory is None:
         if encoded is None:
             raise ValueError("There is nothing to edit: pass an `image`, a `trajectory` or `image_latents`.")
         return encoded
     if encoded is not None:
         check_same_picture(encoded, trajectory)
-    return trajectory.latents[0].to(pipe._execution_device).float()
+    return trajectory.latents[0].to(device).float()
 
 
 def locate_edit(
@@ -161,8 +176,8 @@ def locate_edit(
     noise = draw_mask_noise(edits, maps, latents.shape[1:], generator, latents.device)
     negatives = embeds.source_negative is not None and embeds.target_negative is not None
     chunks = num_mask_chunks(edits, maps, 4 if negatives else 2, settings.mask_batch_size)
-    with pipe.progress_bar(total=chunks) as progress_bar:
-        difference, magnitude = noise_difference(
+    with named_bar(pipe, "mask, in batches", chunks) as progress_bar:
+        contrast = noise_difference(
             noise_predictor(pipe, cross_attention_kwargs),
             schedule,
             latents,
@@ -176,7 +191,7 @@ def locate_edit(
             settings.mask_batch_size,
             on_chunk=lambda: progress_bar.update(),
         )
-    found = find_mask(difference, magnitude, settings.mask_thresholding_ratio, settings.mask_threshold)
+    found = find_mask(contrast, settings.mask_thresholding_ratio, settings.mask_threshold)
     _warn_of_alike_prompts(found)
     return found
 
@@ -192,8 +207,34 @@ def _warn_of_alike_prompts(found: MaskResult) -> None:
         )
 
 
+def draw_edit_mask(
+    found: MaskResult,
+    pictures: Pictures | None,
+    mask_threshold: float,
+    factor: int,
+    refine: bool,
+    shaped: bool,
+) -> torch.Tensor:
+    """A found mask in pixels, (edits, 1, height, width) in [0, 1].
+
+    Args:
+        refine: Whether it follows the picture's edges and is drawn as the edit wants it.
+        shaped: Whether the caller shapes it, so that it is only cut at the threshold.
+    """
+    if not refine:
+        return outline_mask(found.soft_mask, mask_threshold, factor)
+    picture = (
+        None if pictures is None or pictures.pixels is None else pictures.pixels.to(found.soft_mask.device)
+    )
+    if picture is not None:
+        picture = picture.expand(found.soft_mask.shape[0], -1, -1, -1)
+    if shaped:
+        return (followed_mask(found.soft_mask, factor, picture) > mask_threshold).float()
+    return drawn_mask(found.soft_mask, found.coherence, mask_threshold, factor, picture)
+
+
 def shape_edit_mask(
-    mask: torch.Tensor, edits: int, clean: torch.Tensor, factor: int, grow: int, feather: float
+    mask: torch.Tensor, edits: int, clean: torch.Tensor, factor: int, shape: MaskShape
 ) -> EditMask:
     """Grow and feather a mask of any size, and warn where there is nothing to edit or nothing to keep.
 
@@ -203,8 +244,8 @@ def shape_edit_mask(
         factor: Pixels to a latent on each side.
     """
     height, width = (side * factor for side in clean.shape[-2:])
-    pixels = shape_mask(mask.to(clean.device), height, width, grow, feather).expand(edits, -1, -1, -1)
-    weights = mask_to_latents(pixels, factor)
+    pixels = shape_mask(mask.to(clean.device), height, width, shape).expand(edits, -1, -1, -1)
+    weights = mask_to_latents(grow_mask(pixels, shape.room), factor)
     empty = pixels.flatten(1).amax(1) == 0
     full = (pixels.flatten(1).amin(1) == 1).nonzero().flatten().tolist()
     if empty.any():
@@ -238,7 +279,7 @@ def invert_pictures(
     on_step: Callable[[int, int, torch.Tensor], None] | None = None,
 ) -> Trajectory:
     """Encode clean latents, (batch, channels, height, width), through `levels` levels of a schedule."""
-    with pipe.progress_bar(total=levels) as progress_bar:
+    with named_bar(pipe, "invert", levels) as progress_bar:
 
         def advance(step: int, timestep: int, reached: torch.Tensor) -> None:
             progress_bar.update()
@@ -325,6 +366,7 @@ def decode_edit(
     copies: int,
     guidance_scale: float,
     guidance_rescale: float,
+    guidance_stops: Sequence[float],
     cross_attention_kwargs: dict[str, Any] | None,
     on_step: Callable[[int, int, dict[str, Any]], dict[str, Any]],
 ) -> torch.Tensor:
@@ -334,6 +376,7 @@ def decode_edit(
         trajectory_latents: (levels + 1, edits or 1, channels, height, width), or `None` where nothing is
             edited.
         clean: Level 0 of it, (edits or 1, channels, height, width).
+        guidance_stops: Of each edit; see `decode_latents`.
 
     Returns:
         (edits * copies, channels, height, width).
@@ -343,7 +386,7 @@ def decode_edit(
         return clean.expand(edits, -1, -1, -1).repeat_interleave(copies, dim=0)
     walk = trajectory_latents.to(clean.device).expand(-1, edits, -1, -1, -1)
     negatives = negative_prompt_embeds
-    with pipe.progress_bar(total=trajectory_latents.shape[0] - 1) as progress_bar:
+    with named_bar(pipe, "decode", trajectory_latents.shape[0] - 1) as progress_bar:
 
         def advance(step: int, timestep: int, tensors: dict[str, Any]) -> dict[str, Any]:
             changed = on_step(step, timestep, tensors)
@@ -359,6 +402,7 @@ def decode_edit(
             None if negatives is None else negatives.repeat_interleave(copies, dim=0),
             guidance_scale,
             guidance_rescale,
+            [stop for stop in guidance_stops for _ in range(copies)],
             advance,
             should_stop=lambda: pipe.interrupt,
         )

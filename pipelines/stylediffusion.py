@@ -17,7 +17,8 @@ from diffusers.loaders import (
 )
 from diffusers.pipelines.pipeline_utils import StableDiffusionMixin
 
-from semantic_edit.editing.mask_shapes import MaskInput, mask_to_tensor
+from semantic_edit.attention_processors.locks import lock_of
+from semantic_edit.editing.mask_shapes import MaskInput, MaskShape, mask_to_tensor
 from semantic_edit.editing.schedule import Schedule, schedule_from_scheduler
 from semantic_edit.mapping_networks import VARIANTS, LearningSettings, MappingNetwork
 from semantic_edit.pipelines.callbacks import step_callback
@@ -58,6 +59,7 @@ from semantic_edit.pipelines.stages import (
     finish_pictures,
     shape_edit_mask,
 )
+from semantic_edit.pipelines.truncation import truncation_told
 
 
 class StyleDiffusionPipeline(
@@ -100,7 +102,8 @@ class StyleDiffusionPipeline(
     ) -> Any:
         """Learn what makes guidance under `prompt` give a picture back.
 
-        Several pictures of one size learn side by side, faster than one after the other and each as if alone.
+        Several pictures of one size learn side by side, faster than one after the other, and each as if alone but
+        for rounding.
 
         Args:
             image: The picture or pictures; see `read_pictures`. Both sides must be multiples of the VAE's factor.
@@ -278,7 +281,8 @@ class StyleDiffusionPipeline(
         )
         edits = len(targets)
         check_generator(generator, edits)
-        texts = [self.maybe_convert_prompt(text, self.tokenizer) for text in (config.prompt, *targets)]
+        with lock_of(self.tokenizer), truncation_told():  # which `encode_prompts` tells
+            texts = [self.maybe_convert_prompt(text, self.tokenizer) for text in (config.prompt, *targets)]
         prompts = read_prompt_rows(self.tokenizer, texts[0], texts[1:], settings)
         drawn = None if mask_image is None else mask_to_tensor(mask_image)
         _check_one_or_each(edits, negative_prompt=negatives, mask_image=drawn)
@@ -444,7 +448,7 @@ def _edit_mask(
 ) -> EditMask:
     """A mask that confines the edits, or one that does not."""
     if drawn is not None:
-        return shape_edit_mask(drawn, edits, latents[None], factor, grow, feather)
+        return shape_edit_mask(drawn, edits, latents[None], factor, MaskShape(grow, feather))
     height, width = latents.shape[1:]
     pixels = latents.new_ones(edits, 1, height * factor, width * factor)
     weights = latents.new_ones(edits, 1, height, width)

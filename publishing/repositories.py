@@ -10,6 +10,7 @@ from pathlib import Path
 
 from huggingface_hub import ModelCard
 
+from semantic_edit.disk.writing import write_file
 from semantic_edit.mapping_networks import MappingNetwork, model_card
 from semantic_edit.pipelines.versions import supported_range
 from semantic_edit.publishing.cards import CARDS, LINK, check_card, filled_card
@@ -30,7 +31,7 @@ def build_pipeline(name: str, folder: Path, repo_id: str) -> None:
         folder: An empty folder.
         repo_id: Where it will be, "owner/name".
     """
-    (folder / "pipeline.py").write_text(pipeline_file(name), encoding="utf-8")
+    write_file(folder / "pipeline.py", pipeline_file(name).encode())
     fields = {"repo_id": repo_id, "source": source_version(), "diffusers_range": supported_range()}
     _write_card(folder, filled_card(name, **fields))
 
@@ -43,12 +44,12 @@ def build_model(folder: Path, repo_id: str, own_pipeline: str | None = None) -> 
     """
     shutil.copytree(model_path(), folder, dirs_exist_ok=True, copy_function=shutil.copyfile)
     for name in PIPELINES:
-        (folder / f"{name}.py").write_text(pipeline_file(name), encoding="utf-8")
+        write_file(folder / f"{name}.py", pipeline_file(name).encode())
     if own_pipeline is not None:
         index = folder / "model_index.json"
         config = json.loads(index.read_text(encoding="utf-8"))
         config["_class_name"] = [own_pipeline, PIPELINES[own_pipeline].class_name]
-        index.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        write_file(index, (json.dumps(config, indent=2) + "\n").encode())
     _write_card(folder, filled_card("still-life", repo_id=repo_id, diffusers_range=supported_range()))
 
 
@@ -73,7 +74,7 @@ def build_mapping(
     if (
         not known
         or (base_model is None and Path(known).is_dir())
-        or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", known)
+        or not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", known)
     ):
         raise PublishError(
             f"The picture was learned with {known or 'a model without a name'!r}, which others cannot load. Name the "
@@ -88,7 +89,7 @@ def build_mapping(
 
 def _write_card(folder: Path, text: str) -> None:
     """The card, and the pictures that it shows."""
-    (folder / "README.md").write_text(text, encoding="utf-8")
+    write_file(folder / "README.md", text.encode())
     for link in LINK.findall(text):
         if link.startswith("pictures/"):
             (folder / link).parent.mkdir(exist_ok=True)

@@ -1,6 +1,7 @@
 """Text-driven edits of real pictures, as pipelines for Hugging Face diffusers."""
 
 import importlib
+import logging
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -41,3 +42,11 @@ def __getattr__(name: str) -> object:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def _is_worth_saying(record: logging.LogRecord) -> bool:
+    """False for transformers' news, at every start, that its image processors do without torchvision: so they shall."""
+    return "requires torchvision (not installed); falling back" not in record.getMessage()
+
+
+logging.getLogger("transformers.utils.import_utils").addFilter(_is_worth_saying)

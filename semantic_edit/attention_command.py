@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import argparse
-from functools import partial
 
-from semantic_edit.files import UsageError, check_outputs, check_suffix, save_picture, write_all
-from semantic_edit.loading import load_mapping, load_pipeline_for, quiet_loading
-from semantic_edit.options import add_mapping, add_model, add_output
+from semantic_edit.disk.writing import write_file
+from semantic_edit.files import UsageError, check_outputs, check_suffix, encode_picture
+from semantic_edit.loading import check_mapping, check_model, load_mapping, load_pipeline_for, quiet_loading
+from semantic_edit.options import add_mapping, add_model, add_output, words
 from semantic_edit.running import run_edit
-from semantic_edit.strips import heat_over, strip
+from semantic_edit.terminal import say
 
 PANELS_IN_A_ROW = 6
+WORDS = {"mapping_network": "--mapping", "prompt": "--prompt"}
+NO_WORDS = "there are no words to draw; name some with --prompt"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     add_mapping(parser)
     parser.add_argument(
         "--prompt",
+        type=words,
         metavar="TEXT",
         help="draw this prompt's words over its edit (default: the picture's own words over the picture)",
     )
@@ -29,20 +32,26 @@ def run(options: argparse.Namespace) -> None:
     """Draw where in a learned picture, or in an edit of it, each word is looked at."""
     check_suffix("--output", options.output)
     check_outputs({"--output": options.output}, {})
+    check_mapping(options.mapping)
+    check_model(options.model)
+    if options.prompt is not None and not options.prompt.split():
+        raise UsageError(NO_WORDS)
     quiet_loading()
     network = load_mapping(options.mapping, options.offline)
     own = options.prompt is None
     prompt = network.config.prompt if own else options.prompt
     if not prompt.split():
-        raise UsageError("there are no words to draw; name some with --prompt")
+        raise UsageError(NO_WORDS)
     pipe = load_pipeline_for(
         network, options.mapping, options.model, options.device, options.dtype, options.offline
     )
     output = run_edit(
         pipe, "try other words", prompt=prompt, mapping_network=network, output_attention_maps=True
     )
+    from semantic_edit.strips import heat_over, strip
+
     (picture,) = output.reconstruction if own else output.images
     heats = output.attention_maps[0 if own else 1]
     panels = [(prompt, picture), *((word, heat_over(picture, heat)) for word, heat in heats.items())]
-    write_all({options.output: partial(save_picture, strip(panels, PANELS_IN_A_ROW))})
-    print(options.output)
+    write_file(options.output, encode_picture(strip(panels, PANELS_IN_A_ROW), options.output))
+    say(options.output)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from semantic_edit.files import check_outputs, write_all
+from semantic_edit.disk.writing import write_file
+from semantic_edit.files import check_outputs
 from semantic_edit.loading import quiet_loading
 from semantic_edit.options import PIPELINES, add_output
+from semantic_edit.terminal import say
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -21,10 +22,5 @@ def run(options: argparse.Namespace) -> None:
     quiet_loading()
     from semantic_edit.publishing.pipelines import pipeline_file
 
-    text = pipeline_file(options.pipeline)
-
-    def write(path: Path) -> None:
-        path.write_text(text, encoding="utf-8")
-
-    write_all({options.output: write})
-    print(options.output)
+    write_file(options.output, pipeline_file(options.pipeline).encode())
+    say(options.output)

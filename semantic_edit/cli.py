@@ -1,13 +1,18 @@
 """The command `semantic-edit`: edit a picture by two descriptions, or learn it once and restyle it with words.
 
-Exit codes: 0 done, 1 failed, 2 something to put right on the command line or in a file, 130 interrupted.
-torch and diffusers are imported inside the commands, so that `--help` and bad input answer at once.
+Exit codes: 0 done, 1 failed, 2 something to put right on the command line or in a file, 130 interrupted, 143 and 129
+ended by SIGTERM and SIGHUP. numpy, torch and diffusers are imported inside the commands, so that `--help` and bad input
+answer at once.
 """
 
+from __future__ import annotations
+
 import argparse
+import os
 import sys
 import warnings
 from collections.abc import Sequence
+from typing import IO, NoReturn
 
 from semantic_edit import (
     __version__,
@@ -22,8 +27,10 @@ from semantic_edit import (
 )
 from semantic_edit.files import UsageError
 from semantic_edit.options import add_traceback
+from semantic_edit.stopping import Stopped, stoppable
+from semantic_edit.terminal import complain, in_typed_words, visible
 
-# Each module has `add_options(parser)` and `run(options)`.
+# Each module has `add_options(parser)` and `run(options)`, and may have `WORDS` for what the pipelines call otherwise.
 COMMANDS = {
     "edit": (edit_command, "edit a picture"),
     "learn": (learn_command, "learn a picture, to restyle it"),
@@ -36,43 +43,62 @@ COMMANDS = {
 }
 
 
+class _Parser(argparse.ArgumentParser):
+    """One whose messages show what was typed, and do nothing to the terminal."""
+
+    def _print_message(self, message: str, file: IO[str] | None = None) -> None:
+        lines = message.split("\n")
+        super()._print_message("\n".join(map(visible, lines)), file)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; every failure is one line on stderr."""
     options = _build_parser().parse_args(arguments)
+
+    def show(message: Warning | str, *_where: object, **_file: object) -> None:
+        complain("warning", in_typed_words(str(message), options.words))
+
     with warnings.catch_warnings():
-        warnings.showwarning = _say_warning
+        warnings.showwarning = show
         try:
-            options.run(options)
+            with stoppable():
+                options.run(options)
+        except Stopped as stop:
+            return _fail(stop.reason, stop.code)
         except KeyboardInterrupt:
-            return _say_failure("interrupted", code=130)
+            return _fail("interrupted", 130)
+        except BrokenPipeError:  # whoever read the output wanted no more of it
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 141
         except Exception as error:
             if options.traceback:
                 raise
             if isinstance(error, UsageError):
-                return _say_failure(error, code=2)
-            return _say_failure(f"{type(error).__name__}: {error} (--traceback shows where)", code=1)
+                return _fail(in_typed_words(str(error), options.words), 2)
+            if isinstance(error, OSError) and error.filename is not None:
+                return _fail(f"{os.fsdecode(error.filename)}: {error.strerror}", 1)
+            return _fail(f"{type(error).__name__}: {error} (--traceback shows where)", 1)
     return 0
 
 
 def _build_parser() -> argparse.ArgumentParser:
     """The whole command line; the chosen command's function comes back as the option `run`."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="semantic-edit", description="Edit what a prompt names in a picture, and nothing else."
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
     for name, (command, purpose) in COMMANDS.items():
         added = commands.add_parser(name, help=purpose, description=command.run.__doc__)
-        added.set_defaults(run=command.run)
+        added.set_defaults(run=command.run, words=getattr(command, "WORDS", {}))
         command.add_options(added)
         add_traceback(added)
     return parser
 
 
-def _say_failure(reason: object, code: int) -> int:
-    print(f"semantic-edit: error: {' '.join(str(reason).split())}", file=sys.stderr)
+def _fail(reason: str, code: int) -> int:
+    complain("error", reason)
     return code
-
-
-def _say_warning(message: Warning | str, *_where: object, **_file: object) -> None:
-    print(f"semantic-edit: warning: {' '.join(str(message).split())}", file=sys.stderr)

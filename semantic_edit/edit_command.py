@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image, ImageOps
 
-from semantic_edit.files import UsageError, check_outputs, check_suffix, read_picture, save_picture, write_all
-from semantic_edit.loading import load_picture, load_pipeline, load_trajectory, quiet_loading
+from semantic_edit.disk.writing import write_files
+from semantic_edit.files import (
+    UsageError,
+    check_inputs,
+    check_outputs,
+    check_pictures,
+    check_suffix,
+    encode_picture,
+    read_picture,
+)
+from semantic_edit.loading import check_model, load_picture, load_pipeline, load_trajectory, quiet_loading
 from semantic_edit.options import (
     add_guidance,
     add_mask_shape,
@@ -19,15 +26,22 @@ from semantic_edit.options import (
     add_negative,
     add_output,
     add_size,
+    check_negative,
+    number,
     seed,
+    steps,
     typed,
+    whole,
+    words,
+    words_for,
 )
 from semantic_edit.running import run_edit
-from semantic_edit.strips import edit_strip, mask_picture
+from semantic_edit.terminal import complain, say
 
 if TYPE_CHECKING:
     from semantic_edit.pipelines import DiffEditPipelineOutput
 
+PRESETS = ("default", "paper")  # those of `pipelines.presets`, which takes seconds to import
 _PIPELINE_OPTIONS = {
     "steps": "num_inference_steps",
     "guidance_scale": "guidance_scale",
@@ -38,15 +52,28 @@ _PIPELINE_OPTIONS = {
     "mask_grow": "mask_grow",
     "mask_feather": "mask_feather",
     "preserve_background": "preserve_background",
+    "preset": "preset",
 }
+WORDS = words_for(
+    _PIPELINE_OPTIONS,
+    image="the picture",
+    mask_image="--mask",
+    prompt="--prompt",
+    source_prompt="--source",
+    trajectory="--trajectory",
+)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("picture", type=Path, help="the picture to edit")
     parser.add_argument(
-        "--source", default="", metavar="TEXT", help="what the picture shows now (may be left out)"
+        "--source",
+        type=words,
+        default="",
+        metavar="TEXT",
+        help="what the picture shows now, to find the mask by (may be left out)",
     )
-    parser.add_argument("--prompt", required=True, metavar="TEXT", help="what it shall show")
+    parser.add_argument("--prompt", type=words, required=True, metavar="TEXT", help="what it shall show")
     add_output(parser, "where the edited picture goes")
     _add_method(parser.add_argument_group("the edit"))
     add_model(parser)
@@ -54,25 +81,40 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_method(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--seed", type=seed, default=0, help="of the mask's noises (default: 0)")
-    group.add_argument("--steps", type=int, metavar="N", help="steps of the whole schedule (default: 50)")
+    group.add_argument("--seed", type=seed, help="of the mask's noises (default: 0)")
+    group.add_argument(
+        "--preset",
+        choices=PRESETS,
+        help="all that is not typed: what was best where we measured, or the paper's own (default: default)",
+    )
+    group.add_argument(
+        "--steps", type=steps, metavar="N", help="steps of the whole schedule (default: 20; paper: 50)"
+    )
     add_guidance(group, default="7.5")
     add_negative(group)
     group.add_argument(
-        "--strength", type=float, metavar="R", help="fraction of the schedule to redo (default: 0.8)"
+        "--strength",
+        type=number(0.001, 1),
+        metavar="R",
+        help="fraction of the schedule to redo (default: 0.8)",
     )
     group.add_argument(
-        "--maps", type=int, metavar="N", help="noise maps averaged into the mask (default: 10)"
+        "--maps",
+        type=whole(1, 1000),
+        metavar="N",
+        help="noise maps averaged into the mask (default: 5; paper: 10)",
     )
     group.add_argument(
-        "--mask-threshold", type=float, metavar="T", help="higher makes a smaller mask (default: 0.5)"
+        "--mask-threshold",
+        type=number(0, 1, between=True),
+        metavar="T",
+        help="higher makes a smaller mask (default: 0.5)",
     )
     add_mask_shape(group)
     group.add_argument(
         "--preserve-background",
         action=argparse.BooleanOptionalAction,
-        default=True,
-        help="keep the original pixels outside the mask (default: yes)",
+        help="keep the original pixels outside the mask (default: yes; paper: no)",
     )
     add_size(group)
 
@@ -93,21 +135,24 @@ def _add_files(group: argparse._ArgumentGroup) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Edit one picture and write what was asked for."""
-    outputs = _outputs(options)
+    outputs = _checked(options)
+    if options.source and options.mask is not None:
+        complain("warning", "--source does nothing here: it helps to find a mask, and --mask gives one")
     quiet_loading()
     picture = load_picture(options.picture, options.size)
     output = _edit(options, picture, _pipeline_arguments(options))
-    writers = _writers(picture, output)
-    if options.save_trajectory is not None and "--save-trajectory" not in writers:
+    contents = _contents(outputs, picture, output)
+    if options.save_trajectory is not None and options.save_trajectory not in contents:
         advice = "lower --mask-threshold" if options.mask is None else f"{options.mask} is white nowhere"
         raise UsageError(f"--save-trajectory: the mask is empty, so nothing was inverted; {advice}")
-    write_all({path: writers[option] for option, path in outputs.items()})
+    write_files(contents)
     for path in outputs.values():
-        print(path)
+        say(path)
 
 
-def _outputs(options: argparse.Namespace) -> dict[str, Path]:
-    """The files to write, by option, once all of them have proved writable."""
+def _checked(options: argparse.Namespace) -> dict[str, Path]:
+    """The files to write, by option, once everything typed has proved usable."""
+    _check_together(options)
     pictures = {"--output": options.output, "--save-mask": options.save_mask, "--strip": options.strip}
     named = {option: path for option, path in pictures.items() if path is not None}
     for option, path in named.items():
@@ -116,8 +161,23 @@ def _outputs(options: argparse.Namespace) -> dict[str, Path]:
         check_suffix("--save-trajectory", options.save_trajectory, (".safetensors",))
         named["--save-trajectory"] = options.save_trajectory
     read = {"the picture": options.picture, "--mask": options.mask, "--trajectory": options.trajectory}
-    check_outputs(named, {option: path for option, path in read.items() if path is not None})
+    inputs = {option: path for option, path in read.items() if path is not None}
+    check_outputs(named, inputs)
+    check_inputs(inputs)
+    check_pictures({option: path for option, path in inputs.items() if option != "--trajectory"})
+    check_model(options.model)
     return named
+
+
+def _check_together(options: argparse.Namespace) -> None:
+    """Refuse options that would do nothing."""
+    if options.mask is not None:
+        idle = [name for name in ("mask_threshold", "maps", "seed") if getattr(options, name) is not None]
+        if idle:
+            raise UsageError(
+                f"--{idle[0].replace('_', '-')} is of a mask that is found, and --mask gives one"
+            )
+    check_negative(options)
 
 
 def _pipeline_arguments(options: argparse.Namespace) -> dict[str, Any]:
@@ -138,21 +198,30 @@ def _edit(
     from semantic_edit.pipelines import DiffEditPipeline
 
     pipe = load_pipeline(DiffEditPipeline, options.model, options.device, options.dtype, options.offline)
-    generator = torch.Generator("cpu").manual_seed(options.seed)
+    generator = torch.Generator("cpu").manual_seed(options.seed or 0)
     advice = "try other words or another --seed"
     return run_edit(pipe, advice, image=picture, generator=generator, **arguments)
 
 
-def _writers(picture: Image.Image, output: DiffEditPipelineOutput) -> dict[str, Callable[[Path], None]]:
-    """How to write the file of each option, for what there is to write."""
+def _contents(
+    outputs: dict[str, Path], picture: Image.Image, output: DiffEditPipelineOutput
+) -> dict[Path, bytes]:
+    """What goes into each file, for what there is to write."""
+    from semantic_edit.strips import edit_strip, mask_picture
+
     after, mask = output.images[0], output.pixel_mask
     assert isinstance(after, Image.Image)  # by the pipeline's default output type
     assert mask is not None  # only the three-stage call with bare latents has none
-    writers: dict[str, Callable[[Path], None]] = {
-        "--output": partial(save_picture, after),
-        "--save-mask": partial(save_picture, mask_picture(mask, picture.size)),
-        "--strip": partial(save_picture, edit_strip(picture, after, mask, output.soft_mask)),
+    pictures = {
+        "--output": after,
+        "--save-mask": mask_picture(mask, picture.size),
+        "--strip": edit_strip(picture, after, mask, output.soft_mask),
     }
-    if output.trajectory is not None:
-        writers["--save-trajectory"] = output.trajectory.save
-    return writers
+    contents = {
+        outputs[option]: encode_picture(drawn, outputs[option])
+        for option, drawn in pictures.items()
+        if option in outputs
+    }
+    if "--save-trajectory" in outputs and output.trajectory is not None:
+        contents[outputs["--save-trajectory"]] = output.trajectory.to_bytes()
+    return contents

@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from semantic_edit.disk.claims import held_folder
+from semantic_edit.disk.writing import settle
 from semantic_edit.files import UsageError, check_folder
-from semantic_edit.loading import load_image_encoder, load_pipeline, quiet_loading
-from semantic_edit.options import add_image_encoder, add_model, count, count_or_none, seed, size
+from semantic_edit.loading import (
+    check_image_encoder,
+    check_model,
+    load_image_encoder,
+    load_pipeline,
+    quiet_loading,
+)
+from semantic_edit.options import add_image_encoder, add_model, count, count_or_none, seed, size, steps
+from semantic_edit.terminal import say
 
 if TYPE_CHECKING:
     from semantic_edit.evaluation.datasets import EditItem
     from semantic_edit.evaluation.sweeps import Sweep
 
 KINDS = ("colour", "object", "surface")
+DATA = "still-life"  # `evaluation.datasets.STILL_LIFE`, which takes seconds to import
+WORDS = {
+    "num_inference_steps": "--steps",
+    "image_encoder": "image encoder",
+    "feature_extractor": "feature extractor",
+}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +45,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def _add_data(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--data",
-        default="still-life",
+        default=DATA,
         metavar="FOLDER",
         help="pictures with prompts, PIE-Bench, ImageNet or COCO pairs (default: still lifes, whose truth is known)",
     )
@@ -37,11 +54,11 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("--count", type=count, metavar="N", help="pictures; still lifes: 32, else all")
     group.add_argument(
-        "--kinds", nargs="+", choices=KINDS, default=("object", "colour"), help="of still lifes' edits"
+        "--kinds", nargs="+", choices=KINDS, help="of still lifes' edits (default: object colour)"
     )
-    group.add_argument("--split", choices=("test", "validation"), default="test", help="of the still lifes")
+    group.add_argument("--split", choices=("test", "validation"), help="of the still lifes (default: test)")
     group.add_argument(
-        "--on-bad", choices=("fail", "skip"), default="fail", help="rows and pictures that cannot be used"
+        "--on-bad", choices=("fail", "skip"), help="rows and pictures that cannot be used (default: fail)"
     )
     group.add_argument("--size", type=size, metavar="WxH", help="resize the pictures, for example 512x512")
 
@@ -61,7 +78,7 @@ def _add_methods(group: argparse._ArgumentGroup) -> None:
         "--points", type=count, metavar="N", help="settings of each knob at most; 1 is the default alone"
     )
     group.add_argument(
-        "--steps", type=count, metavar="N", help="of every method's schedule (default: each its own)"
+        "--steps", type=steps, metavar="N", help="of every method's schedule (default: each its own)"
     )
     group.add_argument("--seed", type=seed, default=0, help="of scenes and noises (default: 0)")
     group.add_argument(
@@ -75,6 +92,8 @@ def _add_methods(group: argparse._ArgumentGroup) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Compare ways to edit pictures; called again with the same folder, it goes on where it was."""
+    if not options.list:
+        _check_typed(options)
     quiet_loading()
     from semantic_edit.evaluation.sweeps import METHODS
 
@@ -85,23 +104,44 @@ def run(options: argparse.Namespace) -> None:
     unknown = [name for name in names if name not in METHODS]
     if unknown:
         raise UsageError(f"--methods {', '.join(unknown)}: choose from {', '.join(METHODS)}")
+    _evaluate(options, [_sweep(options, name) for name in names])
+
+
+def _check_typed(options: argparse.Namespace) -> None:
+    """Refuse what cannot be used, before anything slow is imported."""
     if options.out is None:
         raise UsageError("name the folder of the results with --out; --list needs none")
     check_folder(
         "--out", options.out, lambda folder: (folder / "results.jsonl").is_file(), "results of this command"
     )
-    _evaluate(options, [_sweep(options, name) for name in names])
+    if _is_still_life(options):
+        if options.size is not None:
+            raise UsageError("--size: still lifes have one size, that of their perfect edits")
+        if options.on_bad is not None:
+            raise UsageError("--on-bad does nothing with still lifes, which are all good")
+    else:
+        idle = [name for name in ("kinds", "split") if getattr(options, name) is not None]
+        if idle:
+            raise UsageError(f"--{idle[0]} is of still lifes; leave it out with --data {options.data}")
+        if not Path(options.data).is_dir():
+            raise UsageError(f"--data {options.data} is neither '{DATA}' nor a folder")
+    check_model(options.model)
+    check_image_encoder(options.image_encoder)
+
+
+def _is_still_life(options: argparse.Namespace) -> bool:
+    return options.data == DATA and options.layout is None
 
 
 def _list(methods: dict[str, Any]) -> None:
-    from semantic_edit.evaluation.measuring import MASK_IOU
+    from semantic_edit.evaluation.measuring import OF_MASKS
     from semantic_edit.evaluation.metrics import ALWAYS, JUDGE, OPTIONAL, SET_METRICS
 
-    print("methods:", *methods)
-    print("metrics:", JUDGE, *ALWAYS)
-    print("measured of every method that finds a mask:", MASK_IOU)
-    print("metrics that need further weights:", *OPTIONAL)
-    print("metrics of all edits together:", *SET_METRICS)
+    say(f"methods: {' '.join(methods)}")
+    say(f"metrics: {' '.join((JUDGE, *ALWAYS))}")
+    say(f"measured of every method that finds a mask: {' '.join(OF_MASKS)}")
+    say(f"metrics that need further weights: {' '.join(OPTIONAL)}")
+    say(f"metrics of all edits together: {' '.join(SET_METRICS)}")
 
 
 def _sweep(options: argparse.Namespace, name: str) -> Sweep:
@@ -130,27 +170,41 @@ def _evaluate(options: argparse.Namespace, sweeps: list[Sweep]) -> None:
         pipe = load_pipeline(StableDiffusionPipeline, *model, **vision)
         pipe.set_progress_bar_config(disable=True)
         sweeps = _runnable(sweeps, pipe, skips=options.methods is None)
-        options.out.mkdir(exist_ok=True)
-        comparison = comparison_of(
-            pipe,
-            items,
-            options.out,
-            options.metrics,
-            options.seed,
-            options.size,
-            batch=options.batch,
-            shown=options.shown,
-            skips=options.on_bad == "skip",
-        )
-        with warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", "The learning did not converge"
-            )  # the table says how near it came
+        with _results_folder(options.out), warnings.catch_warnings():
+            comparison = comparison_of(
+                pipe,
+                items,
+                options.out,
+                options.metrics,
+                options.seed,
+                options.size,
+                batch=options.batch,
+                shown=options.shown,
+                skips=options.on_bad == "skip",
+            )
+            # the table says how near it came
+            warnings.filterwarnings("ignore", "The learning did not converge")
             warnings.filterwarnings("ignore", "The mask of")
-            report = evaluate(comparison, sweeps, lambda line: print(line, flush=True), options.curves)
-        print(report)
+            report = evaluate(comparison, sweeps, say, options.curves)
+        for line in report.splitlines():
+            say(line)
     except (ValueError, MetricUnavailable) as error:
         raise UsageError(error) from error
+
+
+@contextlib.contextmanager
+def _results_folder(folder: Path) -> Iterator[None]:
+    """Make a folder and hold it for this process alone; if nothing comes of it, it is not left behind."""
+    is_new = not folder.exists()
+    folder.mkdir(exist_ok=True)
+    try:
+        with held_folder(folder):
+            settle(folder)
+            yield
+    finally:
+        if is_new:
+            with contextlib.suppress(OSError):  # there is something in it
+                folder.rmdir()
 
 
 def _runnable(sweeps: list[Sweep], pipe: Any, skips: bool) -> list[Sweep]:
@@ -162,9 +216,11 @@ def _runnable(sweeps: list[Sweep], pipe: Any, skips: bool) -> list[Sweep]:
         except ValueError as error:
             if not skips:
                 raise
-            print(f"{sweep.name} is left out. {error}", flush=True)
+            say(f"{sweep.name} is left out. {error}")
         else:
             able.append(sweep)
+    if not able:
+        raise ValueError("There is no method that this model can run.")
     return able
 
 
@@ -173,12 +229,15 @@ def _items(options: argparse.Namespace) -> list[EditItem]:
     from semantic_edit.evaluation.datasets import STILL_LIFE, open_dataset
     from semantic_edit.evaluation.evaluate import resized
 
-    if options.data == STILL_LIFE and options.layout is None:
-        if options.size is not None:
-            raise UsageError("--size: still lifes have one size, that of their perfect edits")
-        given = {"count": options.count or 32, "seed": options.seed, "split": options.split}
-        return [item for kind in options.kinds for item in open_dataset(STILL_LIFE, kinds=(kind,), **given)]
-    items = open_dataset(options.data, options.layout, on_bad=options.on_bad)
+    if _is_still_life(options):
+        given = {
+            "count": options.count or 32,
+            "seed": options.seed,
+            "split": options.split or "test",
+        }
+        kinds = options.kinds or ("object", "colour")
+        return [item for kind in kinds for item in open_dataset(STILL_LIFE, kinds=(kind,), **given)]
+    items = open_dataset(options.data, options.layout, on_bad=options.on_bad or "fail")
     groups = list(dict.fromkeys(item.group for item in items))[: options.count]
     kept = [item for item in items if item.group in set(groups)]
     return kept if options.size is None else [resized(item, options.size) for item in kept]

@@ -1,14 +1,16 @@
-"""Files of the command line: checked before any work, refused in plain words, never left half written."""
+"""Files of the command line: checked before any work, and refused in plain words."""
 
-import contextlib
-import json
-import os
+import io
+import struct
 import tempfile
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
+
+from semantic_edit.disk.reading import check_is_file, read_object
+from semantic_edit.disk.writing import entries, place_kind, settle
 
 
 class UsageError(Exception):
@@ -37,9 +39,56 @@ def read_picture(path: Path) -> Image.Image:
     return picture
 
 
-def save_picture(picture: Image.Image, path: Path) -> None:
-    """Write `picture` in the format that the name asks for."""
-    picture.save(path, quality=95)  # for formats that lose detail; the others take no notice
+def encode_picture(picture: Image.Image, path: Path) -> bytes:
+    """The content of `path` with `picture`, in the format that the name asks for.
+
+    Raises:
+        UsageError: If that format cannot hold a picture of this size, or not give it back.
+    """
+    kind = _picture_format(path)
+    try:
+        content = _encoded(picture, kind)
+        whole = _opened_size(content) == picture.size
+    except (OSError, ValueError, struct.error) as error:  # what encoders raise
+        raise UsageError(f"{path}: {kind} cannot hold this picture ({error}); name a .png") from error
+    if not whole:
+        raise UsageError(f"{path}: {kind} cannot hold {picture.width} x {picture.height} pixels; name a .png")
+    return content
+
+
+def check_inputs(inputs: Mapping[str, Path]) -> None:
+    """Refuse files that are missing, or none.
+
+    Args:
+        inputs: Option, as typed, to path.
+
+    Raises:
+        UsageError: Naming the path and the reason.
+    """
+    for path in inputs.values():
+        settle(path.parent)
+        try:
+            check_is_file(path)
+        except OSError as error:
+            raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+        except ValueError as error:
+            raise UsageError(error) from None
+
+
+def check_pictures(pictures: Mapping[str, Path]) -> None:
+    """Refuse pictures that cannot be read, or whose values cannot be told, before anything slow is imported.
+
+    Args:
+        pictures: Option, as typed, to path.
+
+    Raises:
+        UsageError: Naming the path and the reason.
+    """
+    check_inputs(pictures)
+    for path in pictures.values():
+        mode = read_picture(path).mode
+        if mode in ("I", "F"):
+            raise UsageError(f"{path} has mode {mode}, whose range of values is not known; save it in 8 bits")
 
 
 def check_outputs(outputs: Mapping[str, Path], inputs: Mapping[str, Path]) -> None:
@@ -53,6 +102,8 @@ def check_outputs(outputs: Mapping[str, Path], inputs: Mapping[str, Path]) -> No
     """
     taken = {path.resolve(): option for option, path in inputs.items()}
     for option, path in outputs.items():
+        if _kind_of(option, path) == "device":
+            continue  # it can take any number of files
         place = path.resolve()
         if place in taken:
             raise UsageError(f"{option} and {taken[place]} are the same file, {path}")
@@ -77,7 +128,8 @@ def check_folder(option: str, folder: Path, is_own: Callable[[Path], bool], cont
             raise UsageError(f"{option} {folder} is a file; name a folder")
         _check_writable(option, place)
         return
-    if any(place.iterdir()) and not is_own(place):
+    settle(place)
+    if entries(place) and not is_own(place):
         raise UsageError(f"{option} {folder} holds something other than {content}; name another folder")
     _check_folder_writable(option, place, place)
 
@@ -85,57 +137,60 @@ def check_folder(option: str, folder: Path, is_own: Callable[[Path], bool], cont
 def is_mapping_folder(folder: Path) -> bool:
     """Whether `folder` holds a mapping network, by its config and without loading anything."""
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return read_object(folder / "config.json").get("_class_name") == "MappingNetwork"
     except (OSError, ValueError):
         return False
-    return isinstance(config, dict) and config.get("_class_name") == "MappingNetwork"
 
 
 def check_suffix(option: str, path: Path, suffixes: Collection[str] | None = None) -> None:
-    """Refuse a file name whose ending is none of `suffixes` (None: of those that Pillow writes)."""
-    allowed = suffixes or {end for end, kind in Image.registered_extensions().items() if kind in Image.SAVE}
-    if path.suffix.lower() not in allowed:
+    """Refuse a file name whose ending is none of `suffixes` (None: of those whose format keeps a picture)."""
+    is_right = _keeps_pictures(path) if suffixes is None else path.suffix.lower() in suffixes
+    if not is_right:
         hint = ", ".join(suffixes or (".png", ".jpg", ".webp", ".tiff"))
         raise UsageError(f"{option} {path}: a name is needed that ends in one of {hint}")
 
 
-def write_all(writers: Mapping[Path, Callable[[Path], None]]) -> None:
-    """Write every file beside its destination first, and move them into place once all are whole.
-
-    Args:
-        writers: From destination to a function that writes the path it is given; that has the same suffix.
-    """
-    with contextlib.ExitStack() as stack:
-        whole = {path.resolve(): stack.enter_context(_temporary_beside(path.resolve())) for path in writers}
-        for path, write in writers.items():
-            write(whole[path.resolve()])
-        for destination, temporary in whole.items():
-            os.chmod(temporary, _mode_for(destination))
-            os.replace(temporary, destination)
-
-
-@contextlib.contextmanager
-def _temporary_beside(path: Path) -> Iterator[Path]:
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
+def _keeps_pictures(path: Path) -> bool:
+    """Whether a picture written under this name can be read again: Pillow lists formats that it cannot write, or only
+    small."""
     try:
-        yield Path(name)
-    finally:
-        Path(name).unlink(missing_ok=True)  # gone already if it was moved into place
+        kind = _picture_format(path)
+        tried = [Image.new(mode, (300, 200)) for mode in ("RGB", "L")]
+        return all(_opened_size(_encoded(picture, kind)) == picture.size for picture in tried)
+    except (KeyError, OSError, ValueError):
+        return False
 
 
-def _mode_for(path: Path) -> int:
-    """The permissions `path` has, or those a new file gets; a temporary file's are its owner's alone."""
-    if path.exists():
-        return path.stat().st_mode & 0o777
-    umask = os.umask(0)
-    os.umask(umask)
-    return 0o666 & ~umask
+def _picture_format(path: Path) -> str:
+    suffix = path.suffix.lower()
+    Image.preinit()  # the usual formats; all of them take a tenth of a second
+    return Image.EXTENSION[suffix] if suffix in Image.EXTENSION else Image.registered_extensions()[suffix]
+
+
+def _encoded(picture: Image.Image, kind: str) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, quality=95)  # for formats that lose detail; the others take no notice
+    return buffer.getvalue()
+
+
+def _opened_size(content: bytes) -> tuple[int, int]:
+    with Image.open(io.BytesIO(content)) as picture:
+        return picture.size
+
+
+def _kind_of(option: str, path: Path) -> str:
+    try:
+        return place_kind(path)
+    except OSError as error:
+        raise UsageError(f"{option} {path}: {error.strerror}") from None
 
 
 def _check_writable(option: str, place: Path) -> None:
-    if place.is_dir():
+    kind = _kind_of(option, place)
+    if kind == "folder":
         raise UsageError(f"{option} {place} is a folder; name a file in it")
+    if kind == "other":
+        raise UsageError(f"{option} {place} is a pipe, a socket or a disk; name a file")
     if not place.parent.is_dir():
         raise UsageError(f"{option} {place}: there is no folder {place.parent}")
     _check_folder_writable(option, place, place.parent)

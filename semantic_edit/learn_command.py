@@ -8,8 +8,15 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from semantic_edit.files import UsageError, check_folder, is_mapping_folder
-from semantic_edit.loading import load_image_encoder, load_picture, load_pipeline, quiet_loading
+from semantic_edit.files import UsageError, check_folder, check_pictures, is_mapping_folder
+from semantic_edit.loading import (
+    check_image_encoder,
+    check_model,
+    load_image_encoder,
+    load_picture,
+    load_pipeline,
+    quiet_loading,
+)
 from semantic_edit.options import (
     add_guidance,
     add_image_encoder,
@@ -17,9 +24,13 @@ from semantic_edit.options import (
     add_output,
     add_size,
     seed,
+    steps,
     typed,
+    words,
+    words_for,
 )
 from semantic_edit.running import refusals
+from semantic_edit.terminal import say
 
 if TYPE_CHECKING:
     from semantic_edit.mapping_networks import MappingNetwork
@@ -32,12 +43,20 @@ _PIPELINE_OPTIONS = {
     "checkpoint": "checkpoint",
     "gradient_checkpointing": "gradient_checkpointing",
 }
+WORDS = words_for(
+    _PIPELINE_OPTIONS,
+    image="the picture",
+    prompt="--prompt",
+    image_encoder="--image-encoder",
+    settings="--schedule",
+)
+CHECKPOINT_FILE = "inputs.json"  # `mapping_networks.checkpoint.INPUTS_FILE`, which takes seconds to import
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("picture", type=Path, help="the picture to learn")
     parser.add_argument(
-        "--prompt", required=True, metavar="TEXT", help="what it shows; a single word will do"
+        "--prompt", type=words, required=True, metavar="TEXT", help="what it shows; a single word will do"
     )
     add_output(parser, "where the mapping network goes; one that is there is replaced", metavar="FOLDER")
     _add_learning(parser.add_argument_group("the learning"))
@@ -47,7 +66,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_learning(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--seed", type=seed, default=0, help="of the first step's network (default: 0)")
-    group.add_argument("--steps", type=int, metavar="N", help="steps, of the edits too (default: 30)")
+    group.add_argument("--steps", type=steps, metavar="N", help="steps, of the edits too (default: 30)")
     add_guidance(group, default="7.5, for the edits too")
     group.add_argument(
         "--schedule",
@@ -70,12 +89,15 @@ def _add_learning(group: argparse._ArgumentGroup) -> None:
 def run(options: argparse.Namespace) -> None:
     """Learn a picture once, to restyle it with words as often as you like."""
     _check_folders(options.output, options.checkpoint)
+    check_pictures({"the picture": options.picture})
+    check_model(options.model)
+    check_image_encoder(options.image_encoder)
     quiet_loading()
     picture = load_picture(options.picture, options.size)
     network = _learn(options, _load(options), picture)
     network.save_pretrained(options.output)
-    print(options.output)
-    print(f"reconstruction: {network.config.reconstruction_psnr:.1f} dB")
+    say(options.output)
+    say(f"reconstruction: {network.config.reconstruction_psnr:.1f} dB")
 
 
 def _check_folders(output: Path, checkpoint: Path | None) -> None:
@@ -85,9 +107,9 @@ def _check_folders(output: Path, checkpoint: Path | None) -> None:
     place = checkpoint.resolve()
     if output.resolve() in (place, *place.parents):
         raise UsageError(f"--checkpoint {checkpoint} lies in --output {output}; name a folder outside of it")
-    from semantic_edit.mapping_networks.checkpoint import INPUTS_FILE
-
-    check_folder("--checkpoint", checkpoint, lambda folder: (folder / INPUTS_FILE).is_file(), "a checkpoint")
+    check_folder(
+        "--checkpoint", checkpoint, lambda folder: (folder / CHECKPOINT_FILE).is_file(), "a checkpoint"
+    )
 
 
 def _load(options: argparse.Namespace) -> StyleDiffusionPipeline:

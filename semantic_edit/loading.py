@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from PIL import Image
 
+from semantic_edit.disk.reading import read_object
 from semantic_edit.files import UsageError, read_picture
+from semantic_edit.hub import network_unless, reason_for
 from semantic_edit.running import refusals
+from semantic_edit.terminal import complain
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
 
 Pipeline = TypeVar("Pipeline", bound="DiffusionPipeline")
 _MODEL_FILE = "model_index.json"
+# seen by a person who has waited two seconds, and gone when done
+_PROGRESS_BAR = {"disable": None, "delay": 2, "leave": False}
 
 
 def load_pipeline(
@@ -49,22 +54,25 @@ def load_pipeline(
 
     device = _find_device(device)
     dtype = dtype or ("float16" if device.startswith("cuda") else "float32")
+    is_local = is_folder or offline
     try:
-        with warnings.catch_warnings():
+        with network_unless(is_local), warnings.catch_warnings():
             # "dtype" is the newer name, which diffusers before 0.40 does not know
             warnings.filterwarnings("ignore", ".*torch_dtype", FutureWarning)
             pipe = pipeline.from_pretrained(
                 name,
                 torch_dtype=getattr(torch, dtype),
-                local_files_only=is_folder or offline,
+                local_files_only=is_local,
                 **components,
             )
     except Exception as error:  # each loader below has classes of its own for a missing or damaged file
-        raise UsageError(f"cannot load the model {name}: {error}") from error
+        reason = _damaged_config(Path(name)) or reason_for(error, name)
+        raise UsageError(f"cannot load the model {name}: {reason}") from error
     if "beta_schedule" in pipe.scheduler.config:
         # Stochastic samplers cannot be inverted, but DDIM walks the same training schedule.
         config = pipe.scheduler.config
         pipe.scheduler = DDIMScheduler.from_config(config, clip_sample=False, thresholding=False)
+    pipe.set_progress_bar_config(**_PROGRESS_BAR)
     return pipe.to(device)
 
 
@@ -74,13 +82,15 @@ def load_mapping(mapping: str, offline: bool = False) -> MappingNetwork:
     Raises:
         UsageError: If there is no such network.
     """
-    name, is_folder = _find("--mapping", mapping, "config.json", "mapping network")
+    name, is_folder = _find_mapping(mapping)
     from semantic_edit.mapping_networks import MappingNetwork
 
+    is_local = is_folder or offline
     try:
-        return MappingNetwork.from_pretrained(name, local_files_only=is_folder or offline)
+        with network_unless(is_local):
+            return MappingNetwork.from_pretrained(name, local_files_only=is_local)
     except Exception as error:  # as in `load_pipeline`
-        raise UsageError(f"cannot load the mapping network {name}: {error}") from error
+        raise UsageError(f"cannot load the mapping network {name}: {reason_for(error, name)}") from error
 
 
 def load_pipeline_for(
@@ -96,16 +106,20 @@ def load_pipeline_for(
     Args:
         mapping: What `load_mapping` was given. The Hub id of a model that a folder names is looked up in the local
             cache alone: nobody typed it.
-        model: Without it the one that the network was learned with, if its folder is there or it has a Hub id, else
-            the still-life model; the pipeline refuses a network of another model.
+        model: Without it the one that the network was learned with, if it has a Hub id or a folder here names its
+            folder, else the still-life model; the pipeline refuses a network of another model. A folder that was not
+            typed is told, and no pickle in it is read.
     """
     from semantic_edit.pipelines import StyleDiffusionPipeline
 
-    named = _base_model(network) if model is None else None
-    if named is None or not Path(mapping).is_dir():
+    is_folder = Path(mapping).is_dir()
+    named = _base_model(network, is_folder) if model is None else None
+    if named is None or not is_folder:
         return load_pipeline(StyleDiffusionPipeline, model or named, device, dtype, offline=offline)
+    if Path(named).is_absolute():
+        complain("note", f"the model is {named}, with which the picture was learned; --model names another")
     try:
-        return load_pipeline(StyleDiffusionPipeline, named, device, dtype, offline=True)
+        return load_pipeline(StyleDiffusionPipeline, named, device, dtype, offline=True, use_safetensors=True)
     except UsageError as error:
         raise UsageError(
             f"{error} (the picture was learned with it; --model {named} would look on the Hub)"
@@ -120,27 +134,29 @@ def load_image_encoder(name: str | None, offline: bool = False) -> dict[str, Any
     """
     if name is None:
         return {}
-    name, is_folder = _find("--image-encoder", name, "config.json", "CLIP vision model")
+    name, is_folder = _find_image_encoder(name)
     from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
     local = is_folder or offline
     try:
-        return {
-            "image_encoder": CLIPVisionModelWithProjection.from_pretrained(name, local_files_only=local),
-            "feature_extractor": CLIPImageProcessor.from_pretrained(name, local_files_only=local),
-        }
+        with network_unless(local):
+            return {
+                "image_encoder": CLIPVisionModelWithProjection.from_pretrained(name, local_files_only=local),
+                "feature_extractor": CLIPImageProcessor.from_pretrained(name, local_files_only=local),
+            }
     except Exception as error:  # as in `load_pipeline`
-        raise UsageError(f"cannot load the image encoder {name}: {error}") from error
+        raise UsageError(f"cannot load the image encoder {name}: {reason_for(error, name)}") from error
 
 
 def quiet_loading() -> None:
-    """Keep back what the libraries say while they load: bars of a second, and packages that nothing here needs."""
+    """Keep back the bars of a second that the libraries draw while they load."""
     from diffusers.utils import logging as diffusers_logging
+    from huggingface_hub.utils import logging as hub_logging
     from transformers.utils import logging as transformers_logging
 
+    hub_logging.set_verbosity_error()  # each of its five tries takes two lines
     diffusers_logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
 
 
 def load_trajectory(path: Path) -> Trajectory:
@@ -172,13 +188,55 @@ def load_picture(path: Path, size: tuple[int, int] | None = None) -> Image.Image
     return picture if size is None else picture.resize(size, Image.Resampling.LANCZOS)
 
 
-def _base_model(network: MappingNetwork) -> str | None:
-    """The folder or Hub id of the model that a picture was learned with, if it can be had."""
+def _base_model(network: MappingNetwork, is_folder: bool) -> str | None:
+    """The Hub id of the model that a picture was learned with, or its folder, which only a folder here may name."""
     from semantic_edit.mapping_networks.card import HUB_ID
+    from semantic_edit.still_life import model_path
 
     name = network.config.base_model
-    is_there = bool(name) and (Path(name) / _MODEL_FILE).is_file()
+    if name == str(model_path()):
+        return None  # it is there wherever this package is
+    is_there = is_folder and Path(name).is_absolute() and (Path(name) / _MODEL_FILE).is_file()
     return name if is_there or HUB_ID.fullmatch(name) else None
+
+
+def _damaged_config(folder: Path) -> str:
+    """What is wrong with a config in a model's folder; the loaders speak of anything else then."""
+    for path in sorted(folder.glob("*/*config.json")):
+        try:
+            read_object(path)
+        except (OSError, ValueError) as error:
+            return str(error)
+    return ""
+
+
+def check_model(model: str | None) -> None:
+    """Refuse what cannot be a model, before anything slow is imported.
+
+    Raises:
+        UsageError: Naming the option and the reason.
+    """
+    if model is not None:
+        _find_model(model)
+
+
+def check_mapping(mapping: str) -> None:
+    """The same for a mapping network."""
+    _find_mapping(mapping)
+
+
+def check_image_encoder(name: str | None) -> None:
+    """The same for an image encoder."""
+    if name is not None:
+        _find_image_encoder(name)
+
+
+def _find_mapping(mapping: str) -> tuple[str, bool]:
+    return _find("--mapping", mapping, "config.json", "mapping network")
+
+
+def _find_image_encoder(name: str) -> tuple[str, bool]:
+    return _find("--image-encoder", name, "config.json", "CLIP vision model")
 
 
 def _find_model(model: str | None) -> tuple[str, bool]:
@@ -196,6 +254,12 @@ def _find(option: str, name: str, file: str, kind: str) -> tuple[str, bool]:
     if path.is_dir():
         if not (path / file).is_file():
             raise UsageError(f"{option} {name}: a folder without {file} is no {kind}")
+        try:
+            content = read_object(path / file)
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{option} {name}: {error}") from error
+        if file == _MODEL_FILE and "_class_name" not in content:
+            raise UsageError(f"{option} {name}: its {file} names no pipeline")
         return str(path.resolve()), True
     if path.exists():
         raise UsageError(f"{option} {name} is a file; name the folder of a {kind} or a Hub id")

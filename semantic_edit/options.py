@@ -2,9 +2,12 @@
 
 import argparse
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+from semantic_edit.disk.reading import shortened
+from semantic_edit.files import UsageError
 
 PIPELINES = ("diffedit", "stylediffusion")  # those of `publishing.pipelines`, which takes seconds to import
 
@@ -16,7 +19,7 @@ def add_output(parser: argparse.ArgumentParser, purpose: str, metavar: str = "FI
 def add_guidance(group: argparse._ArgumentGroup, default: str) -> None:
     group.add_argument(
         "--guidance-scale",
-        type=float,
+        type=number(0, 1000),
         metavar="W",
         help=f"how strongly the prompt pulls (default: {default})",
     )
@@ -24,13 +27,18 @@ def add_guidance(group: argparse._ArgumentGroup, default: str) -> None:
 
 def add_negative(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--negative", "--negative-prompt", metavar="TEXT", help="what the result shall not show"
+        "--negative", "--negative-prompt", type=words, metavar="TEXT", help="what the result shall not show"
     )
 
 
 def add_mask_shape(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--mask-grow", type=int, metavar="PX", help="widen the mask, or narrow it if negative")
-    group.add_argument("--mask-feather", type=float, metavar="PX", help="soften the mask's edge")
+    group.add_argument(
+        "--mask-grow",
+        type=whole(-10_000, 10_000),
+        metavar="PX",
+        help="widen the mask, or narrow it if negative",
+    )
+    group.add_argument("--mask-feather", type=number(0, 10_000), metavar="PX", help="soften the mask's edge")
 
 
 def add_size(group: argparse._ArgumentGroup) -> None:
@@ -71,47 +79,91 @@ def add_traceback(parser: argparse.ArgumentParser, default: object = False) -> N
     )
 
 
+def check_negative(options: argparse.Namespace) -> None:
+    """Refuse a negative prompt where nothing leads away from it."""
+    if options.negative is not None and options.guidance_scale is not None and options.guidance_scale <= 1:
+        raise UsageError(
+            "--negative does nothing with a --guidance-scale of 1 or less: there is no guidance then"
+        )
+
+
 def typed(options: argparse.Namespace, names: Mapping[str, str]) -> dict[str, Any]:
     """The options that were typed, each under the pipeline's name for it; its own defaults hold for the others."""
     given = {name: getattr(options, option) for option, name in names.items()}
     return {name: value for name, value in given.items() if value is not None}
 
 
-def count(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"a whole number from 1 is needed, got {text!r}")
-    return int(text)
+def words_for(names: Mapping[str, str], **others: str) -> dict[str, str]:
+    """From a pipeline's names to what is typed for them, for its messages.
+
+    Args:
+        names: From option to the pipeline's name, as `typed` takes them.
+        others: From the pipeline's name to words.
+    """
+    return {name: f"--{option.replace('_', '-')}" for option, name in names.items()} | others
 
 
-def count_or_none(text: str) -> int:
-    return 0 if text == "0" else count(text)
+def whole(lowest: int, highest: int) -> Callable[[str], int]:
+    """Reads a whole number between two, both included."""
+
+    def read(text: str) -> int:
+        digits = text.removeprefix("-")
+        if not digits.isdecimal() or len(digits) > 30 or not lowest <= int(text) <= highest:
+            raise argparse.ArgumentTypeError(
+                f"a whole number from {lowest} to {highest} is needed, got {shortened(text)}"
+            )
+        return int(text)
+
+    return read
 
 
-def seed(text: str) -> int:
-    if not text.isdecimal() or int(text) >= 2**63:
-        raise argparse.ArgumentTypeError(f"a whole number from 0 to 2**63 - 1 is needed, got {text!r}")
-    return int(text)
+def number(lowest: float, highest: float, between: bool = False) -> Callable[[str], float]:
+    """Reads a number between two, both included unless it must lie `between` them."""
+
+    def read(text: str) -> float:
+        value = _number(text)
+        if value is None or not lowest <= value <= highest or (between and value in (lowest, highest)):
+            kind = f"between {lowest:g} and {highest:g}" if between else f"from {lowest:g} to {highest:g}"
+            raise argparse.ArgumentTypeError(f"a number {kind} is needed, got {shortened(text)}")
+        return value
+
+    return read
+
+
+count = whole(1, 1_000_000)
+count_or_none = whole(0, 1_000_000)
+seed = whole(0, 2**63 - 1)
+steps = whole(1, 1000)  # a schedule has no more
+fraction = number(0, 1)
+
+
+def words(text: str) -> str:
+    """Text that a model can be told: bytes that are no letters come from a terminal of another encoding."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError(f"text in UTF-8 is needed, got {shortened(text)}") from None
+    return text
 
 
 def size(text: str) -> tuple[int, int]:
     width, _, height = text.lower().partition("x")
-    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise argparse.ArgumentTypeError(f"a size reads WIDTHxHEIGHT, for example 512x384, got {text!r}")
-    return int(width), int(height)
-
-
-def fraction(text: str) -> float:
-    value = _number(text)
-    if value is None or not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"a number from 0 to 1 is needed, got {text!r}")
-    return value
+    side = whole(1, 16384)
+    try:
+        return side(width), side(height)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(
+            f"a size reads WIDTHxHEIGHT, for example 512x384, with sides up to 16384, got {shortened(text)}"
+        ) from None
 
 
 def word_factor(text: str) -> tuple[str, float]:
     word, _, factor = text.rpartition("=")
     value = _number(factor)
-    if not word.strip() or value is None:
-        raise argparse.ArgumentTypeError(f"a weight reads WORD=FACTOR, for example apple=2, got {text!r}")
+    if not word.strip() or value is None or abs(value) > 1000:
+        raise argparse.ArgumentTypeError(
+            f"a weight reads WORD=FACTOR, for example apple=2, got {shortened(text)}"
+        )
     return word.strip(), value
 
 

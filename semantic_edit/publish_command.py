@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 import tempfile
 from pathlib import Path
 
-from semantic_edit.files import UsageError, check_folder
+from semantic_edit.disk.writing import write_folder
+from semantic_edit.files import UsageError, check_folder, is_mapping_folder
 from semantic_edit.loading import quiet_loading
 from semantic_edit.options import PIPELINES, add_traceback
+from semantic_edit.terminal import say
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -62,14 +63,16 @@ def _add_destination(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Build a repository, show what is in it, and send it to the Hub in one commit."""
-    quiet_loading()
-    from semantic_edit.publishing.errors import PublishError
-    from semantic_edit.publishing.upload import check_repo_id
-
     if options.to is None:
         raise UsageError("name the repository with --to owner/name; --dry-run builds and sends nothing")
     if options.output is not None:
         check_folder("--output", options.output, lambda folder: False, "nothing")
+    if options.what == "mapping" and not is_mapping_folder(options.mapping):
+        raise UsageError(f"{options.mapping} holds no mapping network; name a folder that learn wrote")
+    quiet_loading()
+    from semantic_edit.publishing.errors import PublishError
+    from semantic_edit.publishing.upload import check_repo_id
+
     try:
         check_repo_id(options.to)
         with tempfile.TemporaryDirectory() as scratch:
@@ -78,8 +81,10 @@ def run(options: argparse.Namespace) -> None:
             _build(options, folder)
             _show(options, folder)
             if options.output is not None:
-                shutil.copytree(folder, options.output, dirs_exist_ok=True)
-                print(options.output)
+                files = [path for path in folder.rglob("*") if path.is_file()]
+                contents = {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+                write_folder(options.output, contents)
+                say(options.output)
             if not options.dry_run:
                 _send(options, folder)
     except PublishError as error:
@@ -101,13 +106,13 @@ def _show(options: argparse.Namespace, folder: Path) -> None:
     from semantic_edit.publishing.repositories import check_folder as check_repository
 
     files = check_repository(folder)
-    print(f"{options.to} ({'private' if options.private else 'public'}), {len(files)} files:")
+    say(f"{options.to} ({'private' if options.private else 'public'}), {len(files)} files:")
     for name, size in files:
-        print(f"  {name}  {size:,} bytes")
+        say(f"  {name}  {size:,} bytes")
 
 
 def _send(options: argparse.Namespace, folder: Path) -> None:
     from semantic_edit.publishing.upload import upload
 
     what = {"pipelines": "pipeline", "model": "still-life model", "mapping": "learned picture"}[options.what]
-    print(upload(folder, options.to, options.private, f"Publish the {what} with diffusers-semantic-edit"))
+    say(upload(folder, options.to, options.private, f"Publish the {what} with diffusers-semantic-edit"))

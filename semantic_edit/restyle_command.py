@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image, ImageOps
 
-from semantic_edit.files import UsageError, check_outputs, check_suffix, read_picture, save_picture, write_all
-from semantic_edit.loading import load_mapping, load_picture, load_pipeline_for, quiet_loading
+from semantic_edit.disk.writing import write_files
+from semantic_edit.files import (
+    UsageError,
+    check_outputs,
+    check_pictures,
+    check_suffix,
+    encode_picture,
+    read_picture,
+)
+from semantic_edit.loading import (
+    check_mapping,
+    check_model,
+    load_mapping,
+    load_picture,
+    load_pipeline_for,
+    quiet_loading,
+)
 from semantic_edit.options import (
     add_guidance,
     add_mapping,
@@ -20,12 +33,15 @@ from semantic_edit.options import (
     add_negative,
     add_output,
     add_size,
+    check_negative,
     fraction,
     typed,
     word_factor,
+    words,
+    words_for,
 )
 from semantic_edit.running import run_edit
-from semantic_edit.strips import strip
+from semantic_edit.terminal import say
 
 if TYPE_CHECKING:
     from semantic_edit.pipelines import StyleDiffusionPipelineOutput
@@ -42,6 +58,15 @@ _PIPELINE_OPTIONS = {
     "mask_grow": "mask_grow",
     "mask_feather": "mask_feather",
 }
+WORDS = words_for(
+    _PIPELINE_OPTIONS,
+    image="--image",
+    preserve_background="its pixels to stay",
+    mask_image="--mask",
+    mapping_network="--mapping",
+    prompt="--prompt",
+    reweight="--reweight",
+)
 _TAUS = {
     "v": ("the learned look", 0.6),
     "c": ("what the words look at", 0.6),
@@ -54,6 +79,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_mapping(parser)
     parser.add_argument(
         "--prompt",
+        type=words,
         required=True,
         action="append",
         metavar="TEXT",
@@ -116,8 +142,7 @@ def _add_files(group: argparse._ArgumentGroup) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Edit a learned picture with words, one edit for each prompt."""
-    _check_together(options)
-    outputs = _outputs(options)
+    outputs = _checked(options)
     quiet_loading()
     arguments = _pipeline_arguments(options)
     network = load_mapping(options.mapping, options.offline)
@@ -125,10 +150,9 @@ def run(options: argparse.Namespace) -> None:
         network, options.mapping, options.model, options.device, options.dtype, options.offline
     )
     output = run_edit(pipe, "try other words", prompt=options.prompt, mapping_network=network, **arguments)
-    writers = _writers(options, network.config.prompt, output)
-    write_all({path: writers[option] for option, path in outputs.items()})
+    write_files(_contents(options, outputs, network.config.prompt, output))
     for path in outputs.values():
-        print(path)
+        say(path)
 
 
 def _check_together(options: argparse.Namespace) -> None:
@@ -139,17 +163,23 @@ def _check_together(options: argparse.Namespace) -> None:
             raise UsageError(f"--{idle[0].replace('_', '-')} does nothing without --mask")
     if options.image is None and options.size is not None:
         raise UsageError("--size resizes --image; pass both")
+    check_negative(options)
 
 
-def _outputs(options: argparse.Namespace) -> dict[str, Path]:
-    """The files to write, by option, once all of them have proved writable."""
+def _checked(options: argparse.Namespace) -> dict[str, Path]:
+    """The files to write, by option, once everything typed has proved usable."""
+    _check_together(options)
     edits = dict(zip(_edit_names(options), _numbered(options.output, len(options.prompt)), strict=True))
     others = {"--save-reconstruction": options.save_reconstruction, "--strip": options.strip}
     named = {option: path for option, path in {**edits, **others}.items() if path is not None}
     for option, path in named.items():
         check_suffix(option, path)
     read = {"--mask": options.mask, "--image": options.image}
-    check_outputs(named, {option: path for option, path in read.items() if path is not None})
+    inputs = {option: path for option, path in read.items() if path is not None}
+    check_outputs(named, inputs)
+    check_pictures(inputs)
+    check_mapping(options.mapping)
+    check_model(options.model)
     return named
 
 
@@ -176,10 +206,12 @@ def _pipeline_arguments(options: argparse.Namespace) -> dict[str, Any]:
     return arguments
 
 
-def _writers(
-    options: argparse.Namespace, source: str, output: StyleDiffusionPipelineOutput
-) -> dict[str, Callable[[Path], None]]:
-    """How to write the file of each option."""
+def _contents(
+    options: argparse.Namespace, outputs: dict[str, Path], source: str, output: StyleDiffusionPipelineOutput
+) -> dict[Path, bytes]:
+    """What goes into each file."""
+    from semantic_edit.strips import strip
+
     edits: list[Image.Image] = list(output.images)
     (reconstruction,) = output.reconstruction  # type: ignore[misc]
     panels = [(source, reconstruction), *zip(options.prompt, edits, strict=True)]
@@ -188,4 +220,4 @@ def _writers(
         "--save-reconstruction": reconstruction,
         "--strip": strip(panels),
     }
-    return {option: partial(save_picture, picture) for option, picture in pictures.items()}
+    return {path: encode_picture(pictures[option], path) for option, path in outputs.items()}

@@ -1,12 +1,13 @@
 """`semantic-edit scene`: a picture to play with."""
 
 import argparse
-from functools import partial
 
 from PIL import Image
 
-from semantic_edit.files import check_outputs, check_suffix, save_picture, write_all
+from semantic_edit.disk.writing import write_file
+from semantic_edit.files import check_outputs, check_suffix, encode_picture
 from semantic_edit.options import add_output, seed
+from semantic_edit.terminal import say
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -25,5 +26,5 @@ def run(options: argparse.Namespace) -> None:
 
     drawn = sample_scene(options.seed, objects=options.objects)
     picture = Image.fromarray(drawn.render())
-    write_all({options.output: partial(save_picture, picture)})
-    print(drawn.caption(wording=0))
+    write_file(options.output, encode_picture(picture, options.output))
+    say(drawn.caption(wording=0))

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 from torch.nn import functional
 
+from semantic_edit.disk.writing import write_file
 from semantic_edit.still_life.loop import LoopSettings, device, train
 from semantic_edit.still_life.pool import as_pixels, object_labels, pool_pictures, pool_scenes
 from semantic_edit.still_life.rendering import COLOURS, SIDE
@@ -92,7 +93,8 @@ def train_judge(folder: Path, pictures: int, settings: LoopSettings = SETTINGS) 
         return torch.stack(losses).sum(), {"all_right": right.all(dim=-1).float().mean().item()}
 
     train(judge, loss, settings, folder / "judge")
-    save_file({name: value.half().contiguous().cpu() for name, value in judge.state_dict().items()}, WEIGHTS)
+    stored = {name: value.half().contiguous().cpu() for name, value in judge.state_dict().items()}
+    write_file(WEIGHTS, save(stored))
     return judge
 
 

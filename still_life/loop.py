@@ -13,8 +13,10 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
+
+from semantic_edit.disk.writing import write_file
 
 # What a loss function gets: the step's own random generator (on the CPU). It returns the loss and figures to log.
 LossFunction = Callable[[torch.Generator], tuple[torch.Tensor, dict[str, float]]]
@@ -148,9 +150,7 @@ class _State:
             moments = self.optimizer.state[value]
             tensors[f"value/{name}"], tensors[f"average/{name}"] = value.detach(), average
             tensors[f"first/{name}"], tensors[f"second/{name}"] = moments["exp_avg"], moments["exp_avg_sq"]
-        unfinished = path.with_suffix(".partial")
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, unfinished)
-        os.replace(unfinished, path)
+        write_file(path, save({name: tensor.contiguous() for name, tensor in tensors.items()}))
 
     @torch.no_grad()
     def load(self, path: Path) -> int:

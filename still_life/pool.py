@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from semantic_edit.disk.writing import file_to_fill
 from semantic_edit.still_life.rendering import COLOURS, SIDE
 from semantic_edit.still_life.scenes import Scene, sample_scene
 from semantic_edit.still_life.solids import KINDS
@@ -46,13 +46,13 @@ def _coverage(scene: Scene) -> np.ndarray:
 def _pooled(path: Path, draw: Callable[[Scene], np.ndarray], split: str, count: int) -> np.ndarray:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(f".{os.getpid()}.partial")
         one = draw(sample_scene(0, split))
-        pool = np.lib.format.open_memmap(unfinished, mode="w+", dtype=one.dtype, shape=(count, *one.shape))
-        for first, chunk in _drawn(draw, split, count):
-            pool[first : first + len(chunk)] = chunk
-        pool.flush()
-        os.replace(unfinished, path)
+        shape = (count, *one.shape)
+        with file_to_fill(path) as unfinished:  # more than fits into memory
+            pool = np.lib.format.open_memmap(unfinished, mode="w+", dtype=one.dtype, shape=shape)
+            for first, chunk in _drawn(draw, split, count):
+                pool[first : first + len(chunk)] = chunk
+            pool.flush()
     return np.load(path, mmap_mode="r")
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
+from semantic_edit.disk.writing import write_file
 from semantic_edit.still_life.loop import LoopSettings, device, train
 from semantic_edit.still_life.pool import as_pixels, pool_pictures
 from semantic_edit.still_life.rendering import SIDE
@@ -111,9 +111,7 @@ def pool_latents(vae: AutoencoderKL, folder: Path, pictures: int) -> torch.Tenso
             with torch.autocast(where.type, torch.bfloat16):
                 latents = vae.encode(pixels).latent_dist.mode()
             chunks.append((latents.float() * vae.config.scaling_factor).half().cpu())
-        unfinished = path.with_suffix(".partial")
-        save_file({"latents": torch.cat(chunks)}, unfinished)
-        os.replace(unfinished, path)
+        write_file(path, save({"latents": torch.cat(chunks)}))
     return load_file(path)["latents"]
 
 

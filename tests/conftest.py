@@ -1,6 +1,12 @@
 """Real models at tiny sizes, built in code: no test needs the network."""
 
+import semantic_edit  # noqa: F401, before transformers, some of whose news it keeps back
+
+# isort: split
+
 import json
+import os
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -50,8 +56,9 @@ STABLE_DIFFUSION_SCHEDULE = {
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
-    """Tiny tensors gain nothing from threads, and lose much where processes share cores."""
-    torch.set_num_threads(1)
+    """Tiny tensors gain nothing from threads, and lose much where processes share cores: more only if asked for."""
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
@@ -255,3 +262,36 @@ def counted(unet: UNet2DConditionModel) -> Iterator[CountingUNet]:
     handle = unet.register_forward_pre_hook(counter, with_kwargs=True)
     yield counter
     handle.remove()
+
+
+@pytest.fixture
+def killed_at() -> Callable[[int, Callable[[], Any]], bool]:
+    """Does something in another process, which is killed just before its so many-th opening, move or removal of a file.
+
+    Returns:
+        Whether it came to that; `False` when everything was done before.
+    """
+
+    def run(number: int, act: Callable[[], Any]) -> bool:
+        child = os.fork()
+        if child == 0:
+            left = [number]
+
+            def die(event: str, _arguments: tuple[Any, ...]) -> None:
+                if event == "open" or event.startswith("os."):
+                    left[0] -= 1
+                    if left[0] < 0:
+                        os._exit(9)  # nothing is cleaned up, as after a kill
+
+            try:
+                sys.addaudithook(die)
+                act()
+                os._exit(0)
+            except BaseException:
+                os._exit(1)
+        _, status = os.waitpid(child, 0)
+        code = os.waitstatus_to_exitcode(status)
+        assert code in (0, 9), f"failed before event {number}"
+        return code == 9
+
+    return run

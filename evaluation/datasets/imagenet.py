@@ -127,7 +127,10 @@ def _pair(
     folder: Path, where: str, record: Record, names: dict[str, str], count: int | None, seed: int
 ) -> _Pair:
     source, target = text_of(record, "source"), text_of(record, "target")
-    if source in (".", "..") or re.search(r"[/\\:]", source) or not os.path.isdir(folder / source):
+    for key, name in (("source", source), ("target", target)):
+        if name in (".", "..") or re.search(r"[/\\:\0]", name):
+            raise RowError(f"`{key}` must be a class, not a path: {name!r}")
+    if not os.path.isdir(folder / source):
         raise RowError(f"there is no folder {source!r} in '{folder}'")
     if source == target:
         raise RowError(f"`source` and `target` are the same, {source!r}")
@@ -162,7 +165,7 @@ def _chosen(folder: Path, count: int | None, seed: int) -> list[Path]:
 
 def _pictures_of(folder: Path) -> list[Path]:
     """None if there is no such folder."""
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # Path.is_dir raises for names too long for the system
         return []
     return sorted(one for one in folder.iterdir() if one.suffix.lower() in SUFFIXES and one.is_file())
 

@@ -24,6 +24,7 @@ from semantic_edit.evaluation.metrics.intervals import (
 )
 from semantic_edit.evaluation.metrics.iou import iou
 from semantic_edit.evaluation.metrics.nearest import nearest_alternative
+from semantic_edit.evaluation.metrics.remains import leftover, seam, surroundings
 from semantic_edit.evaluation.metrics.set_metrics import SET_METRICS, SetMetrics
 from semantic_edit.evaluation.metrics.similarity import as_floats, psnr, ssim
 from semantic_edit.evaluation.metrics.structure import patch_features, structure_distance
@@ -46,11 +47,14 @@ __all__ = [
     "fid",
     "frechet_distance",
     "iou",
+    "leftover",
     "nearest_alternative",
     "patch_features",
     "psnr",
     "quantile_interval",
+    "seam",
     "ssim",
     "standard_error",
     "structure_distance",
+    "surroundings",
 ]

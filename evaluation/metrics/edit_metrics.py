@@ -16,12 +16,14 @@ from semantic_edit.evaluation.metrics.features import feature_distance
 from semantic_edit.evaluation.metrics.lpips import lpips, ns_lpips
 from semantic_edit.evaluation.metrics.nearest import nearest_alternative
 from semantic_edit.evaluation.metrics.networks import Layers, Networks, Tokens
+from semantic_edit.evaluation.metrics.remains import leftover, surroundings
 from semantic_edit.evaluation.metrics.set_metrics import SET_METRICS
 from semantic_edit.evaluation.metrics.similarity import psnr, ssim
 from semantic_edit.evaluation.metrics.structure import structure_distance
 from semantic_edit.evaluation.metrics.unavailable import MetricUnavailable
 from semantic_edit.still_life.cases import EditCase
 
+MOST = 60.0  # dB; rounding to 8 bits alone leaves 59, and a mean cannot be taken of infinity
 Measure = Callable[[Networks, EditItem, Image.Image], float]
 
 
@@ -114,6 +116,23 @@ def _finds_target(item: EditItem, picture: Image.Image) -> float:
     return float(nearest_alternative(picture, case.alternatives, case.changed_mask) == case.target_word)
 
 
+def _leftover(item: EditItem, picture: Image.Image) -> float:
+    case = _case(item)
+    return leftover(picture, case.image, case.target_image, case.changed_mask)
+
+
+def _kept(item: EditItem, picture: Image.Image) -> float:
+    """PSNR to the input outside the expected region; where nothing changed, as much as 8 bits can tell."""
+    return min(psnr(picture, item.image, ~_mask(item)), MOST)
+
+
+def _to_target(item: EditItem, picture: Image.Image, around: bool = False) -> float:
+    """PSNR to the perfect edit, inside the changed pixels or around them."""
+    case = _case(item)
+    where = surroundings(case.changed_mask) if around else case.changed_mask
+    return psnr(picture, case.target_image, where)
+
+
 def _layer_distance(layers: Layers, first: Image.Image, second: Image.Image) -> float:
     return feature_distance(layers(first), layers(second))
 
@@ -126,6 +145,9 @@ _OWN = {
     # success, where the perfect edit is known
     "nearest": _Row("", True, "case", "", lambda _, item, out: _finds_target(item, out)),
     "psnr_to_target": _Row("dB", True, "case", "", lambda _, item, out: psnr(out, _case(item).target_image)),
+    "leftover": _Row("", False, "case", "", lambda _, item, out: _leftover(item, out)),
+    "psnr_inside": _Row("dB", True, "case", "", lambda _, item, out: _to_target(item, out)),
+    "psnr_around": _Row("dB", True, "case", "", lambda _, item, out: _to_target(item, out, around=True)),
     "ssim_to_target": _Row("", True, "case", "", lambda _, item, out: ssim(out, _case(item).target_image)),
     "features_to_target": _Row(
         "",
@@ -143,7 +165,7 @@ _OWN = {
         "", True, "mask", "clip", lambda n, item, out: n.clip.agreement(item.prompt, out, _mask(item))
     ),
     # what was kept
-    "psnr_outside": _Row("dB", True, "mask", "", lambda _, item, out: psnr(out, item.image, ~_mask(item))),
+    "psnr_outside": _Row("dB", True, "mask", "", lambda _, item, out: _kept(item, out)),
     "ssim_outside": _Row("", True, "mask", "", lambda _, item, out: ssim(out, item.image, ~_mask(item))),
     "structure": _Row("", False, "", "patches", lambda n, item, out: _structure(n.patches, item.image, out)),
     "psnr_to_input": _Row("dB", None, "", "", lambda _, item, out: psnr(out, item.image)),

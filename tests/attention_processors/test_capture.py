@@ -7,6 +7,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0, IPAdapterAttnProcessor2_0
 
+from semantic_edit.attention_processors.borrowing import BorrowedNetwork
 from semantic_edit.attention_processors.capture import captured_attention, captured_cross_attention
 from semantic_edit.attention_processors.control import AttentionPlan, controlled_attention
 from semantic_edit.attention_processors.install import installed
@@ -58,19 +59,19 @@ def _explicit_maps(unet: UNet2DConditionModel) -> dict[str, torch.Tensor]:
 def test_watching_does_not_change_the_prediction(unet):
     expected = unet(*_inputs(unet)).sample
     before = dict(unet.attn_processors)
-    with captured_attention(unet, lambda layer: True):
-        actual = unet(*_inputs(unet)).sample
+    with BorrowedNetwork(unet) as borrowed, captured_attention(borrowed, lambda layer: True):
+        actual = borrowed(*_inputs(unet)).sample
         assert unet.attn_processors == before
     torch.testing.assert_close(actual, expected, rtol=0, atol=0)
 
 
 @torch.no_grad()
 def test_maps_are_distributions_over_tokens_averaged_over_evaluations(unet):
-    with captured_cross_attention(unet, FINE) as once:
-        unet(*_inputs(unet))
-    with captured_cross_attention(unet, FINE) as twice:
-        unet(*_inputs(unet))
-        unet(*_inputs(unet))
+    with BorrowedNetwork(unet) as borrowed, captured_cross_attention(borrowed, FINE) as once:
+        borrowed(*_inputs(unet))
+    with BorrowedNetwork(unet) as borrowed, captured_cross_attention(borrowed, FINE) as twice:
+        borrowed(*_inputs(unet))
+        borrowed(*_inputs(unet))
     assert once.mean().shape == (2, FINE, TOKENS)
     assert set(twice.evaluations.values()) == {2}
     torch.testing.assert_close(once.mean().sum(dim=-1), torch.ones(2, FINE))
@@ -80,11 +81,14 @@ def test_maps_are_distributions_over_tokens_averaged_over_evaluations(unet):
 @torch.no_grad()
 def test_maps_are_the_softmax_of_each_layers_own_queries_and_keys(unet):
     expected = _explicit_maps(unet)
-    with captured_attention(unet, lambda layer: True) as means:
-        unet(*_inputs(unet))
-    with captured_attention(unet, lambda layer: True, keep_heads=True) as heads:
-        unet(*_inputs(unet))
-        unet(*_inputs(unet))  # the latest evaluation alone
+    with BorrowedNetwork(unet) as borrowed, captured_attention(borrowed, lambda layer: True) as means:
+        borrowed(*_inputs(unet))
+    with (
+        BorrowedNetwork(unet) as borrowed,
+        captured_attention(borrowed, lambda layer: True, keep_heads=True) as heads,
+    ):
+        borrowed(*_inputs(unet))
+        borrowed(*_inputs(unet))  # the latest evaluation alone
     assert means.totals.keys() == heads.totals.keys() == expected.keys()
     for name, maps in expected.items():
         torch.testing.assert_close(heads.totals[name], maps, rtol=1e-5, atol=1e-6)
@@ -93,12 +97,18 @@ def test_maps_are_the_softmax_of_each_layers_own_queries_and_keys(unet):
 
 @torch.no_grad()
 def test_rows_and_columns_are_chosen(unet):
-    with captured_attention(unet, [f"{MID}.attn2", f"{MID}.attn1"], keep_heads=True) as everything:
-        unet(*_inputs(unet, batch=3))
-    with captured_attention(
-        unet, [f"{MID}.attn2", f"{MID}.attn1"], rows=(2, 0), tokens=(3, 1), keep_heads=True
-    ) as chosen:
-        unet(*_inputs(unet, batch=3))
+    with (
+        BorrowedNetwork(unet) as borrowed,
+        captured_attention(borrowed, [f"{MID}.attn2", f"{MID}.attn1"], keep_heads=True) as everything,
+    ):
+        borrowed(*_inputs(unet, batch=3))
+    with (
+        BorrowedNetwork(unet) as borrowed,
+        captured_attention(
+            borrowed, [f"{MID}.attn2", f"{MID}.attn1"], rows=(2, 0), tokens=(3, 1), keep_heads=True
+        ) as chosen,
+    ):
+        borrowed(*_inputs(unet, batch=3))
     for name, maps in everything.totals.items():
         assert chosen.totals[name].shape == (2, 4, COARSE, 2)
         torch.testing.assert_close(chosen.totals[name], maps[[2, 0]][..., [3, 1]])
@@ -115,20 +125,20 @@ def test_rows_and_columns_are_chosen(unet):
     ],
 )
 def test_nothing_is_kept_that_was_not_asked_for(unet, choice, queries, expected):
-    with captured_attention(unet, choice, queries) as maps:
-        unet(*_inputs(unet))
+    with BorrowedNetwork(unet) as borrowed, captured_attention(borrowed, choice, queries) as maps:
+        borrowed(*_inputs(unet))
     assert maps.totals.keys() == maps.evaluations.keys() == expected
-    assert not any(layer._forward_pre_hooks for layer in unet.modules())
+    assert not any("forward" in vars(layer) for layer in unet.modules())
 
 
 @torch.no_grad()
 def test_clear_starts_anew(unet):
-    with captured_cross_attention(unet, COARSE) as maps:
-        unet(*_inputs(unet))
+    with BorrowedNetwork(unet) as borrowed, captured_cross_attention(borrowed, COARSE) as maps:
+        borrowed(*_inputs(unet))
         first = maps.mean()
         maps.clear()
         assert not maps.totals
-        unet(*_inputs(unet))
+        borrowed(*_inputs(unet))
     assert set(maps.evaluations.values()) == {1}
     torch.testing.assert_close(maps.mean(), first)
 
@@ -138,32 +148,42 @@ def test_clear_starts_anew(unet):
 def test_half_precision_is_accumulated_in_single(make_unet, dtype):
     expected = _explicit_maps(make_unet())[f"{MID}.attn2"].mean(dim=1)
     unet = make_unet().to(dtype)
-    with captured_cross_attention(unet, COARSE) as maps:
-        unet(*_inputs(unet, dtype=dtype))
+    with BorrowedNetwork(unet) as borrowed, captured_cross_attention(borrowed, COARSE) as maps:
+        borrowed(*_inputs(unet, dtype=dtype))
     assert maps.mean().dtype == torch.float32
     torch.testing.assert_close(maps.mean(), expected, rtol=0.05, atol=0.01)
 
 
 @torch.no_grad()
 def test_maps_are_kept_where_they_are_wanted(unet):
-    with captured_attention(unet, [f"{MID}.attn2"], device="meta") as maps:
-        unet(*_inputs(unet))
-        unet(*_inputs(unet))
+    with (
+        BorrowedNetwork(unet) as borrowed,
+        captured_attention(borrowed, [f"{MID}.attn2"], device="meta") as maps,
+    ):
+        borrowed(*_inputs(unet))
+        borrowed(*_inputs(unet))
     assert {total.device.type for total in maps.totals.values()} == {"meta"}
 
 
 def test_maps_carry_gradients_only_if_asked_to(unet):
     latents, timestep, text = _inputs(unet)
     text.requires_grad_()
-    with captured_cross_attention(unet, COARSE) as plain:
-        unet(latents, timestep, text)
-    with captured_attention(unet, lambda layer: layer.is_cross, COARSE, differentiable=True) as maps:
-        unet(latents, timestep, text)
+    with BorrowedNetwork(unet) as borrowed, captured_cross_attention(borrowed, COARSE) as plain:
+        borrowed(latents, timestep, text)
+    with (
+        BorrowedNetwork(unet) as borrowed,
+        captured_attention(borrowed, lambda layer: layer.is_cross, COARSE, differentiable=True) as maps,
+    ):
+        borrowed(latents, timestep, text)
     assert not plain.mean().requires_grad
     (gradient,) = torch.autograd.grad(maps.mean()[..., 0].square().sum(), text)
     assert gradient.abs().max() > 0
-    with torch.no_grad(), captured_attention(unet, [f"{MID}.attn2"], differentiable=True) as without:
-        unet(latents, timestep, text)
+    with (
+        torch.no_grad(),
+        BorrowedNetwork(unet) as borrowed,
+        captured_attention(borrowed, [f"{MID}.attn2"], differentiable=True) as without,
+    ):
+        borrowed(latents, timestep, text)
     assert not without.mean().requires_grad
 
 
@@ -173,11 +193,12 @@ def test_gradients_of_maps_are_right(make_unet):
 
     def maps_of(value_embeds: torch.Tensor) -> torch.Tensor:
         with (
-            controlled_attention(unet) as control,
-            captured_attention(unet, [f"{MID}.attn2"], differentiable=True) as maps,
+            BorrowedNetwork(unet) as borrowed,
+            controlled_attention(borrowed) as control,
+            captured_attention(borrowed, [f"{MID}.attn2"], differentiable=True) as maps,
         ):
             control.plan = AttentionPlan(value_embeds=value_embeds)
-            unet(latents, timestep, text)
+            borrowed(latents, timestep, text)
         return maps.mean()
 
     assert torch.autograd.gradcheck(maps_of, text.clone().requires_grad_(), fast_mode=True)
@@ -191,8 +212,11 @@ def test_gradients_of_maps_survive_checkpointing(make_unet):
             unet.enable_gradient_checkpointing()
         latents, timestep, text = _inputs(unet)
         text.requires_grad_()
-        with captured_attention(unet, lambda layer: layer.is_cross, FINE, differentiable=True) as maps:
-            sample = unet(latents, timestep, text).sample
+        with (
+            BorrowedNetwork(unet) as borrowed,
+            captured_attention(borrowed, lambda layer: layer.is_cross, FINE, differentiable=True) as maps,
+        ):
+            sample = borrowed(latents, timestep, text).sample
             loss = sample.square().sum() + maps.mean().square().sum()
             gradients.append(torch.autograd.grad(loss, text)[0])
     torch.testing.assert_close(gradients[1], gradients[0])
@@ -203,10 +227,16 @@ def test_keys_that_a_mask_hides_get_nothing(unet):
     latents, timestep, text = _inputs(unet)
     mask = torch.ones(2, TOKENS)
     mask[1, 3:] = 0
-    with captured_attention(unet, lambda layer: layer.is_cross, FINE) as maps:
-        unet(latents, timestep, text, encoder_attention_mask=mask)
-    with captured_attention(unet, lambda layer: layer.is_cross, FINE, rows=[1]) as second_row:
-        unet(latents, timestep, text, encoder_attention_mask=mask)
+    with (
+        BorrowedNetwork(unet) as borrowed,
+        captured_attention(borrowed, lambda layer: layer.is_cross, FINE) as maps,
+    ):
+        borrowed(latents, timestep, text, encoder_attention_mask=mask)
+    with (
+        BorrowedNetwork(unet) as borrowed,
+        captured_attention(borrowed, lambda layer: layer.is_cross, FINE, rows=[1]) as second_row,
+    ):
+        borrowed(latents, timestep, text, encoder_attention_mask=mask)
     assert maps.mean()[1, :, 3:].max() < 1e-12
     assert maps.mean()[0, :, 3:].min() > 1e-12
     torch.testing.assert_close(second_row.mean()[0], maps.mean()[1])
@@ -217,15 +247,16 @@ def test_keys_that_a_mask_hides_get_nothing(unet):
 def test_capture_and_control_work_together_in_either_order(unet, capture_first):
     latents, timestep, text = _inputs(unet)
     plan = AttentionPlan(value_embeds=text.flip(1))
-    with controlled_attention(unet) as control:
+    with BorrowedNetwork(unet) as borrowed, controlled_attention(borrowed) as control:
         control.plan = plan
-        expected = unet(latents, timestep, text).sample
-    contexts = [captured_cross_attention(unet, FINE), controlled_attention(unet)]
-    first, second = contexts if capture_first else reversed(contexts)
-    with first as one, second as other:
-        maps, control = (one, other) if capture_first else (other, one)
-        control.plan = plan
-        actual = unet(latents, timestep, text).sample
+        expected = borrowed(latents, timestep, text).sample
+    with BorrowedNetwork(unet) as borrowed:
+        contexts = [captured_cross_attention(borrowed, FINE), controlled_attention(borrowed)]
+        first, second = contexts if capture_first else reversed(contexts)
+        with first as one, second as other:
+            maps, control = (one, other) if capture_first else (other, one)
+            control.plan = plan
+            actual = borrowed(latents, timestep, text).sample
     assert torch.equal(actual, expected)
     assert maps.mean().shape == (2, FINE, TOKENS)
 
@@ -245,39 +276,49 @@ class _NeedsItsOwnArgument:
 def test_a_users_processor_keeps_working_and_keeps_its_arguments(unet):
     processor = _NeedsItsOwnArgument()
     with (
-        installed(unet, lambda layer, present: processor),
-        captured_cross_attention(unet, COARSE) as maps,
+        BorrowedNetwork(unet) as borrowed,
+        installed(borrowed, lambda layer, present: processor),
+        captured_cross_attention(borrowed, COARSE) as maps,
     ):
-        unet(*_inputs(unet), cross_attention_kwargs={"strength": 0.5})
+        borrowed(*_inputs(unet), cross_attention_kwargs={"strength": 0.5})
     assert processor.seen == [0.5] * len(unet.attn_processors)
     assert len(maps.totals) == 1
 
 
 @torch.no_grad()
-def test_maps_below_an_ip_adapter_are_those_of_the_text(make_unet):
+def test_maps_below_an_ip_adapter_are_those_of_the_text(make_unet, monkeypatch):
     unet = make_unet()
     attn = unet.get_submodule(f"{MID}.attn2")
     attn.set_processor(IPAdapterAttnProcessor2_0(hidden_size=16, cross_attention_dim=32, num_tokens=(2,)))
     text, image = _inputs(unet)[2], torch.ones(2, 1, 2, 32)
     states = torch.randn(2, COARSE, 16, generator=torch.Generator().manual_seed(1))
     expected = attn(states, encoder_hidden_states=(text, [image]))
-    with captured_attention(unet, [f"{MID}.attn2"]) as maps:
-        actual = attn(states, encoder_hidden_states=(text, [image]))
+    # an evaluation of the layer alone
+    monkeypatch.setattr(unet, "forward", lambda *args, **kwargs: attn(*args, **kwargs))
+    with BorrowedNetwork(unet) as borrowed, captured_attention(borrowed, [f"{MID}.attn2"]) as maps:
+        actual = borrowed(states, encoder_hidden_states=(text, [image]))
     assert torch.equal(actual, expected)
     assert maps.mean().shape == (2, COARSE, TOKENS)
 
 
 def test_a_resolution_that_no_layer_has_is_an_error(unet):
-    with captured_cross_attention(unet, queries=7) as maps, torch.no_grad():
-        unet(*_inputs(unet))
+    with (
+        BorrowedNetwork(unet) as borrowed,
+        captured_cross_attention(borrowed, queries=7) as maps,
+        torch.no_grad(),
+    ):
+        borrowed(*_inputs(unet))
     with pytest.raises(ValueError, match="No attention map was captured"):
         maps.mean()
 
 
 @torch.no_grad()
 def test_maps_of_different_resolutions_have_no_mean(unet):
-    with captured_attention(unet, lambda layer: layer.is_cross) as maps:
-        unet(*_inputs(unet))
+    with (
+        BorrowedNetwork(unet) as borrowed,
+        captured_attention(borrowed, lambda layer: layer.is_cross) as maps,
+    ):
+        borrowed(*_inputs(unet))
     with pytest.raises(ValueError, match=rf"shapes \[\(2, {COARSE}, 5\), \(2, {FINE}, 5\)\] have no mean"):
         maps.mean()
 
@@ -291,7 +332,11 @@ def test_maps_of_different_resolutions_have_no_mean(unet):
     ],
 )
 def test_a_choice_of_no_layer_is_an_error(unet, choice, message):
-    with pytest.raises(ValueError, match=message), captured_attention(unet, choice):
+    with (
+        pytest.raises(ValueError, match=message),
+        BorrowedNetwork(unet) as borrowed,
+        captured_attention(borrowed, choice),
+    ):
         pass
 
 
@@ -305,21 +350,26 @@ def test_a_choice_of_no_layer_is_an_error(unet, choice, message):
 )
 def test_rows_and_columns_that_are_not_there_are_an_error(unet, options, message):
     with (
-        captured_attention(unet, [f"{MID}.attn2"], **options),
+        BorrowedNetwork(unet) as borrowed,
+        captured_attention(borrowed, [f"{MID}.attn2"], **options),
         pytest.raises(ValueError, match=message),
     ):
-        unet(*_inputs(unet))
-    assert not any(layer._forward_pre_hooks for layer in unet.modules())
+        borrowed(*_inputs(unet))
+    assert not any("forward" in vars(layer) for layer in unet.modules())
 
 
-def test_hooks_go_after_an_error(unet):
-    def hooks() -> list[bool]:
-        return [bool(unet.get_submodule(layer.name)._forward_pre_hooks) for layer in attention_layers(unet)]
+def test_nobody_watches_after_an_error(unet):
+    def watched() -> list[bool]:
+        return ["forward" in vars(unet.get_submodule(layer.name)) for layer in attention_layers(unet)]
 
     def broken() -> None:
-        assert all(hooks())
+        assert all(watched())
         raise RuntimeError("boom")
 
-    with pytest.raises(RuntimeError, match="boom"), captured_attention(unet, lambda layer: True):
+    with (
+        pytest.raises(RuntimeError, match="boom"),
+        BorrowedNetwork(unet) as borrowed,
+        captured_attention(borrowed, lambda layer: True),
+    ):
         broken()
-    assert not any(hooks())
+    assert not any(watched())

@@ -20,6 +20,7 @@ from diffusers.models.attention_processor import (
 from peft import LoraConfig
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from semantic_edit.attention_processors.borrowing import BorrowedNetwork
 from semantic_edit.attention_processors.capture import captured_attention
 from semantic_edit.attention_processors.control import (
     AttentionControl,
@@ -83,9 +84,21 @@ def _plan(edit: PromptToPrompt, step: int, num_steps: int, **options: Any) -> At
 
 
 def _controlled(unet: UNet2DConditionModel, plan: AttentionPlan | None, *inputs: Any) -> torch.Tensor:
-    with controlled_attention(unet) as control:
+    with BorrowedNetwork(unet) as borrowed:
+        return _under(plan, borrowed, *inputs)
+
+
+def _under(plan: AttentionPlan | None, borrowed: BorrowedNetwork, *inputs: Any) -> torch.Tensor:
+    with controlled_attention(borrowed) as control:
         control.plan = plan
-        return unet(*inputs).sample
+        return borrowed(*inputs).sample
+
+
+def _layer(attn: Attention, plan: AttentionPlan) -> Callable[..., torch.Tensor]:
+    """A single layer under a plan."""
+    borrowed = BorrowedNetwork(attn)
+    attn.set_processor(ControlledAttnProcessor(borrowed, attn.processor, AttentionControl(plan)))
+    return borrowed
 
 
 def _raise_boom() -> None:
@@ -120,7 +133,7 @@ def test_the_prediction_is_the_same_to_the_bit(make_unet, dtype, plan):
 def test_so_it_is_in_unets_of_other_kinds(make_unet, settings):
     unet = make_unet(**settings)
     inputs = _inputs(unet)
-    assert torch.equal(_controlled(unet, None, *inputs), unet(*inputs).sample)
+    assert torch.equal(_controlled(unet, AttentionPlan(), *inputs), unet(*inputs).sample)
 
 
 @torch.no_grad()
@@ -150,9 +163,9 @@ def test_so_it_is_in_layers_of_every_kind(settings):
     if "cross_attention_dim" in settings:
         options["encoder_hidden_states"] = torch.randn(2, 5, 6)
     expected = attn(states, **options)
-    attn.set_processor(ControlledAttnProcessor(AttentionControl()))
     tolerance = 0 if attn.scale_qk else 1e-6  # without it diffusers takes its unfused processor
-    torch.testing.assert_close(attn(states, **options), expected, rtol=0, atol=tolerance)
+    actual = _layer(attn, AttentionPlan())(states, **options)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance)
 
 
 @torch.no_grad()
@@ -162,8 +175,9 @@ def test_masks_are_honoured(unet):
     mask[2:, 3:] = 0
     expected = unet(*inputs, encoder_attention_mask=mask).sample
     assert not torch.equal(expected, unet(*inputs).sample)
-    with controlled_attention(unet):
-        assert torch.equal(unet(*inputs, encoder_attention_mask=mask).sample, expected)
+    with BorrowedNetwork(unet) as borrowed, controlled_attention(borrowed) as control:
+        control.plan = AttentionPlan()
+        assert torch.equal(borrowed(*inputs, encoder_attention_mask=mask).sample, expected)
 
 
 @torch.no_grad()
@@ -175,7 +189,7 @@ def test_lora_stays_at_work(make_unet):
     unet.add_adapter(LoraConfig(r=2, target_modules=targets, init_lora_weights=False))
     expected = unet(*inputs).sample
     assert not torch.equal(expected, plain)
-    assert torch.equal(_controlled(unet, None, *inputs), expected)
+    assert torch.equal(_controlled(unet, AttentionPlan(), *inputs), expected)
 
 
 @torch.no_grad()
@@ -191,7 +205,8 @@ def test_diffusers_other_ways_to_compute_the_same_are_taken_over(make_unet, choi
         unet.fuse_qkv_projections()
     before = dict(unet.attn_processors)
     expected = unet(*inputs).sample
-    torch.testing.assert_close(_controlled(unet, None, *inputs), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(_controlled(unet, AttentionPlan(), *inputs), expected, rtol=1e-4, atol=1e-5)
+    assert torch.equal(_controlled(unet, None, *inputs), expected)
     assert unet.attn_processors == before
 
 
@@ -207,8 +222,8 @@ def test_a_whole_unet_agrees_with_explicit_maps(make_unet, explicit, dtype, step
         explicit.Step(edit, step, 10, **ROWS), self_queries, text.roll(1, 1).double()
     )
     unet.double()
-    with installed(unet, lambda layer, present: processor):
-        expected = unet(latents.double(), timestep, text.double()).sample
+    with BorrowedNetwork(unet) as borrowed, installed(borrowed, lambda layer, present: processor):
+        expected = borrowed(latents.double(), timestep, text.double()).sample
     plain = unet(latents.double(), timestep, text.double()).sample
     error, effect = ((other - expected).abs().max() / expected.abs().max() for other in (actual, plain))
     assert error < TOLERANCES[dtype], f"{error:.2g}"
@@ -234,7 +249,7 @@ def test_rows_of_the_source_are_not_changed_by_an_edit_of_others(unet):
     inputs = _inputs(unet)
     edited = _controlled(unet, _plan(_edit(), 0, 10), *inputs)
     sources = [ROWS["source"], ROWS["unconditional_source"]]
-    torch.testing.assert_close(edited[sources], unet(*inputs).sample[sources], rtol=0, atol=1e-6)
+    torch.testing.assert_close(edited[sources], unet(*inputs).sample[sources])
 
 
 @torch.no_grad()
@@ -272,8 +287,12 @@ def test_no_map_is_made(unet):
         _controlled(unet, plan, *_inputs(unet))
     assert not maps & seen.last_two
     assert not [name for name in seen.names if "softmax" in name]
-    with Shapes() as seen, installed(unet, lambda layer, present: AttnProcessor()):
-        unet(*_inputs(unet))
+    with (
+        Shapes() as seen,
+        BorrowedNetwork(unet) as borrowed,
+        installed(borrowed, lambda layer, present: AttnProcessor()),
+    ):
+        borrowed(*_inputs(unet))
     assert maps & seen.last_two  # the net catches maps where they are made
 
 
@@ -314,9 +333,8 @@ def test_values_are_normed_as_the_text_is():
     attn = Attention(8, cross_attention_dim=6, heads=2, dim_head=4, cross_attention_norm="layer_norm")
     states, text = torch.randn(2, 7, 8), torch.randn(2, 5, 6)
     expected = attn(states, encoder_hidden_states=text)
-    control = AttentionControl(AttentionPlan(value_embeds=3 * text))  # the norm takes the 3 away
-    attn.set_processor(ControlledAttnProcessor(control))
-    torch.testing.assert_close(attn(states, encoder_hidden_states=text), expected, rtol=1e-3, atol=1e-4)
+    layer = _layer(attn, AttentionPlan(value_embeds=3 * text))  # the norm takes the 3 away
+    torch.testing.assert_close(layer(states, encoder_hidden_states=text), expected, rtol=1e-3, atol=1e-4)
 
 
 def test_gradients_are_right():
@@ -326,8 +344,7 @@ def test_gradients_are_right():
     swap = CrossSwap(0, (1, 2), torch.rand(2, 2, 2), torch.tensor([[0.0, 0.0], [0.0, 2.0]]))
 
     def output(value_embeds: torch.Tensor, states: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
-        attn.set_processor(ControlledAttnProcessor(AttentionControl(AttentionPlan(value_embeds, (swap,)))))
-        return attn(states, encoder_hidden_states=text)
+        return _layer(attn, AttentionPlan(value_embeds, (swap,)))(states, encoder_hidden_states=text)
 
     given = [tensor.requires_grad_() for tensor in (torch.randn(3, 2, 3).double(), states, text)]
     assert torch.autograd.gradcheck(output, given)
@@ -352,9 +369,9 @@ def test_gradients_survive_checkpointing(make_unet):
             unet.enable_gradient_checkpointing()
         latents, timestep, text = _inputs(unet)
         learned = text.flip(0).requires_grad_()
-        with controlled_attention(unet) as control:
+        with BorrowedNetwork(unet) as borrowed, controlled_attention(borrowed) as control:
             control.plan = _plan(_edit(), 0, 10, value_embeds=learned)
-            loss = unet(latents, timestep, text).sample.square().sum()
+            loss = borrowed(latents, timestep, text).sample.square().sum()
             gradients.append(torch.autograd.grad(loss, learned)[0])
     torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-4, atol=1e-5)
 
@@ -362,7 +379,7 @@ def test_gradients_survive_checkpointing(make_unet):
 def test_the_very_objects_come_back(unet):
     before = dict(unet.attn_processors)
     for _ in range(2):
-        with controlled_attention(unet):
+        with BorrowedNetwork(unet) as borrowed, controlled_attention(borrowed):
             assert all(
                 type(processor) is ControlledAttnProcessor for processor in unet.attn_processors.values()
             )
@@ -371,35 +388,39 @@ def test_the_very_objects_come_back(unet):
 
 def test_they_come_back_after_an_error(unet):
     before = dict(unet.attn_processors)
-    with pytest.raises(RuntimeError, match="boom"), controlled_attention(unet):
+    with (
+        pytest.raises(RuntimeError, match="boom"),
+        BorrowedNetwork(unet) as borrowed,
+        controlled_attention(borrowed),
+    ):
         _raise_boom()
     assert unet.attn_processors == before
 
 
 @torch.no_grad()
-def test_a_nested_control_takes_over_until_it_ends(unet):
+def test_who_borrows_it_within_the_block_has_it_as_it_was(unet):
     before, inputs = dict(unet.attn_processors), _inputs(unet)
     plain = unet(*inputs).sample
-    with controlled_attention(unet) as outer:
+    with BorrowedNetwork(unet) as borrowed, controlled_attention(borrowed) as outer:
         outer.plan = _plan(_edit(), 0, 10)
-        edited = unet(*inputs).sample
-        with controlled_attention(unet):
-            assert torch.equal(unet(*inputs).sample, plain)
-        with pytest.raises(RuntimeError, match="boom"), controlled_attention(unet):
+        edited = borrowed(*inputs).sample
+        with BorrowedNetwork(unet) as inner, controlled_attention(inner):
+            assert torch.equal(inner(*inputs).sample, plain)
+        with pytest.raises(RuntimeError, match="boom"), BorrowedNetwork(unet), controlled_attention(borrowed):
             _raise_boom()
-        assert torch.equal(unet(*inputs).sample, edited)
+        assert torch.equal(borrowed(*inputs).sample, edited)
     assert unet.attn_processors == before
 
 
 @torch.no_grad()
 def test_the_plan_may_change_from_evaluation_to_evaluation(unet):
     inputs = _inputs(unet)
-    with controlled_attention(unet) as control:
-        plain = unet(*inputs).sample
+    with BorrowedNetwork(unet) as borrowed, controlled_attention(borrowed) as control:
+        plain = borrowed(*inputs).sample
         control.plan = _plan(_edit(), 0, 10)
-        assert not torch.equal(unet(*inputs).sample, plain)
+        assert not torch.equal(borrowed(*inputs).sample, plain)
         control.plan = None
-        assert torch.equal(unet(*inputs).sample, plain)
+        assert torch.equal(borrowed(*inputs).sample, plain)
 
 
 def test_two_threads_with_unets_of_their_own_do_not_meet(make_unet):
@@ -412,10 +433,10 @@ def test_two_threads_with_unets_of_their_own_do_not_meet(make_unet):
 
     @torch.no_grad()
     def use(unet: UNet2DConditionModel, plan: AttentionPlan) -> list[torch.Tensor]:
-        with controlled_attention(unet) as control:
+        with BorrowedNetwork(unet) as borrowed, controlled_attention(borrowed) as control:
             control.plan = plan
             both_inside.wait()
-            outputs = [unet(*_inputs(unet)).sample for _ in range(3)]
+            outputs = [borrowed(*_inputs(unet)).sample for _ in range(3)]
             both_inside.wait()
         return outputs
 
@@ -446,7 +467,11 @@ def test_processors_that_do_more_are_refused_before_anything_changes(make_unet, 
         rf"mid_block\.attentions\.0\.transformer_blocks\.0\.attn2 has a {type(processor).__name__}, .*"
         r"unload_ip_adapter.*set_attn_processor\(AttnProcessor2_0\(\)\)"
     )
-    with pytest.raises(ValueError, match=message), controlled_attention(unet):
+    with (
+        pytest.raises(ValueError, match=message),
+        BorrowedNetwork(unet) as borrowed,
+        controlled_attention(borrowed),
+    ):
         pass
     assert unet.attn_processors == before
 
@@ -490,8 +515,11 @@ def test_a_plan_that_does_not_fit_names_both_sides(unet, plan, message):
 def test_kept_maps_are_those_that_a_capture_sees(make_unet, dtype):
     unet = make_unet().to(dtype)
     inputs, plan = _inputs(unet, dtype=dtype), AttentionPlan(kept_queries=FINE)
-    with captured_attention(unet, lambda layer: layer.is_cross, FINE, keep_heads=True) as captured:
-        plain = _controlled(unet, AttentionPlan(), *inputs)
+    with (
+        BorrowedNetwork(unet) as borrowed,
+        captured_attention(borrowed, lambda layer: layer.is_cross, FINE, keep_heads=True) as captured,
+    ):
+        plain = _under(AttentionPlan(), borrowed, *inputs)
     kept = _controlled(unet, plan, *inputs)
     tolerance = TOLERANCES[dtype] * plain.abs().max()
     assert (kept - plain).abs().max() <= tolerance
@@ -526,9 +554,12 @@ def test_gradients_flow_through_kept_maps_and_what_they_give(make_unet):
     text.requires_grad_()
 
     def gradient(kept_queries: int | None) -> torch.Tensor:
-        with captured_attention(unet, lambda layer: layer.is_cross, FINE, differentiable=True) as captured:
+        with (
+            BorrowedNetwork(unet) as borrowed,
+            captured_attention(borrowed, lambda layer: layer.is_cross, FINE, differentiable=True) as captured,
+        ):
             plan = AttentionPlan(kept_queries=kept_queries)
-            output = _controlled(unet, plan, latents, timestep, text)
+            output = _under(plan, borrowed, latents, timestep, text)
         maps = [one.mean(dim=1) for one in plan.maps] or list(captured.totals.values())
         loss = output.square().mean() + sum(one.square().sum() for one in maps)
         return torch.autograd.grad(loss, text)[0]

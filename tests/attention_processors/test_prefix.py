@@ -7,6 +7,7 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
+from semantic_edit.attention_processors.borrowing import BorrowedNetwork
 from semantic_edit.attention_processors.control import AttentionPlan, controlled_attention
 from semantic_edit.attention_processors.prefix import remembered_prefix
 
@@ -49,10 +50,15 @@ def run(unet: UNet2DConditionModel) -> Callable[..., torch.Tensor]:
     latents = torch.randn(1, 4, 8, 8, generator=generator)
     text = torch.randn(1, 5, unet.config.cross_attention_dim, generator=generator)
 
-    def evaluate(values: torch.Tensor | None = None, latents: torch.Tensor = latents) -> torch.Tensor:
-        with controlled_attention(unet) as control:
+    def evaluate(
+        values: torch.Tensor | None = None,
+        latents: torch.Tensor = latents,
+        borrowed: BorrowedNetwork | None = None,
+    ) -> torch.Tensor:
+        borrowed = borrowed or BorrowedNetwork(unet)
+        with controlled_attention(borrowed) as control:
             control.plan = AttentionPlan(None if values is None else values.expand_as(text))
-            return unet(latents, 7, text, return_dict=False)[0]
+            return borrowed(latents, 7, text, return_dict=False)[0]
 
     evaluate.latents = latents  # type: ignore[attr-defined]
     return evaluate
@@ -65,10 +71,10 @@ def test_for_other_values_only_what_they_reach_is_computed_again(unet, run):
     slopes = [torch.autograd.grad(one.sum(), value) for one, value in zip(expected, values, strict=True)]
     counted.since()
     unet.requires_grad_(False)
-    with remembered_prefix(unet) as prefix:
+    with BorrowedNetwork(unet) as borrowed, remembered_prefix(borrowed) as prefix:
         for index, value in enumerate(values):
             prefix.begin(run.latents)
-            given = run(value)
+            given = run(value, borrowed=borrowed)
             assert torch.equal(given, expected[index])
             torch.testing.assert_close(torch.autograd.grad(given.sum(), value), slopes[index])
             assert counted.since() == dict.fromkeys((*BEFORE, *BEHIND) if index == 0 else BEHIND, 1)
@@ -80,18 +86,18 @@ def test_other_inputs_are_computed_anew_and_so_is_what_was_not_begun(unet, run):
     expected = [run(latents=latents) for latents in (run.latents, more, torch.cat([more, more])[:1])]
     counted.since()
     everything = dict.fromkeys((*BEFORE, *BEHIND), 1)
-    with remembered_prefix(unet) as prefix, torch.no_grad():
+    with BorrowedNetwork(unet) as borrowed, remembered_prefix(borrowed) as prefix, torch.no_grad():
         for latents, wanted in zip((run.latents, more), expected, strict=False):
             prefix.begin(latents)
-            assert torch.equal(run(latents=latents), wanted)
+            assert torch.equal(run(latents=latents, borrowed=borrowed), wanted)
             assert counted.since() == everything
-        assert torch.equal(run(), expected[0])  # not begun: between two evaluations that are
+        assert torch.equal(run(borrowed=borrowed), expected[0])  # not begun: between two evaluations that are
         assert counted.since() == everything
         prefix.begin(more.clone())
-        assert torch.equal(run(latents=more), expected[1])
+        assert torch.equal(run(latents=more, borrowed=borrowed), expected[1])
         assert counted.since() == dict.fromkeys(BEHIND, 1)
         prefix.begin(more, torch.tensor(1))
-        assert torch.equal(run(latents=more), expected[1])
+        assert torch.equal(run(latents=more, borrowed=borrowed), expected[1])
         assert counted.since() == everything
 
 
@@ -100,14 +106,14 @@ def test_an_interrupted_evaluation_goes_on_from_what_it_had(unet, run):
     expected = run()
     resnet = unet.down_blocks[0].resnets[0]
     handle = resnet.register_forward_pre_hook(lambda *_: (_ for _ in ()).throw(RuntimeError("boom")))
-    with remembered_prefix(unet) as prefix:
+    with BorrowedNetwork(unet) as borrowed, remembered_prefix(borrowed) as prefix:
         prefix.begin(run.latents)
         with pytest.raises(RuntimeError, match="boom"):
-            run()
+            run(borrowed=borrowed)
         handle.remove()
         counted.since()
         prefix.begin(run.latents)
-        assert torch.equal(run(), expected)
+        assert torch.equal(run(borrowed=borrowed), expected)
         assert counted.since() == dict.fromkeys((BEFORE[-1], *BEHIND), 1)
 
 
@@ -115,9 +121,9 @@ def test_every_module_gets_its_own_forward_back(unet, run):
     counted = Counted(unet)
 
     def broken() -> None:
-        with remembered_prefix(unet) as prefix:
+        with BorrowedNetwork(unet) as borrowed, remembered_prefix(borrowed) as prefix:
             prefix.begin(run.latents)
-            run()
+            run(borrowed=borrowed)
             raise RuntimeError("boom")
 
     with pytest.raises(RuntimeError, match="boom"):
@@ -147,9 +153,13 @@ def test_any_unet_keeps_its_bits(make_unet, changes):
     unet = make_unet(**changes)
     text, latents = torch.randn(2, 5, 32), torch.randn(2, 4, 8, 8)
     unet.requires_grad_(False)
-    with controlled_attention(unet) as control, remembered_prefix(unet) as prefix:
+    with (
+        BorrowedNetwork(unet) as borrowed,
+        controlled_attention(borrowed) as control,
+        remembered_prefix(borrowed) as prefix,
+    ):
         for number in (0.5, 2.0):
             control.plan = AttentionPlan(torch.full_like(text, number))
-            expected = unet(latents, 7, text, return_dict=False)[0]
+            expected = borrowed(latents, 7, text, return_dict=False)[0]
             prefix.begin(latents)
-            assert torch.equal(unet(latents, 7, text, return_dict=False)[0], expected)
+            assert torch.equal(borrowed(latents, 7, text, return_dict=False)[0], expected)

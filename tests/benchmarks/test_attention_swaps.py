@@ -6,6 +6,7 @@ from torch.testing import assert_close
 
 from benchmarks.attention_swaps import drawn, layer_call, measured
 from benchmarks.explicit_attention import explicitly_controlled
+from semantic_edit.attention_processors.borrowing import BorrowedNetwork
 from semantic_edit.attention_processors.control import AttentionPlan, controlled_attention
 from semantic_edit.attention_processors.swaps import CrossSwap, SelfSwap
 
@@ -27,9 +28,9 @@ def test_the_explicit_contender_computes_what_the_fused_one_does(unet, text_enco
     outputs = []
     for controlled in (controlled_attention, explicitly_controlled):
         before = dict(unet.attn_processors)
-        with controlled(unet) as control:
+        with BorrowedNetwork(unet) as borrowed, controlled(borrowed) as control:
             control.plan = plan
-            outputs.append(unet(latents, 10, embeds).sample)
+            outputs.append(borrowed(latents, 10, embeds).sample)
         assert unet.attn_processors == before
     assert_close(*outputs, rtol=1e-4, atol=1e-5)
     assert (outputs[0] - unet(latents, 10, embeds).sample).abs().max() > 1e-3

@@ -10,7 +10,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from semantic_edit.editing.mask_shapes import feather_mask
-from semantic_edit.editing.masking import find_mask, otsu_cut
+from semantic_edit.editing.masking import NoiseContrast, find_mask, otsu_cut
 from semantic_edit.editing.similarity import psnr, ssim
 from semantic_edit.evaluation.metrics.fid import frechet_distance
 from semantic_edit.evaluation.metrics.structure import structure_distance
@@ -43,7 +43,7 @@ FEATURES = torch.rand(2, 5, 4, generator=torch.Generator().manual_seed(0))
 @pytest.mark.parametrize(
     "run",
     [
-        lambda: find_mask(PICTURES[0, :, 0], torch.ones(2)).confidence,
+        lambda: find_mask(NoiseContrast(PICTURES[0, :, 0], torch.ones(2), PICTURES[0])).confidence,
         lambda: otsu_cut(PICTURES[0, 0, 0])[0],
         lambda: feather_mask((PICTURES[0, :, :1] > 0.5).float(), 1.0),
         lambda: psnr(*PICTURES),

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from semantic_edit.editing.mask_shapes import (
+    MaskShape,
     feather_mask,
     grow_mask,
     mask_to_latents,
@@ -55,7 +56,7 @@ def test_every_form_of_a_mask_is_the_same_mask(square, form):
 def test_soft_values_are_kept_and_the_callers_mask_is_not_written_to():
     mask = torch.tensor([[0.0, 0.25], [0.6, 1.0]])
     before = mask.clone()
-    result = shape_mask(mask_to_tensor(mask), 4, 4, grow=1, feather=1.0)
+    result = shape_mask(mask_to_tensor(mask), 4, 4, MaskShape(grow=1, feather=1.0))
     result.zero_()
     assert torch.equal(mask, before)
     torch.testing.assert_close(mask_to_tensor(mask)[0, 0], before)
@@ -122,7 +123,7 @@ def test_feathering_stays_in_range_and_in_reach(array, sigma):
 
 def test_a_latent_mask_survives_the_way_to_pixels_and_back():
     mask = (torch.rand(2, 1, 6, 8, generator=torch.Generator().manual_seed(0)) > 0.5).float()
-    assert torch.equal(mask_to_latents(shape_mask(mask, 48, 64), 8), mask)
+    assert torch.equal(mask_to_latents(shape_mask(mask, 48, 64, MaskShape()), 8), mask)
     assert torch.equal(resize_mask(mask, 6, 8), mask)
 
 

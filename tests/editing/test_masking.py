@@ -6,12 +6,14 @@ from hypothesis.extra import numpy as hnp
 
 from semantic_edit.editing.mask_shapes import resize_mask
 from semantic_edit.editing.masking import (
+    NoiseContrast,
     draw_mask_noise,
     find_mask,
     noise_difference,
     otsu_cut,
     outline_mask,
     rescale_difference,
+    shift_coherence,
 )
 from semantic_edit.editing.schedule import schedule_from_scheduler
 
@@ -26,6 +28,11 @@ def brute_force_separability(values: torch.Tensor) -> float:
         best = max(best, float(between))
     variance = float(values.double().var(unbiased=False))
     return best / variance if variance else 0.0
+
+
+def contrast_of(difference: torch.Tensor) -> NoiseContrast:
+    """A contrast of one channel."""
+    return NoiseContrast(difference, torch.ones(len(difference)), difference[:, None])
 
 
 @settings(max_examples=40, deadline=None)
@@ -50,25 +57,25 @@ def test_otsu_equals_trying_every_cut(array):
 @given(maps, st.one_of(st.none(), st.floats(0.5, 10)), st.floats(0.05, 0.95))
 def test_masks_are_binary_and_per_image(array, ratio, threshold):
     difference = torch.from_numpy(array)
-    magnitude = torch.ones(2)
-    both = find_mask(difference, magnitude, ratio, threshold)
+    both = find_mask(contrast_of(difference), ratio, threshold)
     assert both.mask.shape == both.soft_mask.shape == (2, 1, 4, 5)
     assert set(both.mask.unique().tolist()) <= {0.0, 1.0}
     assert both.soft_mask.min() >= 0
     assert both.soft_mask.max() <= 1
     assert ((both.confidence >= 0) & (both.confidence <= 1)).all()
-    alone = find_mask(difference[1:], magnitude[1:], ratio, threshold)
-    assert torch.equal(alone.soft_mask, both.soft_mask[1:])
-    assert torch.equal(alone.mask, both.mask[1:])
-    assert torch.equal(alone.confidence, both.confidence[1:])
+    alone = find_mask(contrast_of(difference[1:]), ratio, threshold)
+    torch.testing.assert_close(alone.soft_mask, both.soft_mask[1:])
+    decided = (alone.soft_mask - threshold).abs() > 1e-5  # a cell at the threshold may fall to either side
+    assert torch.equal(alone.mask[decided], both.mask[1:][decided])
+    torch.testing.assert_close(alone.confidence, both.confidence[1:])
 
 
 @settings(max_examples=40, deadline=None)
 @given(maps, st.floats(0.1, 0.9))
 def test_a_higher_threshold_gives_a_smaller_mask(array, threshold):
-    difference, magnitude = torch.from_numpy(array), torch.ones(2)
-    wide = find_mask(difference, magnitude, None, threshold / 2).mask
-    narrow = find_mask(difference, magnitude, None, threshold).mask
+    difference = torch.from_numpy(array)
+    wide = find_mask(contrast_of(difference), None, threshold / 2).mask
+    narrow = find_mask(contrast_of(difference), None, threshold).mask
     assert (narrow <= wide).all()
 
 
@@ -127,9 +134,9 @@ def test_confidence_tells_two_levels_from_noise():
     clear = torch.zeros(1, 8, 8)
     clear[:, 2:5] = 1
     noise = torch.rand(1, 8, 8, generator=torch.Generator().manual_seed(0))
-    assert find_mask(clear, torch.ones(1)).confidence.item() == pytest.approx(1.0)
-    assert find_mask(noise, torch.ones(1)).confidence.item() < 0.85
-    flat = find_mask(torch.full((1, 8, 8), 0.3), torch.ones(1))
+    assert find_mask(contrast_of(clear)).confidence.item() == pytest.approx(1.0)
+    assert find_mask(contrast_of(noise)).confidence.item() < 0.85
+    flat = find_mask(contrast_of(torch.full((1, 8, 8), 0.3)))
     assert flat.confidence.item() == 0.0
     assert not flat.mask.any()
 
@@ -173,8 +180,8 @@ def test_chunks_change_nothing_but_the_batches(scheduler, batch_size, negatives)
     at_once = noise_difference(
         whole, schedule, latents, noise, 5, embeds[0], embeds[1], batch_size=10**6, **sides
     )
-    torch.testing.assert_close(chunked[0], at_once[0])
-    torch.testing.assert_close(chunked[1], at_once[1])
+    for part in ("difference", "magnitude", "shift"):
+        torch.testing.assert_close(getattr(chunked, part), getattr(at_once, part))
     per_map = 4 if negatives else 2
     assert sum(model.batches) == sum(whole.batches) == per_map * 3 * 7
     assert max(model.batches) <= max(batch_size, per_map)
@@ -185,9 +192,24 @@ def test_equal_negatives_cancel(scheduler):
     latents = torch.randn(1, 4, 5, 6, generator=torch.Generator().manual_seed(1))
     noise = torch.randn(1, 3, 4, 5, 6, generator=torch.Generator().manual_seed(0))
     source, target, negative = torch.randn(3, 1, 2, 8, generator=torch.Generator().manual_seed(2))
-    plain, size = noise_difference(Model(), schedule, latents, noise, 5, source, target)
-    guided, _ = noise_difference(
+    plain = noise_difference(Model(), schedule, latents, noise, 5, source, target)
+    guided = noise_difference(
         Model(), schedule, latents, noise, 5, source, target, negative, negative, guidance_scale=7.5
     )
-    torch.testing.assert_close(guided, 7.5 * plain)
-    assert torch.equal(find_mask(guided, size).mask, find_mask(plain, size).mask)
+    torch.testing.assert_close(guided.difference, 7.5 * plain.difference)
+    assert torch.equal(find_mask(guided).mask, find_mask(plain).mask)
+    torch.testing.assert_close(find_mask(guided).coherence, find_mask(plain).coherence)
+
+
+def test_a_shift_that_is_alike_everywhere_is_coherent():
+    shift = torch.zeros(3, 4, 6, 6)
+    shift[0] = torch.tensor([1.0, -2.0, 0.5, 0.0])[:, None, None]  # one way, of whatever sizes
+    shift[0] *= torch.rand(6, 6, generator=torch.Generator().manual_seed(0)) + 0.1
+    shift[1, :, :3], shift[1, :, 3:] = 1.0, -1.0  # one way here, the other way there
+    mask = torch.ones(3, 1, 6, 6)
+    mask[2] = 0
+    coherence = shift_coherence(shift, mask)
+    torch.testing.assert_close(coherence, torch.tensor([1.0, 0.0, 1.0]))
+    inside = torch.zeros(3, 1, 6, 6)
+    inside[:, :, :3] = 1  # what lies outside the mask has no say
+    torch.testing.assert_close(shift_coherence(shift, inside)[1], torch.tensor(1.0))

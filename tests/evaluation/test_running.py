@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
+from diffusers import DDIMScheduler
 from PIL import Image
 
 from semantic_edit.evaluation import running
@@ -82,7 +83,8 @@ def comparison(tmp_path, items, monkeypatch) -> Comparison:
     monkeypatch.setattr(running, "measured_reconstruction", lambda *_: kept)
     metrics = (constant("nearest", 1.0), constant("psnr_outside", 25.0), constant("structure", 0.01))
     rows = Rows(tmp_path / "results.jsonl")
-    return Comparison(SimpleNamespace(), items, metrics, rows, {"model": "x"}, tmp_path, shown=1)
+    pipe = SimpleNamespace(scheduler=DDIMScheduler(clip_sample=False))
+    return Comparison(pipe, items, metrics, rows, {"model": "x"}, tmp_path, shown=1)
 
 
 def edits():
@@ -220,6 +222,14 @@ def test_other_prompts_and_sizes_are_other_results(comparison, tmp_path):
         for size in (None, (64, 64), (32, 64))
     ]
     assert len({str(identity) for identity in identities}) == 3
+
+
+def test_more_steps_than_the_schedule_has_are_refused_before_anything_is_written(comparison, tmp_path):
+    steps = replace(fading("one", "a", 0.5), default=Fading(num_inference_steps=1001))
+    with pytest.raises(ValueError, match=r"`num_inference_steps` must .* got 1001"):
+        evaluate(comparison, [steps], print)
+    assert CALLS == []
+    assert (tmp_path / "results.jsonl").read_text() == ""
 
 
 def test_a_picture_that_cannot_be_read_ends_the_run_or_is_left_out(comparison):

@@ -31,9 +31,6 @@ FILES = {"README.md": CARD, "config.json": b"{}", "unet/w.safetensors": WEIGHTS}
 UNTRIED = 501  # a status that the client does not try again
 CUT_OFF = r"disconnected|reset|closed|aborted|Broken pipe"
 
-# The client's own doing
-pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
-
 
 @pytest.fixture
 def client(hub, this_process):

@@ -52,11 +52,10 @@ class Toy:
     def denoise(
         self, latents: torch.Tensor, level: int, values: torch.Tensor, text: torch.Tensor
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        # sums of products, not matrix products: a row's bits must not depend on how many rows there are
         flat = torch.cat([latents.flatten(1), values.flatten(1)], dim=1)
-        hidden = torch.tanh((flat.unsqueeze(-1) * self.weights["hidden"]).sum(1) + 0.1 * level)
-        noise = (hidden.unsqueeze(-1) * self.weights["noise"]).sum(1).view_as(latents)
-        queries = (hidden.unsqueeze(-1) * self.weights["queries"]).sum(1).view(-1, HEADS, QUERIES, 1)
+        hidden = torch.tanh(flat @ self.weights["hidden"] + 0.1 * level)
+        noise = (hidden @ self.weights["noise"]).view_as(latents)
+        queries = (hidden @ self.weights["queries"]).view(-1, HEADS, QUERIES, 1)
         keys = text.mean(-1).view(-1, 1, 1, TOKENS)
         return noise, [(queries * keys).softmax(-1), (2 * queries * keys).softmax(-1)]
 

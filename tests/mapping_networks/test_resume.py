@@ -1,10 +1,13 @@
 import dataclasses
+import itertools
 import json
 import os
 
 import pytest
 import torch
 
+from semantic_edit.disk import writing
+from semantic_edit.disk.sealed import read_sealed, sealed
 from semantic_edit.mapping_networks import LearningSettings, checkpoint, learn_mappings
 
 SETTINGS = dataclasses.replace(LearningSettings.short(), stop_below=0.2)  # some pictures stop early
@@ -79,21 +82,33 @@ def test_killed_at_every_level_in_a_row(make_toy, tmp_path):
 def test_killed_while_writing_it_leaves_the_last_step_whole(make_toy, tmp_path, monkeypatch, error):
     toy = make_toy()
     expected = learn(toy)
-    save_file, saved = checkpoint.save_file, []
+    write_all, written = writing._write_all, []
 
-    def interrupted(tensors, path, metadata):
-        if len(saved) == 2:
-            path.write_bytes(b"half")
+    def interrupted(file, content):
+        if len(written) == 3:  # the inputs and two steps
+            file.write(b"half")
             raise error
-        saved.append(path)
-        save_file(tensors, path, metadata=metadata)
+        written.append(content)
+        write_all(file, content)
 
-    monkeypatch.setattr(checkpoint, "save_file", interrupted)
+    monkeypatch.setattr(writing, "_write_all", interrupted)
     with pytest.raises(error):
         learn(toy, tmp_path)
     monkeypatch.undo()
     assert sorted(os.listdir(tmp_path)) == ["inputs.json", "step-0000.safetensors", "step-0001.safetensors"]
     assert_same_bits(learn(toy, tmp_path), expected)
+
+
+def test_killed_at_any_event_of_the_disk_it_ends_with_the_same_bits(make_toy, tmp_path, killed_at):
+    toy = make_toy()
+    expected = learn(toy)
+    for number in itertools.count(step=3):
+        folder = tmp_path / str(number)
+        if not killed_at(number, lambda folder=folder: learn(toy, folder)):
+            break
+        assert_same_bits(learn(toy, folder), expected)
+        assert all(name.startswith(("inputs", "step-")) for name in os.listdir(folder))
+    assert number > 10
 
 
 def test_a_finished_run_is_reused_at_once(make_toy, tmp_path):
@@ -144,8 +159,66 @@ def test_a_damaged_step_is_refused(make_toy, tmp_path):
     toy = make_toy()
     learn(toy, tmp_path)
     (tmp_path / "step-0002.safetensors").write_bytes(b"half")
-    with pytest.raises(ValueError, match=r"step-0002\.safetensors' cannot be read as a safetensors file"):
+    with pytest.raises(
+        ValueError, match=r"step-0002\.safetensors' cannot be read .* Remove it to learn again from"
+    ):
         learn(toy, tmp_path)
+
+
+def test_a_changed_byte_of_a_step_is_noticed_wherever_it_is(make_toy, tmp_path):
+    toy = make_toy()
+    learn(toy, tmp_path)
+    path = tmp_path / "step-0001.safetensors"
+    content = path.read_bytes()
+    for index in range(0, len(content), 97):
+        path.write_bytes(content[:index] + bytes([content[index] ^ 1]) + content[index + 1 :])
+        with pytest.raises(ValueError, match=r"step-0001\.safetensors' .* Remove it"):
+            learn(toy, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tensors, fields: tensors.update(latents=tensors["latents"] * float("nan")),
+        lambda tensors, fields: tensors.update(latents=tensors["latents"].double()),
+        lambda tensors, fields: tensors.update(latents=tensors["latents"][:, :1].contiguous()),
+        lambda tensors, fields: tensors.update(more=tensors["latents"].clone()),
+        lambda tensors, fields: tensors.pop("conv_in_weight"),
+        lambda tensors, fields: fields.update(step=2),
+        lambda tensors, fields: fields.update(inputs="0" * 32),
+        lambda tensors, fields: fields.update(updates=[1, 1]),
+    ],
+)
+def test_a_step_of_another_learning_is_refused_although_it_is_whole(make_toy, tmp_path, change):
+    toy = make_toy()
+    learn(toy, tmp_path)
+    path = tmp_path / "step-0001.safetensors"
+    fields, tensors = read_sealed(path, checkpoint.STEP_FORMAT, checkpoint.STEP_RULES, "step")
+    change(tensors, fields)
+    path.write_bytes(sealed(checkpoint.STEP_FORMAT, fields, tensors))
+    with pytest.raises(
+        ValueError, match=r"step-0001\.safetensors' is not step 1 of this learning\. Remove it"
+    ):
+        learn(toy, tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "[" * 100_000])
+def test_inputs_that_cannot_be_read_are_named(make_toy, tmp_path, text):
+    (tmp_path / "inputs.json").write_text(text)
+    with pytest.raises(ValueError, match=r"inputs\.json' (is|must)"):
+        learn(make_toy(), tmp_path)
+
+
+def test_two_learnings_do_not_share_a_checkpoint(make_toy, tmp_path):
+    toy = make_toy()
+
+    def again(call):
+        if call == 3:
+            with pytest.raises(ValueError, match=f"is in use by process {os.getpid()}"):
+                learn(make_toy(), tmp_path)
+
+    toy.before_call = again
+    learn(toy, tmp_path)
 
 
 def test_what_a_checkpoint_is_of_can_be_read(make_toy, tmp_path):
@@ -153,12 +226,3 @@ def test_what_a_checkpoint_is_of_can_be_read(make_toy, tmp_path):
     stored = json.loads((tmp_path / "inputs.json").read_text())
     assert stored["settings.inner_steps"] == LearningSettings.short().inner_steps
     assert stored["identity.model"] == "ab"
-
-
-def test_a_digest_tells_every_bit():
-    tensor = torch.zeros(2, 3)
-    changed = tensor.clone()
-    changed[1, 2] = -0.0
-    others = [changed, tensor.view(3, 2), tensor.half(), tensor.bfloat16(), tensor.int()]
-    assert len({checkpoint.tensor_digest(value) for value in [tensor, *others]}) == 6
-    assert checkpoint.tensor_digest(tensor.T.contiguous().T) == checkpoint.tensor_digest(tensor)

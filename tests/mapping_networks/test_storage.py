@@ -1,5 +1,7 @@
+import errno
+import itertools
 import json
-import shutil
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +14,8 @@ from diffusers.utils import hub_utils
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 
-from semantic_edit.mapping_networks import MappingNetwork, model_card, storage
+from semantic_edit.disk import writing
+from semantic_edit.mapping_networks import MappingNetwork, model_card
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 EXAMPLE = Path(__file__).parents[2] / "model_cards" / "mapping-network.md"
@@ -65,12 +68,10 @@ def test_loading_keeps_float32(folder, network, options):
     assert_same(MappingNetwork.from_pretrained(folder, **options), network)
 
 
-def test_loading_a_half_precision_file_gives_float32(folder):
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "digest": ""}))  # that of the float32 values
+def test_a_half_precision_copy_is_another_network(folder):
     save_file({name: value.half() for name, value in load_file(folder / WEIGHTS).items()}, folder / WEIGHTS)
-    loaded = MappingNetwork.from_pretrained(folder)
-    assert {value.dtype for value in loaded.state_dict().values()} == {torch.float32}
+    with pytest.raises(ValueError, match="is not what was saved"):
+        MappingNetwork.from_pretrained(folder)
 
 
 def test_loading_info_and_subfolders_are_the_hosts(folder, network):
@@ -126,7 +127,7 @@ def test_other_tensors_are_refused_with_both_sides(folder, change, message):
         ({"timesteps": None}, "lacks timesteps and has unknown entries"),
         (
             {"num_text_tokens": "4"},
-            "`num_text_tokens` of a mapping network must be a positive integer, got '4'",
+            "'num_text_tokens' of a mapping network must be an integer from 1 to 8192, got '4'",
         ),
     ],
 )
@@ -163,31 +164,52 @@ def test_saving_again_replaces_the_network(folder, make_network):
 
 
 def test_an_interrupted_save_leaves_the_old_network(folder, network, make_network, monkeypatch):
-    def interrupted(tensors, path, metadata):
-        Path(path).write_bytes(b"half")
+    def interrupted(file, content):
+        file.write(content[:3])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(modeling_utils.safetensors.torch, "save_file", interrupted)
+    monkeypatch.setattr(writing, "_write_all", interrupted)
     with pytest.raises(KeyboardInterrupt):
         make_network(prompt="a green pear").save_pretrained(folder)
     assert sorted(path.name for path in folder.iterdir()) == ["README.md", "config.json", WEIGHTS]
     assert_same(MappingNetwork.from_pretrained(folder), network)
 
 
-@pytest.mark.parametrize("replaced", [0, 1, 2])
-def test_a_save_interrupted_between_two_files_leaves_no_mixture(folder, make_network, monkeypatch, replaced):
-    done = []
+def test_a_full_disk_leaves_no_folder_and_names_the_file(network, tmp_path, monkeypatch):
+    def full(file, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    def replace(source, target):
-        if len(done) == replaced:
-            raise KeyboardInterrupt
-        done.append(shutil.move(source, target))
+    monkeypatch.setattr(writing, "_write_all", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*apple/README\.md'"):
+        network.save_pretrained(tmp_path / "new" / "apple")
+    assert list(tmp_path.iterdir()) == []
 
-    monkeypatch.setattr(storage.os, "replace", replace)
-    with pytest.raises(KeyboardInterrupt):
-        make_network(prompt="a green pear").save_pretrained(folder)
-    with pytest.raises(OSError, match=r"no file named config\.json"):
-        MappingNetwork.from_pretrained(folder)
+
+def test_killed_at_any_event_the_folder_holds_the_old_network_or_the_new_one(
+    network, make_network, tmp_path, killed_at
+):
+    other, seen = make_network(prompt="a green pear"), set()
+    other.save_pretrained(tmp_path / "other")
+    for number in itertools.count():
+        folder = tmp_path / str(number)
+        network.save_pretrained(folder)
+        if not killed_at(number, lambda folder=folder: other.save_pretrained(folder)):
+            break
+        loaded = MappingNetwork.from_pretrained(folder, local_files_only=True)
+        assert_same(loaded, network if loaded.config.prompt == network.config.prompt else other)
+        seen.add(loaded.config.prompt)
+        assert sorted(os.listdir(folder)) == ["README.md", "config.json", WEIGHTS]
+    assert len(seen) == 2
+
+
+def test_killed_at_any_event_of_a_first_save_it_can_be_saved_again(network, tmp_path, killed_at):
+    for number in itertools.count():
+        folder = tmp_path / str(number)
+        if not killed_at(number, lambda folder=folder: network.save_pretrained(folder)):
+            break
+        network.save_pretrained(folder)
+        assert_same(MappingNetwork.from_pretrained(folder), network)
+        assert sorted(os.listdir(folder)) == ["README.md", "config.json", WEIGHTS]
 
 
 def test_the_card_tells_what_it_is(folder):
@@ -265,14 +287,83 @@ def test_pushing_sends_our_card(network, uploads, tmp_path, way):
     assert sorted(contents) == ["README.md", "config.json", WEIGHTS]
     assert contents["README.md"].decode() == model_card(network.config, "someone/red-apple")
     assert options["commit_message"] == "An apple"
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    assert_same(MappingNetwork.from_pretrained(tmp_path), network)
+
+
+NOT_AS_SAVED = (
+    r"The mapping network in '.*apple' is not what was saved: its config or its tensors were damaged"
+)
 
 
 def test_a_value_that_was_changed_is_noticed(folder):
     tensors = load_file(folder / WEIGHTS)
     tensors["latents"][0, 0, 0] += 1e-6
     save_file(tensors, folder / WEIGHTS)
-    with pytest.raises(ValueError, match="are not those that were saved with its config"):
+    with pytest.raises(ValueError, match=NOT_AS_SAVED):
         MappingNetwork.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"prompt": "a green apple on grass"},
+        {"negative_prompt": "fog"},
+        {"guidance_scale": 7.0},
+        {"base_model": "someone/else"},
+        {"base_fingerprint": ""},
+        {"learning": {}},
+        {"reconstruction_psnr": None},
+        {"digest": ""},
+        {"digest": "0" * 32},
+    ],
+)
+def test_an_entry_of_the_config_that_was_changed_is_noticed(folder, change):
+    stored = json.loads((folder / "config.json").read_text())
+    assert {**stored, **change} != stored
+    (folder / "config.json").write_text(json.dumps({**stored, **change}))
+    with pytest.raises(ValueError, match=NOT_AS_SAVED):
+        MappingNetwork.from_pretrained(folder)
+
+
+def test_a_config_without_a_digest_is_refused(folder):
+    stored = json.loads((folder / "config.json").read_text())
+    del stored["digest"]
+    (folder / "config.json").write_text(json.dumps(stored))
+    with pytest.raises(ValueError, match=NOT_AS_SAVED):
+        MappingNetwork.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "is malformed JSON at line 1, column 1"),
+        ("{", "is malformed JSON"),
+        ("[]", "must hold a JSON object"),
+        ("null", "must hold a JSON object"),
+        ("[" * 100_000, "is JSON that cannot be read"),
+        ("{}", "lacks guidance_scale, image_width"),
+    ],
+)
+def test_a_config_that_is_none_is_refused_with_its_name(folder, text, reason):
+    (folder / "config.json").write_text(text)
+    with pytest.raises(ValueError, match=rf"apple/config\.json'.* {reason}"):
+        MappingNetwork.from_pretrained(folder)
+
+
+def test_a_pipe_as_config_does_not_hang(folder):
+    (folder / "config.json").unlink()
+    os.mkfifo(folder / "config.json")
+    with pytest.raises((ValueError, OSError), match=r"config\.json"):
+        MappingNetwork.from_pretrained(folder)
+
+
+def test_a_base_model_that_is_named_afterwards_is_kept(folder, tmp_path):
+    network = MappingNetwork.from_pretrained(folder)
+    network.register_to_config(base_model="someone/else")
+    network.save_pretrained(tmp_path / "again")
+    assert MappingNetwork.from_pretrained(tmp_path / "again").config.base_model == "someone/else"
 
 
 def test_a_config_does_not_tell_where_it_was_loaded_from(folder, tmp_path):

@@ -115,3 +115,27 @@ def test_numbers_that_do_not_match_are_named():
         common_batch_size(image=2, prompt=3)
     with pytest.raises(ValueError, match="same number of tokens, got `prompt` 16, `source_prompt` 20"):
         check_token_counts(prompt=torch.zeros(1, 16, 2), source_prompt=torch.zeros(1, 20, 2))
+
+
+LONG = "a red apple on a table and a green pear on the grass of the photo of an apple, strawberries"
+
+
+@pytest.mark.parametrize("clip_skip", [None, 1])
+def test_a_prompt_that_is_too_long_is_told_with_its_name_and_the_words_that_are_cut_off(
+    pipe, caplog, clip_skip
+):
+    prompts = (read_prompt("source_prompt", "a red apple", None), read_prompt("prompt", LONG, None))
+    with pytest.warns(UserWarning, match="is longer than") as told, caplog.at_level("WARNING"):
+        encode_prompts(pipe, prompts, 1, clip_skip=clip_skip)
+    assert len(told) == 1
+    assert str(told[0].message) == (
+        "`prompt` is longer than the 16 tokens that the text encoder reads; what is cut off: "
+        "'green pear on the grass of the photo of an apple, strawberries'."
+    )
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("text", ["", "a", "a a a a a a a a a a a a a a", "a red apple \n\t  "])
+def test_a_prompt_that_fits_is_no_reason_to_warn(pipe, text, recwarn):
+    encode_prompts(pipe, (read_prompt("prompt", text, None),), 1)
+    assert [str(one.message) for one in recwarn] == []

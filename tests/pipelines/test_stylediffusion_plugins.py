@@ -129,14 +129,14 @@ def test_textual_inversion(make_style_pipe, tokenizer, text_encoder, learned):
     assert {"a", "red", "cube", "on", "grass"} <= set(words)
     usual = pipe("a red cube on grass", learned, **options)
     assert not torch.equal(result.images, usual.images)
-    torch.testing.assert_close(result.reconstruction, usual.reconstruction, rtol=0, atol=1e-5)
+    torch.testing.assert_close(result.reconstruction, usual.reconstruction, rtol=0, atol=1e-4)
 
 
 def test_attention_slicing_changes_nothing(make_style_pipe, make_unet, learned, edit, picture):
     pipe = make_style_pipe(unet=make_unet())
     usual = edit(pipe)
     pipe.enable_attention_slicing(1)
-    np.testing.assert_allclose(edit(pipe), usual, atol=1e-5)
+    np.testing.assert_allclose(edit(pipe), usual, atol=1e-4)
     sliced = pipe.learn_mapping(picture, SOURCE, 1, settings=ONE_UPDATE)
     assert {type(one) for one in pipe.unet.attn_processors.values()} == {SlicedAttnProcessor}
     pipe.disable_attention_slicing()
@@ -149,7 +149,7 @@ def test_vae_slicing(make_style_pipe, vae, edit):
     prompts = [TARGET, "a mug"]
     usual = edit(pipe, prompts)
     pipe.vae.enable_slicing()
-    np.testing.assert_allclose(edit(pipe, prompts), usual, atol=1e-5)
+    np.testing.assert_allclose(edit(pipe, prompts), usual, atol=1e-4)
 
 
 def test_callbacks_see_and_change_each_step(style_pipe, learned, edit):
@@ -196,7 +196,7 @@ def test_changed_embeddings_are_used_from_then_on(style_pipe, learned):
     pear = style_pipe(
         TARGET, learned, callback_on_step_end=lambda p, step, *_: kept[step] if step == 0 else {}, **free
     )
-    torch.testing.assert_close(pear.images, mug, rtol=0, atol=1e-5)
+    torch.testing.assert_close(pear.images, mug, rtol=0, atol=1e-4)
 
 
 def test_a_callback_may_end_guidance(style_pipe, learned):
@@ -218,7 +218,7 @@ def test_a_callback_may_end_guidance(style_pipe, learned):
         **options,
     )
     guided = style_pipe(TARGET, learned, **options)
-    torch.testing.assert_close(ended.images, at_the_same_place.images, rtol=0, atol=1e-5)
+    torch.testing.assert_close(ended.images, at_the_same_place.images, rtol=0, atol=1e-4)
     assert not torch.equal(ended.images, guided.images)
 
 
@@ -253,7 +253,8 @@ def test_from_pipe_to_and_from_the_others(style_pipe, make_pipe, image_encoder, 
 
 
 def test_a_diffedit_mask_confines_a_restyling(style_pipe, make_pipe, learned, picture):
-    found = make_pipe()(picture, TARGET, SOURCE, num_inference_steps=2, num_maps_per_mask=2).pixel_mask
+    options = {"num_inference_steps": 2, "num_maps_per_mask": 2, "preset": "paper"}
+    found = make_pipe()(picture, TARGET, SOURCE, **options).pixel_mask
     result = style_pipe(TARGET, learned, mask_image=found, image=picture, preserve_background=True)
     outside = found[0, 0].numpy() == 0
     assert outside.any()

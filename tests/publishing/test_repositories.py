@@ -1,7 +1,5 @@
 """What is sent, and what is never sent."""
 
-import json
-
 import pytest
 
 from semantic_edit.mapping_networks import MappingNetwork
@@ -58,10 +56,12 @@ def test_a_mapping_network_is_sent_without_what_else_lies_in_its_folder(folder, 
 
 
 def test_a_base_model_that_only_this_machine_has_must_be_named(folder, tmp_path):
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "base_model": str(tmp_path)}))
-    with pytest.raises(PublishError, match=r"others cannot load.*--base-model"):
-        build_mapping(folder, tmp_path, "someone/apple", "cc-by-4.0")
+    network = MappingNetwork.from_pretrained(folder)
+    for named in (str(tmp_path), "..", "a/..", ""):
+        network.register_to_config(base_model=named)
+        network.save_pretrained(folder)
+        with pytest.raises(PublishError, match=r"others cannot load.*--base-model"):
+            build_mapping(folder, tmp_path, "someone/apple", "cc-by-4.0")
 
 
 def test_a_folder_without_a_mapping_network_is_refused(tmp_path):

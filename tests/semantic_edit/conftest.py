@@ -1,4 +1,5 @@
 import functools
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -53,11 +54,12 @@ def picture_file(tmp_path: Path, picture: PIL.Image.Image) -> Path:
 
 @pytest.fixture
 def only_error(capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
-    """The only line on stderr since it was last looked at."""
+    """The only line on stderr since it was last looked at, in words for whoever types and not for who programs."""
 
     def line() -> str:
         lines = capsys.readouterr().err.strip().split("\n")
         assert len(lines) == 1, lines
+        assert not re.search(r"`|numpy|torch\.|\bpipe[.(]|_pretrained|[a-z]=(True|None)", lines[0]), lines[0]
         return lines[0]
 
     return line

@@ -1,12 +1,14 @@
 """`semantic-edit evaluate`: what it refuses, and a whole run on pictures of one's own."""
 
 import json
+import os
 import shutil
 
 import pytest
 from PIL import Image
 
 from semantic_edit.cli import main
+from semantic_edit.disk.claims import held_folder
 from semantic_edit.still_life import model_path
 from semantic_edit.still_life.cases import edit_cases
 
@@ -73,6 +75,10 @@ def test_a_folder_of_pictures_gives_a_report_and_goes_on(data, tmp_path, capsys)
         (["--metrics", "lpips"], "LPIPS needs"),
         (["--data", "nowhere"], "is neither 'still-life' nor a folder"),
         (["--size", "64x64"], "still lifes have one size"),
+        (["--on-bad", "skip"], "--on-bad does nothing with still lifes"),
+        (["--data", ".", "--kinds", "colour"], "--kinds is of still lifes; leave it out with --data ."),
+        (["--data", ".", "--split", "test"], "--split is of still lifes"),
+        (["--model", "nowhere"], "--model nowhere: there is no such folder"),
         (["--model", "{without eyes}", "--methods", "stylediffusion"], "this model has none. Give it one"),
         (["--model", "{without eyes}", "--methods", "flexit"], "FlexIT needs a CLIP"),
     ],
@@ -83,7 +89,7 @@ def test_what_cannot_be_run_is_refused_in_one_line(tmp_path, capsys, blind_folde
     error = capsys.readouterr().err
     assert reason in error
     assert len(error.splitlines()) == 1
-    assert not (tmp_path / "out" / "results.jsonl").exists()
+    assert not (tmp_path / "out").exists()
 
 
 def test_bad_rows_end_it_unless_they_may_be_skipped(data, tmp_path, capsys):
@@ -96,6 +102,14 @@ def test_a_folder_with_something_else_is_not_written_to(data, capsys):
     assert "holds something other than results of this command" in capsys.readouterr().err
 
 
+def test_a_folder_that_another_process_works_in_is_refused_with_who_it_is(tmp_path, only_error):
+    command = ["evaluate", "--out", str(tmp_path), "--count", "1", "--methods", "sdedit"]
+    with held_folder(tmp_path):
+        assert main(command) == 2
+        assert f"{str(tmp_path)!r} is in use by process {os.getpid()} on " in only_error()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_methods_and_metrics_are_listed(capsys):
     assert main(["evaluate", "--list"]) == 0
     printed = capsys.readouterr().out
@@ -106,12 +120,20 @@ def test_methods_and_metrics_are_listed(capsys):
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("--batch", "0"), ("--count", "0"), ("--count", "-1"), ("--shown", "-1")]
+    ("option", "value"),
+    [
+        ("--batch", "0"),
+        ("--count", "0"),
+        ("--count", "-1"),
+        ("--shown", "-1"),
+        ("--steps", "1001"),
+        ("--points", str(10**30)),
+    ],
 )
 def test_numbers_that_mean_nothing_are_refused(capsys, option, value):
     with pytest.raises(SystemExit):
         main(["evaluate", "--out", "somewhere", option, value])
-    assert "a whole number from 1 is needed" in capsys.readouterr().err
+    assert "a whole number from" in capsys.readouterr().err
 
 
 def test_by_default_what_the_model_lacks_the_parts_for_is_left_out_and_named(

@@ -1,12 +1,21 @@
 import contextlib
 import os
-import stat
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from semantic_edit.files import UsageError, check_outputs, check_suffix, read_picture, write_all
+from semantic_edit.disk.writing import write_folder
+from semantic_edit.files import (
+    UsageError,
+    check_folder,
+    check_outputs,
+    check_pictures,
+    check_suffix,
+    encode_picture,
+    read_picture,
+)
 
 
 def test_reads_back_what_was_written(picture_file):
@@ -100,39 +109,64 @@ def test_case_of_a_suffix_does_not_matter(tmp_path):
     check_suffix("--output", tmp_path / "A.PNG")
 
 
-def test_written_files_get_the_usual_permissions(tmp_path):
-    write_all({tmp_path / "new.txt": lambda path: path.write_text("new")})
-    (tmp_path / "plain.txt").touch()
-    assert mode(tmp_path / "new.txt") == mode(tmp_path / "plain.txt")
+def test_every_suffix_that_passes_gives_the_picture_back_and_every_other_is_refused(tmp_path):
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (270, 280, 3), dtype=np.uint8))
+    refused = set()
+    for suffix in Image.registered_extensions():
+        path = tmp_path / f"a{suffix}"
+        try:
+            check_suffix("--output", path)
+        except UsageError:
+            refused.add(suffix)
+            continue
+        for drawn in (picture, picture.convert("L")):
+            path.write_bytes(encode_picture(drawn, path))
+            assert Image.open(path).size == (280, 270), suffix
+    assert {".png", ".jpg", ".webp", ".tiff", ".gif", ".bmp"}.isdisjoint(refused)
+    # what Pillow lists and cannot write, cannot read again, or makes smaller
+    assert {".hdf", ".h5", ".grib", ".bufr", ".wmf", ".msp", ".palm", ".xbm", ".pdf", ".ico"} <= refused
 
 
-def test_a_replaced_file_keeps_its_permissions(tmp_path):
-    kept = tmp_path / "kept.txt"
-    kept.touch()
-    kept.chmod(0o640)
-    write_all({kept: lambda path: path.write_text("new")})
-    assert (kept.read_text(), mode(kept)) == ("new", 0o640)
+def test_a_format_that_cannot_hold_so_large_a_picture_is_told(tmp_path):
+    with pytest.raises(UsageError, match=r"a\.webp: WEBP cannot hold this picture .*; name a \.png"):
+        encode_picture(Image.new("RGB", (17_000, 8)), tmp_path / "a.webp")
+    with pytest.raises(UsageError, match=r"a\.ico: ICO cannot hold 300 x 200 pixels; name a \.png"):
+        encode_picture(Image.new("RGB", (300, 200)), tmp_path / "a.ico")
 
 
-def test_a_link_is_written_through(tmp_path):
-    (tmp_path / "link.txt").symlink_to(tmp_path / "real.txt")
-    write_all({tmp_path / "link.txt": lambda path: path.write_text("new")})
-    assert (tmp_path / "link.txt").is_symlink()
-    assert (tmp_path / "real.txt").read_text() == "new"
+def test_a_pipe_a_socket_or_a_name_too_long_is_no_destination(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(UsageError, match=r"--output .*pipe\.png is a pipe, a socket or a disk; name a file"):
+        check_outputs({"--output": tmp_path / "pipe.png"}, {})
+    with pytest.raises(UsageError, match="File name too long"):
+        check_outputs({"--output": tmp_path / ("n" * 300 + ".png")}, {})
 
 
-@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_a_failure_leaves_every_file_as_it_was(tmp_path, error):
-    def half(path):
-        path.write_text("half")
-        raise error("in the middle")
-
-    (tmp_path / "old.txt").write_text("old")
-    with pytest.raises(error, match="in the middle"):
-        write_all({tmp_path / "old.txt": lambda path: path.write_text("new"), tmp_path / "other.txt": half})
-    assert os.listdir(tmp_path) == ["old.txt"]
-    assert (tmp_path / "old.txt").read_text() == "old"
+def test_a_device_may_take_any_number_of_files(tmp_path):
+    (tmp_path / "null.png").symlink_to("/dev/null")
+    check_outputs({"--output": tmp_path / "null.png", "--strip": tmp_path / "null.png"}, {})
 
 
-def mode(path):
-    return stat.S_IMODE(path.stat().st_mode)
+def test_what_is_no_file_is_no_input(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    for path, reason in (
+        (tmp_path / "pipe.png", "is a pipe, and a file is needed"),
+        (tmp_path, "is a folder, and a file is needed"),
+        (tmp_path / "nowhere.png", r"nowhere\.png cannot be read: No such file"),
+        (Path("/dev/null"), "is a device, and a file is needed"),
+    ):
+        with pytest.raises(UsageError, match=reason):
+            check_pictures({"the picture": path})
+
+
+def test_a_picture_whose_range_nobody_knows_is_refused_in_words(tmp_path):
+    Image.new("F", (8, 8)).save(tmp_path / "floats.tiff")
+    with pytest.raises(UsageError, match=r"floats\.tiff has mode F, whose range .* save it in 8 bits"):
+        check_pictures({"--mask": tmp_path / "floats.tiff"})
+
+
+def test_leftovers_of_a_killed_run_do_not_make_a_folder_somebody_elses(tmp_path, killed_at):
+    assert killed_at(6, lambda: write_folder(tmp_path / "out", {"a": b"1", "b": b"2"}))
+    assert os.listdir(tmp_path / "out")
+    check_folder("--output", tmp_path / "out", lambda folder: False, "nothing")
+    assert os.listdir(tmp_path / "out") == []

@@ -1,4 +1,5 @@
 import argparse
+import itertools
 import os
 from pathlib import Path
 
@@ -6,8 +7,9 @@ import pytest
 import torch
 
 from semantic_edit.cli import main
-from semantic_edit.learn_command import add_options
+from semantic_edit.learn_command import CHECKPOINT_FILE, _check_folders, add_options
 from semantic_edit.mapping_networks import VARIANTS, LearningSettings, MappingNetwork
+from semantic_edit.mapping_networks.checkpoint import INPUTS_FILE
 from semantic_edit.pipelines import StyleDiffusionPipeline
 
 
@@ -122,8 +124,7 @@ def test_a_checkpoint_is_gone_on_from_and_refused_to_another_learning(learn, onl
         (("--checkpoint", "."), "--checkpoint . holds something other than a checkpoint"),
         (("--checkpoint", "mapping/steps"), "--checkpoint mapping/steps lies in --output mapping"),
         (("--size", "60x48"), "the VAE takes only multiples of 8"),
-        (("--steps", "0"), "`num_inference_steps` must"),
-        (("--guidance-scale", "nan"), "`guidance_scale` must"),
+        (("--image-encoder", "picture.png"), "is a file; name the folder of a CLIP vision model"),
         (("--model", "nowhere"), "there is no such folder, and a Hub id reads owner/name"),
         (("--image-encoder", "nowhere"), "--image-encoder nowhere: there is no such folder"),
         (("--image-encoder", "."), "a folder without config.json is no CLIP vision model"),
@@ -163,3 +164,18 @@ def test_a_damaged_image_encoder_is_one_line(learn, tmp_path, only_error):
     (tmp_path / "clip" / "config.json").write_text("{}")
     assert learn("--image-encoder", "clip") == 2
     assert only_error().startswith("semantic-edit: error: cannot load the image encoder ")
+
+
+def test_killed_in_its_final_save_it_can_be_typed_again(learned, tmp_path, killed_at):
+    for number in itertools.count():
+        folder = tmp_path / str(number)
+        if not killed_at(number, lambda folder=folder: learned.save_pretrained(folder)):
+            break
+        _check_folders(folder, None)
+        learned.save_pretrained(folder)
+        assert MappingNetwork.from_pretrained(folder).config.prompt == learned.config.prompt
+    assert number > 10
+
+
+def test_the_checkpoints_file_is_called_as_it_is_written():
+    assert CHECKPOINT_FILE == INPUTS_FILE

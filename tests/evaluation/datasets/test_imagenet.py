@@ -87,8 +87,14 @@ def test_the_choice_is_the_same_on_every_machine(classes, write_lines):
     [
         ({"source": "tabby_cat"}, "line 1: `target` is missing; there is source"),
         ({**PAIR, "source": "tiger"}, "line 1: there is no folder 'tiger' in"),
-        ({**PAIR, "source": "../tabby_cat"}, "line 1: there is no folder '../tabby_cat' in"),
-        ({**PAIR, "source": ".."}, "line 1: there is no folder '..' in"),
+        ({**PAIR, "source": "../tabby_cat"}, "line 1: `source` must be a class, not a path: '../tabby_cat'"),
+        ({**PAIR, "source": ".."}, r"line 1: `source` must be a class, not a path: '\.\.'"),
+        ({**PAIR, "target": ".."}, r"line 1: `target` must be a class, not a path: '\.\.'"),
+        ({**PAIR, "target": "."}, "`target` must be a class"),
+        ({**PAIR, "target": "/etc"}, "`target` must be a class, not a path: '/etc'"),
+        ({**PAIR, "target": "c:pictures"}, "`target` must be a class"),
+        ({**PAIR, "target": "a\\b"}, "`target` must be a class"),
+        ({**PAIR, "target": "a\0b"}, "`target` must be a class"),
         ({**PAIR, "source": "empty"}, "line 1: the folder 'empty' has 0 pictures, of 1 asked for"),
         ({**PAIR, "target": "tabby_cat"}, "line 1: `source` and `target` are the same, 'tabby_cat'"),
         (

@@ -1,0 +1,22 @@
+"""Put what was measured into docs/gpu.md: `python -m benchmarks.on_gpu.document OUT/gpu.json`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from benchmarks.on_gpu.report import Report
+
+PAGE = Path(__file__).parents[2] / "docs" / "gpu.md"
+FIRST, LAST = "<!-- measured -->", "<!-- end -->"
+
+
+def write_into(page: Path, stored: Path) -> None:
+    """Replace what stands between the page's two marks by the table of a JSON."""
+    before, _, rest = page.read_text().partition(FIRST)
+    _, _, after = rest.partition(LAST)
+    page.write_text(f"{before}{FIRST}\n\n{Report.read(stored).table}\n{LAST}{after}")
+
+
+if __name__ == "__main__":
+    write_into(PAGE, Path(sys.argv[1]))

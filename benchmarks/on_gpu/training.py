@@ -1,0 +1,50 @@
+"""Train the still-life model's UNet on, as far as the minutes allow."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from benchmarks.on_gpu.report import Figure
+from semantic_edit.still_life import model_path, unet, vae
+from semantic_edit.still_life.pool import pool_coverage
+
+PICTURES, PILOT = 16_000, 60
+
+
+def training(out: Path, seconds: float, pictures: int = PICTURES, pilot: int = PILOT) -> Iterator[Figure]:
+    """Render and encode pictures, time a few steps, and take as many more as fit into the seconds.
+
+    Leaves the weights, in half precision, and the log in `out`.
+    """
+    ends, model = time.monotonic() + seconds, model_path()
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        latents = vae.pool_latents(AutoencoderKL.from_pretrained(model / "vae"), work, pictures)
+        coverage = pool_coverage(work / "pictures", "train", pictures)
+        yield Figure(f"{pictures} pictures rendered and encoded", seconds - (ends - time.monotonic()))
+
+        def train(steps: int) -> float:
+            began = time.monotonic()
+            text_encoder = CLIPTextModel.from_pretrained(model / "text_encoder")
+            tokenizer = CLIPTokenizer.from_pretrained(model / "tokenizer")
+            start = UNet2DConditionModel.from_pretrained(model / "unet", torch_dtype=torch.float32)
+            settings = unet.SETTINGS.lasting(steps)
+            trained = unet.train_unet(work, latents, coverage, text_encoder, tokenizer, settings, start)
+            trained.to(torch.float16).save_pretrained(out)
+            shutil.copy(work / "unet" / "log.jsonl", out)
+            return time.monotonic() - began
+
+        pace = (
+            train(pilot) / pilot
+        )  # captions are read once more in it, so it is rather too slow than too fast
+        shutil.rmtree(work / "unet")  # its learning rate ended with it
+        steps = max(pilot, int(0.85 * (ends - time.monotonic()) / pace))
+        yield Figure(f"{steps} steps: one of them", 1000 * train(steps) / steps, "ms")

@@ -1,0 +1,93 @@
+"""Files and folders that one process at a time works in; a claim ends with its process, however that ends."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+OURS = ".semantic-edit-"  # how everything begins that is not meant to stay in a folder
+HELD = f"{OURS}held.json"
+
+
+@contextlib.contextmanager
+def claimed(path: str | os.PathLike[str]) -> Iterator[bool]:
+    """Whether a file could be claimed for the block.
+
+    It could not if it is gone, somebody else's, claimed already, or on a disk that knows no claims.
+    """
+    try:
+        handle = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+    except OSError:
+        yield False
+        return
+    try:
+        is_own = not hasattr(os, "geteuid") or os.fstat(handle).st_uid == os.geteuid()
+        yield is_own and claim(handle) is True
+    finally:
+        os.close(handle)
+
+
+def claim(handle: int) -> bool | None:
+    """Claim an open file until it is closed: whether nobody else has it, `None` where the system cannot tell."""
+    try:
+        # in these words, or diffusers asks those who load this as a custom pipeline on Windows to install it
+        import fcntl as posix
+    except ImportError:
+        return None
+    try:
+        posix.flock(handle, posix.LOCK_EX | posix.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+@contextlib.contextmanager
+def held_folder(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Hold a folder for this process alone in the block.
+
+    Raises:
+        ValueError: Saying who holds it.
+    """
+    path = Path(folder) / HELD
+    handle = _held(path)
+    try:
+        since = time.strftime("%Y-%m-%d %H:%M:%S")
+        about = {"process": os.getpid(), "host": platform.node(), "since": since}
+        os.truncate(handle, 0)
+        os.write(handle, json.dumps(about).encode())
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _held(path: Path) -> int:
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        is_free = claim(handle) is not False
+        try:
+            if is_free and os.path.samestat(os.fstat(handle), os.stat(path)):
+                return handle
+        except FileNotFoundError:
+            pass  # who held it has just removed it
+        holder = "another process" if is_free else _holder(handle)
+        os.close(handle)
+        if not is_free:
+            raise ValueError(
+                f"{os.fspath(path.parent)!r} is in use by {holder}. Wait for its end, or name another folder."
+            )
+
+
+def _holder(handle: int) -> str:
+    try:
+        about = json.loads(os.pread(handle, 1000, 0))
+        return f"process {about['process']:d} on {about['host']}, since {about['since']}"
+    except (ValueError, TypeError, KeyError):  # it has not written it down yet
+        return "another process"

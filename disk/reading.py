@@ -1,0 +1,175 @@
+"""Files that anybody may have written or damaged: whatever is wrong with one is one sentence with its name."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import stat
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+MOST_JSON = 16 * 2**20  # bytes: more than anything of ours takes, and little enough to read
+MOST_TEXT = 1_000_000  # characters
+
+Rule = tuple[Callable[[Any], bool], str]
+"""Whether a value is right, and what a right one is, in words."""
+
+
+def check_is_file(path: str | os.PathLike[str]) -> None:
+    """Refuse what is no regular file: a pipe would never end, and a device holds no such thing.
+
+    Raises:
+        FileNotFoundError: If there is nothing.
+        ValueError: If there is something else.
+    """
+    mode = os.stat(path).st_mode
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+    if not stat.S_ISREG(mode):
+        raise ValueError(
+            f"{os.fspath(path)!r} is {kinds.get(stat.S_IFMT(mode), 'a device')}, and a file is needed."
+        )
+
+
+def read_object(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The object that a JSON file holds.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: Naming the file, if it is no JSON, or JSON of something else, or larger than anything of ours.
+    """
+    check_is_file(path)
+    if os.path.getsize(path) > MOST_JSON:
+        raise ValueError(
+            f"{os.fspath(path)!r} is too large to be read as JSON: {os.path.getsize(path):,} bytes."
+        )
+    return parse_object(Path(path).read_bytes(), repr(os.fspath(path)))
+
+
+def parse_object(text: str | bytes, where: str) -> dict[str, Any]:
+    """The object that a JSON text is.
+
+    Args:
+        where: What holds the text, for the error.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise ValueError(f"{where} is malformed JSON at {place}: {error.msg}.") from None
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # no UTF-8, numbers of thousands of digits, nesting without end
+        raise ValueError(f"{where} is JSON that cannot be read: {error}.") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{where} must hold a JSON object with names and values, got {shortened(value)}.")
+    return value
+
+
+def check_fields(fields: Mapping[str, Any], rules: Mapping[str, Rule], where: str) -> None:
+    """Refuse fields that are missing, unknown or not what they must be.
+
+    Args:
+        rules: Of every field.
+        where: What holds the fields, for the error.
+
+    Raises:
+        ValueError: Naming the field, what it must be, and what it is.
+    """
+    missing, unknown = sorted(rules.keys() - fields.keys()), sorted(fields.keys() - rules.keys())
+    if missing or unknown:
+        raise ValueError(
+            f"{where} lacks {', '.join(missing) or 'nothing'} and has unknown entries "
+            f"{shortened(', '.join(unknown), quoted=False) or '(none)'}."
+        )
+    for name, (is_right, meaning) in rules.items():
+        if not is_right(fields[name]):
+            raise ValueError(f"{name!r} of {where} must be {meaning}, got {shortened(fields[name])}.")
+
+
+def shortened(value: object, quoted: bool = True) -> str:
+    """`value` as an error shows it, however much it is."""
+    try:
+        text = repr(value) if quoted else str(value)
+    except (RecursionError, ValueError):  # nesting without end, numbers of thousands of digits
+        return f"a {type(value).__name__}"
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def whole_number(lowest: int, highest: int) -> Rule:
+    """An integer between two, both included."""
+
+    def is_right(value: Any) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool) and lowest <= value <= highest
+
+    return is_right, f"an integer from {lowest} to {highest}"
+
+
+def real_number(lowest: float = -1e30, highest: float = 1e30) -> Rule:
+    """A finite number between two, both included."""
+
+    def is_right(value: Any) -> bool:
+        return is_finite_number(value) and lowest <= value <= highest
+
+    return is_right, "a finite number" if lowest == -1e30 else f"a number from {lowest:g} to {highest:g}"
+
+
+def is_finite_number(value: Any) -> bool:
+    """Whether a value read from JSON is a number, and not infinite or NaN."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -1e300 < value < 1e300
+
+
+def plain_text(longest: int = MOST_TEXT) -> Rule:
+    """Text that any file can hold: not endless, and no half of a surrogate pair."""
+
+    def is_right(value: Any) -> bool:
+        return isinstance(value, str) and len(value) <= longest and _is_utf8(value)
+
+    return is_right, f"text of at most {longest} characters"
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def one_of(*values: str) -> Rule:
+    """One of some texts."""
+    return lambda value: isinstance(value, str) and value in values, f"one of {', '.join(values)}"
+
+
+def or_none(rule: Rule) -> Rule:
+    """What another rule allows, or nothing."""
+    is_right, meaning = rule
+    return lambda value: value is None or is_right(value), f"{meaning}, or nothing"
+
+
+def several(rule: Rule, fewest: int, most: int) -> Rule:
+    """A list of values that another rule allows."""
+    is_right, meaning = rule
+
+    def are_right(value: Any) -> bool:
+        return isinstance(value, (list, tuple)) and fewest <= len(value) <= most and all(map(is_right, value))
+
+    count = str(fewest) if fewest == most else f"{fewest} to {most}"
+    return are_right, f"a list of {count}, each {meaning}"
+
+
+def rising(highest: int) -> Rule:
+    """A list of increasing integers from 0 on."""
+    is_entry, _ = whole_number(0, highest)
+
+    def are_right(value: Any) -> bool:
+        if not isinstance(value, (list, tuple)) or not all(map(is_entry, value)):
+            return False
+        return all(below < above for below, above in itertools.pairwise(value))
+
+    return are_right, f"increasing integers from 0 to {highest} (the least noisy first)"

@@ -1,0 +1,266 @@
+"""The one way in which files are written: encoded beforehand, then all of them or none.
+
+Every file is written beside its place, brought to the disk, and moved. Where several go into one folder, a list of the
+moves is put there first, and that single rename decides: a process that dies before it has changed nothing, and what
+one that dies after it has left to move is moved by the next that looks into the folder (`settle`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import json
+import os
+import re
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from semantic_edit.disk.claims import OURS, claim, claimed
+from semantic_edit.disk.reading import read_object
+
+UNFINISHED = ".unfinished"
+MOVES = ".moves.json"
+
+
+def write_file(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write one file; see `write_files`."""
+    write_files({path: content})
+
+
+def write_files(contents: Mapping[str | os.PathLike[str], bytes]) -> None:
+    """Write files, of those in one folder all or none; a reader sees each whole, the old one or the new one.
+
+    A link stays one, and what it points to is replaced; a file that is replaced keeps its permissions; a character
+    device, such as /dev/null, is written to.
+
+    Raises:
+        OSError: Naming the file, if it cannot be written, for example because the disk is full.
+    """
+    folders: dict[Path, dict[str, bytes]] = {}
+    devices: dict[str | os.PathLike[str], bytes] = {}
+    for path, content in contents.items():
+        if place_kind(path) == "device":
+            devices[path] = content
+        else:
+            place = Path(os.path.realpath(path))
+            folders.setdefault(place.parent, {})[place.name] = content
+    for folder, files in folders.items():
+        _write(folder, files)
+    for path, content in devices.items():
+        with _naming(path), open(path, "wb", buffering=0) as device:
+            _write_all(device, content)
+
+
+def write_folder(folder: str | os.PathLike[str], files: Mapping[str, bytes]) -> None:
+    """Write files into one folder, all or none; the folder is made if it is not there.
+
+    Args:
+        files: By their paths inside of the folder, written with slashes; what else the folder holds stays.
+
+    Raises:
+        OSError: Naming the file.
+    """
+    root = Path(os.path.realpath(folder))
+    with _folders_made([root, *((root / name).parent for name in files)]):
+        _write(root, files)
+
+
+def _write(root: Path, files: Mapping[str, bytes]) -> None:
+    settle(root)
+    token = os.urandom(16).hex()
+    with contextlib.ExitStack() as stack:
+        moves = {f"{OURS}{token}-{index}{UNFINISHED}": name for index, name in enumerate(files)}
+        for (beside, name), content in zip(moves.items(), files.values(), strict=True):
+            stack.enter_context(_written_beside(root / beside, root / name, content))
+        if len(moves) == 1:
+            return _move(root, moves)
+        agreed = root / f"{OURS}{token}{MOVES}"
+        draft = agreed.with_suffix(UNFINISHED)
+        stack.enter_context(_written_beside(draft, agreed, json.dumps(moves).encode()))
+        _sync_folder(root)
+        os.replace(draft, agreed)  # this decides
+        try:
+            _move(root, moves)
+        finally:
+            _finish(agreed, moves)  # once more if that was interrupted
+
+
+def append_line(path: str | os.PathLike[str], line: str) -> None:
+    """Add a line to a file and bring it to the disk; if that fails, the file is as before.
+
+    Raises:
+        OSError: Naming the file.
+    """
+    with _naming(path), open(path, "ab", buffering=0) as file:
+        before = file.seek(0, os.SEEK_END)
+        try:
+            _write_all(file, line.encode() + b"\n")
+            os.fsync(file.fileno())
+        except BaseException:
+            file.truncate(before)
+            raise
+
+
+@contextlib.contextmanager
+def file_to_fill(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A file beside `path` to write in the block what does not fit into memory; it becomes `path` if all goes well."""
+    place = Path(os.path.realpath(path))
+    settle(place.parent)
+    beside = place.parent / f"{OURS}{os.urandom(16).hex()}-0{UNFINISHED}"
+    with contextlib.ExitStack() as stack:
+        stack.callback(beside.unlink, missing_ok=True)
+        file = stack.enter_context(open(_new_file(beside, place), "wb", buffering=0))
+        yield beside
+        os.fsync(file.fileno())
+        _move(place.parent, {beside.name: place.name})
+
+
+def settle(folder: str | os.PathLike[str]) -> None:
+    """Move what a process that died had agreed to move in a folder, and remove what it had not yet agreed on.
+
+    What a living process is writing stays. Nothing happens where there is no such folder, or it may not be changed.
+    """
+    root = Path(folder)
+    try:
+        names = [name for name in os.listdir(root) if name.startswith(OURS)]
+    except OSError:
+        return
+    for name in (one for one in names if one.endswith(MOVES)):
+        with claimed(root / name) as is_mine:
+            if is_mine:
+                with contextlib.suppress(OSError, ValueError):
+                    _finish(root / name, _read_moves(root, name))
+    for name in (one for one in names if one.endswith(UNFINISHED)):
+        token = name.removeprefix(OURS)[:32]
+        with claimed(root / name) as is_mine:
+            # a list that is still there is being worked off by another process
+            if is_mine and not (root / f"{OURS}{token}{MOVES}").exists():
+                with contextlib.suppress(OSError):
+                    (root / name).unlink()
+
+
+def entries(folder: Path) -> list[Path]:
+    """What a folder holds, without the leftovers of a process that died while writing there."""
+    return sorted(path for path in folder.iterdir() if not path.name.startswith(OURS))
+
+
+def place_kind(path: str | os.PathLike[str]) -> str:
+    """What is at a path that is to be written: "nothing", "file", "folder", "device" (such as /dev/null), or "other",
+    which cannot be written: a pipe, a socket or a disk.
+
+    Raises:
+        OSError: If nothing can be there, for example because the name is too long.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return "nothing"
+    kinds = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFCHR: "device"}
+    return kinds.get(stat.S_IFMT(mode), "other")
+
+
+@contextlib.contextmanager
+def _written_beside(beside: Path, place: Path, content: bytes) -> Iterator[None]:
+    """`content` in a file that is to become `place`, claimed in the block, and removed at its end if still there."""
+    with contextlib.ExitStack() as stack:
+        stack.callback(beside.unlink, missing_ok=True)
+        with _naming(place):
+            file = stack.enter_context(open(_new_file(beside, place), "wb", buffering=0))
+            _write_all(file, content)
+            if place.exists():
+                os.chmod(beside, stat.S_IMODE(place.stat().st_mode))
+            os.fsync(file.fileno())
+            if os.fstat(file.fileno()).st_size != len(content):
+                raise OSError(errno.EIO, "The disk kept only a part", os.fspath(place))
+        if os.name == "nt":  # where an open file cannot be moved
+            file.close()
+        yield
+
+
+def _write_all(file: io.FileIO, content: bytes) -> None:
+    left = memoryview(content)
+    while left:
+        left = left[file.write(left) :]
+
+
+def _new_file(beside: Path, place: Path) -> int:
+    """A claimed file of its own, which is to become `place`."""
+    if place_kind(place) not in ("nothing", "file"):
+        raise OSError(errno.EISDIR, "Is something other than a file", os.fspath(place))
+    while True:
+        handle = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+        if claim(handle) is not False and beside.exists():
+            return handle
+        os.close(handle)  # whoever settles the folder took it for a leftover before it was claimed
+        beside.unlink(missing_ok=True)
+
+
+def _finish(agreed: Path, moves: Mapping[str, str]) -> None:
+    """Move what is not yet moved, and forget about it."""
+    root = agreed.parent
+    _move(root, {beside: name for beside, name in moves.items() if (root / beside).exists()})
+    agreed.unlink(missing_ok=True)
+
+
+def _move(root: Path, moves: Mapping[str, str]) -> None:
+    for beside, name in moves.items():
+        with _naming(root / name):
+            os.replace(root / beside, root / name)
+    for folder in {(root / name).parent for name in moves.values()}:
+        _sync_folder(folder)
+
+
+def _read_moves(root: Path, name: str) -> dict[str, str]:
+    """The list of moves in a folder, once it leads from our own files to places in that folder and nowhere else.
+
+    A folder may come from anybody.
+    """
+    moves = read_object(root / name)
+    token = name.removeprefix(OURS).removesuffix(MOVES)
+    inside = os.path.realpath(root)
+    for beside, to in moves.items():
+        is_inside = isinstance(to, str) and os.path.realpath(root / to).startswith(inside + os.sep)
+        if not is_inside or not re.fullmatch(rf"{re.escape(OURS + token)}-\d+{UNFINISHED}", beside):
+            raise ValueError(f"{name!r} leads out of its folder.")
+    return moves
+
+
+@contextlib.contextmanager
+def _folders_made(wanted: list[Path]) -> Iterator[None]:
+    """Make folders, and take those that were made away again if the block fails."""
+    made: list[Path] = []
+    try:
+        for folder in wanted:
+            missing = [one for one in (folder, *folder.parents) if not one.exists()]
+            with _naming(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+            made += reversed(missing)
+        yield
+    except BaseException:
+        for folder in reversed(made):
+            with contextlib.suppress(OSError):
+                folder.rmdir()  # stays where something is in it
+        raise
+
+
+@contextlib.contextmanager
+def _naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Name the file in an error of the system, which names the one beside it or none at all."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring a folder's names to the disk, where the system can."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,0 +1,42 @@
+"""How values that hold tensors and pictures are shown: by their shapes, on a few lines."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+SHOWN = 3  # entries of a list
+
+
+class Summarised:
+    """A dataclass, made with `repr=False`, whose `repr` is short whatever it holds."""
+
+    def __repr__(self) -> str:
+        fields = ((one.name, getattr(self, one.name)) for one in dataclasses.fields(self))  # type: ignore[arg-type]
+        return f"{type(self).__name__}({', '.join(f'{name}={summary(value)}' for name, value in fields)})"
+
+
+def summary(value: Any) -> str:
+    """A value as one would tell it: a tensor or an array by shape and type, a picture by size, a list by its first
+    entries."""
+    if isinstance(value, Summarised):
+        return repr(value)
+    kind = type(value).__name__
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return f"{kind} {tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"
+    if hasattr(value, "size") and hasattr(value, "mode"):
+        return f"{value.mode} picture {value.size[0]}x{value.size[1]}"
+    if isinstance(value, Mapping):
+        entries = [f"{key!r}: {summary(entry)}" for key, entry in list(value.items())[:SHOWN]]
+        return f"{{{_shortened(entries, len(value))}}}"
+    if isinstance(value, (list, tuple)):
+        shown = _shortened([summary(entry) for entry in value[:SHOWN]], len(value))
+        return f"[{shown}]" if isinstance(value, list) else f"({shown})"
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _shortened(entries: list[str], count: int) -> str:
+    more = [f"… {count} in all"] if count > len(entries) else []
+    return ", ".join([*entries, *more])

@@ -1,0 +1,176 @@
+"""Replay a UNet's evaluations as CUDA graphs.
+
+At a batch of one or two a GPU is done with a kernel before Python has launched the next. A graph launches all kernels
+of an evaluation at once, the same ones in the same order.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers import UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0, FusedAttnProcessor2_0
+
+from semantic_edit.attention_processors.changes import Changes
+
+_PLAIN = {type(None), AttnProcessor, AttnProcessor2_0, FusedAttnProcessor2_0}
+_NUMBERS = {bool, int, float}
+
+
+@contextmanager
+def cuda_graphs(unet: UNet2DConditionModel) -> Iterator[None]:
+    """Let `unet` record its first evaluation of each shape in the block, and replay it for all that follow.
+
+    Evaluations that cannot be replayed run as they always do: with gradients, on other devices, or with attention
+    processors, hooks or arguments of which a graph could not tell that they have changed. A model that changed (LoRA
+    layers or their scale, FreeU, another device) is recorded anew. Each shape that was recorded holds memory until the
+    block ends. A block within a block changes nothing.
+
+        with cuda_graphs(pipe.unet):
+            for picture in pictures:
+                pipe(picture, source_prompt=before, prompt=after)
+
+    Raises:
+        ValueError: If `unet` was wrapped by `torch.compile`, which has graphs of its own, or is offloaded.
+    """
+    if hasattr(unet, "_orig_mod"):
+        raise ValueError(
+            "`unet` is wrapped by `torch.compile`, whose graphs cannot be recorded again. Pass the UNet itself, or let "
+            '`torch.compile(unet, mode="reduce-overhead")` make the graphs.'
+        )
+    if hasattr(unet, "_hf_hook"):
+        raise ValueError(
+            "`unet` is offloaded: its weights move, and a graph reads them where they were when it was recorded. Keep "
+            "the pipeline on the GPU with `pipe.remove_all_hooks()` and `pipe.to('cuda')`."
+        )
+    if records_graphs(unet):
+        yield
+        return
+    with Changes() as changes:
+        changes.replace(unet, "forward", _Recorder(unet))
+        yield
+
+
+def records_graphs(unet: Any) -> bool:
+    """Whether `unet` is in a block of `cuda_graphs`."""
+    return isinstance(vars(unet).get("forward"), _Recorder)
+
+
+def differentiable_graph(run: Callable[..., Any], *inputs: torch.Tensor) -> Callable[..., Any]:
+    """`run`, a function of tensors of one GPU, as graphs of its forward and its backward pass.
+
+    Args:
+        inputs: Examples of its arguments; gradients can be had of the last one alone.
+
+    Returns:
+        A function that gives `run`'s outputs, which its next call overwrites.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        *given, last = (value.detach().clone() for value in inputs)
+        return torch.cuda.make_graphed_callables(run, (*given, last.requires_grad_()))
+
+
+@dataclass(frozen=True, eq=False)
+class _Recording:
+    """replay: Computes `outputs` from what `inputs` hold."""
+
+    inputs: Mapping[str, torch.Tensor]
+    outputs: tuple[torch.Tensor, ...]
+    replay: Callable[[], None]
+
+
+class _Recorder:
+    """A UNet's `forward` that records and replays."""
+
+    def __init__(self, unet: UNet2DConditionModel) -> None:
+        self._unet, self._forward = unet, unet.forward
+        self._state: tuple[Any, ...] | None = None
+        self._recordings: dict[tuple[Any, ...], _Recording] = {}
+        self._lock = threading.Lock()
+
+    def __call__(
+        self,
+        sample: torch.Tensor,
+        timestep: torch.Tensor | float,
+        encoder_hidden_states: torch.Tensor,
+        **options: Any,
+    ) -> Any:
+        inputs = {"sample": sample, "timestep": timestep, "encoder_hidden_states": encoder_hidden_states}
+        replayable = not torch.is_grad_enabled() and _can_be_recorded(inputs, options)
+        state = _state(self._unet) if replayable else None
+        if state is None:
+            return self._forward(**inputs, **options)
+        with self._lock:
+            if state != self._state:  # graphs of another state would read weights that are gone
+                self._state, self._recordings = state, {}
+            key = (
+                torch.is_autocast_enabled(sample.device.type),
+                torch.get_autocast_dtype(sample.device.type),
+                repr(sorted(options.items())),
+                *((name, tensor.shape, tensor.dtype) for name, tensor in inputs.items()),  # type: ignore[union-attr]
+            )
+            if key not in self._recordings:
+                self._recordings[key] = record(self._forward, inputs, options)
+            recording = self._recordings[key]
+            for name, held in recording.inputs.items():
+                held.copy_(inputs[name])  # type: ignore[arg-type]
+            recording.replay()
+            return tuple(output.clone() for output in recording.outputs)
+
+
+def _can_be_recorded(inputs: Mapping[str, Any], options: Mapping[str, Any]) -> bool:
+    """Whether a call has tensors of one GPU, a tuple to return, and nothing else but plain values."""
+    kwargs = options.get("cross_attention_kwargs") or {}
+    plain = {**options, "cross_attention_kwargs": None}
+    return (
+        all(isinstance(one, torch.Tensor) and one.is_cuda for one in inputs.values())
+        and len({one.device for one in inputs.values()}) == 1
+        and options.get("return_dict") is False
+        and all(type(value) in {type(None), str, *_NUMBERS} for value in (*plain.values(), *kwargs.values()))
+    )
+
+
+def _state(unet: UNet2DConditionModel) -> tuple[Any, ...] | None:
+    """What an evaluation depends on beside its inputs, or `None` if there is more than can be seen here."""
+    seen: list[Any] = []
+    modules: list[Any] = [unet]
+    while modules:  # `modules()` takes four times as long, and this is asked before every evaluation
+        module = modules.pop()
+        own = vars(module)
+        if type(own.get("processor")) not in _PLAIN:
+            return None
+        if module is not unet and (own["_forward_hooks"] or own["_forward_pre_hooks"] or "forward" in own):
+            return None
+        seen.append(id(module))
+        tensors = (*own["_parameters"].values(), *own["_buffers"].values())
+        seen += [value.data_ptr() for value in tensors if value is not None]
+        seen += [value for value in own.values() if type(value) in _NUMBERS]  # FreeU's, for one
+        if "scaling" in own:  # a LoRA layer
+            seen.append(repr((own["scaling"], own.get("_active_adapter"))))
+        modules += [one for one in own["_modules"].values() if one is not None]
+    return tuple(seen)
+
+
+def record(
+    forward: Callable[..., tuple[torch.Tensor, ...]],
+    inputs: Mapping[str, torch.Tensor | Any],
+    options: Mapping[str, Any],
+) -> _Recording:
+    """Run `forward` once for its libraries to settle, and once to record it."""
+    # what inference mode makes cannot be written to outside of it
+    with torch.inference_mode(False), torch.no_grad(), torch.cuda.device(inputs["sample"].device):
+        held = {name: value.detach().clone() for name, value in inputs.items()}
+        aside = torch.cuda.Stream()
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
+            forward(**held, **options)
+        torch.cuda.current_stream().wait_stream(aside)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            outputs = forward(**held, **options)
+    return _Recording(held, outputs, graph.replay)

@@ -1,0 +1,50 @@
+"""Prompts longer than the text encoder reads, told once and in one sentence."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from logging import LogRecord, getLogger
+from typing import Any
+
+from semantic_edit.attention_processors.locks import lock_of
+from semantic_edit.attention_processors.tokens import tokenize_prompt
+
+MOST_SHOWN = 300  # characters
+OTHERS_WORDS = ("The following part of your input was truncated", "Token indices sequence length is longer")
+OTHERS_LOGGERS = (
+    "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion",
+    "transformers.tokenization_utils_base",
+)
+
+
+def warn_of_truncation(pipe: Any, name: str, texts: Sequence[str]) -> None:
+    """Say which words of a prompt nobody will read.
+
+    Args:
+        name: The argument that the texts came from.
+    """
+    for text in texts:
+        with lock_of(pipe.tokenizer), truncation_told():
+            cut_off = tokenize_prompt(pipe.tokenizer, pipe.maybe_convert_prompt(text, pipe.tokenizer)).cut_off
+        if cut_off:
+            warnings.warn(
+                f"`{name}` is longer than the {pipe.tokenizer.model_max_length} tokens that the text encoder reads; "
+                f"what is cut off: {cut_off[:MOST_SHOWN]!r}{'' if len(cut_off) <= MOST_SHOWN else ' and more'}.",
+                stacklevel=5,
+            )
+
+
+@contextmanager
+def truncation_told() -> Iterator[None]:
+    """Keep back in the block what the libraries say of truncation: hundreds of end tokens, of all prompts together."""
+
+    def is_something_else(record: LogRecord) -> bool:
+        return not record.getMessage().startswith(OTHERS_WORDS)
+
+    with ExitStack() as stack:
+        for logger in map(getLogger, OTHERS_LOGGERS):
+            logger.addFilter(is_something_else)
+            stack.callback(logger.removeFilter, is_something_else)
+        yield

@@ -1,0 +1,69 @@
+"""The Hub, as the command line meets it: no packet without being asked, and one sentence where something fails."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def network_unless(is_local: bool) -> Iterator[None]:
+    """In the block the Hub's client asks nothing, if what is loaded is local.
+
+    `local_files_only` alone is not enough: the client still asks the Hub which programs it may have been started by.
+    """
+    if not is_local:
+        yield
+        return
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def reason_for(error: BaseException, name: str) -> str:
+    """Why something could not be loaded, in one sentence.
+
+    Args:
+        name: The folder or the Hub id that was asked for.
+    """
+    from huggingface_hub import errors
+
+    answered = errors.HfHubHTTPError
+    # of requests, httpx or httpx2, whichever this version of huggingface_hub stands on
+    unreachable = answered.__mro__[answered.__mro__.index(OSError) - 1]
+    uncached = (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled)
+    causes = list(_causes(error))
+
+    def has(kind: type | tuple[type, ...]) -> bool:
+        return any(isinstance(cause, kind) for cause in causes)
+
+    if has(errors.GatedRepoError):
+        terms = f"https://huggingface.co/{name}"
+        return f"its terms must be accepted first, at {terms}, and a log-in is needed: hf auth login"
+    if has(errors.RepositoryNotFoundError):
+        return "the Hub has no such repository, or it is private and a log-in is needed: hf auth login"
+    if has(errors.EntryNotFoundError) and not has(uncached):
+        return str(error)  # which names the file
+    if has(answered):
+        status = next(cause.response.status_code for cause in causes if isinstance(cause, answered))
+        return f"the Hub answered with error {status}; try again later"
+    if has(unreachable):
+        return "the Hub cannot be reached, and it is not in the local cache"
+    if has(uncached):
+        return "it is not in the local cache"
+    text = " ".join(str(error).split())
+    text = text if " " in text else f"{type(error).__name__}: {text}"  # a KeyError's is a mere name
+    return text if len(text) <= 400 else f"{text[:397]}..."
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__

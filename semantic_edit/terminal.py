@@ -1,0 +1,39 @@
+"""What is said at the terminal: one line at a time, in the words that are typed there, and nothing that steers it."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from typing import TextIO
+
+_NAME = re.compile(r"`([a-z_]+)(?:=[^`]*)?`")
+
+
+def say(line: object) -> None:
+    """Print one line on stdout."""
+    _print(str(line), sys.stdout)
+
+
+def complain(kind: str, reason: object) -> None:
+    """Print an "error" or a "warning" as one line on stderr."""
+    _print(f"semantic-edit: {kind}: {' '.join(str(reason).split())}", sys.stderr)
+
+
+def visible(text: str) -> str:
+    """`text` with everything escaped that a terminal would not show: names of files may hold anything."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
+def in_typed_words(text: str, words: Mapping[str, str]) -> str:
+    """A message of the pipelines with the options that were typed in place of their arguments.
+
+    Args:
+        words: From an argument's name to the option.
+    """
+    return _NAME.sub(lambda found: words.get(found[1], found[0]), text)
+
+
+def _print(line: str, stream: TextIO) -> None:
+    encoding = stream.encoding or "utf-8"
+    print(visible(line).encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)

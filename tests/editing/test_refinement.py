@@ -1,0 +1,137 @@
+"""Masks that follow the picture's edges, as tight or as roomy as the edit wants them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from semantic_edit.editing.refinement import drawn_mask, followed_mask, guided_filter
+
+FACTOR = 8
+
+
+def filtered_plainly(
+    picture: torch.Tensor, values: torch.Tensor, radius: int, smoothness: float
+) -> torch.Tensor:
+    """The guided filter as its paper writes it, window by window, in float64."""
+    colours, values = 2 * picture[0].double() - 1, values[0, 0].double()
+    height, width = values.shape
+    slopes, offsets = torch.zeros(3, height, width, dtype=torch.float64), torch.zeros_like(values)
+    windows = [
+        (
+            row,
+            column,
+            slice(max(0, row - radius), row + radius + 1),
+            slice(max(0, column - radius), column + radius + 1),
+        )
+        for row in range(height)
+        for column in range(width)
+    ]
+    for row, column, rows, columns in windows:
+        inside, target = colours[:, rows, columns].flatten(1), values[rows, columns].flatten()
+        centred = inside - inside.mean(1, keepdim=True)
+        covariance = centred @ centred.T / len(target) + smoothness * torch.eye(3, dtype=torch.float64)
+        slope = torch.linalg.solve(covariance, centred @ (target - target.mean()) / len(target))
+        slopes[:, row, column] = slope
+        offsets[row, column] = target.mean() - slope @ inside.mean(1)
+    result = torch.zeros_like(values)
+    for row, column, rows, columns in windows:
+        slope, offset = slopes[:, rows, columns].mean((1, 2)), offsets[rows, columns].mean()
+        result[row, column] = slope @ colours[:, row, column] + offset
+    return result[None, None].float()
+
+
+@pytest.mark.parametrize("grey", [False, True])
+def test_the_filter_is_the_papers(grey):
+    generator = torch.Generator().manual_seed(0)
+    picture = torch.rand(1, 3, 12, 15, generator=generator)
+    if grey:  # one colour alone leaves two of three directions to the smoothness
+        picture = picture[:, :1].expand(1, 3, 12, 15)
+    values = torch.rand(1, 1, 12, 15, generator=generator)
+    expected = filtered_plainly(picture, values, 3, 1e-3)
+    # windows' variances are differences of means, in float32
+    torch.testing.assert_close(guided_filter(picture, values, 3), expected, rtol=0, atol=5e-4)
+
+
+def test_a_constant_stays_and_a_flat_picture_only_blurs():
+    generator = torch.Generator().manual_seed(0)
+    picture = torch.rand(2, 3, 20, 24, generator=generator)
+    constant = torch.full((2, 1, 20, 24), 0.3)
+    torch.testing.assert_close(guided_filter(picture, constant, 5), constant, rtol=0, atol=1e-4)
+    values = torch.rand(1, 1, 20, 24, generator=generator)
+    flat = guided_filter(torch.full((1, 3, 20, 24), 0.6), values, 2)
+    window = F.avg_pool2d(
+        F.avg_pool2d(values, 5, 1, 2, count_include_pad=False), 5, 1, 2, count_include_pad=False
+    )
+    torch.testing.assert_close(flat, window, rtol=0, atol=1e-4)
+
+
+@pytest.fixture
+def disc() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """A red disc on green, where it is, and a soft map in latent pixels that only knows about where."""
+    rows, columns = torch.meshgrid(torch.arange(128.0), torch.arange(128.0), indexing="ij")
+    inside = ((rows - 60) ** 2 + (columns - 70) ** 2 < 27**2)[None, None]
+    picture = torch.where(
+        inside, torch.tensor([0.8, 0.1, 0.1])[:, None, None], torch.tensor([0.2, 0.6, 0.2])[:, None, None]
+    )
+    soft = F.avg_pool2d(inside.float(), FACTOR)
+    return picture, inside, soft
+
+
+def overlap(mask: torch.Tensor, inside: torch.Tensor) -> float:
+    mask = mask > 0.5
+    return float((mask & inside).sum() / (mask | inside).sum())
+
+
+def test_a_followed_map_finds_the_objects_outline(disc):
+    picture, inside, soft = disc
+    blind, followed = (followed_mask(soft, FACTOR, guide) for guide in (None, picture))
+    assert overlap(blind, inside) < 0.97
+    assert overlap(followed, inside) > 0.99
+
+
+def test_a_colour_edit_is_tight_and_an_object_edit_has_room(disc):
+    picture, inside, soft = disc
+    both = drawn_mask(
+        soft.repeat(2, 1, 1, 1),
+        torch.tensor([0.9, 0.2]),
+        0.5,
+        FACTOR,
+        picture.repeat(2, 1, 1, 1),
+    )
+    colour, shape = both.split(1)
+    assert both.min() >= 0
+    assert both.max() <= 1
+    assert bool((colour[inside] > 0.95).all())
+    assert bool((shape[inside] == 1).all())
+    assert colour[~inside].sum() < 0.5 * shape[~inside].sum()
+    reach = (shape > 0.5)[0, 0].any(0).nonzero().flatten()
+    # a quarter of the side of a square of the disc's area, on either side of its diameter
+    room = 0.25 * float(inside.sum()) ** 0.5
+    assert float(reach.max() - reach.min() + 1) == pytest.approx(2 * 27 + 2 * room, abs=4)
+    alone = drawn_mask(soft, torch.tensor([0.2]), 0.5, FACTOR, picture)
+    torch.testing.assert_close(alone, shape)  # whatever else the batch holds
+
+
+def test_a_small_object_has_at_least_a_latent_of_room():
+    soft = torch.zeros(1, 1, 16, 16)
+    soft[..., 8, 8] = 1
+    drawn = drawn_mask(soft, torch.zeros(1), 0.5, FACTOR)
+    reach = (drawn > 0.5)[0, 0].any(0).nonzero().flatten()
+    assert reach.max() - reach.min() + 1 >= 3 * FACTOR - 1
+
+
+def test_a_matte_ends_near_the_object(disc):
+    picture, _, soft = disc
+    picture = picture.clone()
+    picture[..., 100:, :30] = torch.tensor([0.8, 0.1, 0.1])[:, None, None]  # another red thing, far away
+    drawn = drawn_mask(soft, torch.ones(1), 0.5, FACTOR, picture)
+    assert drawn[..., 100:, :30].max() == 0
+
+
+def test_an_empty_map_draws_nothing(disc):
+    picture, _, soft = disc
+    empty = torch.zeros_like(soft)
+    for coherence in (0.0, 1.0):
+        assert not drawn_mask(empty, torch.tensor([coherence]), 0.5, FACTOR, picture).any()

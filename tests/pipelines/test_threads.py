@@ -1,0 +1,219 @@
+"""Threads, and callbacks, that use one UNet and one tokenizer."""
+
+from __future__ import annotations
+
+import copy
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+
+from semantic_edit.attention_processors.tokens import tokenize_prompt
+from semantic_edit.mapping_networks import LearningSettings
+from semantic_edit.pipelines.conditioning import encode_prompts, read_prompt
+
+SOURCE, TARGET, OTHER = "a red apple on grass", "a green pear on grass", "a blue mug"
+STEPS = 4
+
+
+@pytest.fixture
+def quick_turns() -> Iterator[None]:
+    """Threads change places as often as they can."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(usual)
+
+
+@dataclass
+class Users:
+    """Calls of different pipelines that share every model; each returns numbers to be compared."""
+
+    style: Any
+    diffedit: Any
+    plain: Any
+    picture: Any
+    learned: Any
+
+    def restyles(self, **options: Any) -> np.ndarray:
+        options = {"local_blend": "apple", "local_blend_threshold": 0.9, **options}
+        return self.style(TARGET, self.learned, output_type="np", **options).images
+
+    def restyles_otherwise(self) -> np.ndarray:
+        return self.style(OTHER, self.learned, output_type="np", tau_v=0.2, tau_s=0.0).images
+
+    def edits(self) -> np.ndarray:
+        options = {"num_inference_steps": STEPS, "num_maps_per_mask": 2, "output_type": "np"}
+        generator = torch.Generator().manual_seed(0)
+        return self.diffedit(self.picture, TARGET, SOURCE, generator=generator, **options).images
+
+    def draws(self) -> np.ndarray:
+        """A foreign pipeline, of as many rows as an edit with one prompt has."""
+        options = {"num_inference_steps": STEPS, "output_type": "np", "width": 64, "height": 48}
+        generator = torch.Generator().manual_seed(0)
+        return self.plain([SOURCE, OTHER], generator=generator, **options).images
+
+    def learns(self) -> np.ndarray:
+        settings = LearningSettings(inner_steps=2, stop_below=0.0, converged_below=100.0)
+        network = self.style.learn_mapping(self.picture, SOURCE, 2, settings=settings)
+        return torch.cat([one.flatten() for one in network.state_dict().values()]).numpy()
+
+
+@pytest.fixture
+def users(make_pipe, make_style_pipe, make_unet, picture, learned) -> Users:
+    unet = make_unet()
+    style, diffedit = make_style_pipe(unet=unet), make_pipe(unet=unet)
+    plain = StableDiffusionPipeline(**diffedit.components, requires_safety_checker=False)
+    plain.set_progress_bar_config(disable=True)
+    return Users(style, diffedit, plain, picture, learned)
+
+
+def same(actual: np.ndarray, expected: np.ndarray) -> bool:
+    return np.allclose(actual, expected, atol=1e-5)
+
+
+def is_untouched(unet: Any) -> bool:
+    return not any(
+        hasattr(vars(module).get("processor"), "borrowed") or "forward" in vars(module)
+        for module in unet.modules()
+    ) and all(parameter.requires_grad for parameter in unet.parameters())
+
+
+FREE = ("edits", "draws")  # they change no network, so they wait for nobody
+ALONE = ("restyles", "restyles_otherwise", "learns")
+
+
+@pytest.mark.parametrize("other", [*FREE, *ALONE])
+def test_a_callback_may_use_the_same_models(users, other):
+    """Also for an edit within the edit: the lock is that thread's."""
+    expected, alone = users.restyles(), getattr(users, other)()
+    seen = []
+
+    def callback(pipe, step, timestep, tensors):
+        if step == 1:
+            seen.append(getattr(users, other)())
+        return {}
+
+    assert same(users.restyles(callback_on_step_end=callback), expected)
+    assert same(seen[0], alone)
+    assert is_untouched(users.style.unet)
+
+
+@pytest.mark.parametrize("other", FREE)
+@pytest.mark.parametrize("holder", ["restyles", "learns"])
+def test_another_thread_gets_its_usual_answer_in_the_middle_of_an_evaluation(users, holder, other):
+    expected, alone = getattr(users, holder)(), getattr(users, other)()
+    evaluations, answers = [], []
+
+    def meanwhile(*_: Any) -> None:
+        if threading.current_thread() is threading.main_thread():
+            evaluations.append(1)
+            if len(evaluations) in (1, 4, 6):
+                with ThreadPoolExecutor(1) as pool:
+                    answers.append(pool.submit(getattr(users, other)).result())
+
+    handle = users.style.unet.mid_block.resnets[0].register_forward_pre_hook(meanwhile)
+    actual = getattr(users, holder)()
+    handle.remove()
+    assert len(answers) >= 2
+    assert all(same(answer, alone) for answer in answers)
+    assert same(actual, expected)
+    assert is_untouched(users.style.unet)
+
+
+@pytest.mark.parametrize("other", ALONE)
+@pytest.mark.parametrize("holder", ["restyles", "learns"])
+def test_who_changes_the_unet_waits_for_who_does(users, holder, other):
+    expected, alone = getattr(users, holder)(), getattr(users, other)()
+    threads: list[Any] = []
+    waiting: list[Future[np.ndarray]] = []
+
+    with ThreadPoolExecutor(1) as pool:
+
+        def note(*_: Any) -> None:
+            threads.append(threading.current_thread())
+            if not waiting:
+                waiting.append(pool.submit(getattr(users, other)))
+                threading.Event().wait(0.2)  # the other one comes as far as it can
+
+        handle = users.style.unet.conv_in.register_forward_pre_hook(note)
+        actual = getattr(users, holder)()
+        assert same(waiting[0].result(timeout=60), alone)
+        handle.remove()
+    assert same(actual, expected)
+    changes = sum(one is not another for one, another in pairwise(threads))
+    assert changes == 1  # all of the one, then all of the other
+    assert is_untouched(users.style.unet)
+
+
+def test_an_error_lets_the_next_thread_in(users):
+    def fail(pipe, step, timestep, tensors):
+        raise RuntimeError("boom")
+
+    expected = users.restyles()
+    with pytest.raises(RuntimeError, match="boom"):
+        users.restyles(callback_on_step_end=fail)
+    with ThreadPoolExecutor(1) as pool:
+        assert same(pool.submit(users.restyles).result(timeout=60), expected)
+
+
+def test_threads_encode_prompts_with_one_tokenizer(make_pipe, tokenizer, monkeypatch):
+    """How it pads and cuts is set in it by each call; here others get a turn between that and the encoding."""
+    tokenizer = copy.deepcopy(tokenizer)
+    pipe, prompts = make_pipe(tokenizer=tokenizer), [SOURCE, "a", f"{OTHER} " * 9]
+    expected = [encode_prompts(pipe, [read_prompt("prompt", text, None)], 1)[0] for text in prompts]
+    words = [tokenize_prompt(tokenizer, text) for text in prompts]
+    set_up = getattr(tokenizer, "set_truncation_and_padding", None)
+    if set_up is None:
+        pytest.skip("this tokenizer is a slow one, which keeps no such state")
+
+    def set_up_slowly(*args: Any, **kwargs: Any) -> None:
+        set_up(*args, **kwargs)
+        time.sleep(0.001)
+
+    monkeypatch.setattr(tokenizer, "set_truncation_and_padding", set_up_slowly)
+
+    def encodes(number: int) -> bool:
+        chosen = number % len(prompts)
+        (found,) = encode_prompts(pipe, [read_prompt("prompt", prompts[chosen], None)], 1)
+        return (
+            torch.equal(found, expected[chosen])
+            and tokenize_prompt(tokenizer, prompts[chosen]) == words[chosen]
+        )
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(encodes, range(60)))
+
+
+def test_prompts_that_somebody_else_cut_short_are_refused(style_pipe, learned, monkeypatch):
+    message = r"gave 16 tokens where 20 were asked for: something else .* thread .* `copy\.deepcopy\(pipe\.tokenizer\)`"
+    (found,) = encode_prompts(style_pipe, [read_prompt("prompt", SOURCE, None)], 1)
+    monkeypatch.setattr(style_pipe, "encode_prompt", lambda *_, **__: (found,))
+    monkeypatch.setattr(style_pipe.tokenizer, "model_max_length", 20)
+    with pytest.raises(RuntimeError, match=message):
+        encode_prompts(style_pipe, [read_prompt("prompt", SOURCE, None)], 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", [*FREE, *ALONE])
+@pytest.mark.parametrize("second", ALONE)
+def test_two_threads_that_do_anything_at_once(users, quick_turns, first, second):
+    names = (first, second) * 8
+    expected = {name: getattr(users, name)() for name in (*names, "draws")}
+
+    def use(name: str) -> bool:
+        return same(getattr(users, name)(), expected[name])
+
+    with ThreadPoolExecutor(2) as pool:
+        assert all(pool.map(use, names))
+    assert is_untouched(users.style.unet)
+    assert use("draws")
