@@ -261,6 +261,16 @@ def refinement_matrix(source: PromptTokens, target: PromptTokens) -> tuple[torch
     return matrix, matrix.sum(dim=0)
 
 
+def changed_tokens(source: PromptTokens, target: PromptTokens) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Of each of two prompts the text's tokens that the other has not, by the alignment of `refinement_matrix`."""
+    matrix, shared = refinement_matrix(source, target)
+    kept = (matrix.sum(dim=1), shared)
+    return tuple(  # type: ignore[return-value]
+        tuple(index for index in range(side.text_start, side.text_end) if not of_side[index])
+        for side, of_side in zip((source, target), kept, strict=True)
+    )
+
+
 def _framed_matrix(source: PromptTokens, target: PromptTokens) -> torch.Tensor:
     """The matrix with the columns of start, end and padding filled, those of the text still zero."""
     matrix = torch.zeros(len(source.ids), len(target.ids))

@@ -163,6 +163,19 @@ def several(rule: Rule, fewest: int, most: int) -> Rule:
     return are_right, f"a list of {count}, each {meaning}"
 
 
+def record(**rules: Rule) -> Rule:
+    """An object with just these entries, each of which another rule allows."""
+
+    def is_right(value: Any) -> bool:
+        return (
+            isinstance(value, Mapping)
+            and value.keys() == rules.keys()
+            and all(is_entry(value[name]) for name, (is_entry, _) in rules.items())
+        )
+
+    return is_right, f"an object of {', '.join(f'{name}: {meaning}' for name, (_, meaning) in rules.items())}"
+
+
 def rising(highest: int) -> Rule:
     """A list of increasing integers from 0 on."""
     is_entry, _ = whole_number(0, highest)

@@ -7,14 +7,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from semantic_edit.disk.reading import Rule, plain_text, record, several, whole_number
+
 Size = tuple[int, int]
 """Width and height in pixels, as Pillow has them."""
 
 Box = tuple[int, int, int, int]
 """Left, upper, right and lower edge in pixels, as Pillow has them: the last two lie outside."""
 
-ROOM = 2.0
-"""How many times larger or smaller than the model's own area a picture may be that is left at its size."""
+Region = tuple[float, float, float, float]
+"""The same where edges may lie between pixels."""
+
+LEFT_ALONE = 2.0
+"""How many times the model's own area, or how small a part of it, a whole picture may have that keeps its size."""
+
+FRAME_RULE: Rule = record(
+    picture=several(whole_number(1, 2**24), 2, 2),
+    box=several(whole_number(0, 2**24), 4, 4),
+    size=several(whole_number(1, 2**24), 2, 2),
+    look=plain_text(longest=1000),
+)
+"""How a file keeps a frame: what `dataclasses.asdict` makes of it."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +37,7 @@ class Frame:
     picture: The whole picture's size.
     box: The part.
     size: That of the part once it is resized for the model.
-    look: `look_of` the whole picture, by which it is known again; "" is not compared.
+    look: What the whole picture looks like, by which it is known again; see `look_of`. "" is not compared.
     """
 
     picture: Size
@@ -33,20 +46,17 @@ class Frame:
     look: str = ""
 
     def __post_init__(self) -> None:
-        numbers = (*self.picture, *self.box, *self.size)
         left, upper, right, lower = self.box
-        inside = 0 <= left < right <= self.picture[0] and 0 <= upper < lower <= self.picture[1]
-        if not all(isinstance(one, int) for one in numbers) or not inside or min(self.size) < 1:
+        if not (0 <= left < right <= self.picture[0] and 0 <= upper < lower <= self.picture[1]):
             raise ValueError(
-                f"A frame needs a box inside of its picture and a size in whole pixels, got the box {self.box} of "
-                f"{shown_size(self.picture)} pixels at {shown_size(self.size)}."
+                f"A frame's box must lie inside of its picture, got {self.box} in {shown_size(self.picture)} pixels."
             )
 
     @classmethod
     def read(cls, stored: Mapping[str, Any]) -> Frame:
-        """What `dataclasses.asdict` made of a frame, which a file may have kept as lists."""
-        parts = {name: tuple(stored[name]) for name in ("picture", "box", "size")}
-        return cls(**parts, look=str(stored.get("look", "")))  # type: ignore[arg-type]
+        """What a file kept by `FRAME_RULE`."""
+        parts: dict[str, Any] = {name: tuple(stored[name]) for name in ("picture", "box", "size")}
+        return cls(**parts, look=stored["look"])
 
     @property
     def is_whole(self) -> bool:
@@ -65,17 +75,22 @@ class Frame:
         return right - left, lower - upper
 
     @property
+    def share(self) -> float:
+        """How long the part is, as a part of the picture: the root of what it has of the area."""
+        return math.sqrt(math.prod(self.box_size) / math.prod(self.picture))
+
+    @property
     def scale(self) -> float:
         """Pixels of the picture along a side of one that the model works at, the mean of both sides."""
         return math.sqrt(math.prod(self.box_size) / math.prod(self.size))
 
     def __str__(self) -> str:
         """In words, for people."""
-        part = f"{shown_size(self.picture)} pixels"
-        if not self.is_whole:
-            left, upper = self.box[:2]
-            part = f"{shown_size(self.box_size)} pixels at ({left}, {upper}) of {shown_size(self.picture)}"
-        return part if self.size == self.box_size else f"{part}, worked at as {shown_size(self.size)}"
+        whole, size = shown_size(self.picture), shown_size(self.size)
+        if self.is_whole:
+            return f"{whole} pixels" if self.is_plain else f"{whole} pixels, worked at as {size}"
+        left, upper = self.box[:2]
+        return f"{shown_size(self.box_size)} pixels at ({left}, {upper}) of {whole}, worked at as {size}"
 
 
 def shown_size(size: Size) -> str:
@@ -83,49 +98,48 @@ def shown_size(size: Size) -> str:
     return f"{size[0]} x {size[1]}"
 
 
-def working_size(part: Size, own: Size, multiple: int) -> Size:
+def working_size(part: Size, own: Size, multiple: int, tolerance: float = LEFT_ALONE) -> Size:
     """The size at which a model works at a part of a picture: about its own area, in the part's shape.
 
-    A part whose area is within `ROOM` times the model's, either way, keeps its size but for rounding. Parts so long
-    that a side would have no pixels are squeezed rather than given more area.
+    Parts so long that a side would have no pixels are squeezed, and get no more area for it.
 
     Args:
         part: Of the part.
         own: The model's own.
         multiple: What both sides must divide by, in pixels.
+        tolerance: Parts of up to so many times the model's area, or so small a part of it, keep their size as far as
+            `multiple` lets them.
     """
-    area = math.prod(own)
-    ratio = area / math.prod(part)
-    scale = 1.0 if 1 / ROOM <= ratio <= ROOM else math.sqrt(ratio)
-    most = max(multiple, area // multiple // multiple * multiple)
-    width, height = (min(most, max(1, round(side * scale / multiple)) * multiple) for side in part)
+    ratio = math.prod(own) / math.prod(part)
+    scale = 1.0 if 1 / tolerance <= ratio <= tolerance else math.sqrt(ratio)
+    longest = max(1, math.prod(own) // multiple**2)
+    width, height = (multiple * min(longest, max(1, round(side * scale / multiple))) for side in part)
     return width, height
 
 
 def whole_frame(picture: Size, own: Size, multiple: int, size: Size | None = None, look: str = "") -> Frame:
-    """All of a picture, at `working_size` unless another one is asked for."""
+    """All of a picture, at `working_size` unless another one is wanted."""
     return Frame(picture, (0, 0, *picture), size or working_size(picture, own, multiple), look)
 
 
-def box_around(region: tuple[float, float, float, float], picture: Size, shape: Size, context: float, least: float) -> Box:
-    """The box around a region, with its surroundings.
+def box_around(region: Region, picture: Size, shape: Size, context: float, least: float) -> Box:
+    """A region's surroundings: a box that holds it in its middle, as far as the picture's borders let it.
 
     Args:
-        region: Left, upper, right and lower edge in pixels; may end between them.
-        shape: A size whose shape the box has, as far as the picture is large enough.
-        context: Times the region's longer side, measured in `shape`, that the box is long.
-        least: Pixels, at least, along a side of the square of the box's area.
-
-    Returns:
-        A box inside of the picture that holds the region.
+        region: In pixels.
+        picture: The whole picture's size.
+        shape: A size of the shape that the box has where the picture is large enough.
+        context: How many times longer than the region the box is.
+        least: Pixels, at least, along a side of a square of the box's area.
     """
     left, upper, right, lower = region
-    unit = math.sqrt(math.prod(shape))
-    across, down = shape[0] / unit, shape[1] / unit
-    side = max(least, context * max((right - left) / across, (lower - upper) / down))
-    # where the picture is too short on one side, the other may be as long as the region wants, and no longer
-    width = min(picture[0], max(math.ceil(side * across), math.ceil(right) - math.floor(left)))
-    height = min(picture[1], max(math.ceil(side * down), math.ceil(lower) - math.floor(upper)))
-    x = min(max(0, round((left + right - width) / 2)), picture[0] - width)
-    y = min(max(0, round((upper + lower - height) / 2)), picture[1] - height)
-    return x, y, x + width, y + height
+    side = math.sqrt(math.prod(shape))
+    stretch = (shape[0] / side, shape[1] / side)
+    reach = max(least, context * (right - left) / stretch[0], context * (lower - upper) / stretch[1])
+    edges = []
+    for first, last, whole, one in zip((left, upper), (right, lower), picture, stretch, strict=True):
+        length = min(whole, math.ceil(reach * one))
+        start = min(max(0, round((first + last - length) / 2)), whole - length)
+        edges.append((start, start + length))
+    (left_edge, right_edge), (upper_edge, lower_edge) = edges
+    return left_edge, upper_edge, right_edge, lower_edge

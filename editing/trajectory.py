@@ -22,10 +22,11 @@ from semantic_edit.disk.reading import (
 )
 from semantic_edit.disk.sealed import read_sealed, sealed
 from semantic_edit.disk.writing import write_file
+from semantic_edit.editing.frames import FRAME_RULE, Frame
 from semantic_edit.editing.schedule import Schedule
 from semantic_edit.editing.summaries import Summarised
 
-TRAJECTORY_FORMAT = "semantic_edit.trajectory/2"
+TRAJECTORY_FORMAT = "semantic_edit.trajectory/3"
 TRAJECTORY_RULES: dict[str, Rule] = {  # of what a file says beside the latents
     "timesteps": rising(highest=1_000_000),
     "num_inference_steps": whole_number(1, 1_000_000),
@@ -36,6 +37,7 @@ TRAJECTORY_RULES: dict[str, Rule] = {  # of what a file says beside the latents
     "scaling_factor": real_number(1e-6, 1e6),
     "guidance_scale": real_number(0, 1e6),
     "prompts": or_none(several(plain_text(), 0, 100_000)),
+    "frames": several(FRAME_RULE, 0, 100_000),
 }
 
 
@@ -55,6 +57,7 @@ class Trajectory(Summarised):
     scaling_factor: The VAE's.
     guidance_scale: Guidance during the inversion; 1.0 is none.
     prompts: The prompts of the inversion, or `None` if embeddings were given.
+    frames: What was cut from each picture, and the size that it was worked at; () where only latents were known.
     """
 
     latents: torch.Tensor
@@ -67,6 +70,7 @@ class Trajectory(Summarised):
     scaling_factor: float = 1.0
     guidance_scale: float = 1.0
     prompts: tuple[str, ...] | None = None
+    frames: tuple[Frame, ...] = ()
 
     def __post_init__(self) -> None:
         if self.latents.ndim != 5 or self.latents.shape[0] != len(self.timesteps) + 1:
@@ -122,6 +126,10 @@ class Trajectory(Summarised):
             )
         fields["timesteps"] = tuple(fields["timesteps"])
         fields["prompts"] = None if fields["prompts"] is None else tuple(fields["prompts"])
+        try:
+            fields["frames"] = tuple(map(Frame.read, fields["frames"]))
+        except ValueError as error:
+            raise ValueError(f"The trajectory {os.fspath(path)!r} cannot be read. {error}") from error
         return cls(latents=tensors["latents"].to(device), **fields)
 
     def check_fits(

@@ -14,6 +14,7 @@ from semantic_edit.disk.reading import (
     or_none,
     plain_text,
     real_number,
+    record,
     rising,
     several,
     shortened,
@@ -113,5 +114,13 @@ RULES: dict[str, Rule] = {
     "digest": plain_text(100),
     "learning": (_are_settings, "names with text, finite numbers or None"),
     "reconstruction_psnr": or_none(real_number(-1000, 1000)),  # dB
+    "frame": or_none(
+        record(
+            picture=several(whole_number(1, 2**24), 2, 2),
+            box=several(whole_number(0, 2**24), 4, 4),
+            size=several(whole_number(1, 2**24), 2, 2),
+            look=plain_text(1000),
+        )
+    ),
     "reconstruction_ssim": or_none(real_number(-1.001, 1.001)),  # rounding may lead beyond 1
 }

@@ -38,6 +38,9 @@ class MappingNetwork(StoredModel):
         base_fingerprint: Tells the base model from another, or "" where unknown.
         learning: The settings of the learning, as names with values.
         reconstruction_psnr, reconstruction_ssim: Against the VAE's reconstruction, in dB and in [-1, 1], if known.
+        frame: What of the picture it was learned from: the sizes of the "picture" and of what was worked at, "size",
+            (width, height); the "box" that was cut out, (left, upper, right, lower); what the picture looks like, "look".
+            `None` where that is not known.
         digest: Tells the tensors from others, "" in a network that was never saved.
         format_version: Of this config and its tensors.
 
@@ -73,6 +76,7 @@ class MappingNetwork(StoredModel):
         learning: Mapping[str, Any] | None = None,
         reconstruction_psnr: float | None = None,
         reconstruction_ssim: float | None = None,
+        frame: Mapping[str, Any] | None = None,
         digest: str = "",
         format_version: int = FORMAT_VERSION,
     ) -> None:

@@ -34,10 +34,12 @@ from semantic_edit.pipelines.checks import (
 )
 from semantic_edit.pipelines.components import StableDiffusionComponents
 from semantic_edit.pipelines.conditioning import common_batch_size
+from semantic_edit.pipelines.finishing import finish_pictures
 from semantic_edit.pipelines.outputs import DiffEditInversionPipelineOutput, DiffEditPipelineOutput
 from semantic_edit.pipelines.pictures import PictureInput
 from semantic_edit.pipelines.presets import guidance_stops, preset_of
-from semantic_edit.pipelines.request import read_edit_pictures, read_edit_prompts, read_edit_request
+from semantic_edit.pipelines.request import read_edit_prompts, read_edit_request
+from semantic_edit.pipelines.searching import searched_view
 from semantic_edit.pipelines.stages import (
     MaskSettings,
     clean_latents,
@@ -47,11 +49,11 @@ from semantic_edit.pipelines.stages import (
     decode_pixels,
     draw_edit_mask,
     encode_pictures,
-    finish_pictures,
     invert_pictures,
     locate_edit,
     shape_edit_mask,
 )
+from semantic_edit.pipelines.views import read_size, read_view
 
 
 class DiffEditPipeline(
@@ -111,6 +113,9 @@ class DiffEditPipeline(
         guidance_rescale: float = 0.0,
         guidance_stop: float | None = None,
         preset: str = "default",
+        height: int | None = None,
+        width: int | None = None,
+        focus: bool | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
         callback_on_step_end: Callable[..., dict[str, Any]] | None = None,
@@ -132,13 +137,13 @@ class DiffEditPipeline(
         given once for all edits of the batch. No edit's result depends on its neighbours beyond rounding.
 
         Args:
-            image: The picture or pictures: PIL, arrays (height, width, 3) or tensors (3, height, width) with
-                floats in [0, 1]; see `read_pictures`. Both sides must be multiples of the VAE's factor,
-                usually 8 pixels. May be left out where a `trajectory` or `image_latents` hold the picture.
+            image: The picture or pictures, of any size, all of one: PIL, arrays (height, width, 3) or tensors (3,
+                height, width) with floats in [0, 1]; see `read_pictures`. May be left out where a `trajectory` or
+                `image_latents` hold the picture.
             prompt: What the edited picture shows.
             source_prompt: What the picture shows; "" where there is no caption.
-            mask_image: A mask of your own instead of a found one: white (1.0) is edited; any size, soft
-                values allowed; see `mask_to_tensor`.
+            mask_image: A mask of your own instead of a found one: white (1.0) is edited; any size in the picture's
+                shape, soft values allowed; see `mask_to_tensor`.
             image_latents: Latents from `invert`, noisiest first.
             trajectory: From an earlier edit or `invert`: saves the inversion. May reach further than this
                 call.
@@ -165,17 +170,25 @@ class DiffEditPipeline(
                 where the negative prompts differ.
             mask_refine: Whether a found mask follows the picture's edges and is drawn as the edit wants it, see
                 `drawn_mask`. Without `image` there are no edges to follow, and it is only drawn.
-            mask_grow: Pixels to widen the mask by; negative narrows it. With this or `mask_feather` a found mask is cut
+            mask_grow: Pixels, as the model sees them, to widen the mask by; negative narrows it. With this or `mask_feather` a found mask is cut
                 at the threshold and shaped as told, a colour edit's and an object edit's alike.
             mask_feather: Standard deviation, in pixels, of the blur of the mask's edge.
             preserve_background: Lay the edit over the original's own pixels, so that those outside the mask
                 stay bit by bit and do not pass through the VAE. Needs `image`, and is the default where there is one.
+                Without it all that the model worked at goes through the VAE, and back to the original's size if it was
+                resized.
             guidance_rescale: In [0, 1]; see `rescale_guidance`.
             guidance_stop: Fraction of the schedule's steps, from the noisy end, that are guided, in [0, 1]; the others
                 take the conditional prediction alone, and half the evaluations. By default 0.5 for edits that are found
                 to change a colour, 1 for others, for masks of your own, and in the paper.
             preset: "default" or "paper".
-            output_type: "pil", "np", "pt" or "latent".
+            height, width: The size in pixels that the model works at, multiples of the VAE's factor; both or neither.
+                By default that of a picture whose area is half to twice the model's own, else the model's own area in
+                the picture's shape, both to the nearest multiples. The results come back at the picture's own size.
+            focus: Whether the model works at the mask's surroundings alone, at its own size, and the result is laid
+                over the whole picture. `None` does so where that shows more than the whole would; edits of one call
+                whose surroundings are of different shapes are then worked at whole. A `trajectory` settles it.
+            output_type: "pil", "np", "pt" or "latent"; latents are of what the model worked at.
             return_dict: Whether to return a [`DiffEditPipelineOutput`] instead of a tuple of its fields.
             callback_on_step_end: `(pipe, step, timestep, tensors) -> dict` after each decoding step; what it
                 returns under a tensor's name is used from then on.
@@ -233,17 +246,20 @@ class DiffEditPipeline(
             mask_grow,
             mask_feather,
             preserve_background or False,
+            (height, width),
+            focus,
         )
-        preserves = chosen.preserve_background and request.has_pixels
+        preserves = chosen.preserve_background and request.view.has_pixels
         on_step = step_callback(
             self, callback_on_step_end, callback_on_step_end_tensor_inputs, callback, callback_steps
         )
         self._interrupt = False
         with components_restored(self):
             embeds = request.prompts.encode(self, request.edits, cross_attention_kwargs, clip_skip)
-            clean = clean_latents(self, request.pictures, request.trajectory, embeds.target.device)
-            found, drawn = None, request.own_mask
-            if drawn is None:
+            view = searched_view(self, request, embeds, cross_attention_kwargs)
+            clean = clean_latents(self, view.pictures, request.trajectory, embeds.target.device)
+            found, own = None, request.own_mask
+            if own is None:
                 found = locate_edit(
                     self,
                     request.schedule,
@@ -256,12 +272,15 @@ class DiffEditPipeline(
                 )
                 shaped = mask_grow is not None or mask_feather is not None
                 drawn = draw_edit_mask(
-                    found, request.pictures, mask_threshold, self.vae_scale_factor, chosen.mask_refine, shaped
+                    found, view.pictures, mask_threshold, self.vae_scale_factor, chosen.mask_refine, shaped
                 )
+            else:
+                drawn = view.cut_mask(own)
             pastes = preserves and output_type != "latent"
             room = round(chosen.mask_room * self.vae_scale_factor) if pastes else 0
             shape = MaskShape(mask_grow or 0, mask_feather or 0.0, room)
             mask = shape_edit_mask(drawn, request.edits, clean, self.vae_scale_factor, shape)
+            whole_mask = view.whole_mask(mask.pixels, own, shape)
             inversion, walk = request.trajectory, None
             if not mask.empty.all():
                 inversion = inversion or invert_pictures(
@@ -272,6 +291,7 @@ class DiffEditPipeline(
                     clean,
                     embeds.inversion[: clean.shape[0]],  # type: ignore[index]
                     cross_attention_kwargs=cross_attention_kwargs,
+                    frames=view.frames,
                 )
                 walk = inversion.latents[: request.levels + 1]
             edited = decode_edit(
@@ -291,16 +311,17 @@ class DiffEditPipeline(
                 cross_attention_kwargs,
                 on_step,
             )
-            images, flags = finish_pictures(self, edited, output_type, request.pictures, mask, preserves)
+            images, flags = finish_pictures(self, edited, output_type, view, mask, preserves, whole_mask)
         output = DiffEditPipelineOutput(
             images=images,
             nsfw_content_detected=flags,
             mask=mask.weights,
-            pixel_mask=mask.pixels,
+            pixel_mask=whole_mask,
             soft_mask=None if found is None else found.soft_mask,
             mask_confidence=None if found is None else found.confidence,
             mask_coherence=None if found is None else found.coherence,
             trajectory=inversion if image_latents is None else None,
+            frames=view.frames or None,
         )
         return output if return_dict else tuple(getattr(output, field.name) for field in fields(output))
 
@@ -328,6 +349,8 @@ class DiffEditPipeline(
         mask_batch_size: int = 10,
         clip_skip: int | None = None,
         preset: str = "default",
+        height: int | None = None,
+        width: int | None = None,
     ) -> np.ndarray | list[PIL.Image.Image] | torch.Tensor:
         """Find where two prompts disagree about a picture: the first of diffusers' three stages.
 
@@ -358,7 +381,7 @@ class DiffEditPipeline(
         )
         schedule = schedule_from_scheduler(self.scheduler, chosen.num_inference_steps)
         levels_for(schedule, "mask_encode_strength", mask_encode_strength)
-        pictures = read_edit_pictures(self, image)
+        view = read_view(self, image, read_size(height, width, self.vae_scale_factor))
         if source_negative_prompt is None and source_negative_prompt_embeds is None:
             source_negative_prompt = ""
         prompts = read_edit_prompts(
@@ -370,11 +393,11 @@ class DiffEditPipeline(
             guided=guidance_scale > 1,
             names=("target_prompt", "target_negative_prompt", "source_prompt"),
         )
-        edits = common_batch_size(image=pictures.batch_size, **prompts.counts)
+        edits = common_batch_size(image=view.batch_size, **prompts.counts)
         check_generator(generator, edits)
         with components_restored(self):
             embeds = prompts.encode(self, edits, cross_attention_kwargs, clip_skip)
-            clean = encode_pictures(self, pictures, embeds.target.device).expand(edits, -1, -1, -1)
+            clean = encode_pictures(self, view.pictures, embeds.target.device).expand(edits, -1, -1, -1)
             found = locate_edit(
                 self, schedule, clean, embeds, settings, guidance_scale, generator, cross_attention_kwargs
             )
@@ -409,6 +432,8 @@ class DiffEditPipeline(
         num_auto_corr_rolls: int = 5,
         clip_skip: int | None = None,
         preset: str = "default",
+        height: int | None = None,
+        width: int | None = None,
     ) -> DiffEditInversionPipelineOutput | tuple[Any, ...]:
         """Encode a picture into noise: the second of diffusers' three stages.
 
@@ -437,7 +462,7 @@ class DiffEditPipeline(
         steps = preset_of(preset, num_inference_steps=num_inference_steps).num_inference_steps
         schedule = schedule_from_scheduler(self.scheduler, steps)
         levels = levels_for(schedule, "inpaint_strength", inpaint_strength)
-        pictures = read_edit_pictures(self, image)
+        view = read_view(self, image, read_size(height, width, self.vae_scale_factor))
         if prompt is None and prompt_embeds is None:
             prompt = ""
         guided = guidance_scale > 1
@@ -449,7 +474,7 @@ class DiffEditPipeline(
             (None, None),
             guided,
         )
-        edits = common_batch_size(image=pictures.batch_size, **prompts.counts)
+        edits = common_batch_size(image=view.batch_size, **prompts.counts)
         check_generator(generator, edits)
         adjust = None
         if num_reg_steps:
@@ -467,7 +492,7 @@ class DiffEditPipeline(
                 schedule,
                 levels,
                 inpaint_strength,
-                encode_pictures(self, pictures, embeds.target.device).expand(edits, -1, -1, -1),
+                encode_pictures(self, view.pictures, embeds.target.device).expand(edits, -1, -1, -1),
                 embeds.target,
                 embeds.target_negative,
                 guidance_scale,
@@ -475,6 +500,7 @@ class DiffEditPipeline(
                 cross_attention_kwargs,
                 adjust,
                 every_steps(callback, callback_steps),
+                view.frames,
             )
             latents = trajectory.latents.transpose(0, 1).flip(1)
             images = None

@@ -17,9 +17,11 @@ from semantic_edit.attention_processors.control import AttentionControl, Attenti
 from semantic_edit.attention_processors.layers import nearest_queries
 from semantic_edit.attention_processors.locks import lock_of
 from semantic_edit.attention_processors.prefix import Prefix, remembered_prefix
+from semantic_edit.editing.frames import Frame
 from semantic_edit.editing.inversion import ddim_inverse_step, ddim_step
 from semantic_edit.editing.schedule import Schedule
 from semantic_edit.editing.similarity import psnr, ssim
+from semantic_edit.editing.stitching import eight_bits
 from semantic_edit.mapping_networks import (
     LearningReport,
     LearningResult,
@@ -46,6 +48,7 @@ class Lesson:
     text_embeds, negative_embeds: (pictures, tokens, width).
     image_tokens: (pictures, image tokens, image width).
     queries: Positions of the layers whose maps are kept close; see `nearest_queries`.
+    frames: What is learned of each picture, or of the only one.
     """
 
     schedule: Schedule
@@ -60,6 +63,7 @@ class Lesson:
     settings: LearningSettings
     queries: int
     gradient_checkpointing: bool = False
+    frames: tuple[Frame, ...] = ()
 
 
 @torch.no_grad()
@@ -68,8 +72,8 @@ def encode_image_tokens(pipe: Any, pictures: Pictures) -> torch.Tensor:
 
     transformers normalises the class token alone; StyleDiffusion takes them all.
     """
-    assert pictures.pixels is not None  # `learn_mapping` takes no bare latents
-    pixels = (255 * pictures.pixels).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    assert pictures.planes is not None  # `learn_mapping` takes no bare latents
+    pixels = eight_bits(pictures.planes).permute(0, 2, 3, 1).cpu().numpy()
     images = [PIL.Image.fromarray(np.ascontiguousarray(one)) for one in pixels]
     encoder = pipe.image_encoder
     inputs = pipe.feature_extractor(images=images, return_tensors="pt").pixel_values
@@ -269,6 +273,7 @@ def learned_network(
         learning=asdict(lesson.settings),
         reconstruction_psnr=min(psnr(best, reached).item(), 120.0),
         reconstruction_ssim=ssim(best, reached).item() if large_enough else None,
+        frame=asdict(lesson.frames[index if len(lesson.frames) > 1 else 0]) if lesson.frames else None,
     )
     network.fill(result.picture(index), lesson.image_tokens[index], noisiest[index])
     network.report = _own_report(result.report, index)

@@ -9,6 +9,7 @@ import PIL.Image
 import torch
 from diffusers.utils import BaseOutput
 
+from semantic_edit.editing.frames import Frame
 from semantic_edit.editing.summaries import Summarised
 from semantic_edit.editing.trajectory import Trajectory
 
@@ -33,6 +34,7 @@ class DiffEditPipelineOutput(Summarised, BaseOutput):
         or a material changes, low where a shape does; `None` likewise.
     trajectory: The inversion, for the next edit of the same picture; `None` if none was needed because every
         mask was empty, or the caller gave bare `image_latents`.
+    frames: What the model worked at, one for each picture or each edit; `None` where no pixels were known.
     """
 
     images: list[PIL.Image.Image] | np.ndarray | torch.Tensor
@@ -43,6 +45,7 @@ class DiffEditPipelineOutput(Summarised, BaseOutput):
     mask_confidence: torch.Tensor | None = None
     mask_coherence: torch.Tensor | None = None
     trajectory: Trajectory | None = None
+    frames: tuple[Frame, ...] | None = None
 
 
 @dataclass(repr=False)

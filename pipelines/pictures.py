@@ -23,27 +23,37 @@ PictureInput = (
 EIGHT_BIT_MODES = ("1", "L", "P", "RGB", "RGBA", "LA", "PA", "RGBX", "RGBa", "La", "CMYK", "YCbCr", "HSV")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pictures:
     """What to edit: pixels, or, for tensors with the VAE's number of channels, latents that are already
     scaled.
 
-    pixels: (batch, 3, height, width) in float32, in [0, 1], or `None`.
+    planes: (batch, 3, height, width): in 8 bits where the pictures were, else in float32 in [0, 1]; or `None`.
     latents: (batch, channels, height // factor, width // factor), or `None`.
     """
 
-    pixels: torch.Tensor | None = None
+    planes: torch.Tensor | None = None
     latents: torch.Tensor | None = None
+
+    @property
+    def pixels(self) -> torch.Tensor | None:
+        """The planes in float32, in [0, 1]: made anew at each call, and four times as large as 8 bits."""
+        return None if self.planes is None else _as_floats(self.planes).contiguous()
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Width and height in pixels."""
+        return None if self.planes is None else (self.planes.shape[-1], self.planes.shape[-2])
 
     @property
     def batch_size(self) -> int:
         """How many pictures there are."""
-        held = self.pixels if self.pixels is not None else self.latents
+        held = self.planes if self.planes is not None else self.latents
         return 0 if held is None else held.shape[0]
 
 
-def read_pictures(image: PictureInput, factor: int = 8, latent_channels: int = 4) -> Pictures:
-    """Read one picture or several of one size, exactly or not at all.
+def read_pictures(image: PictureInput, factor: int = 1, latent_channels: int = 4) -> Pictures:
+    """Read one picture or several of one size, exactly or not at all, without writing to them.
 
     PIL pictures of any 8-bit mode and 16-bit greyscale are converted to RGB: turned as their EXIF tag says,
     transparency laid over white, 16 bits scaled by 65535 and not clipped. Arrays are (height, width),
@@ -53,7 +63,7 @@ def read_pictures(image: PictureInput, factor: int = 8, latent_channels: int = 4
 
     Args:
         image: The picture or pictures.
-        factor: Pixels to a latent on each side, usually 8; both sides must be multiples of it.
+        factor: What both sides must be multiples of, for those that cannot resize them.
         latent_channels: Channels of the VAE's latents.
 
     Raises:
@@ -74,11 +84,19 @@ def read_pictures(image: PictureInput, factor: int = 8, latent_channels: int = 4
             "or edit them one by one."
         )
     _check_size(*sizes[0], factor)
-    return Pictures(pixels=torch.cat(parts))
+    if any(part.dtype != torch.uint8 for part in parts):
+        parts = [_as_floats(part) for part in parts]
+    return Pictures(planes=parts[0] if len(parts) == 1 else torch.cat(parts))
+
+
+def _as_floats(planes: torch.Tensor) -> torch.Tensor:
+    return planes.float() / 255.0 if planes.dtype == torch.uint8 else planes
 
 
 def _check_size(width: int, height: int, factor: int) -> None:
-    if width % factor or height % factor or not width or not height:
+    if not width or not height:
+        raise ValueError(f"`image` has no pixels: it is {width} x {height} (width x height).")
+    if width % factor or height % factor:
         nearest = (max(factor, width // factor * factor), max(factor, height // factor * factor))
         raise ValueError(
             f"`image` is {width} x {height} pixels (width x height), but the VAE takes only multiples of "
@@ -101,7 +119,7 @@ def _read_latents(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
 
 
 def _read_one(picture: object) -> torch.Tensor:
-    """One picture or one batch as (batch, 3, height, width) in [0, 1]."""
+    """One picture or one batch as `planes`."""
     if isinstance(picture, PIL.Image.Image):
         return _read_pil(picture)
     if isinstance(picture, np.ndarray):
@@ -112,7 +130,7 @@ def _read_one(picture: object) -> torch.Tensor:
                 "A tensor `image` must have shape (3, height, width) or (batch, 3, height, width), or 1 "
                 f"channel for grey or 4 for transparency, got {tuple(picture.shape)}."
             )
-        return _over_white(_unit_range(picture if picture.ndim == 4 else picture[None]))
+        return _three_channels(_checked_range(picture if picture.ndim == 4 else picture[None]))
     if isinstance(picture, str):
         raise TypeError(
             f"`image` is the text {picture!r}, but must be a picture: the picture comes first, or by name, "
@@ -136,7 +154,7 @@ def _read_pil(picture: PIL.Image.Image) -> torch.Tensor:
         )
     if picture.has_transparency_data:
         return _read_array(np.array(picture.convert("RGBA")))
-    return _read_array(np.array(picture.convert("RGB")))
+    return _read_array(np.array(picture if picture.mode == "RGB" else picture.convert("RGB")))
 
 
 def _read_array(array: np.ndarray) -> torch.Tensor:
@@ -156,13 +174,16 @@ def _read_array(array: np.ndarray) -> torch.Tensor:
         raise ValueError(
             "`image` is boolean; pass it as floats in [0, 1] or 8-bit integers if it is a picture."
         )
-    return _over_white(_unit_range(torch.from_numpy(np.ascontiguousarray(array.transpose(0, 3, 1, 2)))))
+    readable = array if array.flags.writeable else array.copy()  # torch warns of others
+    return _three_channels(
+        _checked_range(torch.from_numpy(np.ascontiguousarray(readable)).permute(0, 3, 1, 2))
+    )
 
 
-def _unit_range(pixels: torch.Tensor) -> torch.Tensor:
-    """Floats in [0, 1] from (batch, channels, height, width) in 8-bit integers or floats, else an error."""
-    if pixels.dtype == torch.uint8:
-        return pixels.float() / 255.0
+def _checked_range(pixels: torch.Tensor) -> torch.Tensor:
+    """(batch, channels, height, width) in 8-bit integers or floats in [0, 1], else an error."""
+    if pixels.dtype == torch.uint8 or not pixels.numel():
+        return pixels
     if not pixels.is_floating_point():
         raise ValueError(
             f"`image` holds {pixels.dtype} values, whose range is not known. Pass floats in [0, 1], or "
@@ -180,11 +201,12 @@ def _unit_range(pixels: torch.Tensor) -> torch.Tensor:
     return pixels
 
 
-def _over_white(pixels: torch.Tensor) -> torch.Tensor:
-    """Three channels from 1 (grey), 3, or 4 (RGB and opacity)."""
-    if pixels.shape[1] == 1:
-        return pixels.repeat(1, 3, 1, 1)
-    if pixels.shape[1] == 4:
-        opacity = pixels[:, 3:]
-        return pixels[:, :3] * opacity + (1 - opacity)
-    return pixels
+def _three_channels(planes: torch.Tensor) -> torch.Tensor:
+    """Three channels from 1 (grey), 3, or 4 (RGB and opacity, which is laid over white)."""
+    if planes.shape[1] == 1:
+        return planes.repeat(1, 3, 1, 1)
+    if planes.shape[1] == 4:
+        planes = _as_floats(planes)
+        opacity = planes[:, 3:]
+        return planes[:, :3] * opacity + (1 - opacity)
+    return planes

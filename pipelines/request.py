@@ -7,7 +7,9 @@ from typing import Any
 
 import torch
 
+from semantic_edit.editing.frames import Size
 from semantic_edit.editing.mask_shapes import MaskInput, mask_to_tensor
+from semantic_edit.editing.origins import origins_of
 from semantic_edit.editing.schedule import Schedule, schedule_from_scheduler
 from semantic_edit.editing.trajectory import Trajectory
 from semantic_edit.pipelines.checks import (
@@ -24,8 +26,11 @@ from semantic_edit.pipelines.conditioning import (
     encode_prompts,
     read_prompt,
 )
+from semantic_edit.pipelines.focusing import check_focus, focused_view
 from semantic_edit.pipelines.pictures import PictureInput, Pictures, read_pictures
+from semantic_edit.pipelines.settling import settled_view
 from semantic_edit.pipelines.stages import EditEmbeds, MaskSettings, trajectory_from_image_latents
+from semantic_edit.pipelines.views import View, check_made_of, read_size, read_view
 
 TextAndEmbeds = tuple[str | list[str] | None, torch.Tensor | None]
 
@@ -107,22 +112,21 @@ class EditRequest:
 
     edits: How many edits the batch holds; one picture may serve several.
     levels: How many levels of `schedule` are inverted and decoded.
+    view: What the model works at of the pictures, as far as that is known before a mask is found.
     own_mask: (edits or 1, 1, any, any), or `None` to find one.
     trajectory: A given inversion, or `None`.
+    size, focus: As they were given, where a closer view may yet be found, else `None` and `False`.
     """
 
     schedule: Schedule
     levels: int
     edits: int
     prompts: EditPrompts
-    pictures: Pictures | None
+    view: View
     trajectory: Trajectory | None
     own_mask: torch.Tensor | None
-
-    @property
-    def has_pixels(self) -> bool:
-        """Whether the pictures are known in pixels, and not in latents alone."""
-        return self.pictures is not None and self.pictures.pixels is not None
+    size: Size | None = None
+    focus: bool | None = False
 
 
 def read_edit_request(
@@ -140,8 +144,14 @@ def read_edit_request(
     mask_grow: int | None,
     mask_feather: float | None,
     preserve_background: bool,
+    sides: tuple[Any, Any],
+    focus: bool | None,
 ) -> EditRequest:
-    """Check a call's arguments, and against each other; `prompts` are target, source and the two negatives.
+    """Check a call's arguments, and against each other.
+
+    Args:
+        prompts: Target, source and the two negatives.
+        sides: `height` and `width`.
 
     Raises:
         ValueError, TypeError: If anything does not fit.
@@ -153,15 +163,16 @@ def read_edit_request(
     own_mask = None if mask_image is None else mask_to_tensor(mask_image)
     if own_mask is None:
         levels_for(schedule, "mask_encode_strength", settings.mask_encode_strength)
-    pictures = read_edit_pictures(pipe, image) if image is not None else None
-    if preserve_background and (pictures is None or pictures.pixels is None):
+    check_focus(focus)
+    size = read_size(*sides, pipe.vae_scale_factor)
+    view = View(None) if image is None else read_view(pipe, image, size)
+    if preserve_background and not view.has_pixels:
         raise ValueError(
             "`preserve_background=True` needs the picture's pixels; pass them as `image`, beside a "
             "`trajectory` or `image_latents` too."
         )
-    known = read_known_inversion(
-        pipe, trajectory, image_latents, schedule, levels, inpaint_strength, pictures
-    )
+    known = read_known_inversion(pipe, trajectory, image_latents, schedule, levels, inpaint_strength, view)
+    view, focus = settled_view(view, known, own_mask, origins_of(mask_image), size, focus)
     target, source, target_negative, source_negative = prompts
     edit_prompts = read_edit_prompts(
         pipe,
@@ -173,15 +184,18 @@ def read_edit_request(
         inverts=known is None,
     )
     counts = edit_prompts.counts
-    if pictures is not None:
-        counts["image"] = pictures.batch_size
+    if view.originals is not None:
+        counts["image"] = view.batch_size
     if known is not None:
         counts["trajectory" if image_latents is None else "image_latents"] = known.batch_size
     if own_mask is not None:
         counts["mask_image"] = own_mask.shape[0]
     edits = common_batch_size(**counts)
     check_generator(generator, edits)
-    return EditRequest(schedule, levels, edits, edit_prompts, pictures, known, own_mask)
+    if own_mask is not None and focus is not False:
+        margin = max(0, mask_grow or 0) + 3 * (mask_feather or 0.0)
+        view, focus = focused_view(pipe, view, own_mask, focus, size, margin), False
+    return EditRequest(schedule, levels, edits, edit_prompts, view, known, own_mask, size, focus)
 
 
 def read_edit_pictures(pipe: Any, image: PictureInput | None) -> Pictures:
@@ -198,13 +212,13 @@ def read_known_inversion(
     schedule: Schedule,
     levels: int,
     strength: float,
-    pictures: Pictures | None,
+    view: View,
 ) -> Trajectory | None:
     """The inversion that a call was given in either form, or `None`, checked against the call."""
     if trajectory is not None and image_latents is not None:
         raise ValueError("Got both `trajectory` and `image_latents`; pass only one of the two.")
     if trajectory is None and image_latents is None:
-        if pictures is None:
+        if view.originals is None:
             raise ValueError("There is nothing to edit: pass an `image`, a `trajectory` or `image_latents`.")
         return None
     scaling_factor = pipe.vae.config.scaling_factor
@@ -219,15 +233,17 @@ def read_known_inversion(
     else:
         known = trajectory
     shape = [pipe.vae.config.latent_channels, *known.latents.shape[3:]]
-    if pictures is not None and pictures.pixels is not None:
-        shape[1:] = [side // pipe.vae_scale_factor for side in pictures.pixels.shape[2:]]
-    elif pictures is not None and pictures.latents is not None:
-        shape[1:] = list(pictures.latents.shape[2:])
+    if known.frames and view.has_pixels:
+        check_made_of("trajectory", known.frames, view)  # then their frame is this call's too
+    elif view.has_pixels:
+        shape[1:] = [side // pipe.vae_scale_factor for side in reversed(view.frames[0].size)]
+    elif view.originals is not None and view.originals.latents is not None:
+        shape[1:] = list(view.originals.latents.shape[2:])
     known.check_fits(
         schedule,
         levels,
         latent_shape=shape,
-        batch_size=None if pictures is None else pictures.batch_size,
+        batch_size=None if view.originals is None else view.batch_size,
         model=model_fingerprint(pipe.unet),
         scaling_factor=scaling_factor,
     )

@@ -12,6 +12,7 @@ import numpy as np
 import PIL.Image
 import torch
 
+from semantic_edit.editing.frames import Frame
 from semantic_edit.editing.guidance import PredictNoise
 from semantic_edit.editing.inversion import decode_latents, invert_latents
 from semantic_edit.editing.mask_shapes import MaskShape, grow_mask, mask_to_latents, shape_mask
@@ -122,9 +123,10 @@ def encode_pictures(pipe: Any, pictures: Pictures, device: torch.device | None =
         device: The pipeline's, where it is known: diffusers walks through all modules to find it.
     """
     device = device or pipe._execution_device
-    if pictures.pixels is None:
+    pixels = pictures.pixels
+    if pixels is None:
         return pictures.latents.to(device)  # type: ignore[union-attr]
-    pixels = (2 * pictures.pixels.to(device) - 1).to(pipe.vae.dtype)
+    pixels = (2 * pixels.to(device) - 1).to(pipe.vae.dtype)
     mode = pipe.vae.encode(pixels).latent_dist.mode().float()
     shift = pipe.vae.config.get("shift_factor") or 0.0
     return (mode - shift) * pipe.vae.config.scaling_factor
@@ -223,11 +225,9 @@ def draw_edit_mask(
     """
     if not refine:
         return outline_mask(found.soft_mask, mask_threshold, factor)
-    picture = (
-        None if pictures is None or pictures.pixels is None else pictures.pixels.to(found.soft_mask.device)
-    )
+    picture = None if pictures is None else pictures.pixels
     if picture is not None:
-        picture = picture.expand(found.soft_mask.shape[0], -1, -1, -1)
+        picture = picture.to(found.soft_mask.device).expand(found.soft_mask.shape[0], -1, -1, -1)
     if shaped:
         return (followed_mask(found.soft_mask, factor, picture) > mask_threshold).float()
     return drawn_mask(found.soft_mask, found.coherence, mask_threshold, factor, picture)
@@ -277,8 +277,13 @@ def invert_pictures(
     cross_attention_kwargs: dict[str, Any] | None = None,
     adjust_prediction: Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor] | None = None,
     on_step: Callable[[int, int, torch.Tensor], None] | None = None,
+    frames: tuple[Frame, ...] = (),
 ) -> Trajectory:
-    """Encode clean latents, (batch, channels, height, width), through `levels` levels of a schedule."""
+    """Encode clean latents, (batch, channels, height, width), through `levels` levels of a schedule.
+
+    Args:
+        frames: What the latents are of.
+    """
     with named_bar(pipe, "invert", levels) as progress_bar:
 
         def advance(step: int, timestep: int, reached: torch.Tensor) -> None:
@@ -308,6 +313,7 @@ def invert_pictures(
         scaling_factor=pipe.vae.config.scaling_factor,
         guidance_scale=guidance_scale,
         prompts=prompts,
+        frames=frames,
     )
 
 
@@ -406,42 +412,6 @@ def decode_edit(
             advance,
             should_stop=lambda: pipe.interrupt,
         )
-
-
-def finish_pictures(
-    pipe: Any,
-    latents: torch.Tensor,
-    output_type: str,
-    pictures: Pictures | None,
-    mask: EditMask,
-    preserve_background: bool,
-) -> tuple[list[PIL.Image.Image] | np.ndarray | torch.Tensor, list[bool] | None]:
-    """Latents, (edits * copies, channels, height, width), as pictures and safety flags.
-
-    Where nothing was edited the original's own pixels are returned, with `preserve_background` all those
-    outside the mask, each bit by bit.
-    """
-    if output_type == "latent":
-        return latents, None
-    originals = None if pictures is None else pictures.pixels
-    if originals is None or not (preserve_background or mask.empty.any()):
-        images = decode_pixels(pipe, latents)
-    else:
-        edits, copies = mask.empty.shape[0], latents.shape[0] // mask.empty.shape[0]
-        opacity = mask.pixels if preserve_background else torch.ones_like(mask.pixels)
-        opacity = opacity * ~mask.empty[:, None, None, None]
-        images = originals.to(latents.device).expand(edits, -1, -1, -1).repeat_interleave(copies, dim=0)
-        if opacity.any():
-            # lerp returns the end itself at weight 0
-            images = torch.lerp(
-                images, decode_pixels(pipe, latents), opacity.repeat_interleave(copies, dim=0)
-            )
-    flags = None
-    if pipe.safety_checker is not None:
-        _, flags = pipe.run_safety_checker(2 * images - 1, images.device, pipe.vae.dtype)
-        safe = torch.tensor([not flag for flag in flags], device=images.device)
-        images = images * safe[:, None, None, None]
-    return convert_pixels(pipe, images, output_type), flags
 
 
 def decode_pixels(pipe: Any, latents: torch.Tensor) -> torch.Tensor:

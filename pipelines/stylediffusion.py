@@ -19,6 +19,7 @@ from diffusers.pipelines.pipeline_utils import StableDiffusionMixin
 
 from semantic_edit.attention_processors.locks import lock_of
 from semantic_edit.editing.mask_shapes import MaskInput, MaskShape, mask_to_tensor
+from semantic_edit.editing.origins import origins_of
 from semantic_edit.editing.schedule import Schedule, schedule_from_scheduler
 from semantic_edit.mapping_networks import VARIANTS, LearningSettings, MappingNetwork
 from semantic_edit.pipelines.callbacks import step_callback
@@ -42,9 +43,9 @@ from semantic_edit.pipelines.learning import (
     learn_pictures,
     learned_network,
 )
+from semantic_edit.pipelines.finishing import finish_pictures
 from semantic_edit.pipelines.outputs import StyleDiffusionPipelineOutput
-from semantic_edit.pipelines.pictures import PictureInput, Pictures
-from semantic_edit.pipelines.request import read_edit_pictures
+from semantic_edit.pipelines.pictures import PictureInput
 from semantic_edit.pipelines.restyling import (
     RestyleSettings,
     Restyling,
@@ -52,14 +53,15 @@ from semantic_edit.pipelines.restyling import (
     restyle,
     word_pictures,
 )
+from semantic_edit.pipelines.settling import learned_view, read_lesson_view
 from semantic_edit.pipelines.stages import (
     EditMask,
     components_restored,
     encode_pictures,
-    finish_pictures,
     shape_edit_mask,
 )
 from semantic_edit.pipelines.truncation import truncation_told
+from semantic_edit.pipelines.views import View, read_size
 
 
 class StyleDiffusionPipeline(
@@ -98,6 +100,10 @@ class StyleDiffusionPipeline(
         attention_side: int | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
         gradient_checkpointing: bool = False,
+        mask_image: MaskInput | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        focus: bool | None = None,
         cross_attention_kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Learn what makes guidance under `prompt` give a picture back.
@@ -106,7 +112,7 @@ class StyleDiffusionPipeline(
         for rounding.
 
         Args:
-            image: The picture or pictures; see `read_pictures`. Both sides must be multiples of the VAE's factor.
+            image: The picture or pictures, of any size, all of one; see `read_pictures`.
             prompt: What it shows; a single word will do. One for all pictures, or one for each.
             num_inference_steps: Steps of the schedule; edits take as many.
             guidance_scale: Guidance of the edits to come.
@@ -117,6 +123,10 @@ class StyleDiffusionPipeline(
                 nearest to the larger of 16 and a quarter of the latent's side.
             checkpoint: A folder; called again with it after an interruption, learning goes on where it was.
             gradient_checkpointing: Compute activations twice to save memory.
+            mask_image: Where the edits to come will be, for `focus`; see [`DiffEditPipeline`].
+            height, width: The size in pixels that the picture is learned at; see [`DiffEditPipeline`].
+            focus: Whether the mask's surroundings alone are learned, at the model's own size. `None` does so where they
+                are a small part of the picture. The network remembers what it was learned from.
             cross_attention_kwargs: "scale" is the LoRA scale.
 
         Returns:
@@ -143,18 +153,14 @@ class StyleDiffusionPipeline(
             )
         settings = _read_settings(settings)
         schedule = schedule_from_scheduler(self.scheduler, num_inference_steps)
-        pictures = read_edit_pictures(self, image)
-        if pictures.pixels is None:
-            raise ValueError(
-                "`image` holds latents, but learning shows the picture to the image encoder; pass the picture itself."
-            )
         texts = _read_texts("prompt", prompt)
-        count = common_batch_size(image=pictures.batch_size, prompt=len(texts))
+        view = read_lesson_view(self, image, mask_image, read_size(height, width, self.vae_scale_factor), focus)
+        count = common_batch_size(image=len(view.frames), prompt=len(texts))
         # what is computed in inference mode could not be learned from
         with components_restored(self), torch.inference_mode(False), torch.no_grad():
             given = (Prompt("prompt", texts), Prompt("negative_prompt", (negative_prompt,)))
             embeds = encode_prompts(self, given, count, cross_attention_kwargs)
-            clean = encode_pictures(self, pictures)
+            clean = encode_pictures(self, view.pictures)  # type: ignore[arg-type]
             lesson = Lesson(
                 schedule=schedule,
                 prompts=texts * (count // len(texts)),
@@ -162,12 +168,13 @@ class StyleDiffusionPipeline(
                 clean=clean.expand(count, -1, -1, -1),
                 text_embeds=embeds[0],  # type: ignore[arg-type]
                 negative_embeds=embeds[1],  # type: ignore[arg-type]
-                image_tokens=encode_image_tokens(self, pictures).expand(count, -1, -1),
+                image_tokens=encode_image_tokens(self, view.pictures).expand(count, -1, -1),
                 variant=variant,
                 guidance_scale=float(guidance_scale),
                 settings=settings,
                 queries=attention_resolution(self, clean, attention_side),
                 gradient_checkpointing=gradient_checkpointing,
+                frames=view.frames,
             )
             result, noisiest = learn_pictures(self, lesson, checkpoint, cross_attention_kwargs)
             networks = [learned_network(self, lesson, result, noisiest, index) for index in range(count)]
@@ -229,10 +236,12 @@ class StyleDiffusionPipeline(
             num_inference_steps: Only the number that was learned can be edited with; each step has its own network.
             guidance_scale: Of the edits; the learned one where not given.
             negative_prompt: Of the edits; the learned one where not given.
-            mask_image: Confines the edits: white may change; any size, soft values allowed; one for all edits or one
+            mask_image: Confines the edits: white may change; any size in the picture's shape, soft values allowed; one for all edits or one
                 each. [`DiffEditPipeline`] finds such masks.
-            mask_grow, mask_feather: Pixels to widen the mask by, and standard deviation of its blur.
-            image: The picture, for `preserve_background` alone.
+            mask_grow, mask_feather: Pixels, as the model sees them, to widen the mask by, and standard deviation of its
+                blur.
+            image: The picture, over which the edits are laid, so that they come back at its size. Without it they have
+                the size that was learned.
             preserve_background: Keep `image`'s own pixels outside the mask, bit by bit.
             generator: Accepted as everywhere in diffusers; nothing here is drawn.
             output_type: "pil", "np", "pt" or "latent".
@@ -286,7 +295,7 @@ class StyleDiffusionPipeline(
         prompts = read_prompt_rows(self.tokenizer, texts[0], texts[1:], settings)
         drawn = None if mask_image is None else mask_to_tensor(mask_image)
         _check_one_or_each(edits, negative_prompt=negatives, mask_image=drawn)
-        pictures = self._read_background(image, mask_image, preserve_background, config.latent_shape)
+        view = learned_view(self, config, image, drawn, origins_of(mask_image), preserve_background)
         on_step = step_callback(self, callback_on_step_end, callback_on_step_end_tensor_inputs, None, 1)
         self._interrupt = False
         with components_restored(self):
@@ -299,7 +308,9 @@ class StyleDiffusionPipeline(
             embeds = encode_prompts(self, rows, 1 + edits, cross_attention_kwargs)
             if network.device != device:
                 network = copy.deepcopy(network).to(device)  # the caller's stays where it is
-            mask = _edit_mask(drawn, network.latents, edits, self.vae_scale_factor, mask_grow, mask_feather)
+            shape = MaskShape(mask_grow, mask_feather)
+            inside = None if drawn is None else view.cut_mask(drawn)
+            mask = _edit_mask(inside, network.latents, edits, self.vae_scale_factor, shape)
             call = Restyling(
                 schedule=schedule,
                 network=network,
@@ -312,10 +323,11 @@ class StyleDiffusionPipeline(
                 watches_words=output_attention_maps,
             )
             done = restyle(self, call, cross_attention_kwargs, on_step)
+            covers = view.whole_mask(mask.pixels, drawn, shape)
             images, flags = finish_pictures(
-                self, done.latents[1:], output_type, pictures, mask, preserve_background
+                self, done.latents[1:], output_type, view, mask, preserve_background, covers
             )
-            source, _ = finish_pictures(self, done.latents[:1], output_type, None, mask, False)
+            source, _ = finish_pictures(self, done.latents[:1], output_type, View(None), mask, False)
         size = tuple(side * self.vae_scale_factor for side in reversed(config.latent_shape[1:]))
         output = StyleDiffusionPipelineOutput(
             images=images,
@@ -386,29 +398,6 @@ class StyleDiffusionPipeline(
         )
         return schedule
 
-    def _read_background(
-        self,
-        image: PictureInput | None,
-        mask_image: Any,
-        preserve_background: bool,
-        latent_shape: Sequence[int],
-    ) -> Pictures | None:
-        """The picture whose pixels stay outside the mask."""
-        if not preserve_background:
-            return None
-        if image is None or mask_image is None:
-            raise ValueError(
-                "`preserve_background=True` keeps the pixels of `image` outside of `mask_image`; pass both."
-            )
-        pictures = read_edit_pictures(self, image)
-        size = tuple(side * self.vae_scale_factor for side in latent_shape[1:])
-        if pictures.pixels is None or tuple(pictures.pixels.shape) != (1, 3, *size):
-            raise ValueError(
-                f"`image` must be the learned picture, {size[1]} x {size[0]} pixels (width x height), for "
-                "`preserve_background=True`."
-            )
-        return pictures
-
 
 def _read_texts(name: str, text: Any) -> tuple[str, ...]:
     """Prompts that are text and nothing else: their words are aligned."""
@@ -444,11 +433,11 @@ def _check_one_or_each(edits: int, **given: Any) -> None:
 
 
 def _edit_mask(
-    drawn: torch.Tensor | None, latents: torch.Tensor, edits: int, factor: int, grow: int, feather: float
+    drawn: torch.Tensor | None, latents: torch.Tensor, edits: int, factor: int, shape: MaskShape
 ) -> EditMask:
     """A mask that confines the edits, or one that does not."""
     if drawn is not None:
-        return shape_edit_mask(drawn, edits, latents[None], factor, MaskShape(grow, feather))
+        return shape_edit_mask(drawn, edits, latents[None], factor, shape)
     height, width = latents.shape[1:]
     pixels = latents.new_ones(edits, 1, height * factor, width * factor)
     weights = latents.new_ones(edits, 1, height, width)

@@ -1,0 +1,43 @@
+"""Masks as pictures that remember what they were found in."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import PIL.Image
+import torch
+
+from semantic_edit.disk.reading import check_fields, parse_object
+from semantic_edit.editing.frames import FRAME_RULE, Frame
+
+MASK_ORIGIN = "semantic_edit.frame"
+"""Under this name a mask's picture, and a PNG file's text, keep the frame."""
+
+
+def mask_as_picture(mask: torch.Tensor, frame: Frame | None = None) -> PIL.Image.Image:
+    """A mask, (1, height, width) in [0, 1], as a grey picture that remembers its frame."""
+    picture = PIL.Image.fromarray(np.uint8(np.round(mask[0].float().clamp(0, 1).cpu().numpy() * 255.0)))
+    if frame is not None:
+        picture.info[MASK_ORIGIN] = json.dumps(dataclasses.asdict(frame))
+    return picture
+
+
+def origins_of(mask: object) -> tuple[Frame | None, ...]:
+    """The frames that a mask or each of a list of masks remembers; `None` of one that remembers nothing.
+
+    Raises:
+        ValueError: If what a mask remembers was changed into something else.
+    """
+    masks = mask if isinstance(mask, (list, tuple)) else [mask]
+    return tuple(_origin_of(one) for one in masks)
+
+
+def _origin_of(mask: object) -> Frame | None:
+    text = mask.info.get(MASK_ORIGIN) if isinstance(mask, PIL.Image.Image) else None
+    if text is None:
+        return None
+    where = f"What `mask_image` remembers as {MASK_ORIGIN!r}"
+    check_fields({"frame": (stored := parse_object(str(text), where))}, {"frame": FRAME_RULE}, where)
+    return Frame.read(stored)

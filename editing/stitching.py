@@ -1,0 +1,96 @@
+"""Cutting a frame out of a picture, and laying what was made of it over the picture's own pixels."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from semantic_edit.editing.frames import Frame, Size
+
+LOOK_SIDE = 8  # cells along a side of what a picture is known by
+LOOK_TOLERANCE = 8  # of 255: another decoder or another quality of JPEG changes a cell's mean by one or two
+BAND = 256  # rows that are mixed at once, so that no second picture is held in floats
+
+
+def look_of(planes: torch.Tensor) -> str:
+    """What a picture looks like from afar, the same to the eye and almost so in digits however it was saved.
+
+    Args:
+        planes: (3, height, width), in 8 bits or floats in [0, 1].
+
+    Returns:
+        Hexadecimal digits: red, green and blue of 8 x 8 cells.
+    """
+    small = F.interpolate(planes[None], size=(LOOK_SIDE, LOOK_SIDE), mode="bilinear", antialias=True)
+    return bytes(eight_bits(small).flatten().tolist()).hex()
+
+
+def looks_like(one: str, other: str) -> bool:
+    """Whether two pictures may be the same, by their looks; "" may be any."""
+    if not one or not other:
+        return True
+    try:
+        cells = [torch.tensor(list(bytes.fromhex(look)), dtype=torch.int16) for look in (one, other)]
+    except ValueError:
+        return False
+    same_number = cells[0].shape == cells[1].shape
+    return same_number and int((cells[0] - cells[1]).abs().max()) <= LOOK_TOLERANCE
+
+
+def eight_bits(planes: torch.Tensor) -> torch.Tensor:
+    """Floats in [0, 1] as 8-bit integers; 8 bits as they are."""
+    return planes if planes.dtype == torch.uint8 else (255 * planes).round().clamp(0, 255).byte()
+
+
+def resized(planes: torch.Tensor, size: Size) -> torch.Tensor:
+    """(batch, channels, height, width) at another size, by cubic interpolation that keeps what is finer from aliasing.
+
+    Of 8 bits and of floats in [0, 1] alike, each in its own kind.
+    """
+    if (planes.shape[-1], planes.shape[-2]) == size:
+        return planes
+    done = F.interpolate(planes, size=size[::-1], mode="bicubic", align_corners=False, antialias=True)
+    return done if done.dtype == torch.uint8 else done.clamp(0, 1)
+
+
+def cut_out(planes: torch.Tensor, frame: Frame) -> torch.Tensor:
+    """What a model gets of a picture.
+
+    Args:
+        planes: (3, height, width) of the whole picture.
+
+    Returns:
+        (1, 3, height, width) of `frame.size`, float32 in [0, 1].
+    """
+    left, upper, right, lower = frame.box
+    part = resized(planes[None, :, upper:lower, left:right], frame.size)
+    return (part.float() / 255 if part.dtype == torch.uint8 else part).contiguous()
+
+
+def stitched(original: torch.Tensor, edited: torch.Tensor, opacity: torch.Tensor, frame: Frame) -> torch.Tensor:
+    """A picture with what was made of its frame laid over it.
+
+    Where the opacity is 0 its own pixels stay bit by bit.
+
+    Args:
+        original: (3, height, width), in 8 bits or floats in [0, 1].
+        edited: (3, height, width) of `frame.size`, floats in [0, 1].
+        opacity: (1, height, width) of `frame.box_size`, in [0, 1].
+
+    Returns:
+        The shape and kind of `original`.
+    """
+    left, upper, right, lower = frame.box
+    result = original.clone()
+    part = result[:, upper:lower, left:right]
+    whole_numbers = original.dtype == torch.uint8
+    if frame.size != frame.box_size and whole_numbers:
+        laid = resized(eight_bits(edited)[None], frame.box_size)[0]
+    else:
+        laid = resized(edited[None], frame.box_size)[0] * (255 if whole_numbers else 1)
+    for rows in torch.arange(part.shape[1]).split(BAND):
+        band = slice(int(rows[0]), int(rows[-1]) + 1)
+        # lerp returns the end itself at weight 0
+        mixed = torch.lerp(part[:, band].float(), laid[:, band].float(), opacity[:, band])
+        part[:, band] = mixed.round().to(part.dtype) if whole_numbers else mixed
+    return result

@@ -1,0 +1,95 @@
+"""From latents to what a call returns: pictures, at the size at which they came."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import torch
+
+from semantic_edit.editing.stitching import eight_bits, stitched
+from semantic_edit.pipelines.stages import EditMask, convert_pixels, decode_pixels
+from semantic_edit.pipelines.views import View
+
+Finished = tuple[list[PIL.Image.Image] | np.ndarray | torch.Tensor, list[bool] | None]
+
+
+def finish_pictures(
+    pipe: Any,
+    latents: torch.Tensor,
+    output_type: str,
+    view: View,
+    mask: EditMask,
+    preserve_background: bool,
+    whole_mask: torch.Tensor | None = None,
+) -> Finished:
+    """Latents, (edits * copies, channels, height, width), as pictures and safety flags.
+
+    Where nothing was edited the original's own pixels are returned, with `preserve_background` all those
+    outside the mask, each bit by bit. What the model made of a part of a picture, or of a picture at another size, is
+    laid over the original at the original's size.
+
+    Args:
+        whole_mask: `View.whole_mask` of the mask, where the view is not plain.
+    """
+    if output_type == "latent":
+        return latents, None
+    kept = None if view.pictures is None else view.pictures.pixels
+    if kept is None:
+        images = edited = decode_pixels(pipe, latents)
+    else:
+        edits = mask.empty.shape[0]
+        copies = latents.shape[0] // edits
+        opacity = mask.pixels if preserve_background else torch.ones_like(mask.pixels)
+        opacity = opacity * ~mask.empty[:, None, None, None]
+        images = kept.to(latents.device).expand(edits, -1, -1, -1).repeat_interleave(copies, dim=0)
+        edited = images
+        if opacity.any():
+            edited = decode_pixels(pipe, latents)
+            # lerp returns the end itself at weight 0
+            images = torch.lerp(images, edited, opacity.repeat_interleave(copies, dim=0))
+    images, flags = _censored(pipe, images)
+    if view.is_plain:
+        return convert_pixels(pipe, images, output_type), flags
+    covers = whole_mask if preserve_background else None
+    laid = [
+        _laid_over(view, row // copies, edited[row].cpu(), mask, covers, output_type != "pil")
+        * (not flags or not flags[row])
+        for row in range(len(latents))
+    ]
+    if output_type == "pil":
+        arrays = [eight_bits(one).permute(1, 2, 0).contiguous().numpy() for one in laid]
+        return [PIL.Image.fromarray(array) for array in arrays], flags
+    return convert_pixels(pipe, torch.stack(laid).to(latents.device), output_type), flags
+
+
+def _censored(pipe: Any, images: torch.Tensor) -> tuple[torch.Tensor, list[bool] | None]:
+    """Pictures, those black that the safety checker flags, and its flags."""
+    if pipe.safety_checker is None:
+        return images, None
+    _, flags = pipe.run_safety_checker(2 * images - 1, images.device, pipe.vae.dtype)
+    safe = torch.tensor([not flag for flag in flags], device=images.device)
+    return images * safe[:, None, None, None], flags
+
+
+def _laid_over(
+    view: View, edit: int, edited: torch.Tensor, mask: EditMask, covers: torch.Tensor | None, in_floats: bool
+) -> torch.Tensor:
+    """An edit's picture with what was made of its frame, (3, height, width), laid over it.
+
+    Args:
+        covers: (edits, 1, height, width) of the whole pictures, or `None` for all of the frames.
+        in_floats: Whether 8 bits would lose what the edit has.
+    """
+    original, frame = view.original(edit), view.frame(edit)
+    if in_floats and original.dtype == torch.uint8:
+        original = original.float() / 255
+    if mask.empty[edit]:
+        return original
+    left, upper, right, lower = frame.box
+    if covers is None:
+        opacity = torch.ones(1, lower - upper, right - left)
+    else:
+        opacity = covers[edit, :, upper:lower, left:right].cpu()
+    return stitched(original, edited, opacity, frame)

@@ -1,0 +1,173 @@
+"""What a call brings settles what the model works at: an inversion, a mask or a learned picture is of one picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from semantic_edit.editing.frames import Frame, Size, shown_size
+from semantic_edit.editing.mask_shapes import MaskInput, mask_to_tensor
+from semantic_edit.editing.origins import origins_of
+from semantic_edit.editing.trajectory import Trajectory
+from semantic_edit.pipelines.conditioning import common_batch_size
+from semantic_edit.pipelines.focusing import check_focus, focused_view, mask_region
+from semantic_edit.pipelines.pictures import PictureInput
+from semantic_edit.pipelines.views import View, check_made_of, read_view
+
+
+def settled_view(
+    view: View,
+    known: Trajectory | None,
+    own_mask: torch.Tensor | None,
+    origins: Sequence[Frame | None],
+    size: Size | None,
+    focus: bool | None,
+) -> tuple[View, bool | None]:
+    """The view that an inversion, or else a mask that remembers it, is of, or the one of the whole pictures.
+
+    Args:
+        view: Of the whole pictures.
+        known: The inversion.
+        own_mask: (edits or 1, 1, any, any).
+        origins: What the masks remember.
+        size, focus: What the caller wants.
+
+    Returns:
+        The view, and what may yet be done about the focus: `False` where the view is settled.
+
+    Raises:
+        ValueError: If any of these is of another picture, or contradicts another.
+    """
+    remembered = [frame for frame in origins if frame is not None]
+    if known is not None and known.frames:
+        _check_wishes(known.frames, size, focus)
+        view = replace(view, frames=known.frames)
+        _check_mask("trajectory", own_mask, remembered, view)
+        return view, False
+    _check_mask("image", own_mask, remembered, view)
+    if known is not None or not view.has_pixels:
+        if focus:
+            raise ValueError(
+                "`focus=True` cuts a part out of the picture, which needs its pixels and an inversion of that part: "
+                "pass pixels as `image`, and no `image_latents`."
+            )
+        return view, False
+    if own_mask is not None and focus is None and size is None and len(remembered) == len(own_mask):
+        if _within(own_mask, remembered):
+            return replace(view, frames=tuple(remembered)), False
+    return view, focus
+
+
+def read_lesson_view(
+    pipe: Any, image: PictureInput, mask_image: MaskInput | None, size: Size | None, focus: bool | None
+) -> View:
+    """What is learned of pictures: all of them, or the surroundings of masks.
+
+    Raises:
+        ValueError, TypeError: If anything does not fit.
+    """
+    check_focus(focus)
+    view = read_view(pipe, image, size)
+    if not view.has_pixels:
+        raise ValueError(
+            "`image` holds latents, but learning shows the picture to the image encoder; pass the picture itself."
+        )
+    if mask_image is None:
+        if focus:
+            raise ValueError("`focus=True` learns the surroundings of `mask_image`; pass a mask too.")
+        return view
+    mask = mask_to_tensor(mask_image)
+    common_batch_size(image=view.batch_size, mask_image=len(mask))
+    _check_mask("image", mask, [frame for frame in origins_of(mask_image) if frame is not None], view)
+    return view if focus is False else focused_view(pipe, view, mask, focus, size)
+
+
+def learned_view(
+    pipe: Any,
+    config: Mapping[str, Any],
+    image: PictureInput | None,
+    own_mask: torch.Tensor | None,
+    origins: Sequence[Frame | None],
+    preserve_background: bool,
+) -> View:
+    """What a mapping network was learned from, with the picture where it is given.
+
+    Args:
+        config: The mapping network's.
+        own_mask: (edits or 1, 1, any, any).
+        origins: What the masks remember.
+
+    Raises:
+        ValueError: If a picture or a mask is not the learned picture's, or is missing.
+    """
+    if preserve_background and (image is None or own_mask is None):
+        raise ValueError(
+            "`preserve_background=True` keeps the pixels of `image` outside of `mask_image`; pass both."
+        )
+    # one that remembers nothing was learned from a picture as it was
+    size = tuple(side * pipe.vae_scale_factor for side in reversed(config["latent_shape"][1:]))
+    frame = Frame(size, (0, 0, *size), size) if config["frame"] is None else Frame.read(config["frame"])  # type: ignore[arg-type]
+    view = View(None, (frame,))
+    if image is not None:
+        given = read_view(pipe, image)
+        if not given.has_pixels or given.batch_size != 1:
+            raise ValueError("`image` must be the learned picture, in pixels and alone.")
+        check_made_of("mapping_network", (frame,), given)
+        view = replace(given, frames=(frame,))
+    _check_mask("mapping_network", own_mask, [one for one in origins if one is not None], view)
+    return view
+
+
+def _check_mask(name: str, mask: torch.Tensor | None, remembered: Sequence[Frame], view: View) -> None:
+    """Refuse a mask, (any number, 1, any, any), that is not one of a view's pictures, or shows more than the view.
+
+    Args:
+        name: The argument that the view is of.
+        remembered: What the masks remember.
+    """
+    if mask is None or not view.frames:
+        return
+    check_made_of("mask_image", remembered, view)
+    height, width = mask.shape[-2:]
+    picture = view.frames[0].picture  # they are of one size
+    ratio = width * picture[1] / (height * picture[0])
+    if max(ratio, 1 / ratio) > 1 + 1.5 / min(height, width):  # sides may have been rounded to whole cells
+        raise ValueError(
+            f"`mask_image` is {shown_size((width, height))} and the picture {shown_size(picture)} pixels, which is "
+            "another shape: this is no mask of this picture. A mask may have any size in its shape."
+        )
+    if not _within(mask, view.frames):
+        raise ValueError(
+            f"`mask_image` reaches beyond what the `{name}` is of ({view.frames[0]}). Keep the mask inside of that part."
+        )
+
+
+def _check_wishes(frames: Sequence[Frame], size: Size | None, focus: bool | None) -> None:
+    """Refuse what contradicts a trajectory's frames."""
+    whole = all(frame.is_whole for frame in frames)
+    if focus is not None and focus == whole:
+        held = "the whole picture" if whole else "a part of the picture alone"
+        raise ValueError(f"`focus={focus}` does not go with a `trajectory` of {held}; leave one of the two out.")
+    if size is not None and size != frames[0].size:
+        raise ValueError(
+            f"The `trajectory` was worked at as {shown_size(frames[0].size)}, and `width` x `height` is "
+            f"{shown_size(size)}; leave one of the two out."
+        )
+
+
+def _within(mask: torch.Tensor, frames: Sequence[Frame]) -> bool:
+    """Whether masks of whole pictures, (frames or 1, 1, any, any), show nothing outside of the frames."""
+    for row in range(max(len(mask), len(frames))):
+        frame = frames[row if len(frames) > 1 else 0]
+        region = mask_region(mask[row if len(mask) > 1 else 0, 0], (0, 0, *frame.picture))
+        left, upper, right, lower = frame.box
+        if region is None or frame.is_whole:
+            continue
+        slack = 1.0  # edges of cells, in floats
+        inside = region[0] >= left - slack and region[1] >= upper - slack
+        if not inside or region[2] > right + slack or region[3] > lower + slack:
+            return False
+    return True

@@ -1,0 +1,181 @@
+"""What a model works at of the pictures of one call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from semantic_edit.editing.frames import Frame, Size, shown_size, whole_frame
+from semantic_edit.editing.mask_shapes import MaskShape, resize_mask, shape_mask
+from semantic_edit.editing.stitching import cut_out, look_of, looks_like
+from semantic_edit.pipelines.checks import check_count
+from semantic_edit.pipelines.pictures import PictureInput, Pictures, read_pictures
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """Pictures, and what a model works at of them.
+
+    originals: As they came; `None` where an inversion is all that is known.
+    frames: One for each picture or each edit, all of one working size; () where no pixels are known.
+    """
+
+    originals: Pictures | None
+    frames: tuple[Frame, ...] = ()
+
+    @property
+    def has_pixels(self) -> bool:
+        """Whether the pictures are known in pixels, and not in latents alone."""
+        return self.originals is not None and self.originals.planes is not None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the model works at all pictures as they are."""
+        return not self.has_pixels or all(frame.is_plain for frame in self.frames)
+
+    @property
+    def batch_size(self) -> int:
+        """How many pictures there are."""
+        return 0 if self.originals is None else self.originals.batch_size
+
+    def frame(self, edit: int) -> Frame:
+        """An edit's."""
+        return self.frames[edit if len(self.frames) > 1 else 0]
+
+    def original(self, edit: int) -> torch.Tensor:
+        """An edit's picture, (3, height, width), in 8 bits or floats in [0, 1]."""
+        planes = self.originals.planes  # type: ignore[union-attr]
+        return planes[edit if planes.shape[0] > 1 else 0]  # type: ignore[index]
+
+    @cached_property
+    def pictures(self) -> Pictures | None:
+        """What the model gets: the frames cut out and resized, or what is no pixels as it is."""
+        if not self.has_pixels:
+            return self.originals
+        rows = [cut_out(self.original(row), frame) for row, frame in enumerate(self.frames)]
+        return Pictures(planes=torch.cat(rows))
+
+    def cut_mask(self, mask: torch.Tensor) -> torch.Tensor:
+        """What lies in the frames of a mask of the whole pictures, (edits or 1, 1, any, any), of any size."""
+        if all(frame.is_whole for frame in self.frames):
+            return mask
+        width, height = self.frames[0].size
+        rows = range(max(len(mask), len(self.frames)))
+        return torch.cat([resize_mask(_part(mask, row, self.frame(row)), height, width) for row in rows])
+
+    def whole_mask(
+        self, cut: torch.Tensor, own: torch.Tensor | None = None, shape: MaskShape | None = None
+    ) -> torch.Tensor:
+        """The mask over the whole pictures, (edits, 1, height, width) in [0, 1], and 0 outside of the frames.
+
+        Args:
+            cut: What lies in the frames, at their size, (edits, 1, height, width).
+            own: Where it comes from, (edits or 1, 1, any, any), if it is the caller's: it has an outline of its own,
+                finer than the frames know it.
+            shape: What was done to `own`, in pixels of the frames.
+        """
+        if self.is_plain:
+            return cut
+        width, height = self.frames[0].picture
+        whole = cut.new_zeros(len(cut), 1, height, width)
+        for row, inside in enumerate(cut.split(1)):
+            frame = self.frame(row)
+            left, upper, right, lower = frame.box
+            columns, rows = frame.box_size
+            if own is None:
+                part = F.interpolate(inside, size=(rows, columns), mode="bilinear", antialias=True).clamp(0, 1)
+            else:
+                done = shape or MaskShape()
+                at_scale = replace(done, grow=round(done.grow * frame.scale), feather=done.feather * frame.scale)
+                part = shape_mask(_part(own, row, frame).to(cut), rows, columns, at_scale)
+            whole[row, :, upper:lower, left:right] = part[0]
+        return whole
+
+
+def own_size(pipe: Any) -> Size:
+    """The size that a model was made for, in pixels."""
+    sides = pipe.unet.config.sample_size or 64
+    height, width = sides if isinstance(sides, (list, tuple)) else (sides, sides)
+    return width * pipe.vae_scale_factor, height * pipe.vae_scale_factor
+
+
+def read_size(height: Any, width: Any, multiple: int) -> Size | None:
+    """The size that a caller wants the model to work at, or `None`.
+
+    Raises:
+        ValueError: If one of the two is missing, or is no multiple of what the VAE takes.
+    """
+    if height is None and width is None:
+        return None
+    if height is None or width is None:
+        raise ValueError(f"Pass both `height` and `width`, or neither, got {height!r} and {width!r}.")
+    check_count("height", height, "It is the height in pixels that the model works at.")
+    check_count("width", width, "It is the width in pixels that the model works at.")
+    if height % multiple or width % multiple:
+        nearest = [max(1, round(side / multiple)) * multiple for side in (width, height)]
+        raise ValueError(
+            f"`width` x `height` is {width} x {height}, but the VAE takes only multiples of {multiple} on both sides. "
+            f"The nearest are {nearest[0]} x {nearest[1]}."
+        )
+    return width, height
+
+
+def read_view(pipe: Any, image: PictureInput | None, size: Size | None = None) -> View:
+    """Pictures of any size as the model works at them whole.
+
+    Args:
+        size: Another one than `working_size`.
+
+    Raises:
+        ValueError, TypeError: If there is none, or it cannot be read.
+    """
+    if image is None:
+        raise ValueError("`image` is missing; pass the picture that is to be edited.")
+    pictures = read_pictures(image, latent_channels=pipe.vae.config.latent_channels)
+    if pictures.planes is None:
+        if size is not None:
+            raise ValueError("`image` holds latents, which keep their size; leave out `height` and `width`.")
+        return View(pictures)
+    own, multiple = own_size(pipe), pipe.vae_scale_factor
+    return View(
+        pictures,
+        tuple(
+            whole_frame((planes.shape[2], planes.shape[1]), own, multiple, size, look_of(planes))
+            for planes in pictures.planes
+        ),
+    )
+
+
+def check_made_of(name: str, frames: Sequence[Frame], view: View) -> None:
+    """Refuse what was made of other pictures than those of a view.
+
+    Args:
+        name: The argument that has the frames.
+
+    Raises:
+        ValueError: Saying in what they differ.
+    """
+    for row, made_of in enumerate(frames):
+        here = view.frame(row)
+        if made_of.picture != here.picture:
+            reason = f"that one has {shown_size(made_of.picture)} pixels, this one {shown_size(here.picture)}"
+        elif not looks_like(made_of.look, here.look):
+            reason = "it is of the same size and looks different"
+        else:
+            continue
+        raise ValueError(
+            f"The `{name}` is of another picture than `image`: {reason}. Pass the picture that it was made of, or leave "
+            "out one of the two."
+        )
+
+
+def _part(mask: torch.Tensor, row: int, frame: Frame) -> torch.Tensor:
+    """One of some masks of whole pictures, inside of a frame: (1, 1, height, width) of its box."""
+    left, upper, right, lower = frame.box
+    whole = resize_mask(mask[row : row + 1] if len(mask) > 1 else mask, *frame.picture[::-1])
+    return whole[..., upper:lower, left:right]
