@@ -96,8 +96,9 @@ def drawn_mask(
     """The mask that an edit wants, in the picture's own pixels.
 
     The soft map is interpolated and follows the picture's edges. A colour edit takes it for a matte, tight and soft:
-    the shape stays. It ends one latent beyond what lies above the threshold. An object edit takes all of what lies
-    above, and room around it for the new object, which need not fit into the old one's outline: one latent at least.
+    the shape stays. It ends one latent beyond what lies above the threshold in the map as it was or as it is. An object
+    edit takes all of that, and room around it for the new object, which need not fit into the old one's outline: one
+    latent at least.
 
     Args:
         soft_mask: (batch, 1, height, width), from `find_mask`.
@@ -112,7 +113,8 @@ def drawn_mask(
     followed = followed_mask(soft_mask, factor, picture)
     low, high = (part * mask_threshold for part in MATTE)
     matte = ((followed - low) / (high - low)).clamp(0, 1)
-    core = (followed > mask_threshold).float()
+    # of a thing as pale as what lies around it the filter leaves little: the bare map says that it is there
+    core = (torch.maximum(followed, followed_mask(soft_mask, factor, None)) > mask_threshold).float()
     drawn = []
     for row, recoloured in enumerate(changes_colour(coherence)):
         inside = core[row : row + 1]

@@ -105,14 +105,6 @@ def _diffedit(name: str, **changes: bool) -> Callable[[DiffEditMethod], Sweep]:
     )
 
 
-def _diffedit_presets(method: DiffEditMethod) -> Sweep:
-    """Both presets, and the paper's with the picture's own pixels outside the mask, as the other's are."""
-    paper = DiffEditMethod.with_preset("paper")
-    pasted = replace(paper, preserve_background=True)
-    points = (("default", method), ("paper", paper), ("paper, background pasted", pasted))
-    return Sweep("DiffEdit, presets", "", method, points)
-
-
 def _thresholds(method: DiffEditMethod) -> Sweep:
     return _along("DiffEdit, thresholds", "mask threshold", method, "mask_threshold", THRESHOLDS)
 
@@ -166,7 +158,6 @@ METHODS: dict[str, tuple[EditMethod, Callable[..., Sweep]]] = {
     "nti": (NullTextInversion(), _null_text),
     "diffedit": (DiffEditMethod.with_preset("default"), _diffedit("DiffEdit")),
     "diffedit-paper": (DiffEditMethod(), _diffedit("DiffEdit, paper preset")),
-    "diffedit-presets": (DiffEditMethod.with_preset("default"), _diffedit_presets),
     "diffedit-no-reference": (
         DiffEditMethod(),
         _diffedit("DiffEdit, no reference text", with_reference=False),

@@ -130,6 +130,18 @@ def test_a_matte_ends_near_the_object(disc):
     assert drawn[..., 100:, :30].max() == 0
 
 
+def test_a_thing_as_pale_as_its_surroundings_is_not_lost():
+    soft = torch.zeros(1, 1, 16, 16)
+    soft[..., 6:10, 6:10] = 1
+    grey = torch.full(
+        (1, 3, 128, 128), 0.5
+    )  # there is no edge to follow, so that the filter blurs the map away
+    assert not (followed_mask(soft, FACTOR, grey) > 0.5).any()
+    for coherence in (0.0, 1.0):
+        drawn = drawn_mask(soft, torch.tensor([coherence]), 0.5, FACTOR, grey)
+        assert drawn[..., 50:78, 50:78].min() > 0.2
+
+
 def test_an_empty_map_draws_nothing(disc):
     picture, _, soft = disc
     empty = torch.zeros_like(soft)
