@@ -272,7 +272,11 @@ def _plan(
 
 @contextmanager
 def _watched(unet: BorrowedNetwork, call: Restyling, side: tuple[int, int]) -> Iterator[AttentionMaps]:
-    """The conditional rows' maps at the resolution of StyleDiffusion's attention loss, if they are wanted."""
+    """The conditional rows' maps at the resolution of StyleDiffusion's attention loss, if they are wanted.
+
+    They are each row's own, from before swaps. In the published code LocalBlend reads them after the swap, which is
+    made in the very tensors that were stored.
+    """
     rows = 1 + call.prompts.targets
     with ExitStack() as stack:
         maps = AttentionMaps()
