@@ -38,9 +38,9 @@ class Setting:
     """One size of an edit."""
 
     size: int = SIZES[0]
-    maps: int = PAPER["num_maps_per_mask"]
+    maps: int = PAPER.num_maps_per_mask
     batch: int = 1
-    steps: int = PAPER["num_inference_steps"]
+    steps: int = PAPER.num_inference_steps
 
     def __str__(self) -> str:
         return f"{self.size} px, n = {self.maps}, batch {self.batch}, S = {self.steps}"
@@ -113,7 +113,7 @@ def main() -> None:
     )
     parser.add_argument("--maps", type=int, nargs="*", default=MAPS)
     parser.add_argument("--batches", type=int, nargs="*", default=BATCHES)
-    parser.add_argument("--steps", type=int, default=PAPER["num_inference_steps"])
+    parser.add_argument("--steps", type=int, default=PAPER.num_inference_steps)
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     quiet_loading()

@@ -41,7 +41,6 @@ def edited_row(pipe: DiffEditPipeline, case: EditCase, seed: int) -> Image.Image
         image=case.image,
         source_prompt=case.source_prompt,
         prompt=case.prompt,
-        preserve_background=True,
         generator=torch.Generator("cpu").manual_seed(seed),
     )
     strip = edit_strip(case.image, output.images[0], output.pixel_mask, output.soft_mask)

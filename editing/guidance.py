@@ -16,7 +16,7 @@ has the latents' shape and type.
 
 
 def classifier_free_guidance(
-    noise_pred_uncond: torch.Tensor, noise_pred_text: torch.Tensor, guidance_scale: float
+    noise_pred_uncond: torch.Tensor, noise_pred_text: torch.Tensor, guidance_scale: float | torch.Tensor
 ) -> torch.Tensor:
     """Move from the unconditional prediction through the conditional one; all tensors have the same shape.
 
@@ -51,7 +51,7 @@ def predict_guided(
     timestep: int,
     prompt_embeds: torch.Tensor,
     negative_prompt_embeds: torch.Tensor | None = None,
-    guidance_scale: float = 1.0,
+    guidance_scale: float | torch.Tensor | None = 1.0,
     guidance_rescale: float = 0.0,
 ) -> torch.Tensor:
     """One prediction, guided where negative embeddings are given: both halves go through the model together.
@@ -60,8 +60,9 @@ def predict_guided(
         latents: (batch, channels, height, width).
         prompt_embeds: (batch, tokens, width).
         negative_prompt_embeds: Same shape, or `None` for the plain conditional prediction.
+        guidance_scale: One for all, or (batch, 1, 1, 1); `None` for the plain conditional prediction.
     """
-    if negative_prompt_embeds is None:
+    if negative_prompt_embeds is None or guidance_scale is None:
         return predict_noise(latents, timestep, prompt_embeds)
     embeds = torch.cat([negative_prompt_embeds, prompt_embeds])
     both = predict_noise(torch.cat([latents, latents]), timestep, embeds)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -86,7 +86,7 @@ def decode_latents(
     negative_prompt_embeds: torch.Tensor | None = None,
     guidance_scale: float = 7.5,
     guidance_rescale: float = 0.0,
-    guidance_stop: float = 1.0,
+    guidance_stops: Sequence[float] | None = None,
     on_step: Callable[[int, int, dict[str, Any]], dict[str, Any]] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> torch.Tensor:
@@ -101,7 +101,8 @@ def decode_latents(
         prompt_embeds: (batch, tokens, width) of the wanted picture.
         mask: (batch, 1, height, width) in [0, 1], 1 where the edit applies; `None` edits everywhere.
         negative_prompt_embeds: Same shape as `prompt_embeds`, or `None` for no guidance.
-        guidance_stop: Fraction of the whole schedule's steps, from the noisy end, that are guided.
+        guidance_stops: For each of the batch the fraction of the whole schedule's steps, from the noisy end, that are
+            guided; all steps where not given. Where none of the batch is, only the conditional half is evaluated.
         on_step: `on_step(step, timestep, tensors)` after each step, with "latents", "prompt_embeds" and
             "negative_prompt_embeds"; returns those that the next step is to use instead.
         should_stop: Asked before each step; if true the latents of the level reached so far are returned.
@@ -113,6 +114,7 @@ def decode_latents(
     """
     levels = trajectory_latents.shape[0] - 1
     latents = trajectory_latents[levels].float()
+    scales = _guidance_scales(schedule, levels, guidance_scale, guidance_stops, latents)
     for step, level in enumerate(range(levels, 0, -1)):
         if should_stop is not None and should_stop():
             break
@@ -122,8 +124,8 @@ def decode_latents(
             latents,
             timestep,
             prompt_embeds,
-            negative_prompt_embeds if schedule.is_before(level, guidance_stop) else None,
-            guidance_scale,
+            negative_prompt_embeds,
+            scales[step],
             guidance_rescale,
         )
         latents = ddim_step(latents, noise_pred, schedule, level)
@@ -141,3 +143,25 @@ def decode_latents(
             prompt_embeds = changed.get("prompt_embeds", prompt_embeds)
             negative_prompt_embeds = changed.get("negative_prompt_embeds", negative_prompt_embeds)
     return latents
+
+
+def _guidance_scales(
+    schedule: Schedule,
+    levels: int,
+    guidance_scale: float,
+    guidance_stops: Sequence[float] | None,
+    latents: torch.Tensor,
+) -> list[float | torch.Tensor | None]:
+    """For each step the scale, or (batch, 1, 1, 1) of them where some are past their stop, `None` where all are.
+
+    Past its stop an edit has 1, which gives the conditional prediction.
+    """
+    if guidance_stops is None:
+        return [guidance_scale] * levels
+    guided = [[schedule.is_before(level, stop) for stop in guidance_stops] for level in range(levels, 0, -1)]
+    # all at once: bringing each step's to a GPU would wait for it
+    each = torch.tensor([[guidance_scale if one else 1.0 for one in row] for row in guided]).to(latents)
+    return [
+        None if not any(row) else guidance_scale if all(row) else each[step, :, None, None, None]
+        for step, row in enumerate(guided)
+    ]

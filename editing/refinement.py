@@ -81,6 +81,11 @@ def _solve_symmetric(upper: torch.Tensor, right: torch.Tensor, added: float) -> 
     return torch.stack(solved, 1) / (a * first + b * second + c * third)[:, None]
 
 
+def changes_colour(coherence: torch.Tensor) -> list[bool]:
+    """For each edit, by its coherence from `find_mask`, (batch,): whether it changes a colour and no shape."""
+    return [alike >= COHERENT for alike in coherence.tolist()]
+
+
 def drawn_mask(
     soft_mask: torch.Tensor,
     coherence: torch.Tensor,
@@ -109,9 +114,9 @@ def drawn_mask(
     matte = ((followed - low) / (high - low)).clamp(0, 1)
     core = (followed > mask_threshold).float()
     drawn = []
-    for row, alike in enumerate(coherence.tolist()):
+    for row, recoloured in enumerate(changes_colour(coherence)):
         inside = core[row : row + 1]
-        if alike >= COHERENT:  # the filter's windows reach far, and colours like the object's may lie there
+        if recoloured:  # the filter's windows reach far, and colours like the object's may lie there
             drawn.append(matte[row : row + 1] * _widened(inside, factor, factor))
         else:
             drawn.append(_widened(inside, max(factor, round(ROOM * float(inside.sum()) ** 0.5)), factor))

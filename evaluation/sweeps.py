@@ -16,7 +16,6 @@ from semantic_edit.evaluation.restyled import Restyled
 from semantic_edit.evaluation.sdedit import SDEdit
 from semantic_edit.evaluation.word_swap import WordSwap
 from semantic_edit.mapping_networks import LearningSettings
-from semantic_edit.pipelines.presets import PRESETS
 
 FRACTIONS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 STRENGTHS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
@@ -108,9 +107,10 @@ def _diffedit(name: str, **changes: bool) -> Callable[[DiffEditMethod], Sweep]:
 
 def _diffedit_presets(method: DiffEditMethod) -> Sweep:
     """Both presets, and the paper's with the picture's own pixels outside the mask, as the other's are."""
-    points = tuple((name, DiffEditMethod.with_preset(name)) for name in PRESETS)
-    pasted = replace(DiffEditMethod.with_preset("paper"), preserve_background=True)
-    return Sweep("DiffEdit, presets", "", method, (*points, ("paper, background pasted", pasted)))
+    paper = DiffEditMethod.with_preset("paper")
+    pasted = replace(paper, preserve_background=True)
+    points = (("default", method), ("paper", paper), ("paper, background pasted", pasted))
+    return Sweep("DiffEdit, presets", "", method, points)
 
 
 def _thresholds(method: DiffEditMethod) -> Sweep:

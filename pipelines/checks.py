@@ -71,7 +71,7 @@ def check_guidance(guidance_scale: Any, guidance_rescale: Any = 0.0, guidance_st
     check_at_least_zero("guidance_scale", guidance_scale, "Above 1 it guides; 5 to 7.5 is usual.")
     if not is_number(guidance_rescale) or not 0 <= guidance_rescale <= 1:
         raise ValueError(f"`guidance_rescale` must lie in [0, 1], got {guidance_rescale!r}; 0 is off.")
-    if not is_number(guidance_stop) or not 0 <= guidance_stop <= 1:
+    if guidance_stop is not None and (not is_number(guidance_stop) or not 0 <= guidance_stop <= 1):
         raise ValueError(
             f"`guidance_stop` must lie in [0, 1], got {guidance_stop!r}. It is the fraction of the steps, from the "
             "noisy end, that are guided; 1 guides all."

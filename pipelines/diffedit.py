@@ -36,7 +36,7 @@ from semantic_edit.pipelines.components import StableDiffusionComponents
 from semantic_edit.pipelines.conditioning import common_batch_size
 from semantic_edit.pipelines.outputs import DiffEditInversionPipelineOutput, DiffEditPipelineOutput
 from semantic_edit.pipelines.pictures import PictureInput
-from semantic_edit.pipelines.presets import preset_of
+from semantic_edit.pipelines.presets import guidance_stops, preset_of
 from semantic_edit.pipelines.request import read_edit_pictures, read_edit_prompts, read_edit_request
 from semantic_edit.pipelines.stages import (
     MaskSettings,
@@ -124,8 +124,9 @@ class DiffEditPipeline(
 
         A `preset` gives the settings that are left out. "default" is the best that was measured on still lifes: 20
         steps, 5 maps, a mask that follows the picture's edges and knows a colour edit from an object edit, guidance
-        in the noisier half of the steps, and the picture's own pixels outside the mask. "paper" is the paper's: 50
-        steps, 10 maps, the bare mask, guidance in all steps, and the whole picture through the autoencoder.
+        for colour edits in the noisier half of the steps alone, and the picture's own pixels outside the mask.
+        "paper" is the paper's: 50 steps, 10 maps, the bare mask, guidance in all steps, and the whole picture
+        through the autoencoder.
 
         Every argument that there is one of for each edit (pictures, prompts, masks, trajectories) may also be
         given once for all edits of the batch. No edit's result depends on its neighbours beyond rounding.
@@ -171,7 +172,8 @@ class DiffEditPipeline(
                 stay bit by bit and do not pass through the VAE. Needs `image`, and is the default where there is one.
             guidance_rescale: In [0, 1]; see `rescale_guidance`.
             guidance_stop: Fraction of the schedule's steps, from the noisy end, that are guided, in [0, 1]; the others
-                take the conditional prediction alone, and half the evaluations. 0.5 or, in the paper, 1.
+                take the conditional prediction alone, and half the evaluations. By default 0.5 for edits that are found
+                to change a colour, 1 for others, for masks of your own, and in the paper.
             preset: "default" or "paper".
             output_type: "pil", "np", "pt" or "latent".
             return_dict: Whether to return a [`DiffEditPipelineOutput`] instead of a tuple of its fields.
@@ -256,7 +258,8 @@ class DiffEditPipeline(
                 drawn = draw_edit_mask(
                     found, request.pictures, mask_threshold, self.vae_scale_factor, chosen.mask_refine, shaped
                 )
-            room = round(chosen.mask_room * self.vae_scale_factor) if preserves else 0
+            pastes = preserves and output_type != "latent"
+            room = round(chosen.mask_room * self.vae_scale_factor) if pastes else 0
             shape = MaskShape(mask_grow or 0, mask_feather or 0.0, room)
             mask = shape_edit_mask(drawn, request.edits, clean, self.vae_scale_factor, shape)
             inversion, walk = request.trajectory, None
@@ -282,7 +285,9 @@ class DiffEditPipeline(
                 num_images_per_prompt,
                 guidance_scale,
                 guidance_rescale,
-                chosen.guidance_stop,
+                guidance_stops(
+                    chosen.guidance_stop, request.edits, None if found is None else found.coherence
+                ),
                 cross_attention_kwargs,
                 on_step,
             )

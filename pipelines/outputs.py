@@ -25,7 +25,7 @@ class DiffEditPipelineOutput(Summarised, BaseOutput):
     mask: (edits, 1, height // 8, width // 8), float32: the weights with which latents were blended, the mean over
         each one's pixels of `pixel_mask` with the room around it; 1.0 where the edit applied, 0.0 where nothing did.
     pixel_mask: (edits, 1, height, width), float32: the mask itself, drawn, grown and feathered. As `mask_image` it
-        gives the same edit.
+        gives the same edit, at the same `guidance_stop`.
     soft_mask: The shape of `mask`, the rescaled noise difference in [0, 1] that the threshold cut; `None` with a mask
         of the caller's own.
     mask_confidence: (edits,) in [0, 1], how cleanly each soft mask falls into two classes; `None` likewise.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -366,7 +366,7 @@ def decode_edit(
     copies: int,
     guidance_scale: float,
     guidance_rescale: float,
-    guidance_stop: float,
+    guidance_stops: Sequence[float],
     cross_attention_kwargs: dict[str, Any] | None,
     on_step: Callable[[int, int, dict[str, Any]], dict[str, Any]],
 ) -> torch.Tensor:
@@ -376,6 +376,7 @@ def decode_edit(
         trajectory_latents: (levels + 1, edits or 1, channels, height, width), or `None` where nothing is
             edited.
         clean: Level 0 of it, (edits or 1, channels, height, width).
+        guidance_stops: Of each edit; see `decode_latents`.
 
     Returns:
         (edits * copies, channels, height, width).
@@ -401,7 +402,7 @@ def decode_edit(
             None if negatives is None else negatives.repeat_interleave(copies, dim=0),
             guidance_scale,
             guidance_rescale,
-            guidance_stop,
+            [stop for stop in guidance_stops for _ in range(copies)],
             advance,
             should_stop=lambda: pipe.interrupt,
         )

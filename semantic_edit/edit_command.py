@@ -41,6 +41,7 @@ from semantic_edit.terminal import complain, say
 if TYPE_CHECKING:
     from semantic_edit.pipelines import DiffEditPipelineOutput
 
+PRESETS = ("default", "paper")  # those of `pipelines.presets`, which takes seconds to import
 _PIPELINE_OPTIONS = {
     "steps": "num_inference_steps",
     "guidance_scale": "guidance_scale",
@@ -51,6 +52,7 @@ _PIPELINE_OPTIONS = {
     "mask_grow": "mask_grow",
     "mask_feather": "mask_feather",
     "preserve_background": "preserve_background",
+    "preset": "preset",
 }
 WORDS = words_for(
     _PIPELINE_OPTIONS,
@@ -80,7 +82,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_method(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--seed", type=seed, help="of the mask's noises (default: 0)")
-    group.add_argument("--steps", type=steps, metavar="N", help="steps of the whole schedule (default: 50)")
+    group.add_argument(
+        "--preset",
+        choices=PRESETS,
+        help="all that is not typed: what was best where we measured, or the paper's own (default: default)",
+    )
+    group.add_argument(
+        "--steps", type=steps, metavar="N", help="steps of the whole schedule (default: 20; paper: 50)"
+    )
     add_guidance(group, default="7.5")
     add_negative(group)
     group.add_argument(
@@ -90,7 +99,10 @@ def _add_method(group: argparse._ArgumentGroup) -> None:
         help="fraction of the schedule to redo (default: 0.8)",
     )
     group.add_argument(
-        "--maps", type=whole(1, 1000), metavar="N", help="noise maps averaged into the mask (default: 10)"
+        "--maps",
+        type=whole(1, 1000),
+        metavar="N",
+        help="noise maps averaged into the mask (default: 5; paper: 10)",
     )
     group.add_argument(
         "--mask-threshold",
@@ -102,8 +114,7 @@ def _add_method(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--preserve-background",
         action=argparse.BooleanOptionalAction,
-        default=True,
-        help="keep the original pixels outside the mask (default: yes)",
+        help="keep the original pixels outside the mask (default: yes; paper: no)",
     )
     add_size(group)
 

@@ -12,7 +12,7 @@ import diffusers
 import torch
 import transformers
 
-from benchmarks.diffedit_speed import PAPER, RECOMMENDED, Settings
+from benchmarks.diffedit_speed import Settings
 from benchmarks.inside import editor_of
 from benchmarks.sd15 import NAME as SD15
 from benchmarks.sd15 import open_pipeline, side_of
@@ -54,8 +54,8 @@ class Bench:
     def presets(self) -> dict[str, Settings]:
         """DiffEdit's, by name."""
         if self.quick:
-            return {"paper": Settings(4, 2), "default": Settings(2, 1)}
-        return {"paper": Settings(*PAPER.values()), "default": Settings(*RECOMMENDED.values())}
+            return {"paper": Settings(4, 2), "default": Settings(2, 1, "default")}
+        return {"paper": Settings(), "default": Settings().by_default()}
 
     def steps(self, wanted: int) -> int:
         """Of StyleDiffusion's edits and learning."""

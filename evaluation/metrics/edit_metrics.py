@@ -23,6 +23,7 @@ from semantic_edit.evaluation.metrics.structure import structure_distance
 from semantic_edit.evaluation.metrics.unavailable import MetricUnavailable
 from semantic_edit.still_life.cases import EditCase
 
+MOST = 60.0  # dB; rounding to 8 bits alone leaves 59, and a mean cannot be taken of infinity
 Measure = Callable[[Networks, EditItem, Image.Image], float]
 
 
@@ -120,6 +121,11 @@ def _leftover(item: EditItem, picture: Image.Image) -> float:
     return leftover(picture, case.image, case.target_image, case.changed_mask)
 
 
+def _kept(item: EditItem, picture: Image.Image) -> float:
+    """PSNR to the input outside the expected region; where nothing changed, as much as 8 bits can tell."""
+    return min(psnr(picture, item.image, ~_mask(item)), MOST)
+
+
 def _to_target(item: EditItem, picture: Image.Image, around: bool = False) -> float:
     """PSNR to the perfect edit, inside the changed pixels or around them."""
     case = _case(item)
@@ -159,7 +165,7 @@ _OWN = {
         "", True, "mask", "clip", lambda n, item, out: n.clip.agreement(item.prompt, out, _mask(item))
     ),
     # what was kept
-    "psnr_outside": _Row("dB", True, "mask", "", lambda _, item, out: psnr(out, item.image, ~_mask(item))),
+    "psnr_outside": _Row("dB", True, "mask", "", lambda _, item, out: _kept(item, out)),
     "ssim_outside": _Row("", True, "mask", "", lambda _, item, out: ssim(out, item.image, ~_mask(item))),
     "structure": _Row("", False, "", "patches", lambda n, item, out: _structure(n.patches, item.image, out)),
     "psnr_to_input": _Row("dB", None, "", "", lambda _, item, out: psnr(out, item.image)),

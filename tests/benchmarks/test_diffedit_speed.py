@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from benchmarks import diffedit_speed
 from benchmarks.contenders import HEADER, Contender, line, race
-from benchmarks.diffedit_speed import Settings, contenders, lines
+from benchmarks.diffedit_speed import FEWER, Settings, contenders, lines
 from benchmarks.tasks import Task, recolouring
 
 
@@ -18,17 +20,20 @@ def test_evaluations_at_the_papers_settings(pipe, task):
     settings = Settings()
     racing = contenders(pipe, task, settings)
     race(racing, pipe.unet, repeats=0)
-    evaluations = [one.evaluations for one in racing.values()]
-    assert evaluations == [200, 140, settings.recommended().evaluations, 80]
+    by_default = racing.pop(FEWER).evaluations
+    assert [one.evaluations for one in racing.values()] == [200, 140, 80]
+    assert by_default in (48, 58)  # of colours and of objects
 
 
-@pytest.mark.parametrize(("steps", "maps", "expected"), [(20, 5, 58), (25, 4, 68)])
-def test_evaluations_at_recommended_settings(monkeypatch, steps, maps, expected):
-    recommended = {"num_inference_steps": steps, "num_maps_per_mask": maps}
-    monkeypatch.setattr(diffedit_speed, "RECOMMENDED", recommended)
-    assert Settings().recommended() == Settings(steps, maps)
-    assert Settings().recommended().evaluations == expected
-    assert Settings(10, 2).recommended() == Settings(steps // 5, 1)
+@pytest.mark.parametrize(("steps", "maps", "least", "most"), [(20, 5, 48, 58), (25, 4, 56, 68)])
+def test_evaluations_by_the_default_preset(monkeypatch, steps, maps, least, most):
+    own = replace(diffedit_speed.DEFAULT, num_inference_steps=steps, num_maps_per_mask=maps)
+    monkeypatch.setattr(diffedit_speed, "DEFAULT", own)
+    settings = Settings().by_default()
+    assert settings == Settings(steps, maps, "default")
+    assert (settings.least_evaluations, settings.evaluations) == (least, most)
+    assert Settings(10, 2).by_default() == Settings(steps // 5, 1, "default")
+    assert Settings().least_evaluations == Settings().evaluations == 140
 
 
 def test_a_tenth_of_the_evaluations_keeps_their_ratio():

@@ -7,11 +7,13 @@ import pytest
 import torch
 
 from semantic_edit.editing.masking import MaskResult
+from semantic_edit.editing.refinement import COHERENT
 from semantic_edit.editing.trajectory import Trajectory
-from semantic_edit.pipelines import stages
+from semantic_edit.pipelines import diffedit, stages
 
 SOURCE, TARGET = "a red apple on grass", "a green pear on grass"
 QUICK = {"num_inference_steps": 5, "num_maps_per_mask": 3}
+PAPER = {"preset": "paper", **QUICK}
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -26,28 +28,28 @@ def half_mask():
 
 
 def test_one_call_edits_with_140_evaluations_and_reuse_with_80(pipe, picture, counted):
-    result = pipe(picture, TARGET, SOURCE, generator=seeded())
+    result = pipe(picture, TARGET, SOURCE, generator=seeded(), preset="paper")
     assert counted.samples == 2 * 10 + 40 + 2 * 40 == 140
     assert [image.size for image in result.images] == [(64, 48)]
     assert result.mask.shape == result.soft_mask.shape == (1, 1, 6, 8)
-    assert result.mask_confidence.shape == (1,)
+    assert result.mask_confidence.shape == result.mask_coherence.shape == (1,)
     assert result.trajectory.latents.shape == (41, 1, 4, 6, 8)
     assert result.trajectory.latents.dtype == torch.float32
     counted.samples = 0
-    again = pipe(prompt=TARGET, mask_image=result.pixel_mask, trajectory=result.trajectory)
+    again = pipe(prompt=TARGET, mask_image=result.pixel_mask, trajectory=result.trajectory, preset="paper")
     assert counted.samples == 80
     np.testing.assert_allclose(np.asarray(again.images[0], int), np.asarray(result.images[0], int), atol=1)
     assert again.soft_mask is None
-    assert again.mask_confidence is None
+    assert again.mask_confidence is again.mask_coherence is None
 
 
 def test_the_stages_give_what_one_call_gives(pipe, picture):
-    whole = pipe(picture, TARGET, SOURCE, generator=seeded(), output_type="np", **QUICK)
+    whole = pipe(picture, TARGET, SOURCE, generator=seeded(), output_type="np", **PAPER)
     mask = pipe.generate_mask(
         picture, target_prompt=TARGET, source_prompt=SOURCE, generator=seeded(), **QUICK
     )
     latents = pipe.invert(image=picture, num_inference_steps=5).latents
-    given = {"prompt": TARGET, "image_latents": latents, "num_inference_steps": 5, "output_type": "np"}
+    given = {"prompt": TARGET, "image_latents": latents, "output_type": "np", **PAPER}
     staged = pipe(mask_image=whole.pixel_mask, **given)
     np.testing.assert_array_equal(mask, (whole.soft_mask[:, 0] > 0.5).numpy())
     np.testing.assert_allclose(staged.images, whole.images, atol=1e-4)
@@ -57,7 +59,7 @@ def test_the_stages_give_what_one_call_gives(pipe, picture):
 
 
 def test_a_found_mask_is_binary_in_pixels_and_its_mean_weighs_the_latents(pipe, picture):
-    found = pipe(picture, TARGET, SOURCE, generator=seeded(), mask_threshold=0.3, **QUICK)
+    found = pipe(picture, TARGET, SOURCE, generator=seeded(), mask_threshold=0.3, **PAPER)
     assert found.pixel_mask.shape == (1, 1, 48, 64)
     assert set(found.pixel_mask.unique().tolist()) == {0.0, 1.0}
     torch.testing.assert_close(found.mask, torch.nn.functional.avg_pool2d(found.pixel_mask, 8))
@@ -87,14 +89,14 @@ def test_an_edit_does_not_depend_on_its_neighbours(pipe, pictures):
 
 
 def test_one_picture_serves_several_prompts(pipe, picture, counted):
-    result = pipe(picture, [TARGET, "a mug"], SOURCE, generator=seeded(), **QUICK)
+    result = pipe(picture, [TARGET, "a mug"], SOURCE, generator=seeded(), **PAPER)
     assert counted.samples == 2 * 2 * 3 + 4 + 2 * 2 * 4  # two masks, one inversion, two decodings
     assert len(result.images) == 2
     assert result.trajectory.batch_size == 1
 
 
 def test_a_longer_trajectory_serves_a_weaker_edit(pipe, picture, half_mask):
-    options = {"prompt": TARGET, "mask_image": half_mask, "num_inference_steps": 5, "output_type": "np"}
+    options = {"prompt": TARGET, "mask_image": half_mask, "output_type": "np", **PAPER}
     long = pipe.invert(image=picture, num_inference_steps=5, inpaint_strength=1.0).trajectory
     reused = pipe(trajectory=long, inpaint_strength=0.4, **options)
     fresh = pipe(picture, inpaint_strength=0.4, **options)
@@ -125,12 +127,18 @@ def test_preserved_background_is_bit_identical(pipe, picture, half_mask):
 
 
 def test_masks_grow_and_feather_in_pixels(pipe, picture, half_mask):
-    grown = pipe(picture, TARGET, mask_image=half_mask, mask_grow=8, num_inference_steps=2).mask
+    grown = pipe(
+        picture, TARGET, mask_image=half_mask, mask_grow=8, num_inference_steps=2, preset="paper"
+    ).mask
     assert torch.equal(grown[..., 3:], torch.ones(1, 1, 6, 5))
     assert not grown[..., :3].any()
-    shrunk = pipe(picture, TARGET, mask_image=half_mask, mask_grow=-8, num_inference_steps=2).mask
+    shrunk = pipe(
+        picture, TARGET, mask_image=half_mask, mask_grow=-8, num_inference_steps=2, preset="paper"
+    ).mask
     assert torch.equal(shrunk[0, 0, 0], torch.tensor([0.0] * 5 + [1.0] * 3))
-    soft = pipe(picture, TARGET, mask_image=half_mask, mask_feather=4.0, num_inference_steps=2).mask
+    soft = pipe(
+        picture, TARGET, mask_image=half_mask, mask_feather=4.0, num_inference_steps=2, preset="paper"
+    ).mask
     assert (soft[..., 3:5] > 0).all()
     assert (soft[..., 3:5] < 1).all()
 
@@ -208,7 +216,7 @@ def test_unequal_negative_prompts_are_computed(pipe, picture, counted, monkeypat
 
 
 def test_the_calls_negative_prompt_is_for_both_sides(pipe, picture, counted):
-    pipe(picture, TARGET, SOURCE, negative_prompt="a mug", generator=seeded(), **QUICK)
+    pipe(picture, TARGET, SOURCE, negative_prompt="a mug", generator=seeded(), **PAPER)
     assert counted.samples == 2 * 3 + 4 + 2 * 4
     counted.samples = 0
     pipe(
@@ -218,7 +226,7 @@ def test_the_calls_negative_prompt_is_for_both_sides(pipe, picture, counted):
         negative_prompt="a mug",
         source_negative_prompt="",
         generator=seeded(),
-        **QUICK,
+        **PAPER,
     )
     assert counted.samples == 4 * 3 + 4 + 2 * 4
 
@@ -263,10 +271,10 @@ def test_half_precision(pipe, make_pipe, make_unet, picture, half_mask, dtype):
 def test_v_prediction(make_pipe, pipe, picture, half_mask):
     other = make_pipe()
     other.scheduler.register_to_config(prediction_type="v_prediction")
-    found = other(picture, TARGET, SOURCE, generator=seeded(), **QUICK)
+    found = other(picture, TARGET, SOURCE, generator=seeded(), **PAPER)
     assert found.trajectory.prediction_type == "v_prediction"
     # the model's output differs by a factor between the two readings, so its mask does not
-    usual = pipe(picture, TARGET, SOURCE, generator=seeded(), **QUICK)
+    usual = pipe(picture, TARGET, SOURCE, generator=seeded(), **PAPER)
     assert torch.equal(found.mask, usual.mask)
     assert not torch.allclose(found.trajectory.latents, usual.trajectory.latents)
     kept = other(picture, TARGET, mask_image=half_mask, num_inference_steps=5, output_type="latent")
@@ -282,9 +290,9 @@ def test_outputs(pipe, pictures, half_mask):
     assert 0 <= results["np"].min() <= results["np"].max() <= 1
     np.testing.assert_allclose(results["np"], results["pt"].permute(0, 2, 3, 1).numpy())
     np.testing.assert_array_equal(np.asarray(results["pil"][2]), (255 * results["np"][2]).round())
-    images, flags, mask, pixels, soft, confidence, trajectory = pipe(pictures, return_dict=False, **options)
+    images, flags, mask, pixels, soft, *sure, trajectory = pipe(pictures, return_dict=False, **options)
     assert len(images) == 3
-    assert (flags, soft, confidence) == (None, None, None)
+    assert [flags, soft, *sure] == [None] * 4
     assert mask.shape == (3, 1, 6, 8)
     assert pixels.shape == (3, 1, 48, 64)
     assert trajectory.batch_size == 3
@@ -327,3 +335,64 @@ def test_each_stage_has_a_progress_bar(pipe, picture):
     watched.set_progress_bar_config(disable=True)
     watched(picture, TARGET, SOURCE, mask_batch_size=2, **QUICK)
     assert totals == [3, 4, 4]
+
+
+def test_the_default_preset_takes_48_or_58_evaluations(pipe, picture, counted):
+    output = pipe(picture, TARGET, SOURCE, generator=seeded())
+    recolours = bool(output.mask_coherence >= COHERENT)
+    assert counted.samples == 2 * 5 + 16 + (2 * 6 + 10 if recolours else 2 * 16)
+    assert output.trajectory.num_inference_steps == 20
+
+
+def test_an_unknown_preset_is_refused(pipe, picture, counted):
+    for call in (pipe, pipe.generate_mask, pipe.invert):
+        with pytest.raises(ValueError, match=r"`preset` must be one of 'paper', 'default', got 'best'"):
+            call(image=picture, preset="best")
+    assert counted.samples == 0
+
+
+@pytest.mark.parametrize("stop", [-0.1, 1.5, "half", float("nan")])
+def test_guidance_stops_within_the_schedule(pipe, picture, stop):
+    with pytest.raises(ValueError, match=r"`guidance_stop` must lie in \[0, 1\], got .*1 guides all"):
+        pipe(picture, TARGET, guidance_stop=stop)
+
+
+def test_guidance_that_stops_at_once_is_none(pipe, picture, half_mask, counted):
+    options = {"prompt": TARGET, "mask_image": half_mask, "num_inference_steps": 5, "output_type": "latent"}
+    stopped = pipe(picture, guidance_stop=0.0, **options).images
+    assert counted.samples == 4 + 4
+    torch.testing.assert_close(stopped, pipe(picture, guidance_scale=1.0, **options).images)
+    whole = pipe(picture, guidance_stop=1.0, **options).images
+    torch.testing.assert_close(whole, pipe(picture, preset="paper", **options).images)
+    assert not torch.allclose(whole, stopped)
+
+
+def test_each_edit_has_its_own_end_of_guidance(pipe, picture, half_mask, monkeypatch):
+    options = {"mask_image": half_mask, "num_inference_steps": 5, "output_type": "latent"}
+    monkeypatch.setattr(diffedit, "guidance_stops", lambda *_: [0.4, 1.0])
+    both = pipe(picture, [TARGET, TARGET], **options).images
+    monkeypatch.undo()
+    for row, stop in enumerate((0.4, 1.0)):
+        alone = pipe(picture, TARGET, guidance_stop=stop, **options).images
+        # other batches, and a scale of 1 instead of no guidance
+        torch.testing.assert_close(both[row : row + 1], alone, rtol=1e-3, atol=1e-4)
+
+
+def test_pasting_gives_latents_room_and_keeps_the_masks_shape(pipe, picture, half_mask):
+    options = {"prompt": TARGET, "mask_image": half_mask, "num_inference_steps": 5}
+    roomy, bare = pipe(picture, **options), pipe(picture, preserve_background=False, **options)
+    torch.testing.assert_close(roomy.pixel_mask, half_mask)
+    assert (roomy.mask[..., 3] == 0.5).all()  # half a latent
+    assert not bare.mask[..., 3].any()
+    original, edited = np.asarray(picture), np.asarray(roomy.images[0])
+    assert np.array_equal(edited[:, :32], original[:, :32])
+    latents = pipe(picture, output_type="latent", **options)
+    assert not latents.mask[..., 3].any()  # nothing is pasted there
+
+
+def test_a_refined_mask_needs_no_pixels(pipe, picture):
+    clean = pipe.invert(image=picture, num_inference_steps=5).latents[:, -1]
+    found = pipe(clean, TARGET, SOURCE, generator=seeded(), output_type="latent", **QUICK)
+    assert found.pixel_mask.shape == (1, 1, 48, 64)
+    shaped = pipe(picture, TARGET, SOURCE, generator=seeded(), mask_grow=0, **QUICK)
+    assert set(shaped.pixel_mask.unique().tolist()) <= {0.0, 1.0}

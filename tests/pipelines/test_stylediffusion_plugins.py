@@ -253,7 +253,8 @@ def test_from_pipe_to_and_from_the_others(style_pipe, make_pipe, image_encoder, 
 
 
 def test_a_diffedit_mask_confines_a_restyling(style_pipe, make_pipe, learned, picture):
-    found = make_pipe()(picture, TARGET, SOURCE, num_inference_steps=2, num_maps_per_mask=2).pixel_mask
+    options = {"num_inference_steps": 2, "num_maps_per_mask": 2, "preset": "paper"}
+    found = make_pipe()(picture, TARGET, SOURCE, **options).pixel_mask
     result = style_pipe(TARGET, learned, mask_image=found, image=picture, preserve_background=True)
     outside = found[0, 0].numpy() == 0
     assert outside.any()
