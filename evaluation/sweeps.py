@@ -98,10 +98,14 @@ def _along_both_taus(name: str, default: PromptToPrompt | NullTextInversion) -> 
     return Sweep(name, "tau_c/s", default, (*taus, (f"{default.tau_c:g}/{default.tau_s:g}", default)))
 
 
-def _diffedit(name: str, **changes: bool) -> Callable[[DiffEditMethod], Sweep]:
+def _diffedit(name: str, **changes: object) -> Callable[[DiffEditMethod], Sweep]:
     """DiffEdit over its encoding ratio, with something other than usual."""
     return lambda method: _along(
-        name, "encoding ratio", replace(method, **changes), "inpaint_strength", RATIOS
+        name,
+        "encoding ratio",
+        replace(method, **changes),  # type: ignore[arg-type]
+        "inpaint_strength",
+        RATIOS,
     )
 
 

@@ -232,7 +232,7 @@ def restyle(
             control.plan = _plan(call, step, text, negative, latents)
             both = predict_noise(torch.cat([latents, latents]), timestep, torch.cat([negative, text]))
             unconditional, conditional = both.chunk(2)
-            noise_pred = classifier_free_guidance(unconditional, conditional, scales)  # type: ignore[arg-type]
+            noise_pred = classifier_free_guidance(unconditional, conditional, scales)
             latents = ddim_step(latents, noise_pred, schedule, level)
             if call.settings.local_blend and step >= int(BLEND_FROM * steps):
                 inside = _blend_masks(call, maps.mean(), side, (height, width))
