@@ -38,23 +38,26 @@ def reason_for(error: BaseException, name: str) -> str:
     unreachable = answered.__mro__[answered.__mro__.index(OSError) - 1]
     uncached = (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled)
     causes = list(_causes(error))
+    is_uncached = any(isinstance(cause, uncached) for cause in causes)
+    # in older versions what is not in the cache counts as an answer too
+    others = [cause for cause in causes if not isinstance(cause, uncached)]
 
-    def has(kind: type | tuple[type, ...]) -> bool:
-        return any(isinstance(cause, kind) for cause in causes)
+    def has(kind: type) -> bool:
+        return any(isinstance(cause, kind) for cause in others)
 
     if has(errors.GatedRepoError):
         terms = f"https://huggingface.co/{name}"
         return f"its terms must be accepted first, at {terms}, and a log-in is needed: hf auth login"
     if has(errors.RepositoryNotFoundError):
         return "the Hub has no such repository, or it is private and a log-in is needed: hf auth login"
-    if has(errors.EntryNotFoundError) and not has(uncached):
+    if has(errors.EntryNotFoundError):
         return str(error)  # which names the file
     if has(answered):
-        status = next(cause.response.status_code for cause in causes if isinstance(cause, answered))
-        return f"the Hub answered with error {status}; try again later"
+        response = next(cause.response for cause in others if isinstance(cause, answered))
+        return f"the Hub answered with error {getattr(response, 'status_code', '')}; try again later"
     if has(unreachable):
         return "the Hub cannot be reached, and it is not in the local cache"
-    if has(uncached):
+    if is_uncached:
         return "it is not in the local cache"
     text = " ".join(str(error).split())
     text = text if " " in text else f"{type(error).__name__}: {text}"  # a KeyError's is a mere name
