@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from semantic_edit.disk.reading import Rule, plain_text, record, several, whole_number
@@ -43,7 +43,7 @@ class Frame:
     picture: Size
     box: Box
     size: Size
-    look: str = ""
+    look: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         left, upper, right, lower = self.box

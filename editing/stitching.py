@@ -67,7 +67,9 @@ def cut_out(planes: torch.Tensor, frame: Frame) -> torch.Tensor:
     return (part.float() / 255 if part.dtype == torch.uint8 else part).contiguous()
 
 
-def stitched(original: torch.Tensor, edited: torch.Tensor, opacity: torch.Tensor, frame: Frame) -> torch.Tensor:
+def stitched(
+    original: torch.Tensor, edited: torch.Tensor, opacity: torch.Tensor, frame: Frame
+) -> torch.Tensor:
     """A picture with what was made of its frame laid over it.
 
     Where the opacity is 0 its own pixels stay bit by bit.

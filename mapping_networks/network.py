@@ -38,9 +38,9 @@ class MappingNetwork(StoredModel):
         base_fingerprint: Tells the base model from another, or "" where unknown.
         learning: The settings of the learning, as names with values.
         reconstruction_psnr, reconstruction_ssim: Against the VAE's reconstruction, in dB and in [-1, 1], if known.
-        frame: What of the picture it was learned from: the sizes of the "picture" and of what was worked at, "size",
-            (width, height); the "box" that was cut out, (left, upper, right, lower); what the picture looks like, "look".
-            `None` where that is not known.
+        frame: What it was learned from: the size of the whole "picture", (width, height); the "box" that was cut out of
+            it, (left, upper, right, lower); the "size" at which that was worked at; by what "look" the picture is known
+            again. `None` where that is not known.
         digest: Tells the tensors from others, "" in a network that was never saved.
         format_version: Of this config and its tensors.
 

@@ -172,9 +172,10 @@ class DiffEditPipeline(
                 where the negative prompts differ.
             mask_refine: Whether a found mask follows the picture's edges and is drawn as the edit wants it, see
                 `drawn_mask`. Without `image` there are no edges to follow, and it is only drawn.
-            mask_grow: Pixels, as the model sees them, to widen the mask by; negative narrows it. With this or `mask_feather` a found mask is cut
-                at the threshold and shaped as told, a colour edit's and an object edit's alike.
-            mask_feather: Standard deviation, in pixels, of the blur of the mask's edge.
+            mask_grow: Pixels, as the model sees them, to widen the mask by; negative narrows it. With this or
+                `mask_feather` a found mask is cut at the threshold and shaped as told, a colour edit's and an object
+                edit's alike.
+            mask_feather: Standard deviation, in the same pixels, of the blur of the mask's edge.
             preserve_background: Lay the edit over the original's own pixels, so that those outside the mask
                 stay bit by bit and do not pass through the VAE. Needs `image`, and is the default where there is one.
                 Without it all that the model worked at goes through the VAE, and back to the original's size if it was

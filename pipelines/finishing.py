@@ -35,7 +35,7 @@ def finish_pictures(
     """
     if output_type == "latent":
         return latents, None
-    kept = None if view.pictures is None else view.pictures.pixels
+    kept = view.pictures.pixels
     if kept is None:
         images = edited = decode_pixels(pipe, latents)
     else:

@@ -52,7 +52,12 @@ def mask_region(mask: torch.Tensor, box: Box, margin: float = 0.0) -> Region | N
 
 
 def focused_view(
-    pipe: Any, view: View, mask: torch.Tensor, focus: bool | None, size: Size | None = None, margin: float = 0.0
+    pipe: Any,
+    view: View,
+    mask: torch.Tensor,
+    focus: bool | None,
+    size: Size | None = None,
+    margin: float = 0.0,
 ) -> View:
     """`closer_view` of what masks of the whole pictures, (edits or 1, 1, any, any), show with a margin of pixels."""
     regions = [

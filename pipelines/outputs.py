@@ -68,7 +68,8 @@ class DiffEditInversionPipelineOutput(Summarised, BaseOutput):
 class StyleDiffusionPipelineOutput(Summarised, BaseOutput):
     """Result of [`StyleDiffusionPipeline`]; with `return_dict=False` the same fields as a tuple, in this order.
 
-    images: One edit for each prompt: RGB pictures ("pil"), a float array (prompts, height, width, 3) ("np") or a float
+    images: One edit for each prompt, of the size of the picture if that was given, else of what was learned: RGB
+        pictures ("pil"), a float array (prompts, height, width, 3) ("np") or a float
         tensor (prompts, 3, height, width) ("pt"), both in [0, 1]; or float32 latents (prompts, channels,
         height // 8, width // 8) ("latent").
     nsfw_content_detected: One flag per edit, or `None` without a safety checker. Flagged pictures are black.
@@ -77,6 +78,7 @@ class StyleDiffusionPipelineOutput(Summarised, BaseOutput):
         without `local_blend`.
     attention_maps: For the source prompt and then each prompt a heat map of each of its words, grey pictures; `None`
         unless asked for.
+    frames: What of the picture was learned, and so edited; one.
     """
 
     images: list[PIL.Image.Image] | np.ndarray | torch.Tensor
@@ -84,3 +86,4 @@ class StyleDiffusionPipelineOutput(Summarised, BaseOutput):
     reconstruction: list[PIL.Image.Image] | np.ndarray | torch.Tensor | None = None
     blend_masks: torch.Tensor | None = None
     attention_maps: list[dict[str, PIL.Image.Image]] | None = None
+    frames: tuple[Frame, ...] | None = None

@@ -165,7 +165,7 @@ def read_edit_request(
         levels_for(schedule, "mask_encode_strength", settings.mask_encode_strength)
     check_focus(focus)
     size = read_size(*sides, pipe.vae_scale_factor)
-    view = View(None) if image is None else read_view(pipe, image, size)
+    view = View() if image is None else read_view(pipe, image, size)
     if preserve_background and not view.has_pixels:
         raise ValueError(
             "`preserve_background=True` needs the picture's pixels; pass them as `image`, beside a "
@@ -184,7 +184,7 @@ def read_edit_request(
         inverts=known is None,
     )
     counts = edit_prompts.counts
-    if view.originals is not None:
+    if view.batch_size:
         counts["image"] = view.batch_size
     if known is not None:
         counts["trajectory" if image_latents is None else "image_latents"] = known.batch_size
@@ -218,7 +218,7 @@ def read_known_inversion(
     if trajectory is not None and image_latents is not None:
         raise ValueError("Got both `trajectory` and `image_latents`; pass only one of the two.")
     if trajectory is None and image_latents is None:
-        if view.originals is None:
+        if not view.batch_size:
             raise ValueError("There is nothing to edit: pass an `image`, a `trajectory` or `image_latents`.")
         return None
     scaling_factor = pipe.vae.config.scaling_factor
@@ -237,13 +237,13 @@ def read_known_inversion(
         check_made_of("trajectory", known.frames, view)  # then their frame is this call's too
     elif view.has_pixels:
         shape[1:] = [side // pipe.vae_scale_factor for side in reversed(view.frames[0].size)]
-    elif view.originals is not None and view.originals.latents is not None:
+    elif view.originals.latents is not None:
         shape[1:] = list(view.originals.latents.shape[2:])
     known.check_fits(
         schedule,
         levels,
         latent_shape=shape,
-        batch_size=None if view.originals is None else view.batch_size,
+        batch_size=view.batch_size or None,
         model=model_fingerprint(pipe.unet),
         scaling_factor=scaling_factor,
     )

@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from semantic_edit.attention_processors.borrowing import BorrowedNetwork
 from semantic_edit.attention_processors.capture import captured_cross_attention
@@ -26,13 +25,11 @@ LITTLE_NOISE = 0.1
 
 NOISES = 2
 
-PEAK = 0.2
+PEAK = 0.15
 """The part of a map's maximum from which it shows where to look."""
 
 AROUND_PEAKS = 3.5
 """How many times longer than what such a map shows the surroundings are: it shows less than all of a thing."""
-
-ChangedTokens = tuple[tuple[int, ...], tuple[int, ...]]
 
 
 def searched_view(
@@ -40,8 +37,8 @@ def searched_view(
 ) -> View:
     """The view that a call works at: closer than the whole pictures where what is to change is a small part of them.
 
-    It is asked, with little noise, where the two predictions differ and where the words are looked at that only one of
-    the prompts has: four evaluations for each edit and look. Pictures of about the model's own area are not searched.
+    The words by which the prompts differ tell: where they are looked at in the picture with little noise, two
+    evaluations for each edit and look. Pictures of about the model's own area are not searched, nor without such words.
     """
     view, focus = request.view, request.focus
     if request.own_mask is not None or focus is False:
@@ -49,69 +46,74 @@ def searched_view(
     least = math.sqrt(math.prod(own_size(pipe)))
     if focus is None and any(least > CLOSER * math.sqrt(math.prod(frame.picture)) for frame in view.frames):
         return view
-    words = [_changed_tokens(pipe, request, edit) for edit in range(request.edits)]
-    for look in range(LOOKS):
-        clean = encode_pictures(pipe, view.pictures, embeds.target.device).expand(request.edits, -1, -1, -1)  # type: ignore[arg-type]
-        regions = []
-        for edit in range(request.edits):
-            source, target = (side[edit : edit + 1] for side in (embeds.source, embeds.target))  # type: ignore[index]
-            seen = _whereabouts(
-                pipe, request, clean[edit : edit + 1], torch.cat([source, target]), words[edit], cross_attention_kwargs
+    told = [_telling_words(pipe, request, embeds, edit) for edit in range(request.edits)]
+    if not all(words for _, words in told):
+        if focus:
+            raise ValueError(
+                "`focus=True` finds the part to work at by the words that only one of the two prompts has, and here "
+                "there are none. Pass both prompts as text, or a `mask_image`."
             )
+        return view
+    for look in range(LOOKS):
+        clean = encode_pictures(pipe, view.pictures, embeds.target.device)
+        clean = clean.expand(request.edits, -1, -1, -1)
+        regions = []
+        for edit, (side, words) in enumerate(told):
+            seen = _looked_at(pipe, request, clean[edit : edit + 1], side, words, cross_attention_kwargs)
             regions.append(mask_region((seen > PEAK * seen.max()).float(), view.frame(edit).box))
         asked = focus if look == 0 else None
         closer = closer_view(pipe, view, regions, asked, request.size, AROUND_PEAKS)
-        if closer is view or closer.frames == view.frames:
+        if closer.frames == view.frames:
             break
         view = closer
     return view
 
 
-def _changed_tokens(pipe: Any, request: EditRequest, edit: int) -> ChangedTokens:
-    """Of the source's prompt and the target's; none are known of embeddings."""
+def _telling_words(
+    pipe: Any, request: EditRequest, embeds: EditEmbeds, edit: int
+) -> tuple[torch.Tensor, tuple[int, ...]]:
+    """A prompt's embeddings, (1, tokens, width), and its tokens that the other prompt has not.
+
+    The source's, or the target's if it only adds words; none are known of prompts that are embeddings.
+    """
+    sides = ((request.prompts.source, embeds.source), (request.prompts.target, embeds.target))
     texts = []
-    for prompt in (request.prompts.source, request.prompts.target):
+    for prompt, _ in sides:
         if prompt is None or prompt.texts is None:
-            return (), ()
+            return embeds.target, ()
         text = prompt.texts[edit if len(prompt.texts) > 1 else 0]
         texts.append(tokenize_prompt(pipe.tokenizer, pipe.maybe_convert_prompt(text, pipe.tokenizer)))
-    return changed_tokens(*texts)
+    changed = changed_tokens(*texts)
+    side = 0 if changed[0] else 1
+    return sides[side][1][edit : edit + 1], changed[side]  # type: ignore[index]
 
 
-def _whereabouts(
+def _looked_at(
     pipe: Any,
     request: EditRequest,
     clean: torch.Tensor,
     embeds: torch.Tensor,
-    words: ChangedTokens,
+    words: tuple[int, ...],
     cross_attention_kwargs: dict[str, Any] | None,
 ) -> torch.Tensor:
-    """Where what changes may be, (height, width), not negative.
+    """How much some words are looked at from each place, (rows, columns).
 
     Args:
         clean: Latents, (1, channels, height, width).
-        embeds: The source's and the target's, (2, tokens, width).
-        words: Of each of the two, the tokens that the other has not.
+        embeds: (1, tokens, width).
+        words: Tokens.
     """
-    height, width = clean.shape[-2:]
-    positions = nearest_queries(pipe.unet, height, width)
+    side = nearest_queries(pipe.unet, *clean.shape[-2:])
     level = max(1, request.schedule.levels(LITTLE_NOISE))
-    # noise of its own: the mask's is the same, whether the view was searched or not
+    # noise of its own: the mask's is the same, whether the picture was searched or not
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn((NOISES, *clean.shape[1:]), generator=generator).to(clean.device)
-    noised = request.schedule.add_noise(clean.expand(NOISES, -1, -1, -1), noise, level)
     with (
         lock_of(pipe.unet),
         BorrowedNetwork(pipe.unet) as unet,
-        captured_cross_attention(unet, math.prod(positions)) as maps,
+        captured_cross_attention(unet, math.prod(side)) as maps,
     ):
         predict_noise = noise_predictor(pipe, cross_attention_kwargs, unet)
-        sides = embeds.repeat_interleave(NOISES, dim=0)
-        source, target = predict_noise(noised.repeat(2, 1, 1, 1), request.schedule.timestep(level), sides).chunk(2)
-    difference = (target - source).abs().mean((0, 1))
-    side = 0 if words[0] else 1
-    if not words[side]:
-        return difference
-    attention = maps.mean().unflatten(0, (2, NOISES))[side].mean(0)[:, list(words[side])].mean(-1)
-    looked_at = F.interpolate(attention.view(1, 1, *positions), size=(height, width), mode="bilinear")
-    return difference * looked_at[0, 0].to(difference)
+        noised = request.schedule.add_noise(clean.expand(NOISES, -1, -1, -1), noise, level)
+        predict_noise(noised, request.schedule.timestep(level), embeds.expand(NOISES, -1, -1))
+    return maps.mean().mean(0)[:, list(words)].mean(-1).unflatten(0, side)

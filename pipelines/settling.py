@@ -15,7 +15,7 @@ from semantic_edit.editing.trajectory import Trajectory
 from semantic_edit.pipelines.conditioning import common_batch_size
 from semantic_edit.pipelines.focusing import check_focus, focused_view, mask_region
 from semantic_edit.pipelines.pictures import PictureInput
-from semantic_edit.pipelines.views import View, check_made_of, read_view
+from semantic_edit.pipelines.views import View, check_learned, check_made_of, read_view
 
 
 def settled_view(
@@ -55,9 +55,9 @@ def settled_view(
                 "pass pixels as `image`, and no `image_latents`."
             )
         return view, False
-    if own_mask is not None and focus is None and size is None and len(remembered) == len(own_mask):
-        if _within(own_mask, remembered):
-            return replace(view, frames=tuple(remembered)), False
+    is_free = own_mask is not None and focus is None and size is None
+    if is_free and len(remembered) == len(own_mask) and _within(own_mask, remembered):  # type: ignore[arg-type]
+        return replace(view, frames=tuple(remembered)), False
     return view, focus
 
 
@@ -109,13 +109,11 @@ def learned_view(
         )
     # one that remembers nothing was learned from a picture as it was
     size = tuple(side * pipe.vae_scale_factor for side in reversed(config["latent_shape"][1:]))
-    frame = Frame(size, (0, 0, *size), size) if config["frame"] is None else Frame.read(config["frame"])  # type: ignore[arg-type]
-    view = View(None, (frame,))
+    frame = Frame(size, (0, 0, *size), size) if config["frame"] is None else Frame.read(config["frame"])
+    view = View(frames=(frame,))
     if image is not None:
         given = read_view(pipe, image)
-        if not given.has_pixels or given.batch_size != 1:
-            raise ValueError("`image` must be the learned picture, in pixels and alone.")
-        check_made_of("mapping_network", (frame,), given)
+        check_learned(frame, given)
         view = replace(given, frames=(frame,))
     _check_mask("mapping_network", own_mask, [one for one in origins if one is not None], view)
     return view
@@ -141,7 +139,7 @@ def _check_mask(name: str, mask: torch.Tensor | None, remembered: Sequence[Frame
         )
     if not _within(mask, view.frames):
         raise ValueError(
-            f"`mask_image` reaches beyond what the `{name}` is of ({view.frames[0]}). Keep the mask inside of that part."
+            f"`mask_image` reaches beyond what the `{name}` is of ({view.frames[0]}). Keep the mask inside of that."
         )
 
 
@@ -150,7 +148,9 @@ def _check_wishes(frames: Sequence[Frame], size: Size | None, focus: bool | None
     whole = all(frame.is_whole for frame in frames)
     if focus is not None and focus == whole:
         held = "the whole picture" if whole else "a part of the picture alone"
-        raise ValueError(f"`focus={focus}` does not go with a `trajectory` of {held}; leave one of the two out.")
+        raise ValueError(
+            f"`focus={focus}` does not go with a `trajectory` of {held}; leave one of the two out."
+        )
     if size is not None and size != frames[0].size:
         raise ValueError(
             f"The `trajectory` was worked at as {shown_size(frames[0].size)}, and `width` x `height` is "

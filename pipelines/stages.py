@@ -149,10 +149,10 @@ def check_same_picture(latents: torch.Tensor, trajectory: Trajectory) -> None:
 
 
 def clean_latents(
-    pipe: Any, pictures: Pictures | None, trajectory: Trajectory | None, device: torch.device
+    pipe: Any, pictures: Pictures, trajectory: Trajectory | None, device: torch.device
 ) -> torch.Tensor:
     """The pictures' own latents, from a known inversion where there is one: (batch, channels, height, width)."""
-    encoded = None if pictures is None else encode_pictures(pipe, pictures, device)
+    encoded = encode_pictures(pipe, pictures, device) if pictures.batch_size else None
     if trajectory is None:
         if encoded is None:
             raise ValueError("There is nothing to edit: pass an `image`, a `trajectory` or `image_latents`.")
@@ -211,7 +211,7 @@ def _warn_of_alike_prompts(found: MaskResult) -> None:
 
 def draw_edit_mask(
     found: MaskResult,
-    pictures: Pictures | None,
+    pictures: Pictures,
     mask_threshold: float,
     factor: int,
     refine: bool,
@@ -225,7 +225,7 @@ def draw_edit_mask(
     """
     if not refine:
         return outline_mask(found.soft_mask, mask_threshold, factor)
-    picture = None if pictures is None else pictures.pixels
+    picture = pictures.pixels
     if picture is not None:
         picture = picture.to(found.soft_mask.device).expand(found.soft_mask.shape[0], -1, -1, -1)
     if shaped:

@@ -36,6 +36,7 @@ from semantic_edit.pipelines.checks import (
 )
 from semantic_edit.pipelines.components import StableDiffusionComponents
 from semantic_edit.pipelines.conditioning import Prompt, common_batch_size, encode_prompts, read_prompt
+from semantic_edit.pipelines.finishing import finish_pictures
 from semantic_edit.pipelines.learning import (
     Lesson,
     attention_resolution,
@@ -43,7 +44,6 @@ from semantic_edit.pipelines.learning import (
     learn_pictures,
     learned_network,
 )
-from semantic_edit.pipelines.finishing import finish_pictures
 from semantic_edit.pipelines.outputs import StyleDiffusionPipelineOutput
 from semantic_edit.pipelines.pictures import PictureInput
 from semantic_edit.pipelines.restyling import (
@@ -160,13 +160,15 @@ class StyleDiffusionPipeline(
         settings = _read_settings(settings)
         schedule = schedule_from_scheduler(self.scheduler, num_inference_steps)
         texts = _read_texts("prompt", prompt)
-        view = read_lesson_view(self, image, mask_image, read_size(height, width, self.vae_scale_factor), focus)
+        view = read_lesson_view(
+            self, image, mask_image, read_size(height, width, self.vae_scale_factor), focus
+        )
         count = common_batch_size(image=len(view.frames), prompt=len(texts))
         # what is computed in inference mode could not be learned from
         with components_restored(self), torch.inference_mode(False), torch.no_grad():
             given = (Prompt("prompt", texts), Prompt("negative_prompt", (negative_prompt,)))
             embeds = encode_prompts(self, given, count, cross_attention_kwargs)
-            clean = encode_pictures(self, view.pictures)  # type: ignore[arg-type]
+            clean = encode_pictures(self, view.pictures)
             lesson = Lesson(
                 schedule=schedule,
                 prompts=texts * (count // len(texts)),
@@ -242,8 +244,8 @@ class StyleDiffusionPipeline(
             num_inference_steps: Only the number that was learned can be edited with; each step has its own network.
             guidance_scale: Of the edits; the learned one where not given.
             negative_prompt: Of the edits; the learned one where not given.
-            mask_image: Confines the edits: white may change; any size in the picture's shape, soft values allowed; one for all edits or one
-                each. [`DiffEditPipeline`] finds such masks.
+            mask_image: Confines the edits: white may change; any size in the picture's shape, soft values allowed; one
+                for all edits or one each. [`DiffEditPipeline`] finds such masks.
             mask_grow, mask_feather: Pixels, as the model sees them, to widen the mask by, and standard deviation of its
                 blur.
             image: The picture, over which the edits are laid, so that they come back at its size. Without it they have
@@ -333,7 +335,7 @@ class StyleDiffusionPipeline(
             images, flags = finish_pictures(
                 self, done.latents[1:], output_type, view, mask, preserve_background, covers
             )
-            source, _ = finish_pictures(self, done.latents[:1], output_type, View(None), mask, False)
+            source, _ = finish_pictures(self, done.latents[:1], output_type, View(), mask, False)
         size = tuple(side * self.vae_scale_factor for side in reversed(config.latent_shape[1:]))
         output = StyleDiffusionPipelineOutput(
             images=images,
@@ -341,6 +343,7 @@ class StyleDiffusionPipeline(
             reconstruction=source,
             blend_masks=done.blend_masks,
             attention_maps=None if done.word_maps is None else word_pictures(call, done.word_maps, size),
+            frames=view.frames,
         )
         return (
             output if return_dict else tuple(getattr(output, one.name) for one in dataclasses.fields(output))

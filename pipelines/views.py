@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -21,17 +21,17 @@ from semantic_edit.pipelines.pictures import PictureInput, Pictures, read_pictur
 class View:
     """Pictures, and what a model works at of them.
 
-    originals: As they came; `None` where an inversion is all that is known.
+    originals: As they came; none where an inversion is all that is known.
     frames: One for each picture or each edit, all of one working size; () where no pixels are known.
     """
 
-    originals: Pictures | None
+    originals: Pictures = field(default_factory=Pictures)
     frames: tuple[Frame, ...] = ()
 
     @property
     def has_pixels(self) -> bool:
         """Whether the pictures are known in pixels, and not in latents alone."""
-        return self.originals is not None and self.originals.planes is not None
+        return self.originals.planes is not None
 
     @property
     def is_plain(self) -> bool:
@@ -41,7 +41,7 @@ class View:
     @property
     def batch_size(self) -> int:
         """How many pictures there are."""
-        return 0 if self.originals is None else self.originals.batch_size
+        return self.originals.batch_size
 
     def frame(self, edit: int) -> Frame:
         """An edit's."""
@@ -49,11 +49,12 @@ class View:
 
     def original(self, edit: int) -> torch.Tensor:
         """An edit's picture, (3, height, width), in 8 bits or floats in [0, 1]."""
-        planes = self.originals.planes  # type: ignore[union-attr]
-        return planes[edit if planes.shape[0] > 1 else 0]  # type: ignore[index]
+        planes = self.originals.planes
+        assert planes is not None  # who has no pixels does not ask
+        return planes[edit if len(planes) > 1 else 0]
 
     @cached_property
-    def pictures(self) -> Pictures | None:
+    def pictures(self) -> Pictures:
         """What the model gets: the frames cut out and resized, or what is no pixels as it is."""
         if not self.has_pixels:
             return self.originals
@@ -88,10 +89,14 @@ class View:
             left, upper, right, lower = frame.box
             columns, rows = frame.box_size
             if own is None:
-                part = F.interpolate(inside, size=(rows, columns), mode="bilinear", antialias=True).clamp(0, 1)
+                part = F.interpolate(inside, size=(rows, columns), mode="bilinear", antialias=True).clamp(
+                    0, 1
+                )
             else:
                 done = shape or MaskShape()
-                at_scale = replace(done, grow=round(done.grow * frame.scale), feather=done.feather * frame.scale)
+                at_scale = replace(
+                    done, grow=round(done.grow * frame.scale), feather=done.feather * frame.scale
+                )
                 part = shape_mask(_part(own, row, frame).to(cut), rows, columns, at_scale)
             whole[row, :, upper:lower, left:right] = part[0]
         return whole
@@ -161,17 +166,38 @@ def check_made_of(name: str, frames: Sequence[Frame], view: View) -> None:
         ValueError: Saying in what they differ.
     """
     for row, made_of in enumerate(frames):
-        here = view.frame(row)
-        if made_of.picture != here.picture:
-            reason = f"that one has {shown_size(made_of.picture)} pixels, this one {shown_size(here.picture)}"
-        elif not looks_like(made_of.look, here.look):
-            reason = "it is of the same size and looks different"
-        else:
-            continue
+        if reason := _difference(made_of, view.frame(row)):
+            raise ValueError(
+                f"The `{name}` is of another picture than `image`: {reason}. Pass the picture that it was made of, or "
+                "leave out one of the two."
+            )
+
+
+def check_learned(frame: Frame, view: View) -> None:
+    """Refuse pictures that are not the one that was learned.
+
+    Args:
+        frame: What was learned.
+        view: Of the pictures.
+
+    Raises:
+        ValueError: Saying in what they differ.
+    """
+    if not view.has_pixels or view.batch_size != 1:
+        reason = "it comes alone, and no latents instead"
+    else:
+        reason = _difference(frame, view.frames[0])
+    if reason:
         raise ValueError(
-            f"The `{name}` is of another picture than `image`: {reason}. Pass the picture that it was made of, or leave "
-            "out one of the two."
+            f"`image` must be the learned picture, {shown_size(frame.picture)} pixels (width x height): {reason}."
         )
+
+
+def _difference(made_of: Frame, here: Frame) -> str:
+    """By what two frames prove to be of different pictures."""
+    if made_of.picture != here.picture:
+        return f"that one has {shown_size(made_of.picture)} pixels, this one {shown_size(here.picture)}"
+    return "" if looks_like(made_of.look, here.look) else "they are of one size and look different"
 
 
 def _part(mask: torch.Tensor, row: int, frame: Frame) -> torch.Tensor:

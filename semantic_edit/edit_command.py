@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 from semantic_edit.disk.writing import write_files
 from semantic_edit.files import (
@@ -16,10 +16,17 @@ from semantic_edit.files import (
     check_pictures,
     check_suffix,
     encode_picture,
-    read_picture,
 )
-from semantic_edit.loading import check_model, load_picture, load_pipeline, load_trajectory, quiet_loading
+from semantic_edit.loading import (
+    check_model,
+    load_mask,
+    load_picture,
+    load_pipeline,
+    load_trajectory,
+    quiet_loading,
+)
 from semantic_edit.options import (
+    add_focus,
     add_guidance,
     add_mask_shape,
     add_model,
@@ -29,6 +36,7 @@ from semantic_edit.options import (
     check_negative,
     number,
     seed,
+    sides,
     steps,
     typed,
     whole,
@@ -53,6 +61,7 @@ _PIPELINE_OPTIONS = {
     "mask_feather": "mask_feather",
     "preserve_background": "preserve_background",
     "preset": "preset",
+    "focus": "focus",
 }
 WORDS = words_for(
     _PIPELINE_OPTIONS,
@@ -61,6 +70,8 @@ WORDS = words_for(
     prompt="--prompt",
     source_prompt="--source",
     trajectory="--trajectory",
+    width="--size",
+    height="--size",
 )
 
 
@@ -117,6 +128,7 @@ def _add_method(group: argparse._ArgumentGroup) -> None:
         help="keep the original pixels outside the mask (default: yes; paper: no)",
     )
     add_size(group)
+    add_focus(group, "edit the mask's surroundings")
 
 
 def _add_files(group: argparse._ArgumentGroup) -> None:
@@ -139,7 +151,7 @@ def run(options: argparse.Namespace) -> None:
     if options.source and options.mask is not None:
         complain("warning", "--source does nothing here: it helps to find a mask, and --mask gives one")
     quiet_loading()
-    picture = load_picture(options.picture, options.size)
+    picture = load_picture(options.picture)
     output = _edit(options, picture, _pipeline_arguments(options))
     contents = _contents(outputs, picture, output)
     if options.save_trajectory is not None and options.save_trajectory not in contents:
@@ -182,9 +194,9 @@ def _check_together(options: argparse.Namespace) -> None:
 
 def _pipeline_arguments(options: argparse.Namespace) -> dict[str, Any]:
     """What the pipeline is called with besides the picture."""
-    arguments = typed(options, _PIPELINE_OPTIONS)
+    arguments = typed(options, _PIPELINE_OPTIONS) | sides(options)
     if options.mask is not None:
-        arguments["mask_image"] = ImageOps.exif_transpose(read_picture(options.mask))
+        arguments["mask_image"] = load_mask(options.mask)
     if options.trajectory is not None:
         arguments["trajectory"] = load_trajectory(options.trajectory)
     return {"prompt": options.prompt, "source_prompt": options.source, **arguments}
@@ -207,15 +219,18 @@ def _contents(
     outputs: dict[str, Path], picture: Image.Image, output: DiffEditPipelineOutput
 ) -> dict[Path, bytes]:
     """What goes into each file, for what there is to write."""
-    from semantic_edit.strips import edit_strip, mask_picture
+    from semantic_edit.editing.origins import mask_as_picture
+    from semantic_edit.strips import edit_strip
 
-    after, mask = output.images[0], output.pixel_mask
+    after, mask, frames = output.images[0], output.pixel_mask, output.frames
     assert isinstance(after, Image.Image)  # by the pipeline's default output type
     assert mask is not None  # only the three-stage call with bare latents has none
+    assert frames is not None  # as the picture is given in pixels
+    mask_picture = mask_as_picture(mask[0], frames[0])
     pictures = {
         "--output": after,
-        "--save-mask": mask_picture(mask, picture.size),
-        "--strip": edit_strip(picture, after, mask, output.soft_mask),
+        "--save-mask": mask_picture,
+        "--strip": edit_strip(picture, after, mask_picture, output.soft_mask, frames[0].box),
     }
     contents = {
         outputs[option]: encode_picture(drawn, outputs[option])

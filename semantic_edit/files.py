@@ -7,10 +7,12 @@ import warnings
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from semantic_edit.disk.reading import check_is_file, read_object
 from semantic_edit.disk.writing import entries, place_kind, settle
+
+OUR_NOTES = "semantic_edit."  # how the names of what a picture remembers for us begin
 
 
 class UsageError(Exception):
@@ -169,7 +171,12 @@ def _picture_format(path: Path) -> str:
 
 def _encoded(picture: Image.Image, kind: str) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, kind, quality=95)  # for formats that lose detail; the others take no notice
+    notes = PngImagePlugin.PngInfo()
+    for name, value in picture.info.items():
+        if str(name).startswith(OUR_NOTES):
+            notes.add_text(str(name), str(value))
+    # each is for some formats, and the others take no notice
+    picture.save(buffer, kind, quality=95, pnginfo=notes)
     return buffer.getvalue()
 
 

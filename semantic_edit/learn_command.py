@@ -13,23 +13,26 @@ from semantic_edit.loading import (
     check_image_encoder,
     check_model,
     load_image_encoder,
+    load_mask,
     load_picture,
     load_pipeline,
     quiet_loading,
 )
 from semantic_edit.options import (
+    add_focus,
     add_guidance,
     add_image_encoder,
     add_model,
     add_output,
     add_size,
     seed,
+    sides,
     steps,
     typed,
     words,
     words_for,
 )
-from semantic_edit.running import refusals
+from semantic_edit.running import refusals, tell_frames
 from semantic_edit.terminal import say
 
 if TYPE_CHECKING:
@@ -42,6 +45,7 @@ _PIPELINE_OPTIONS = {
     "variant": "variant",
     "checkpoint": "checkpoint",
     "gradient_checkpointing": "gradient_checkpointing",
+    "focus": "focus",
 }
 WORDS = words_for(
     _PIPELINE_OPTIONS,
@@ -49,6 +53,9 @@ WORDS = words_for(
     prompt="--prompt",
     image_encoder="--image-encoder",
     settings="--schedule",
+    mask_image="--mask",
+    width="--size",
+    height="--size",
 )
 CHECKPOINT_FILE = "inputs.json"  # `mapping_networks.checkpoint.INPUTS_FILE`, which takes seconds to import
 
@@ -84,16 +91,23 @@ def _add_learning(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("--gradient-checkpointing", action="store_true", help="take less memory and more time")
     add_size(group)
+    group.add_argument(
+        "--mask", type=Path, metavar="FILE", help="white where the edits to come will be, for --focus"
+    )
+    add_focus(group, "learn the mask's surroundings")
 
 
 def run(options: argparse.Namespace) -> None:
     """Learn a picture once, to restyle it with words as often as you like."""
     _check_folders(options.output, options.checkpoint)
-    check_pictures({"the picture": options.picture})
+    if options.mask is None and options.focus is not None:
+        raise UsageError("--focus is about what surrounds a mask; name one with --mask")
+    read = {"the picture": options.picture, "--mask": options.mask}
+    check_pictures({option: path for option, path in read.items() if path is not None})
     check_model(options.model)
     check_image_encoder(options.image_encoder)
     quiet_loading()
-    picture = load_picture(options.picture, options.size)
+    picture = load_picture(options.picture)
     network = _learn(options, _load(options), picture)
     network.save_pretrained(options.output)
     say(options.output)
@@ -127,15 +141,19 @@ def _load(options: argparse.Namespace) -> StyleDiffusionPipeline:
 
 
 def _learn(options: argparse.Namespace, pipe: StyleDiffusionPipeline, picture: Any) -> MappingNetwork:
+    from semantic_edit.editing.frames import Frame
     from semantic_edit.mapping_networks import LearningSettings
 
     schedules = {"short": LearningSettings.short, "published": LearningSettings.published}
     settings = dataclasses.replace(schedules[options.schedule](), seed=options.seed)
     with refusals(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The learning did not converge")  # it advises in terms of Python
-        network = pipe.learn_mapping(
-            picture, options.prompt, settings=settings, **typed(options, _PIPELINE_OPTIONS)
-        )
+        arguments = typed(options, _PIPELINE_OPTIONS) | sides(options)
+        if options.mask is not None:
+            arguments["mask_image"] = load_mask(options.mask)
+        network = pipe.learn_mapping(picture, options.prompt, settings=settings, **arguments)
+    if network.config.frame is not None:
+        tell_frames([Frame.read(network.config.frame)])
     if not all(network.report.converged):
         error = max(network.report.latent_errors)
         advice = "more --steps" if options.schedule == "published" else "--schedule published"

@@ -6,7 +6,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 from semantic_edit.disk.reading import read_object
 from semantic_edit.files import UsageError, read_picture
@@ -173,19 +173,28 @@ def load_trajectory(path: Path) -> Trajectory:
         raise UsageError(error) from error
 
 
-def load_picture(path: Path, size: tuple[int, int] | None = None) -> Image.Image:
-    """Read a picture: upright, opaque and in 8-bit RGB, converted as the pipelines would, then resized.
+def load_picture(path: Path) -> Image.Image:
+    """Read a picture: upright, opaque and in 8-bit RGB, converted as the pipelines would.
 
     Raises:
         UsageError: If there is no such picture, or its values cannot be converted without guessing.
     """
+    from semantic_edit.editing.stitching import eight_bits
     from semantic_edit.pipelines.pictures import read_pictures
 
     with refusals():
-        pixels = read_pictures(read_picture(path), factor=1).pixels
-    assert pixels is not None  # it is latents that have none
-    picture = Image.fromarray((pixels[0].permute(1, 2, 0) * 255).round().byte().numpy())
-    return picture if size is None else picture.resize(size, Image.Resampling.LANCZOS)
+        planes = read_pictures(read_picture(path)).planes
+    assert planes is not None  # it is latents that have none
+    return Image.fromarray(eight_bits(planes[0]).permute(1, 2, 0).contiguous().numpy())
+
+
+def load_mask(path: Path) -> Image.Image:
+    """Read a mask's picture, upright, with what it remembers.
+
+    Raises:
+        UsageError: If there is no such picture.
+    """
+    return ImageOps.exif_transpose(read_picture(path))
 
 
 def _base_model(network: MappingNetwork, is_folder: bool) -> str | None:

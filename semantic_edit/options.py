@@ -43,8 +43,24 @@ def add_mask_shape(group: argparse._ArgumentGroup) -> None:
 
 def add_size(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--size", type=size, metavar="WxH", help="resize the picture first, for example 512x384"
+        "--size",
+        type=size,
+        metavar="WxH",
+        help="work at the picture at this size, for example 512x384 (default: about the model's own)",
     )
+
+
+def add_focus(group: argparse._ArgumentGroup, what: str) -> None:
+    group.add_argument(
+        "--focus",
+        action=argparse.BooleanOptionalAction,
+        help=f"{what} alone, at the model's own size (default: where they are a small part of the picture)",
+    )
+
+
+def sides(options: argparse.Namespace) -> dict[str, int]:
+    """A typed `--size` under the pipelines' names."""
+    return {} if options.size is None else dict(zip(("width", "height"), options.size, strict=True))
 
 
 def add_mapping(parser: argparse.ArgumentParser) -> None:

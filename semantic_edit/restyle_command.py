@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 from semantic_edit.disk.writing import write_files
 from semantic_edit.files import (
@@ -15,12 +15,12 @@ from semantic_edit.files import (
     check_pictures,
     check_suffix,
     encode_picture,
-    read_picture,
 )
 from semantic_edit.loading import (
     check_mapping,
     check_model,
     load_mapping,
+    load_mask,
     load_picture,
     load_pipeline_for,
     quiet_loading,
@@ -32,7 +32,6 @@ from semantic_edit.options import (
     add_model,
     add_negative,
     add_output,
-    add_size,
     check_negative,
     fraction,
     typed,
@@ -128,9 +127,11 @@ def _add_mask(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--mask", type=Path, metavar="FILE", help="edit only where this picture is white")
     add_mask_shape(group)
     group.add_argument(
-        "--image", type=Path, metavar="FILE", help="the picture, to keep its own pixels outside of the mask"
+        "--image",
+        type=Path,
+        metavar="FILE",
+        help="the picture, to keep its size and its own pixels outside of the mask",
     )
-    add_size(group)
 
 
 def _add_files(group: argparse._ArgumentGroup) -> None:
@@ -161,8 +162,6 @@ def _check_together(options: argparse.Namespace) -> None:
         idle = [name for name in ("image", "mask_grow", "mask_feather") if getattr(options, name) is not None]
         if idle:
             raise UsageError(f"--{idle[0].replace('_', '-')} does nothing without --mask")
-    if options.image is None and options.size is not None:
-        raise UsageError("--size resizes --image; pass both")
     check_negative(options)
 
 
@@ -200,9 +199,9 @@ def _pipeline_arguments(options: argparse.Namespace) -> dict[str, Any]:
     if options.reweight is not None:
         arguments["reweight"] = dict(options.reweight)
     if options.mask is not None:
-        arguments["mask_image"] = ImageOps.exif_transpose(read_picture(options.mask))
+        arguments["mask_image"] = load_mask(options.mask)
     if options.image is not None:
-        arguments |= {"image": load_picture(options.image, options.size), "preserve_background": True}
+        arguments |= {"image": load_picture(options.image), "preserve_background": True}
     return arguments
 
 

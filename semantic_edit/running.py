@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from semantic_edit.files import UsageError
+from semantic_edit.terminal import complain
+
+if TYPE_CHECKING:
+    from semantic_edit.editing.frames import Frame
 
 
 @contextmanager
@@ -29,9 +33,17 @@ def run_edit(pipe: Callable[..., Any], advice: str, **arguments: Any) -> Any:
     """
     with refusals():
         output = pipe(**arguments)
+    tell_frames(output.frames)
     flags = output.nsfw_content_detected or []
     withheld = [str(index) for index, flag in enumerate(flags, start=1) if flag]
     if withheld:
         which = "the result" if len(flags) == 1 else f"the result of prompt {', '.join(withheld)}"
         raise UsageError(f"the model's safety checker withheld {which}; {advice}")
     return output
+
+
+def tell_frames(frames: Sequence[Frame] | None) -> None:
+    """Say what a pipeline worked at, where that is not just the picture."""
+    for frame in frames or ():
+        if not frame.is_plain:
+            complain("note", f"the picture: {frame}")

@@ -5,37 +5,41 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from semantic_edit.editing.origins import mask_as_picture
 
 if TYPE_CHECKING:
     import torch
 
 PANEL_HEIGHT = 256
+HIGHEST_PANEL = 1024
 GAP = 8
 CAPTION_HEIGHT = 24
 LINE_HEIGHT = 18
 
 
 def edit_strip(
-    before: Image.Image, after: Image.Image, mask: torch.Tensor, soft_mask: torch.Tensor | None = None
+    before: Image.Image,
+    after: Image.Image,
+    mask: Image.Image,
+    soft_mask: torch.Tensor | None,
+    box: tuple[int, int, int, int],
 ) -> Image.Image:
     """Draw one edit: before | soft map | mask | after.
 
     Args:
-        before, after: Upright pictures of one size.
-        mask, soft_mask: (batch, 1, height, width) in [0, 1], of which the first are drawn; there is no soft map where
-            the mask was given.
+        before, after, mask: Upright pictures of one size.
+        soft_mask: (batch, 1, height, width) in [0, 1], of which the first is drawn; `None` where the mask was given.
+        box: What the soft map is of.
     """
     panels = [("before", before)]
     if soft_mask is not None:
-        panels.append(("soft map", _grey(soft_mask).resize(before.size, Image.Resampling.BICUBIC)))
-    return strip([*panels, ("mask", mask_picture(mask, before.size)), ("after", after)])
-
-
-def mask_picture(mask: torch.Tensor, size: tuple[int, int]) -> Image.Image:
-    """The first of (batch, 1, height, width) weights at `size` (width, height), each cell a block of pixels."""
-    return _grey(mask).resize(size, Image.Resampling.NEAREST)
+        size = (box[2] - box[0], box[3] - box[1])
+        heat = Image.new("L", before.size)
+        heat.paste(mask_as_picture(soft_mask[0]).resize(size, Image.Resampling.BICUBIC), box)
+        panels.append(("soft map", heat))
+    return strip([*panels, ("mask", mask), ("after", after)])
 
 
 def heat_over(picture: Image.Image, heat: Image.Image) -> Image.Image:
@@ -45,13 +49,13 @@ def heat_over(picture: Image.Image, heat: Image.Image) -> Image.Image:
 
 
 def strip(panels: Sequence[tuple[str, Image.Image]], columns: int | None = None) -> Image.Image:
-    """Set captioned pictures side by side on white, small ones enlarged to `PANEL_HEIGHT`.
+    """Set captioned pictures side by side on white, small ones enlarged to `PANEL_HEIGHT` and large ones shrunk.
 
     Args:
         panels: Captions and pictures; captions wider than their picture are broken into lines.
         columns: Pictures in a row; all of them in one where not given.
     """
-    height = max(PANEL_HEIGHT, *(picture.height for _, picture in panels))
+    height = min(HIGHEST_PANEL, max(PANEL_HEIGHT, *(picture.height for _, picture in panels)))
     scaled = [(caption, _at_height(picture.convert("RGB"), height)) for caption, picture in panels]
     columns = columns or len(scaled)
     rows = [_row(scaled[start : start + columns]) for start in range(0, len(scaled), columns)]
@@ -90,12 +94,6 @@ def _broken(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.Imag
         else:
             lines[-1] = longer
     return "\n".join(lines)
-
-
-def _grey(mask: torch.Tensor) -> Image.Image:
-    """The first of (batch, 1, height, width) values in [0, 1] as an 8-bit picture."""
-    values = mask[0, 0].float().clamp(0.0, 1.0).cpu().numpy()
-    return Image.fromarray(np.uint8(np.round(values * 255.0)))
 
 
 def _at_height(picture: Image.Image, height: int) -> Image.Image:

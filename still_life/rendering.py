@@ -40,8 +40,10 @@ class _Canvas:
 
 @cache
 def _canvas(scale: int) -> _Canvas:
-    centres = (np.mgrid[0 : SIDE * scale, 0 : SIDE * scale].astype(np.float32) + 0.5) / np.float32(scale)
-    return _Canvas(*centres, scale)
+    rows, columns = (np.mgrid[0 : SIDE * scale, 0 : SIDE * scale].astype(np.float32) + 0.5) / np.float32(
+        scale
+    )
+    return _Canvas(rows, columns, scale)
 
 
 def render(scene: Scene, scale: int = 1) -> Array:

@@ -4,7 +4,6 @@ import dataclasses
 
 import diffusers
 import numpy as np
-import PIL.Image
 import pytest
 import torch
 from diffusers.callbacks import SDCFGCutoffCallback
@@ -41,7 +40,12 @@ def trajectory(make_pipe, picture):
             "number of tokens, got `prompt` 9, `negative_prompt` 16",
         ),
         ({"image": None}, "There is nothing to edit: pass an `image`"),
-        ({"image": PIL.Image.new("RGB", (60, 48))}, r"60 x 48 pixels.*multiples of 8"),
+        ({"image": np.zeros((48, 0, 3))}, "`image` has no pixels: it is 0 x 48"),
+        ({"height": 48}, "Pass both `height` and `width`, or neither, got 48 and None"),
+        ({"height": 48, "width": 60}, "60 x 48, but the VAE takes only multiples of 8.* nearest are 64 x 48"),
+        ({"height": 0, "width": 64}, "`height` must be a positive integer, got 0"),
+        ({"focus": "yes"}, "`focus` must be True, False or None to choose by the mask, got 'yes'"),
+        ({"mask_image": np.eye(8)}, "`mask_image` is 8 x 8 and the picture 64 x 48 pixels, .* another shape"),
         ({"image": np.full((48, 64, 3), np.nan)}, "NaN or infinite"),
         ({"mask_image": np.full((6, 8), np.inf)}, "NaN or infinite"),
         ({"mask_image": np.full((6, 8), 7.0)}, r"`mask_image` must lie in \[0, 1\]"),
@@ -105,6 +109,12 @@ def test_trajectories_that_do_not_fit(refuses, trajectory, picture, pictures, ma
     refuses(r"number of levels .* trajectory 4, this call 5", trajectory=trajectory, inpaint_strength=1.0)
     refuses(
         r"latent shape: trajectory \(4, 6, 8\), this call \(4, 8, 6\)",
+        trajectory=trajectory,
+        image=torch.zeros(1, 4, 8, 6),
+        mask_image=MASK.T,
+    )
+    refuses(
+        "The `trajectory` is of another picture than `image`: that one has 64 x 48 pixels, this one 48 x 64",
         trajectory=trajectory,
         image=picture.rotate(90, expand=True),
     )

@@ -430,9 +430,10 @@ def test_outputs(style_pipe, learned):
     np.testing.assert_allclose(arrays.images, tensors.images.permute(0, 2, 3, 1).numpy())
     np.testing.assert_array_equal(np.asarray(pil.images[1]), (255 * arrays.images[1]).round())
     np.testing.assert_array_equal(np.asarray(pil.reconstruction[0]), (255 * arrays.reconstruction[0]).round())
-    images, flags, reconstruction, masks, maps = style_pipe(TARGET, learned, return_dict=False)
+    images, flags, reconstruction, masks, maps, frames = style_pipe(TARGET, learned, return_dict=False)
     assert len(images) == len(reconstruction) == 1
     assert (flags, masks, maps) == (None, None, None)
+    assert [str(frame) for frame in frames] == ["64 x 48 pixels"]
 
 
 def test_word_maps_are_pictures(style_pipe, learned):
@@ -505,7 +506,7 @@ def test_gradient_checkpointing_takes_less_memory(style_pipe, picture, monkeypat
     monkeypatch.setattr(learning, "learn_mappings", watched)
     for checkpointing in (False, True):
         options = {"settings": ONE_UPDATE, "gradient_checkpointing": checkpointing}
-        style_pipe.learn_mapping(picture.resize((256, 192)), SOURCE, 2, **options)
+        style_pipe.learn_mapping(picture, SOURCE, 2, height=192, width=256, **options)
     assert peaks[1] < 0.7 * peaks[0]
 
 
