@@ -23,12 +23,12 @@ from semantic_edit.disk.reading import read_object
 
 UNFINISHED = ".unfinished"
 MOVES = ".moves.json"
-AnyPath = TypeVar("AnyPath", bound="str | os.PathLike[str]")
+AnyPath = TypeVar("AnyPath", str, Path)
 
 
 def write_file(path: str | os.PathLike[str], content: bytes) -> None:
     """Write one file; see `write_files`."""
-    write_files({path: content})
+    write_files({Path(path): content})
 
 
 def write_files(contents: Mapping[AnyPath, bytes]) -> None:
@@ -46,7 +46,7 @@ def write_files(contents: Mapping[AnyPath, bytes]) -> None:
         if place_kind(path) == "device":
             devices[path] = content
         else:
-            place = Path(os.path.realpath(os.fspath(path)))
+            place = Path(os.path.realpath(path))
             folders.setdefault(place.parent, {})[place.name] = content
     for folder, files in folders.items():
         _write(folder, files)
@@ -108,7 +108,7 @@ def append_line(path: str | os.PathLike[str], line: str) -> None:
 @contextlib.contextmanager
 def file_to_fill(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A file beside `path` to write in the block what does not fit into memory; it becomes `path` if all goes well."""
-    place = Path(os.path.realpath(os.fspath(path)))
+    place = Path(os.path.realpath(path))
     settle(place.parent)
     beside = place.parent / f"{OURS}{os.urandom(16).hex()}-0{UNFINISHED}"
     with contextlib.ExitStack() as stack:
