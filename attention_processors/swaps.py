@@ -205,7 +205,9 @@ class PromptToPrompt:
     self_until: Fraction of the steps with the source's self-attention map in the conditional rows (tau_s).
     unconditional_self_until: The same in the unconditional rows (StyleDiffusion's tau_u).
 
-    A swap with fraction tau is active while step < int(tau * num_steps). Tensors on the UNet's device save copies.
+    A swap with fraction tau is active while step < int(tau * num_steps). The published code counts cross attention's
+    otherwise, int(tau * (num_steps + 1)) steps: one more for .6 of 6 or .65 of 10, the same for tenths of 30 or 50.
+    Tensors on the UNet's device save copies.
 
     Raises:
         ValueError: If shapes disagree or a fraction lies outside [0, 1].

@@ -6,9 +6,11 @@ the text and then with it, two calls of two rows; attention maps are materialise
 those of at most 32 x 32 positions kept and summed over the steps; the CLIP image encoder runs for each row inside every
 cross-attention call of that branch.
 
-Three things are ours, so that the pictures can be compared: words are aligned by our tokens, self-attention maps are
-swapped up to half the latent's side (there, up to 32 x 32 of 64 x 64, which is the same), and the picture is prepared
-for the encoder once. LocalBlend and reweighting, which the demo also switches on, are left out here and in ours.
+Four things are ours, so that the pictures can be compared: words are aligned by our tokens, self-attention maps are
+swapped up to half the latent's side (there, up to 32 x 32 of 64 x 64, which is the same), cross-attention maps for
+`floor(tau_c * N)` of N steps (there, `int(tau_c * (N + 1))`, which is the same for tenths of 30 steps), and the picture
+is prepared for the encoder once. LocalBlend and reweighting, which the demo also switches on, are left out here and in
+ours.
 
 Source: github.com/sen-mao/StyleDiffusion, `text2image_ldm_stable` and `eval_init` in stylediffusion.py,
 `diffusion_step` in ptp_utils_v.py; read, and written anew.

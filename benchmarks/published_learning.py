@@ -6,9 +6,9 @@ of the UNet's and the encoder's weights too; attention maps are materialised, an
 time; BatchNorm in train mode; both branches are evaluated once more to close the loop of each step. As there, the
 unconditional prediction is made once a step.
 
-Two things are ours, so that the mathematics is the same and losses can be compared: the maps of a timestep are compared
-with those of the same timestep (the published code is off by one), and networks start from our seed. The picture is
-prepared for the encoder once (there, in every call).
+Two things are ours, so that the mathematics is the same and losses can be compared: a step's maps are compared with
+those of the latent below at the same timestep (there, on purpose, with those of the same latent at the timestep that is
+one noisier), and networks start from our seed. The picture is prepared for the encoder once (there, in every call).
 
 Source: github.com/sen-mao/StyleDiffusion, `optimization` in stylediffusion.py; read, and written anew.
 """

@@ -13,8 +13,10 @@ COHERENT = 0.65
 MATTE = (0.2, 0.6)
 """The parts of the threshold between which the matte of a colour edit rises from 0 to 1."""
 
-ROOM = 0.25
-"""How far an object edit's mask is widened, as a part of the side of a square of the mask's area."""
+ROOM = 0.1
+"""How far an object edit's mask is widened, as a part of the side of a square of the mask's area.
+
+On validation pictures 0.25 succeeds no more often and keeps 2 dB less of the background."""
 
 
 def guided_filter(
@@ -96,8 +98,9 @@ def drawn_mask(
     """The mask that an edit wants, in the picture's own pixels.
 
     The soft map is interpolated and follows the picture's edges. A colour edit takes it for a matte, tight and soft:
-    the shape stays. It ends one latent beyond what lies above the threshold. An object edit takes all of what lies
-    above, and room around it for the new object, which need not fit into the old one's outline: one latent at least.
+    the shape stays. It ends one latent beyond what lies above the threshold in the map as it was or as it is. An object
+    edit takes all of that, and room around it for the new object, which need not fit into the old one's outline: half
+    a latent at least.
 
     Args:
         soft_mask: (batch, 1, height, width), from `find_mask`.
@@ -112,14 +115,15 @@ def drawn_mask(
     followed = followed_mask(soft_mask, factor, picture)
     low, high = (part * mask_threshold for part in MATTE)
     matte = ((followed - low) / (high - low)).clamp(0, 1)
-    core = (followed > mask_threshold).float()
+    # of a thing as pale as what lies around it the filter leaves little: the bare map says that it is there
+    core = (torch.maximum(followed, followed_mask(soft_mask, factor, None)) > mask_threshold).float()
     drawn = []
     for row, recoloured in enumerate(changes_colour(coherence)):
         inside = core[row : row + 1]
         if recoloured:  # the filter's windows reach far, and colours like the object's may lie there
             drawn.append(matte[row : row + 1] * _widened(inside, factor, factor))
         else:
-            drawn.append(_widened(inside, max(factor, round(ROOM * float(inside.sum()) ** 0.5)), factor))
+            drawn.append(_widened(inside, max(factor // 2, round(ROOM * float(inside.sum()) ** 0.5)), factor))
     return torch.cat(drawn)
 
 

@@ -156,7 +156,7 @@ def _generated(pipe: StableDiffusionPipeline, prompts: list[str]) -> list[Image.
 
 
 def edit_figures(pipe: StableDiffusionPipeline, count: int, split: str, out: Path) -> Figures:
-    """DiffEdit at its defaults: the mask against the truly changed pixels, and whether the edit shows the new word."""
+    """DiffEdit by the paper's preset: its mask against the changed pixels, and whether the edit shows the new word."""
     editor = _silent_editor(pipe)
     figures: Figures = {}
     judge, rows = load_judge(), []
@@ -175,7 +175,7 @@ def edit_figures(pipe: StableDiffusionPipeline, count: int, split: str, out: Pat
 def _silent_editor(pipe: StableDiffusionPipeline) -> Callable[..., Any]:
     editor = DiffEditPipeline.from_pipe(pipe)
     editor.set_progress_bar_config(disable=True)
-    return editor
+    return partial(editor, preset="paper")
 
 
 def _edited(

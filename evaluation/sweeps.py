@@ -98,19 +98,15 @@ def _along_both_taus(name: str, default: PromptToPrompt | NullTextInversion) -> 
     return Sweep(name, "tau_c/s", default, (*taus, (f"{default.tau_c:g}/{default.tau_s:g}", default)))
 
 
-def _diffedit(name: str, **changes: bool) -> Callable[[DiffEditMethod], Sweep]:
+def _diffedit(name: str, **changes: object) -> Callable[[DiffEditMethod], Sweep]:
     """DiffEdit over its encoding ratio, with something other than usual."""
     return lambda method: _along(
-        name, "encoding ratio", replace(method, **changes), "inpaint_strength", RATIOS
+        name,
+        "encoding ratio",
+        replace(method, **changes),  # type: ignore[arg-type]
+        "inpaint_strength",
+        RATIOS,
     )
-
-
-def _diffedit_presets(method: DiffEditMethod) -> Sweep:
-    """Both presets, and the paper's with the picture's own pixels outside the mask, as the other's are."""
-    paper = DiffEditMethod.with_preset("paper")
-    pasted = replace(paper, preserve_background=True)
-    points = (("default", method), ("paper", paper), ("paper, background pasted", pasted))
-    return Sweep("DiffEdit, presets", "", method, points)
 
 
 def _thresholds(method: DiffEditMethod) -> Sweep:
@@ -166,7 +162,6 @@ METHODS: dict[str, tuple[EditMethod, Callable[..., Sweep]]] = {
     "nti": (NullTextInversion(), _null_text),
     "diffedit": (DiffEditMethod.with_preset("default"), _diffedit("DiffEdit")),
     "diffedit-paper": (DiffEditMethod(), _diffedit("DiffEdit, paper preset")),
-    "diffedit-presets": (DiffEditMethod.with_preset("default"), _diffedit_presets),
     "diffedit-no-reference": (
         DiffEditMethod(),
         _diffedit("DiffEdit, no reference text", with_reference=False),

@@ -129,7 +129,7 @@ class Checkpoint:
             fields, tensors = read_sealed(path, STEP_FORMAT, STEP_RULES, "step of a learning")
         except (OSError, ValueError) as error:
             raise ValueError(f"{error} Remove it to learn again from the step before.") from error
-        reported = {
+        reported: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
         }
         fits = (

@@ -65,9 +65,11 @@ class DiffEditPipeline(
     """Edit a picture where two prompts disagree about it, with a Stable Diffusion 1.x or 2.x model.
 
     The scheduler is only read: every call derives its own DDIM schedule from the scheduler's config, as
-    `DDIMScheduler.from_config` would, whichever deterministic sampler it is. Nothing of a call is kept on the
-    pipeline, so threads may share one, unless one interrupts, offloads, or scales a LoRA: those are the pipeline's.
-    IP-Adapters are refused.
+    `DDIMScheduler.from_config` would, whichever deterministic sampler it is. IP-Adapters are refused.
+
+    Nothing of a call is kept on the pipeline and no network is changed, so threads may share both; one at a time
+    encodes prompts with a tokenizer. Interrupting, offloading and scaling a LoRA are for one thread alone: they are the
+    pipeline's or its models'.
 
     Args:
         vae, text_encoder, tokenizer, unet, scheduler, safety_checker, feature_extractor, image_encoder: As

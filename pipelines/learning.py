@@ -150,9 +150,8 @@ class _ConditionalBranch:
         self.prefix = prefix
         self.dtype = unet.network.dtype
         self.kept_queries = lesson.queries if lesson.settings.attention_weight else None
-        self.replays = (
-            records_graphs(unet.network) and lesson.clean.is_cuda and not lesson.gradient_checkpointing
-        )
+        recomputes = unet.network.is_gradient_checkpointing
+        self.replays = records_graphs(unet.network) and lesson.clean.is_cuda and not recomputes
         self.graphs: dict[int, Callable[..., tuple[torch.Tensor, ...]]] = {}
 
     def evaluate(
@@ -224,7 +223,9 @@ def _inverted(pipe: Any, lesson: Lesson, branch: _ConditionalBranch) -> tuple[to
     """The inversion under the source prompt without guidance, and each of its evaluations' maps.
 
     The evaluation that leads up to a level sees the level below at this level's timestep, so its maps are what the
-    attention at that timestep looked like on the way up: they are what learning compares with at the same timestep.
+    attention at that timestep looked like on the way up: they are what learning compares with at the same timestep. The
+    published code takes those of the same latent at the timestep that is one noisier; ours are nearer on average, not
+    at every step.
 
     Returns:
         Latents, (levels + 1, pictures, channels, height, width), level 0 first; the maps of each level from 1 on.

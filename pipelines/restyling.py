@@ -232,7 +232,7 @@ def restyle(
             control.plan = _plan(call, step, text, negative, latents)
             both = predict_noise(torch.cat([latents, latents]), timestep, torch.cat([negative, text]))
             unconditional, conditional = both.chunk(2)
-            noise_pred = classifier_free_guidance(unconditional, conditional, scales)  # type: ignore[arg-type]
+            noise_pred = classifier_free_guidance(unconditional, conditional, scales)
             latents = ddim_step(latents, noise_pred, schedule, level)
             if call.settings.local_blend and step >= int(BLEND_FROM * steps):
                 inside = _blend_masks(call, maps.mean(), side, (height, width))
@@ -272,7 +272,11 @@ def _plan(
 
 @contextmanager
 def _watched(unet: BorrowedNetwork, call: Restyling, side: tuple[int, int]) -> Iterator[AttentionMaps]:
-    """The conditional rows' maps at the resolution of StyleDiffusion's attention loss, if they are wanted."""
+    """The conditional rows' maps at the resolution of StyleDiffusion's attention loss, if they are wanted.
+
+    They are each row's own, from before swaps. In the published code LocalBlend reads them after the swap, which is
+    made in the very tensors that were stored.
+    """
     rows = 1 + call.prompts.targets
     with ExitStack() as stack:
         maps = AttentionMaps()

@@ -73,9 +73,14 @@ class StyleDiffusionPipeline(
     """Learn a picture, then edit it with words, with a Stable Diffusion 1.x or 2.x model.
 
     `learn_mapping` gives a [`MappingNetwork`], which holds all that an edit needs; calling the pipeline with it and a
-    prompt edits. The scheduler is only read, as by [`DiffEditPipeline`], and nothing of a call is kept on the
-    pipeline. While it runs, its processors are in the UNet's attention layers; those that were there come back in any
-    case. IP-Adapters and other processors that do more than attention are refused; a compiled UNet runs uncompiled.
+    prompt edits. The scheduler is only read, as by [`DiffEditPipeline`]. IP-Adapters and other processors that do more
+    than attention are refused; a compiled UNet runs uncompiled.
+
+    Nothing of a call is kept on the pipeline, so threads may share one. While it runs, its processors are in the UNet's
+    attention layers, for its own evaluations alone: another thread's edit or learning with the same UNet waits, and who
+    else calls the UNet, also from a callback, gets what it always gives. What was there comes back in any case.
+    Interrupting, offloading, scaling a LoRA and training the UNet are for one thread alone: they are the pipeline's or
+    its models'.
 
     Args:
         vae, text_encoder, tokenizer, unet, scheduler, safety_checker, feature_extractor, image_encoder: As
@@ -116,7 +121,8 @@ class StyleDiffusionPipeline(
             attention_side: Side of the cross-attention maps that are kept close; by default the UNet's resolution
                 nearest to the larger of 16 and a quarter of the latent's side.
             checkpoint: A folder; called again with it after an interruption, learning goes on where it was.
-            gradient_checkpointing: Compute activations twice to save memory.
+            gradient_checkpointing: Keep only what goes into each of the UNet's blocks and compute the rest twice, for
+                half the memory or less.
             cross_attention_kwargs: "scale" is the LoRA scale.
 
         Returns:

@@ -12,7 +12,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import IO, NoReturn
+from typing import Any, NoReturn
 
 from semantic_edit import (
     __version__,
@@ -46,7 +46,7 @@ COMMANDS = {
 class _Parser(argparse.ArgumentParser):
     """One whose messages show what was typed, and do nothing to the terminal."""
 
-    def _print_message(self, message: str, file: IO[str] | None = None) -> None:
+    def _print_message(self, message: str, file: Any = None) -> None:
         lines = message.split("\n")
         super()._print_message("\n".join(map(visible, lines)), file)
 

@@ -28,6 +28,10 @@ from semantic_edit.mapping_networks import LearningSettings, MappingNetwork
 from semantic_edit.pipelines.diffedit import DiffEditPipeline
 from semantic_edit.pipelines.stylediffusion import StyleDiffusionPipeline
 
+# Held below what the processor has, torch packs bfloat16 as oneDNN could and then refuses to: hold that down with it.
+if os.environ.get("ATEN_CPU_CAPABILITY") in ("default", "avx2"):
+    os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
+
 WORDS = (
     "a",
     "an",

@@ -92,6 +92,17 @@ def test_a_picture_is_learned_alike(style_pipe, on_gpu, picture, dtype):
     assert there.report.latent_errors[0] < 2 * here.report.latent_errors[0] + TOLERANCES[dtype]
 
 
+def test_gradient_checkpointing_learns_alike(style_pipe, on_gpu, picture):
+    """The backward pass goes through blocks again in a thread of its own."""
+    settings = LearningSettings(inner_steps=3, stop_below=0.0, converged_below=100.0)
+    moved = on_gpu(style_pipe)
+    plain, recomputed = (
+        moved.learn_mapping(picture, SOURCE, 4, settings=settings, gradient_checkpointing=one)
+        for one in (False, True)
+    )
+    assert recomputed.report.latent_errors == pytest.approx(plain.report.latent_errors, rel=5e-2)
+
+
 def test_a_generator_of_the_cpu_draws_the_same_noise(pipe, on_gpu, picture):
     def soft_mask(pipe, device):
         generator = torch.Generator(device).manual_seed(0)
