@@ -1,7 +1,7 @@
 """Whatever is wrong with a file or an option, a command says so in a sentence and leaves everything as it was.
 
-The files are those that the commands read; each is damaged in every way below. What a command makes of it is held to one
-law: it works and writes what was asked for, or it ends with one sentence and has written nothing.
+The files are those that the commands read; each is damaged in every way below. What a command makes of it is held to
+one law: it works and writes what was asked for, or it ends with one sentence and has written nothing.
 """
 
 from __future__ import annotations
@@ -226,7 +226,7 @@ def test_no_entry_of_a_mapping_networks_config_can_be_changed(folder, capsys, va
     assert law(folder, capsys, RESTYLE) == 0
 
 
-NUMBERS = ["", "x", "-1", "0", "1e308", "inf", "nan", "9" * 40, "0x10", "١", "\udcff", "1;2"]
+NUMBERS = ["", "x", "-1", "0", "1e308", "inf", "nan", "9" * 40, "0x10", "\u0661", "\udcff", "1;2"]
 OPTIONS = ["--steps", "--seed", "--strength", "--maps", "--mask-threshold", "--guidance-scale", "--mask-grow"]
 
 
