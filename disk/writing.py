@@ -16,14 +16,12 @@ import re
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar
 
 from semantic_edit.disk.claims import OURS, claim, claimed
 from semantic_edit.disk.reading import read_object
 
 UNFINISHED = ".unfinished"
 MOVES = ".moves.json"
-AnyPath = TypeVar("AnyPath", str, Path)
 
 
 def write_file(path: str | os.PathLike[str], content: bytes) -> None:
@@ -31,7 +29,7 @@ def write_file(path: str | os.PathLike[str], content: bytes) -> None:
     write_files({Path(path): content})
 
 
-def write_files(contents: Mapping[AnyPath, bytes]) -> None:
+def write_files(contents: Mapping[Path, bytes]) -> None:
     """Write files, of those in one folder all or none; a reader sees each whole, the old one or the new one.
 
     A link stays one, and what it points to is replaced; a file that is replaced keeps its permissions; a character
@@ -41,7 +39,7 @@ def write_files(contents: Mapping[AnyPath, bytes]) -> None:
         OSError: Naming the file, if it cannot be written, for example because the disk is full.
     """
     folders: dict[Path, dict[str, bytes]] = {}
-    devices: dict[AnyPath, bytes] = {}
+    devices: dict[Path, bytes] = {}
     for path, content in contents.items():
         if place_kind(path) == "device":
             devices[path] = content
