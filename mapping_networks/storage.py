@@ -69,7 +69,7 @@ class StoredModel(ModelMixin, ConfigMixin):
     def _dict_from_json_file(cls, json_file: str | os.PathLike[str]) -> dict[str, Any]:
         """A config's file as diffusers reads it, but strictly."""
         config = read_object(json_file)
-        if config.get("_class_name") != cls.__name__:
+        if config.get("_class_name", cls.__name__) != cls.__name__:
             kind = shortened(config.get("_class_name"))
             raise ValueError(f"{os.fspath(json_file)!r} is the config of {kind}, not of a {cls.__name__}.")
         try:
