@@ -16,22 +16,20 @@ import re
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar
 
 from semantic_edit.disk.claims import OURS, claim, claimed
 from semantic_edit.disk.reading import read_object
 
 UNFINISHED = ".unfinished"
 MOVES = ".moves.json"
-AnyPath = TypeVar("AnyPath", bound="str | os.PathLike[str]")
 
 
 def write_file(path: str | os.PathLike[str], content: bytes) -> None:
     """Write one file; see `write_files`."""
-    write_files({path: content})
+    write_files({Path(path): content})
 
 
-def write_files(contents: Mapping[AnyPath, bytes]) -> None:
+def write_files(contents: Mapping[Path, bytes]) -> None:
     """Write files, of those in one folder all or none; a reader sees each whole, the old one or the new one.
 
     A link stays one, and what it points to is replaced; a file that is replaced keeps its permissions; a character
@@ -41,12 +39,12 @@ def write_files(contents: Mapping[AnyPath, bytes]) -> None:
         OSError: Naming the file, if it cannot be written, for example because the disk is full.
     """
     folders: dict[Path, dict[str, bytes]] = {}
-    devices: dict[AnyPath, bytes] = {}
+    devices: dict[Path, bytes] = {}
     for path, content in contents.items():
         if place_kind(path) == "device":
             devices[path] = content
         else:
-            place = Path(os.path.realpath(os.fspath(path)))
+            place = Path(os.path.realpath(path))
             folders.setdefault(place.parent, {})[place.name] = content
     for folder, files in folders.items():
         _write(folder, files)
@@ -108,7 +106,7 @@ def append_line(path: str | os.PathLike[str], line: str) -> None:
 @contextlib.contextmanager
 def file_to_fill(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A file beside `path` to write in the block what does not fit into memory; it becomes `path` if all goes well."""
-    place = Path(os.path.realpath(os.fspath(path)))
+    place = Path(os.path.realpath(path))
     settle(place.parent)
     beside = place.parent / f"{OURS}{os.urandom(16).hex()}-0{UNFINISHED}"
     with contextlib.ExitStack() as stack:

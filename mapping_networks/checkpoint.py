@@ -118,7 +118,7 @@ class Checkpoint:
             ValueError: Naming the file that is damaged, was changed, or is of another learning.
         """
         finished: list[FinishedStep] = []
-        while (path := self._path(len(finished))).exists():
+        while os.path.lexists(path := self._path(len(finished))):
             finished.append(self._load_step(path, len(finished), like))
         return finished
 
@@ -127,7 +127,7 @@ class Checkpoint:
         wanted = {"latents": latents, **parameters}
         try:
             fields, tensors = read_sealed(path, STEP_FORMAT, STEP_RULES, "step of a learning")
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             raise ValueError(f"{error} Remove it to learn again from the step before.") from error
         reported: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()

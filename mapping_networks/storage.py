@@ -15,7 +15,7 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
 from safetensors.torch import save
 
-from semantic_edit.disk.reading import read_object
+from semantic_edit.disk.reading import read_object, shortened
 from semantic_edit.disk.sealed import seal
 from semantic_edit.disk.writing import settle, write_file, write_folder
 from semantic_edit.mapping_networks.card import HUB_ID, model_card
@@ -69,6 +69,9 @@ class StoredModel(ModelMixin, ConfigMixin):
     def _dict_from_json_file(cls, json_file: str | os.PathLike[str]) -> dict[str, Any]:
         """A config's file as diffusers reads it, but strictly."""
         config = read_object(json_file)
+        if config.get("_class_name", cls.__name__) != cls.__name__:
+            kind = shortened(config.get("_class_name"))
+            raise ValueError(f"{os.fspath(json_file)!r} is the config of {kind}, not of a {cls.__name__}.")
         try:
             cls._check_stored(config)
         except ValueError as error:

@@ -1,6 +1,7 @@
 """Files of the command line: checked before any work, and refused in plain words."""
 
 import io
+import os
 import struct
 import tempfile
 import warnings
@@ -102,11 +103,11 @@ def check_outputs(outputs: Mapping[str, Path], inputs: Mapping[str, Path]) -> No
     Raises:
         UsageError: Naming the option and the reason.
     """
-    taken = {path.resolve(): option for option, path in inputs.items()}
+    taken = {_real(path): option for option, path in inputs.items()}
     for option, path in outputs.items():
         if _kind_of(option, path) == "device":
             continue  # it can take any number of files
-        place = path.resolve()
+        place = _real(path)
         if place in taken:
             raise UsageError(f"{option} and {taken[place]} are the same file, {path}")
         taken[place] = option
@@ -124,7 +125,7 @@ def check_folder(option: str, folder: Path, is_own: Callable[[Path], bool], cont
     Raises:
         UsageError: Naming the option and the reason.
     """
-    place = folder.resolve()
+    place = _real(folder)
     if not place.is_dir():
         if place.exists():
             raise UsageError(f"{option} {folder} is a file; name a folder")
@@ -183,6 +184,11 @@ def _encoded(picture: Image.Image, kind: str) -> bytes:
 def _opened_size(content: bytes) -> tuple[int, int]:
     with Image.open(io.BytesIO(content)) as picture:
         return picture.size
+
+
+def _real(path: Path) -> Path:
+    """Where a path leads; of one that leads in circles, itself."""
+    return Path(os.path.realpath(path))
 
 
 def _kind_of(option: str, path: Path) -> str:

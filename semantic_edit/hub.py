@@ -59,6 +59,8 @@ def reason_for(error: BaseException, name: str) -> str:
         return "the Hub cannot be reached, and it is not in the local cache"
     if is_uncached:
         return "it is not in the local cache"
+    if "meta tensor" in str(error):  # what diffusers leaves of a tensor that it did not find
+        return "its files lack some of its tensors"
     text = " ".join(str(error).split())
     text = text if " " in text else f"{type(error).__name__}: {text}"  # a KeyError's is a mere name
     return text if len(text) <= 400 else f"{text[:397]}..."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,8 +119,8 @@ def _check_folders(output: Path, checkpoint: Path | None) -> None:
     check_folder("--output", output, is_mapping_folder, "a mapping network")
     if checkpoint is None:
         return
-    place = checkpoint.resolve()
-    if output.resolve() in (place, *place.parents):
+    place = Path(os.path.realpath(checkpoint))
+    if Path(os.path.realpath(output)) in (place, *place.parents):
         raise UsageError(f"--checkpoint {checkpoint} lies in --output {output}; name a folder outside of it")
     check_folder(
         "--checkpoint", checkpoint, lambda folder: (folder / CHECKPOINT_FILE).is_file(), "a checkpoint"

@@ -64,7 +64,7 @@ def load_pipeline(
                 torch_dtype=getattr(torch, dtype),
                 local_files_only=is_local,
                 **components,
-            )
+            ).to(device)
     except Exception as error:  # each loader below has classes of its own for a missing or damaged file
         reason = _damaged_config(Path(name)) or reason_for(error, name)
         raise UsageError(f"cannot load the model {name}: {reason}") from error
@@ -73,7 +73,7 @@ def load_pipeline(
         config = pipe.scheduler.config
         pipe.scheduler = DDIMScheduler.from_config(config, clip_sample=False, thresholding=False)
     pipe.set_progress_bar_config(**_PROGRESS_BAR)
-    return pipe.to(device)
+    return pipe
 
 
 def load_mapping(mapping: str, offline: bool = False) -> MappingNetwork:

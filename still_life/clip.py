@@ -22,6 +22,7 @@ from transformers import (
     CLIPVisionModelWithProjection,
 )
 
+from semantic_edit.disk.writing import write_folder
 from semantic_edit.still_life.loop import LoopSettings, LossFunction, device, train
 from semantic_edit.still_life.pool import as_pixels, object_labels, pool_pictures, pool_scenes
 from semantic_edit.still_life.rendering import COLOURS, SIDE
@@ -59,10 +60,10 @@ def write_tokenizer(folder: Path) -> CLIPTokenizer:
                 merges.append(merge)
                 tokens.append(pieces[0])
     tokens += ["<|startoftext|>", "<|endoftext|>"]
-    folder.mkdir(parents=True, exist_ok=True)
     vocabulary = {token: number for number, token in enumerate(dict.fromkeys(tokens))}
-    (folder / "vocab.json").write_text(json.dumps(vocabulary))
-    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *map(" ".join, merges)]) + "\n")
+    lines = ["#version: 0.2", *map(" ".join, merges)]
+    texts = {"vocab.json": json.dumps(vocabulary), "merges.txt": "\n".join(lines) + "\n"}
+    write_folder(folder, {name: text.encode() for name, text in texts.items()})
     tokenizer = CLIPTokenizer(
         vocab=vocabulary,
         merges=merges,

@@ -14,6 +14,7 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
+from semantic_edit.disk.writing import write_file
 from semantic_edit.still_life import clip, judge, unet, vae
 from semantic_edit.still_life.loop import keep_freed_memory
 from semantic_edit.still_life.pool import pool_coverage
@@ -87,9 +88,9 @@ def assemble(model: Path) -> None:
     pipeline.to(torch.float16).save_pretrained(model / "assembled", safe_serialization=True)
     for part in ("text_encoder", "image_encoder"):  # kept in half precision, loaded in full unless asked
         config = model / "assembled" / part / "config.json"
-        config.write_text(config.read_text().replace('"float16"', '"float32"'))
+        write_file(config, config.read_bytes().replace(b'"float16"', b'"float32"'))
     index = model / "assembled" / "model_index.json"  # in the name that every version of transformers has
-    index.write_text(index.read_text().replace('"CLIPImageProcessorPil"', '"CLIPImageProcessor"'))
+    write_file(index, index.read_bytes().replace(b'"CLIPImageProcessorPil"', b'"CLIPImageProcessor"'))
     for name in ("vocab.json", "merges.txt"):  # older transformers read these instead of tokenizer.json
         shutil.copy(model / "tokenizer" / name, model / "assembled" / "tokenizer" / name)
 

@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -178,7 +179,7 @@ def test_a_link_stays_and_its_target_is_replaced(tmp_path, folder):
 
 def test_a_device_is_written_to_and_stays_one(tmp_path):
     (tmp_path / "null.png").symlink_to("/dev/null")
-    write_files({"/dev/null": b"gone", tmp_path / "null.png": b"gone too", tmp_path / "a.png": b"kept"})
+    write_files({Path("/dev/null"): b"gone", tmp_path / "null.png": b"gone too", tmp_path / "a.png": b"kept"})
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
     assert sorted(os.listdir(tmp_path)) == ["a.png", "null.png"]
 

@@ -144,7 +144,7 @@ def test_options_reach_the_pipeline_by_its_own_names(edit, calls):
 
 def test_options_left_out_stay_with_the_pipelines_defaults(calls, picture_file, tmp_path):
     assert main(["edit", str(picture_file), "--prompt", "a pear", "-o", str(tmp_path / "out.png")]) == 130
-    assert set(calls) == {"image", "prompt", "source_prompt", "preserve_background", "generator"}
+    assert set(calls) == {"image", "prompt", "source_prompt", "generator"}
 
 
 def test_an_interrupt_says_so_and_keeps_the_old_file(edit, calls, only_error):

@@ -27,6 +27,8 @@ sys.exit(main(["scene", "-o", sys.argv[1]]))
 
 def started(path, seconds=60.0, **options):
     command = [sys.executable, "-c", SLOW_WRITE, str(path), str(seconds)]
+    # whoever runs the tests may ignore hang-ups
+    options.setdefault("preexec_fn", lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     process = subprocess.Popen(command, text=True, **pipes, **options)
     assert process.stdout.readline() == "writing\n"
