@@ -22,6 +22,7 @@ from benchmarks.contenders import HEADER, Contender, line, race
 from benchmarks.sd15 import NAME as SD15
 from benchmarks.sd15 import open_pipeline, side_of
 from benchmarks.tasks import Task, recolouring
+from semantic_edit.evaluation.method import sides_of
 from semantic_edit.loading import quiet_loading
 from semantic_edit.pipelines import DiffEditPipeline, DiffEditPipelineOutput
 from semantic_edit.pipelines.presets import COLOUR_GUIDANCE_STOP, PRESETS
@@ -125,6 +126,8 @@ def edit_here(
         inpaint_strength=STRENGTH,
         guidance_scale=GUIDANCE,
         generator=torch.Generator("cpu").manual_seed(0),
+        focus=False,
+        **sides_of(task.image),
         **reused,
     )
     assert isinstance(output, DiffEditPipelineOutput)

@@ -27,7 +27,7 @@ from benchmarks.published_learning import PlainLearning, learn_as_published
 from benchmarks.sd15 import open_pipeline, side_of
 from benchmarks.timing import ratios, spread, take_turns
 from semantic_edit.evaluation.measuring import measured_reconstruction
-from semantic_edit.evaluation.method import floats_of
+from semantic_edit.evaluation.method import floats_of, sides_of
 from semantic_edit.evaluation.restyled import Restyled
 from semantic_edit.loading import quiet_loading
 from semantic_edit.mapping_networks import LearningSettings
@@ -110,8 +110,8 @@ def largest_disagreement(
     image, prompt = lesson
     with in_double_precision(pipe):
         plain = learn_as_published(pipe, image, prompt, steps, GUIDANCE, settings, only=checked)
-        report = pipe.learn_mapping(image, prompt, steps, GUIDANCE, settings=settings).report
-    ours = report.steps[:checked]
+        learned = pipe.learn_mapping(image, prompt, steps, GUIDANCE, settings=settings, **sides_of(image))
+    ours = learned.report.steps[:checked]
     pairs = [
         (plain.before, [step.latent_before[0] for step in ours]),
         (plain.after, [step.latent_after[0] for step in ours]),

@@ -7,6 +7,7 @@ from typing import Any
 
 from PIL import Image
 
+from semantic_edit.evaluation.method import sides_of
 from semantic_edit.mapping_networks import LearningSettings
 from semantic_edit.still_life.rendering import COLOURS
 from semantic_edit.still_life.scenes import sample_scene
@@ -41,5 +42,10 @@ def barely_learned(pipe: Any, task: Task, steps: int) -> Any:
     """A mapping network of the picture for edits to be timed with: nothing of it is updated, which changes no time."""
     settings = LearningSettings(inner_steps=1, stop_below=1e9, converged_below=1e9)
     return pipe.learn_mapping(
-        task.image, task.source_prompt, steps, settings=settings, gradient_checkpointing=True
+        task.image,
+        task.source_prompt,
+        steps,
+        settings=settings,
+        gradient_checkpointing=True,
+        **sides_of(task.image),
     )

@@ -90,6 +90,15 @@ class Trajectory(Summarised):
         """How many pictures it holds."""
         return self.latents.shape[1]
 
+    def split(self) -> tuple[Trajectory, ...]:
+        """Each picture's own."""
+        return tuple(
+            dataclasses.replace(
+                self, latents=latents, frames=self.frames and (self.frames[row % len(self.frames)],)
+            )
+            for row, latents in enumerate(self.latents.split(1, dim=1))
+        )
+
     def to(self, device: str | torch.device) -> Trajectory:
         """The same trajectory with its latents on another device."""
         return dataclasses.replace(self, latents=self.latents.to(device))

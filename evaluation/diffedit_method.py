@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,7 +13,7 @@ from PIL import Image
 
 from semantic_edit.editing.trajectory import Trajectory
 from semantic_edit.evaluation.encode_decode import EncodeDecode
-from semantic_edit.evaluation.method import EditMethod, another_pipeline, latents_of
+from semantic_edit.evaluation.method import EditMethod, another_pipeline, latents_of, sides_of
 from semantic_edit.evaluation.word_swap import Inverted
 from semantic_edit.pipelines.checks import levels_for
 from semantic_edit.pipelines.diffedit import DiffEditPipeline
@@ -76,10 +76,12 @@ class DiffEditMethod(EditMethod):
         parts: list[Trajectory | None] = [None] * len(images)
         if self.encoding:
             inverted: Any = another_pipeline(DiffEditPipeline, pipe).invert(
-                image=list(images), num_inference_steps=self.num_inference_steps, inpaint_strength=1.0
+                image=list(images),
+                num_inference_steps=self.num_inference_steps,
+                inpaint_strength=1.0,
+                **sides_of(images[0]),
             )
-            whole = inverted.trajectory
-            parts = [replace(whole, latents=latents) for latents in whole.latents.split(1, dim=1)]
+            parts = list(inverted.trajectory.split())
         return [Encoded(*one) for one in zip(images, source_prompts, parts, strict=True)]
 
     def edit(self, pipe: Any, prepared: Encoded, prompt: str, seed: int = 0) -> Image.Image:
@@ -107,6 +109,8 @@ class DiffEditMethod(EditMethod):
             mask_threshold=self.mask_threshold,
             preserve_background=self.preserve_background,
             preset=self.preset,
+            focus=False,
+            **sides_of(prepared.image),
             **known,
         )
         return done.images[0], done.pixel_mask[0, 0].cpu().numpy() > 0.5

@@ -103,6 +103,11 @@ def another_pipeline(kind: type, pipe: Any, **changes: Any) -> Any:
     return made
 
 
+def sides_of(image: Image.Image) -> dict[str, int]:
+    """A picture's own size as our pipelines' arguments: all methods work at it, whatever the model's own size."""
+    return {"height": image.height, "width": image.width}
+
+
 @torch.no_grad()
 def latents_of(pipe: Any, images: Sequence[Image.Image]) -> torch.Tensor:
     """Scaled latents, (pictures, channels, height, width) in float32."""

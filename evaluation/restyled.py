@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
-from semantic_edit.evaluation.method import EditMethod, another_pipeline
+from semantic_edit.evaluation.method import EditMethod, another_pipeline, sides_of
 from semantic_edit.mapping_networks import LearningSettings, MappingNetwork
 from semantic_edit.pipelines.stylediffusion import StyleDiffusionPipeline
 
@@ -56,6 +56,7 @@ class Restyled(EditMethod):
             self.guidance_scale,
             variant=self.variant,
             settings=self.settings,
+            **sides_of(images[0]),
         )
 
     def edit(self, pipe: Any, prepared: MappingNetwork, prompt: str, seed: int = 0) -> Image.Image:

@@ -121,7 +121,7 @@ def test_options_reach_the_pipeline_by_its_own_names(edit, calls):
         "4",
         "--no-preserve-background",
     )
-    assert edit(*options, *masks, "--seed", "9") == 130
+    assert edit(*options, *masks, "--seed", "9", "--size", "32x24", "--focus") == 130
     generator = calls.pop("generator")
     assert torch.equal(
         torch.rand(3, generator=generator), torch.rand(3, generator=torch.Generator().manual_seed(9))
@@ -139,6 +139,9 @@ def test_options_reach_the_pipeline_by_its_own_names(edit, calls):
         "mask_grow": -8,
         "mask_feather": 4.0,
         "preserve_background": False,
+        "width": 32,
+        "height": 24,
+        "focus": True,
     }
 
 
@@ -333,7 +336,7 @@ def test_pictures_of_other_modes_are_edited(edit, picture, tmp_path, mode):
     other = Image.fromarray(grey) if mode == "I;16" else picture.convert(mode)
     other.save(tmp_path / f"other.{suffix}")
     assert edit("--size", "32x32", picture=tmp_path / f"other.{suffix}") == 0
-    assert (Image.open("out.png").mode, Image.open("out.png").size) == ("RGB", (32, 32))
+    assert (Image.open("out.png").mode, Image.open("out.png").size) == ("RGB", (64, 48))
 
 
 def test_a_picture_turned_by_exif_comes_out_upright(edit, picture, tmp_path):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from semantic_edit.cli import main
 from semantic_edit.learn_command import CHECKPOINT_FILE, _check_folders, add_options
@@ -71,11 +72,10 @@ def test_one_that_did_not_converge_is_told_in_the_command_lines_own_words(learn,
 
 def test_options_reach_the_pipeline_by_its_own_names(learn, calls):
     named = ("--guidance-scale", "3", "--variant", "direct", "--checkpoint", "steps")
-    assert (
-        learn(*named, "--gradient-checkpointing", "--schedule", "published", "--seed", "9", "--size", "32x16")
-        == 130
-    )
-    assert calls.pop("image").size == (32, 16)
+    Image.new("L", (64, 48), 255).save("mask.png")
+    closer = ("--size", "32x16", "--mask", "mask.png", "--no-focus")
+    assert learn(*named, "--gradient-checkpointing", "--schedule", "published", "--seed", "9", *closer) == 130
+    assert calls.pop("image").size == calls.pop("mask_image").size == (64, 48)
     settings = calls.pop("settings")
     assert settings.seed == 9
     assert settings.inner_steps == LearningSettings.published().inner_steps
@@ -86,6 +86,9 @@ def test_options_reach_the_pipeline_by_its_own_names(learn, calls):
         "variant": "direct",
         "checkpoint": Path("steps"),
         "gradient_checkpointing": True,
+        "width": 32,
+        "height": 16,
+        "focus": False,
     }
     assert not Path("mapping").exists()
 
@@ -124,6 +127,8 @@ def test_a_checkpoint_is_gone_on_from_and_refused_to_another_learning(learn, onl
         (("--checkpoint", "."), "--checkpoint . holds something other than a checkpoint"),
         (("--checkpoint", "mapping/steps"), "--checkpoint mapping/steps lies in --output mapping"),
         (("--size", "60x48"), "the VAE takes only multiples of 8"),
+        (("--focus",), "--focus is about what surrounds a mask; name one with --mask"),
+        (("--mask", "nowhere.png"), "nowhere.png cannot be read"),
         (("--image-encoder", "picture.png"), "is a file; name the folder of a CLIP vision model"),
         (("--model", "nowhere"), "there is no such folder, and a Hub id reads owner/name"),
         (("--image-encoder", "nowhere"), "--image-encoder nowhere: there is no such folder"),

@@ -101,9 +101,9 @@ def test_options_reach_the_pipeline_by_its_own_names(restyle, calls, picture_fil
     words = ("--reweight", "pear=2", "--reweight", "grass=-.5", "--local-blend", "pear", "--local-blend", "a")
     guidance = ("--edit-type", "refine", "--guidance-scale", "3", "--negative-prompt", "photo")
     mask = ("--mask", "mask.png", "--mask-grow", "-8", "--mask-feather", "4", "--image", picture_file)
-    assert restyle(*taus, *words, *guidance, *mask, "--size", "32x24") == 130
+    assert restyle(*taus, *words, *guidance, *mask) == 130
     assert calls.pop("mask_image").size == (64, 48)
-    assert calls.pop("image").size == (32, 24)
+    assert calls.pop("image").size == (64, 48)
     assert calls == {
         "prompt": [PEAR],
         "tau_v": 0.1,
@@ -119,6 +119,16 @@ def test_options_reach_the_pipeline_by_its_own_names(restyle, calls, picture_fil
         "mask_feather": 4.0,
         "preserve_background": True,
     }
+
+
+def test_another_picture_than_the_learned_one_is_refused(restyle, picture_file, only_error):
+    Image.new("L", (64, 48), 255).save("mask.png")
+    Image.open(picture_file).resize((8, 8)).save("small.png")
+    assert restyle("--mask", "mask.png", "--image", "small.png") == 2
+    assert "--image must be the learned picture, 64 x 48 pixels" in only_error()
+    Image.new("RGB", (64, 48)).save("black.png")
+    assert restyle("--mask", "mask.png", "--image", "black.png") == 2
+    assert "they are of one size and look different" in only_error()
 
 
 def test_options_left_out_stay_with_the_pipelines_defaults(restyle, calls):
@@ -140,8 +150,6 @@ def test_options_left_out_stay_with_the_pipelines_defaults(restyle, calls):
         (("--mask", "picture.png", "-o", "picture.png"), "--output and --mask are the same file"),
         (("--image", "picture.png"), "--image does nothing without --mask"),
         (("--mask-feather", "2"), "--mask-feather does nothing without --mask"),
-        (("--mask", "picture.png", "--size", "8x8"), "--size resizes --image; pass both"),
-        (("--mask", "picture.png", "--image", "picture.png", "--size", "8x8"), "--image must be the learned"),
         (("--reweight", "mug=2"), "--reweight names 'mug'"),
         (("--local-blend", "mug"), "--local-blend names 'mug'"),
         (
