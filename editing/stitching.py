@@ -49,6 +49,8 @@ def resized(planes: torch.Tensor, size: Size) -> torch.Tensor:
     """
     if (planes.shape[-1], planes.shape[-2]) == size:
         return planes
+    if planes.dtype == torch.uint8 and size == (1, 1):  # which torch 2.13 fails to make of 8 bits
+        return eight_bits(resized(planes.float() / 255, size))
     done = F.interpolate(planes, size=size[::-1], mode="bicubic", align_corners=False, antialias=True)
     return done if done.dtype == torch.uint8 else done.clamp(0, 1)
 

@@ -233,12 +233,10 @@ def read_known_inversion(
     else:
         known = trajectory
     shape = [pipe.vae.config.latent_channels, *known.latents.shape[3:]]
-    if known.frames and view.has_pixels:
-        check_made_of("trajectory", known.frames, view)  # then their frame is this call's too
-    elif view.has_pixels:
-        shape[1:] = [side // pipe.vae_scale_factor for side in reversed(view.frames[0].size)]
-    elif view.originals.latents is not None:
+    if view.originals.latents is not None:
         shape[1:] = list(view.originals.latents.shape[2:])
+    elif view.has_pixels and not known.frames:  # else its frames are what this call works at
+        shape[1:] = [side // pipe.vae_scale_factor for side in reversed(view.frames[0].size)]
     known.check_fits(
         schedule,
         levels,
@@ -247,4 +245,6 @@ def read_known_inversion(
         model=model_fingerprint(pipe.unet),
         scaling_factor=scaling_factor,
     )
+    if view.has_pixels:
+        check_made_of("trajectory", known.frames, view)
     return known

@@ -12,6 +12,7 @@ from semantic_edit.attention_processors.capture import captured_cross_attention
 from semantic_edit.attention_processors.layers import nearest_queries
 from semantic_edit.attention_processors.locks import lock_of
 from semantic_edit.attention_processors.tokens import changed_tokens, tokenize_prompt
+from semantic_edit.editing.mask_shapes import grow_mask
 from semantic_edit.pipelines.focusing import CLOSER, closer_view, mask_region
 from semantic_edit.pipelines.request import EditRequest
 from semantic_edit.pipelines.stages import EditEmbeds, encode_pictures, noise_predictor
@@ -20,13 +21,13 @@ from semantic_edit.pipelines.views import View, own_size
 LOOKS = 3
 """How often a view may come closer: each time shows better where to look."""
 
-LITTLE_NOISE = 0.1
+LITTLE_NOISE = 0.05
 """Noise at which a small thing is still to be seen, a fraction of the steps; at a mask's 0.5 it is gone."""
 
 NOISES = 2
 
-PEAK = 0.15
-"""The part of a map's maximum from which it shows where to look."""
+PEAK, FOOT = 0.4, 0.15
+"""Parts of a map's maximum: what reaches the first shows where to look, as far around it as the second reaches."""
 
 AROUND_PEAKS = 3.5
 """How many times longer than what such a map shows the surroundings are: it shows less than all of a thing."""
@@ -59,8 +60,10 @@ def searched_view(
         clean = clean.expand(request.edits, -1, -1, -1)
         regions = []
         for edit, (side, words) in enumerate(told):
-            seen = _looked_at(pipe, request, clean[edit : edit + 1], side, words, cross_attention_kwargs)
-            regions.append(mask_region((seen > PEAK * seen.max()).float(), view.frame(edit).box))
+            map_of_words = _looked_at(
+                pipe, request, clean[edit : edit + 1], side, words, cross_attention_kwargs
+            )
+            regions.append(mask_region(_peaks(map_of_words), view.frame(edit).box))
         asked = focus if look == 0 else None
         closer = closer_view(pipe, view, regions, asked, request.size, AROUND_PEAKS)
         if closer.frames == view.frames:
@@ -117,3 +120,13 @@ def _looked_at(
         noised = request.schedule.add_noise(clean.expand(NOISES, -1, -1, -1), noise, level)
         predict_noise(noised, request.schedule.timestep(level), embeds.expand(NOISES, -1, -1))
     return maps.mean().mean(0)[:, list(words)].mean(-1).unflatten(0, side)
+
+
+def _peaks(values: torch.Tensor) -> torch.Tensor:
+    """Where the peaks of a map, (rows, columns), stand, down to their feet: 1.0 there, else 0.0."""
+    most = values.max()
+    feet = (values > FOOT * most).float()[None, None]
+    reached = (values >= PEAK * most).float()[None, None]
+    while not torch.equal(wider := grow_mask(reached, 1) * feet, reached):
+        reached = wider
+    return reached[0, 0]

@@ -163,7 +163,7 @@ class StyleDiffusionPipeline(
         view = read_lesson_view(
             self, image, mask_image, read_size(height, width, self.vae_scale_factor), focus
         )
-        count = common_batch_size(image=len(view.frames), prompt=len(texts))
+        count = common_batch_size(image=view.rows, prompt=len(texts))
         # what is computed in inference mode could not be learned from
         with components_restored(self), torch.inference_mode(False), torch.no_grad():
             given = (Prompt("prompt", texts), Prompt("negative_prompt", (negative_prompt,)))

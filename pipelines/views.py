@@ -43,6 +43,11 @@ class View:
         """How many pictures there are."""
         return self.originals.batch_size
 
+    @property
+    def rows(self) -> int:
+        """How many parts of pictures there are."""
+        return max(len(self.frames), self.batch_size)
+
     def frame(self, edit: int) -> Frame:
         """An edit's."""
         return self.frames[edit if len(self.frames) > 1 else 0]
@@ -58,8 +63,8 @@ class View:
         """What the model gets: the frames cut out and resized, or what is no pixels as it is."""
         if not self.has_pixels:
             return self.originals
-        rows = [cut_out(self.original(row), frame) for row, frame in enumerate(self.frames)]
-        return Pictures(planes=torch.cat(rows))
+        cut = [cut_out(self.original(row), self.frame(row)) for row in range(self.rows)]
+        return Pictures(planes=torch.cat(cut))
 
     def cut_mask(self, mask: torch.Tensor) -> torch.Tensor:
         """What lies in the frames of a mask of the whole pictures, (edits or 1, 1, any, any), of any size."""
@@ -165,7 +170,8 @@ def check_made_of(name: str, frames: Sequence[Frame], view: View) -> None:
     Raises:
         ValueError: Saying in what they differ.
     """
-    for row, made_of in enumerate(frames):
+    for row in range(max(len(frames), len(view.frames)) if frames else 0):
+        made_of = frames[row if len(frames) > 1 else 0]
         if reason := _difference(made_of, view.frame(row)):
             raise ValueError(
                 f"The `{name}` is of another picture than `image`: {reason}. Pass the picture that it was made of, or "
