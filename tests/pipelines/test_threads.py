@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from diffusers.models.attention_processor import AttnProcessor
 
 from semantic_edit.attention_processors.locks import lock_of
 from semantic_edit.attention_processors.tokens import tokenize_prompt
@@ -169,6 +170,20 @@ def test_an_error_lets_the_next_thread_in(users):
         assert same(pool.submit(users.restyles).result(timeout=60), expected)
 
 
+def test_processors_that_are_set_meanwhile_stay_and_end_the_edit_with_an_error(users):
+    other = AttnProcessor()
+
+    def callback(pipe, step, timestep, tensors):
+        pipe.unet.set_attn_processor(other)
+        return {}
+
+    with pytest.raises(RuntimeError, match="was exchanged from outside while the UNet was in use here"):
+        users.restyles(callback_on_step_end=callback)
+    assert set(users.style.unet.attn_processors.values()) == {other}
+    assert is_untouched(users.style.unet)
+
+
+@pytest.mark.filterwarnings("ignore:`prompt` is longer than")
 def test_threads_encode_prompts_with_one_tokenizer(make_pipe, tokenizer, monkeypatch):
     """How it pads and cuts is set in it by each call; here others get a turn between that and the encoding."""
     tokenizer = copy.deepcopy(tokenizer)
