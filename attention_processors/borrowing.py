@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from torch.utils.checkpoint import checkpoint
@@ -104,8 +104,11 @@ class _Checkpoint(StandIn):
     def __call__(self, block: Callable[..., Any], *args: Any) -> Any:
         if not self.borrowed.acts:
             return self.usual(block, *args)
-        contexts = lambda: (nullcontext(), self.borrowed._acting(recomputes=True))  # noqa: E731
-        return checkpoint(block, *args, use_reentrant=False, context_fn=contexts)
+        return checkpoint(block, *args, use_reentrant=False, context_fn=self._contexts)
+
+    def _contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        """For the block's first run and for its second."""
+        return nullcontext(), self.borrowed._acting(recomputes=True)
 
 
 def _called(block: Callable[..., Any], *args: Any) -> Any:

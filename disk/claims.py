@@ -18,7 +18,8 @@ HELD = f"{OURS}held.json"
 def claimed(path: str | os.PathLike[str]) -> Iterator[bool]:
     """Whether a file could be claimed for the block.
 
-    It could not if it is gone, somebody else's, claimed already, or on a disk that knows no claims.
+    It could not if it is gone, even since it was opened, somebody else's, claimed already, or on a disk that knows no
+    claims.
     """
     try:
         handle = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
@@ -27,7 +28,7 @@ def claimed(path: str | os.PathLike[str]) -> Iterator[bool]:
         return
     try:
         is_own = not hasattr(os, "geteuid") or os.fstat(handle).st_uid == os.geteuid()
-        yield is_own and claim(handle) is True
+        yield is_own and claim(handle) is True and is_at(handle, path)
     finally:
         os.close(handle)
 
@@ -46,6 +47,14 @@ def claim(handle: int) -> bool | None:
     except OSError:
         return None
     return True
+
+
+def is_at(handle: int, path: str | os.PathLike[str]) -> bool:
+    """Whether an open file is still the one at a path, and no other has taken its place."""
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 @contextlib.contextmanager
@@ -72,11 +81,8 @@ def _held(path: Path) -> int:
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         is_free = claim(handle) is not False
-        try:
-            if is_free and os.path.samestat(os.fstat(handle), os.stat(path)):
-                return handle
-        except FileNotFoundError:
-            pass  # who held it has just removed it
+        if is_free and is_at(handle, path):  # else who held it has just removed it
+            return handle
         holder = "another process" if is_free else _holder(handle)
         os.close(handle)
         if not is_free:

@@ -14,10 +14,11 @@ import json
 import os
 import re
 import stat
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from semantic_edit.disk.claims import OURS, claim, claimed
+from semantic_edit.disk.claims import OURS, claim, claimed, is_at
 from semantic_edit.disk.reading import read_object
 
 UNFINISHED = ".unfinished"
@@ -191,10 +192,11 @@ def _new_file(beside: Path, place: Path) -> int:
         raise OSError(errno.EISDIR, "Is something other than a file", os.fspath(place))
     while True:
         handle = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
-        if claim(handle) is not False and beside.exists():
+        while claim(handle) is False:  # whoever settles the folder took it for a leftover, and is removing it
+            time.sleep(0.001)
+        if is_at(handle, beside):
             return handle
-        os.close(handle)  # whoever settles the folder took it for a leftover before it was claimed
-        beside.unlink(missing_ok=True)
+        os.close(handle)
 
 
 def _finish(agreed: Path, moves: Mapping[str, str]) -> None:

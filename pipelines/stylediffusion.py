@@ -127,8 +127,8 @@ class StyleDiffusionPipeline(
             attention_side: Side of the cross-attention maps that are kept close; by default the UNet's resolution
                 nearest to the larger of 16 and a quarter of the latent's side.
             checkpoint: A folder; called again with it after an interruption, learning goes on where it was.
-            gradient_checkpointing: Keep only what goes into each of the UNet's blocks and compute the rest twice, for
-                half the memory or less.
+            gradient_checkpointing: Keep only what goes into each of the UNet's blocks and compute the rest twice: about
+                half the memory, in 1.1 to 1.4 times the time.
             mask_image: Where the edits to come will be, for `focus`; see [`DiffEditPipeline`].
             height, width: The size in pixels that the picture is learned at; see [`DiffEditPipeline`].
             focus: Whether the mask's surroundings alone are learned, at the model's own size. `None` does so where they

@@ -4,10 +4,14 @@ import copy
 import gc
 import importlib.util
 import pickle
+import signal
+import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
+from typing import Any
 
+import pytest
 import torch
 
 from semantic_edit.attention_processors import locks
@@ -45,6 +49,30 @@ def test_the_thread_that_holds_it_may_take_it_again_and_others_wait(make_unet):
     unet = make_unet()
     with lock_of(unet), lock_of(unet), ThreadPoolExecutor(1) as pool:
         assert not pool.submit(lock_of(unet).acquire, blocking=False).result()  # type: ignore[attr-defined]
+
+
+def test_waiting_for_it_can_be_interrupted(make_unet):
+    unet, taken, done = make_unet(), threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock_of(unet):
+            taken.set()
+            done.wait(20)
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    usual = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(hold)
+            taken.wait(20)
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            with pytest.raises(KeyboardInterrupt), lock_of(unet):
+                raise AssertionError("another thread holds it")
+            done.set()
+    finally:
+        signal.signal(signal.SIGALRM, usual)
 
 
 def test_it_is_in_no_copy_and_keeps_nothing_alive(make_unet):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import random
+import signal
 import sys
 import threading
 import time
@@ -16,7 +18,9 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from diffusers.models.attention_processor import AttnProcessor
 
+from semantic_edit.attention_processors.locks import lock_of
 from semantic_edit.attention_processors.tokens import tokenize_prompt
 from semantic_edit.mapping_networks import LearningSettings
 from semantic_edit.pipelines.conditioning import encode_prompts, read_prompt
@@ -166,6 +170,20 @@ def test_an_error_lets_the_next_thread_in(users):
         assert same(pool.submit(users.restyles).result(timeout=60), expected)
 
 
+def test_processors_that_are_set_meanwhile_stay_and_end_the_edit_with_an_error(users):
+    other = AttnProcessor()
+
+    def callback(pipe, step, timestep, tensors):
+        pipe.unet.set_attn_processor(other)
+        return {}
+
+    with pytest.raises(RuntimeError, match="was exchanged from outside while the UNet was in use here"):
+        users.restyles(callback_on_step_end=callback)
+    assert set(users.style.unet.attn_processors.values()) == {other}
+    assert is_untouched(users.style.unet)
+
+
+@pytest.mark.filterwarnings("ignore:`prompt` is longer than")
 def test_threads_encode_prompts_with_one_tokenizer(make_pipe, tokenizer, monkeypatch):
     """How it pads and cuts is set in it by each call; here others get a turn between that and the encoding."""
     tokenizer = copy.deepcopy(tokenizer)
@@ -201,6 +219,72 @@ def test_prompts_that_somebody_else_cut_short_are_refused(style_pipe, learned, m
     monkeypatch.setattr(style_pipe.tokenizer, "model_max_length", 20)
     with pytest.raises(RuntimeError, match=message):
         encode_prompts(style_pipe, [read_prompt("prompt", SOURCE, None)], 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["wrapped", "in place", "by blocks"])
+def test_a_compiled_unet_answers_others_rightly_meanwhile(users, kind):
+    torch.compiler.reset()
+    unet = compiled = users.style.unet
+    inputs = torch.randn(2, 4, 6, 8), torch.tensor(7), torch.randn(2, 16, 32)
+
+    def answer() -> torch.Tensor:
+        with torch.no_grad():
+            return compiled(*inputs).sample
+
+    usual, expected, answers = answer(), users.restyles(), []
+    if kind == "wrapped":
+        compiled = torch.compile(unet, backend="eager")
+        users.style.unet = compiled
+    elif kind == "in place":
+        unet.compile(backend="eager")
+    else:
+        unet.compile_repeated_blocks(backend="eager")
+
+    def callback(pipe, step, timestep, tensors):
+        if step == 1:
+            with ThreadPoolExecutor(1) as pool:
+                answers.extend([answer(), pool.submit(answer).result()])
+        return {}
+
+    assert same(users.restyles(callback_on_step_end=callback), expected)
+    for one in (*answers, answer()):
+        torch.testing.assert_close(one, usual, rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["restyles", "learns"])
+def test_an_interrupt_at_any_moment_leaves_nothing_behind(users, name):
+    """By a signal, as Ctrl-C is one."""
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    getattr(users, name)()
+    started = time.perf_counter()
+    getattr(users, name)()
+    seconds = time.perf_counter() - started
+    moments = random.Random(0)
+    usual = signal.signal(signal.SIGALRM, interrupt)
+    interrupted = 0
+    try:
+        for _ in range(150):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, moments.uniform(1e-4, seconds))
+                getattr(users, name)()
+            except KeyboardInterrupt as error:
+                caught = error  # noqa: F841 # what its traceback refers to is not collected yet
+                interrupted += 1
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            assert is_untouched(users.style.unet)
+            with ThreadPoolExecutor(1) as pool:
+                lock: Any = lock_of(users.style.unet)
+                assert pool.submit(lock.acquire, blocking=False).result()
+                pool.submit(lock.release).result()
+    finally:
+        signal.signal(signal.SIGALRM, usual)
+    assert interrupted > 75
 
 
 @pytest.mark.slow

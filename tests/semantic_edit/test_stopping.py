@@ -25,10 +25,15 @@ sys.exit(main(["scene", "-o", sys.argv[1]]))
 """
 
 
+def heed_signals():
+    """Whoever runs the tests may ignore some, as nohup and a shell's background do."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def started(path, seconds=60.0, **options):
     command = [sys.executable, "-c", SLOW_WRITE, str(path), str(seconds)]
-    # whoever runs the tests may ignore hang-ups
-    options.setdefault("preexec_fn", lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
+    options.setdefault("preexec_fn", heed_signals)
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     process = subprocess.Popen(command, text=True, **pipes, **options)
     assert process.stdout.readline() == "writing\n"
