@@ -262,6 +262,7 @@ class DiffEditPipeline(
             view = searched_view(self, request, embeds, cross_attention_kwargs)
             clean = clean_latents(self, view.pictures, request.trajectory, embeds.target.device)
             found, own = None, request.own_mask
+            shaped = mask_grow is not None or mask_feather is not None
             if own is None:
                 found = locate_edit(
                     self,
@@ -273,7 +274,6 @@ class DiffEditPipeline(
                     generator,
                     cross_attention_kwargs,
                 )
-                shaped = mask_grow is not None or mask_feather is not None
                 drawn = draw_edit_mask(
                     found, view.pictures, mask_threshold, self.vae_scale_factor, chosen.mask_refine, shaped
                 )
@@ -314,7 +314,11 @@ class DiffEditPipeline(
                 cross_attention_kwargs,
                 on_step,
             )
-            images, flags = finish_pictures(self, edited, output_type, view, mask, preserves, whole_mask)
+            # a mask of the caller's own, or shaped by the caller, is taken as it is
+            seen_only = own is None and chosen.mask_refine and not shaped
+            images, flags = finish_pictures(
+                self, edited, output_type, view, mask, preserves, whole_mask, seen_only and preserves
+            )
         output = DiffEditPipelineOutput(
             images=images,
             nsfw_content_detected=flags,
