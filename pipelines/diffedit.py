@@ -18,6 +18,7 @@ from diffusers.loaders import (
 from diffusers.pipelines.pipeline_utils import StableDiffusionMixin
 
 from semantic_edit.editing.mask_shapes import MaskInput, MaskShape
+from semantic_edit.editing.refinement import changes_colour
 from semantic_edit.editing.regularization import noise_regularizer
 from semantic_edit.editing.schedule import schedule_from_scheduler
 from semantic_edit.editing.trajectory import Trajectory
@@ -314,10 +315,12 @@ class DiffEditPipeline(
                 cross_attention_kwargs,
                 on_step,
             )
-            # a mask of the caller's own, or shaped by the caller, is taken as it is
-            seen_only = own is None and chosen.mask_refine and not shaped
+            seen_only: list[bool] = []
+            if found is not None and chosen.mask_refine and preserves and not shaped:
+                # an object's mask is roomy, a colour's tight; the caller's own is taken as it is
+                seen_only = [not recoloured for recoloured in changes_colour(found.coherence)]
             images, flags = finish_pictures(
-                self, edited, output_type, view, mask, preserves, whole_mask, seen_only and preserves
+                self, edited, output_type, view, mask, preserves, whole_mask, seen_only
             )
         output = DiffEditPipelineOutput(
             images=images,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ def finish_pictures(
     mask: EditMask,
     preserve_background: bool,
     whole_mask: torch.Tensor | None = None,
-    seen_only: bool = False,
+    seen_only: Sequence[bool] = (),
 ) -> Finished:
     """Latents, (edits * copies, channels, height, width), as pictures and safety flags.
 
@@ -34,7 +35,8 @@ def finish_pictures(
 
     Args:
         whole_mask: `View.whole_mask` of the mask, where the view is not plain.
-        seen_only: Whether the original's own pixels are also kept inside the mask where the edit is not to be seen.
+        seen_only: For each edit, whether the original's own pixels are kept inside the mask too, where the edit is not
+            to be seen. () is no.
     """
     if output_type == "latent":
         return latents, None
@@ -52,8 +54,9 @@ def finish_pictures(
         if opacity.any():
             edited = decode_pixels(pipe, latents)
             opacity = opacity.repeat_interleave(copies, dim=0)
-            if seen_only:
+            if any(seen_only):
                 seen = seen_change(images, edited, pipe.vae_scale_factor / 2)
+                seen[[row for row in range(len(seen)) if not seen_only[row // copies]]] = 1
                 opacity = opacity * seen
             # lerp returns the end itself at weight 0
             images = torch.lerp(images, edited, opacity)

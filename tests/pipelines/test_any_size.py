@@ -271,7 +271,7 @@ REFUSED = {
     ),
     "another shape": (
         {"mask_image": PIL.Image.new("L", (64, 64), 255)},
-        "`mask_image` is 64 x 64 and the picture 451 x 303 pixels, which is another shape",
+        "`mask_image` is 64 x 64 and the picture 451 x 303, which is another shape",
     ),
 }
 
