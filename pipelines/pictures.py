@@ -12,6 +12,7 @@ import torch
 
 from semantic_edit.editing.numbers import native_tensor, unit_floats
 from semantic_edit.editing.pillow import SIXTEEN_BIT_MODES, in_srgb, upright
+from semantic_edit.editing.stitching import eight_bits
 
 PictureInput = (
     PIL.Image.Image
@@ -89,6 +90,17 @@ def read_pictures(image: PictureInput, factor: int = 1, latent_channels: int = 4
     if any(part.dtype != torch.uint8 for part in parts):
         parts = [_as_floats(part) for part in parts]
     return Pictures(planes=parts[0] if len(parts) == 1 else torch.cat(parts))
+
+
+def opaque_rgb(picture: PIL.Image.Image) -> PIL.Image.Image:
+    """A picture as the pipelines see it: upright, in sRGB, opaque, in 8 bits.
+
+    Raises:
+        ValueError: As `read_pictures`.
+    """
+    planes = read_pictures(picture).planes
+    assert planes is not None  # it is latents that have none
+    return PIL.Image.fromarray(eight_bits(planes[0]).permute(1, 2, 0).contiguous().numpy())
 
 
 def _as_floats(planes: torch.Tensor) -> torch.Tensor:
