@@ -185,7 +185,7 @@ def _of_one_size(
     yield from alike.values()
 
 
-def _leave_out(comparison: Comparison, lot: _Lot, groups: Iterable[str], error: ValueError, say: Say) -> None:
+def _leave_out(comparison: Comparison, lot: _Lot, groups: Iterable[str], error: Exception, say: Say) -> None:
     """Write down that nothing of some pictures can be had, or raise the reason if none may be left out."""
     if not comparison.skips:
         raise error
@@ -200,7 +200,7 @@ def _run_batch(comparison: Comparison, lot: _Lot, images: dict[str, Image.Image]
     started = time.perf_counter()
     try:
         everything = lot.first.prepare(comparison.pipe, list(images.values()), prompts)
-    except ValueError as error:
+    except (ValueError, FloatingPointError) as error:
         if not comparison.skips or len(images) == 1:
             return _leave_out(comparison, lot, images, error, say)
         for group, image in images.items():  # the others need not suffer for one
@@ -229,7 +229,7 @@ def _run_edit(
         )
         seconds = time.perf_counter() - started
         values = measured_edit(comparison.metrics, item, picture, mask)  # which reads the item's mask
-    except ValueError as error:
+    except (ValueError, FloatingPointError) as error:
         if not comparison.skips:
             raise
         comparison.rows.append(key, {"error": str(error)})

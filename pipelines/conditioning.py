@@ -12,6 +12,7 @@ from diffusers.utils import is_peft_available, scale_lora_layers, unscale_lora_l
 
 from semantic_edit.attention_processors.locks import lock_of
 from semantic_edit.attention_processors.tokens import check_padded
+from semantic_edit.editing.finite import FiniteWatch
 from semantic_edit.pipelines.truncation import truncation_told, warn_of_truncation
 
 
@@ -159,6 +160,7 @@ def encode_prompts(
 
     Raises:
         ValueError: If text is given but the pipeline has no text encoder, or lengths differ from given ones.
+        FloatingPointError: If embeddings are NaN or infinite in the UNet's type.
         RuntimeError: If somebody else used the tokenizer at the same time.
     """
     rows: dict[tuple[str, bool], torch.Tensor] = {}
@@ -198,7 +200,12 @@ def encode_prompts(
         embeds = embeds.to(**placed)
         return embeds.expand(batch_size, -1, -1) if embeds.shape[0] == 1 else embeds
 
-    return [embedded(prompt) for prompt in prompts]
+    watch, given = FiniteWatch(), [embedded(prompt) for prompt in prompts]
+    for prompt, embeds in zip(prompts, given, strict=True):
+        if prompt is not None and embeds is not None:
+            watch.see(f"the embeddings of `{prompt.name}`", embeds)
+    watch.check()
+    return given
 
 
 def _encode_texts(

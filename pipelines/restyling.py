@@ -24,6 +24,7 @@ from semantic_edit.attention_processors.tokens import (
     tokenize_prompt,
     tokens_of,
 )
+from semantic_edit.editing.finite import FiniteWatch, at_step
 from semantic_edit.editing.guidance import classifier_free_guidance
 from semantic_edit.editing.inversion import ddim_step
 from semantic_edit.editing.local_blend import attended_region, blend_into_source
@@ -208,9 +209,12 @@ def restyle(
 ) -> Restyled:
     """Decode the learned picture and its edits side by side, by P2Plus.
 
+    Raises:
+        FloatingPointError: Naming the first step that gave NaN or infinite values, or after which `on_step` did.
+
     Source: StyleDiffusion, arXiv:2303.15649, Sec. 3.3; Prompt-to-Prompt, arXiv:2208.01626, Sec. 3.2.
     """
-    network, schedule = call.network, call.schedule
+    network, schedule, watch = call.network, call.schedule, FiniteWatch()
     rows, steps = 1 + call.prompts.targets, schedule.num_inference_steps
     latents = network.latents[None].to(call.text_embeds.device).expand(rows, -1, -1, -1)
     text, negative, inside = call.text_embeds, call.negative_embeds, None
@@ -230,6 +234,7 @@ def restyle(
                 break
             timestep = schedule.timestep(level)
             control.plan = _plan(call, step, text, negative, latents)
+            watch.see(at_step("the mapping network", step, timestep), control.plan.value_embeds)
             both = predict_noise(torch.cat([latents, latents]), timestep, torch.cat([negative, text]))
             unconditional, conditional = both.chunk(2)
             noise_pred = classifier_free_guidance(unconditional, conditional, scales)
@@ -237,8 +242,10 @@ def restyle(
             if call.settings.local_blend and step >= int(BLEND_FROM * steps):
                 inside = _blend_masks(call, maps.mean(), side, (height, width))
             latents = _kept_together(latents, call.inside, inside)
+            watch.see(at_step("the decoding", step, timestep), latents)
             tensors = {"latents": latents, "prompt_embeds": text, "negative_prompt_embeds": negative}
             changed = on_step(step, timestep, tensors)
+            watch.see_returned(changed, step, timestep)
             latents = changed.get("latents", latents)
             text = changed.get("prompt_embeds", text)
             if changed.get("negative_prompt_embeds", negative) is None:
@@ -246,6 +253,8 @@ def restyle(
             else:
                 negative = changed.get("negative_prompt_embeds", negative)
             progress_bar.update()
+    watch.see("the callback of the last step", latents)  # which may have written to them
+    watch.check()
     word_maps = maps.mean().unflatten(1, side) if call.watches_words and maps.totals else None
     return Restyled(latents, inside, word_maps)
 

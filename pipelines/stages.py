@@ -12,6 +12,7 @@ import numpy as np
 import PIL.Image
 import torch
 
+from semantic_edit.editing.finite import check_finite
 from semantic_edit.editing.frames import Frame
 from semantic_edit.editing.guidance import PredictNoise
 from semantic_edit.editing.inversion import decode_latents, invert_latents
@@ -121,6 +122,9 @@ def encode_pictures(pipe: Any, pictures: Pictures, device: torch.device | None =
 
     Args:
         device: The pipeline's, where it is known: diffusers walks through all modules to find it.
+
+    Raises:
+        FloatingPointError: If the VAE gives NaN or infinite values.
     """
     device = device or pipe._execution_device
     pixels = pictures.pixels
@@ -128,6 +132,7 @@ def encode_pictures(pipe: Any, pictures: Pictures, device: torch.device | None =
         return pictures.latents.to(device)  # type: ignore[union-attr]
     pixels = (2 * pixels.to(device) - 1).to(pipe.vae.dtype)
     mode = pipe.vae.encode(pixels).latent_dist.mode().float()
+    check_finite("the VAE's encoder", mode)
     shift = pipe.vae.config.get("shift_factor") or 0.0
     return (mode - shift) * pipe.vae.config.scaling_factor
 
@@ -415,10 +420,15 @@ def decode_edit(
 
 
 def decode_pixels(pipe: Any, latents: torch.Tensor) -> torch.Tensor:
-    """Latents, (batch, channels, height, width), as float32 pixels in [0, 1]."""
+    """Latents, (batch, channels, height, width), as float32 pixels in [0, 1].
+
+    Raises:
+        FloatingPointError: If the VAE gives NaN or infinite values.
+    """
     shift = pipe.vae.config.get("shift_factor") or 0.0
     scaled = latents / pipe.vae.config.scaling_factor + shift
     decoded = pipe.vae.decode(scaled.to(pipe.vae.dtype), return_dict=False)[0].float()
+    check_finite("the VAE's decoder", decoded)
     return (decoded / 2 + 0.5).clamp(0, 1)
 
 

@@ -188,7 +188,7 @@ def _evaluate(options: argparse.Namespace, sweeps: list[Sweep]) -> None:
             report = evaluate(comparison, sweeps, say, options.curves)
         for line in report.splitlines():
             say(line)
-    except (ValueError, MetricUnavailable) as error:
+    except (ValueError, FloatingPointError, MetricUnavailable) as error:
         raise UsageError(error) from error
 
 
