@@ -1,4 +1,4 @@
-"""Nothing that is not finite gets past a stage: what it computes is watched on the way and looked at once, at its end."""
+"""Nothing that is not finite gets past a stage: what it computes is watched, and looked at once at its end."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 class FiniteWatch:
     """What one stage computes, in its order.
 
-    Of each tensor a single number is kept where the tensor lies, so that a GPU is waited for once a stage and not once a
-    step.
+    Of each tensor a single number is kept, where the tensor lies, so that a GPU is waited for once a stage and not once
+    a step.
     """
 
     def __init__(self) -> None:
@@ -49,8 +49,8 @@ class FiniteWatch:
             if not is_finite:
                 raise FloatingPointError(
                     f"NaN or infinite values came from {source}. float16 ends at 65504: run the model in float32 or "
-                    "bfloat16, or its VAE alone in float32. If nothing is in float16, the weights, the settings or what "
-                    "a callback returned are too large or damaged."
+                    "bfloat16, or its VAE alone in float32. If nothing is in float16, the weights, the settings or "
+                    "what a callback returned are too large or damaged."
                 )
 
 

@@ -24,13 +24,15 @@ from semantic_edit.attention_processors.tokens import (
     tokenize_prompt,
     tokens_of,
 )
+from semantic_edit.disk.numbers import read_number
+from semantic_edit.disk.reading import shortened
 from semantic_edit.editing.finite import FiniteWatch, at_step
 from semantic_edit.editing.guidance import classifier_free_guidance
 from semantic_edit.editing.inversion import ddim_step
 from semantic_edit.editing.local_blend import attended_region, blend_into_source
 from semantic_edit.editing.schedule import Schedule
-from semantic_edit.pipelines.checks import check_count, is_number
 from semantic_edit.pipelines.progress import named_bar
+from semantic_edit.pipelines.ranges import NUMBERS, plain_numbers
 from semantic_edit.pipelines.stages import noise_predictor
 
 BLEND_FROM = 0.2  # fraction of the steps before LocalBlend sets in; Prompt-to-Prompt's
@@ -53,38 +55,26 @@ class RestyleSettings:
 
     def __post_init__(self) -> None:
         for name in ("word_tau_c", "reweight"):
-            self._check_words(name, getattr(self, name))
+            object.__setattr__(self, name, _read_words(name, getattr(self, name)))
         if not isinstance(self.local_blend, (list, tuple)) or not all(
             isinstance(word, str) for word in self.local_blend
         ):
             raise TypeError(f"`local_blend` must be a word or a list of words, got {self.local_blend!r}.")
-        fractions = {name: getattr(self, name) for name in ("tau_v", "tau_c", "tau_s", "tau_u")}
-        fractions |= {f"word_tau_c[{word!r}]": value for word, value in self.word_tau_c.items()}
-        for name, value in fractions.items():
-            if not is_number(value) or not 0 <= value <= 1:
-                raise ValueError(
-                    f"`{name}` must lie in [0, 1], got {value!r}. It is the fraction of the steps, from the noisy "
-                    "end, for which the source's attention is kept."
-                )
+        for name in ("tau_v", "tau_c", "tau_s", "tau_u", "local_blend_threshold", "self_attention_side"):
+            object.__setattr__(self, name, *plain_numbers(**{name: getattr(self, name)}))
         if self.edit_type not in (None, "replace", "refine"):
             raise ValueError(
                 f'`edit_type` must be "replace", "refine" or None to choose by the prompts, got {self.edit_type!r}.'
             )
-        if not is_number(self.local_blend_threshold) or not 0 < self.local_blend_threshold < 1:
-            raise ValueError(
-                f"`local_blend_threshold` must lie strictly between 0 and 1, got {self.local_blend_threshold!r}."
-            )
-        if self.self_attention_side is not None:
-            why = "It counts the positions of an attention map along a side."
-            check_count("self_attention_side", self.self_attention_side, why)
 
-    def _check_words(self, name: str, values: Any) -> None:
-        if not isinstance(values, Mapping) or not all(
-            isinstance(word, str) and is_number(value) for word, value in values.items()
-        ):
-            raise TypeError(
-                f'`{name}` must be a dict from words to numbers, such as {{"apple": 0.5}}, got {values!r}.'
-            )
+
+def _read_words(name: str, values: Any) -> dict[str, float]:
+    """A number for each word, in the range of the argument's numbers."""
+    if not isinstance(values, Mapping) or not all(isinstance(word, str) for word in values):
+        raise TypeError(
+            f'`{name}` must be a dict from words to numbers, such as {{"apple": 0.5}}, got {shortened(values)}.'
+        )
+    return {word: read_number(f"{name}[{word!r}]", value, *NUMBERS[name]) for word, value in values.items()}
 
 
 @dataclass(frozen=True)

@@ -29,10 +29,11 @@ from semantic_edit.editing.masking import (
 from semantic_edit.editing.refinement import drawn_mask, followed_mask
 from semantic_edit.editing.schedule import Schedule
 from semantic_edit.editing.trajectory import Trajectory
-from semantic_edit.pipelines.checks import check_mask_settings, levels_for, model_fingerprint
+from semantic_edit.pipelines.checks import levels_for, model_fingerprint
 from semantic_edit.pipelines.conditioning import restored_lora_scale
 from semantic_edit.pipelines.pictures import Pictures
 from semantic_edit.pipelines.progress import named_bar
+from semantic_edit.pipelines.ranges import plain_numbers
 
 SAME_PICTURE_TOLERANCE = 0.1
 
@@ -48,13 +49,8 @@ class MaskSettings:
     mask_batch_size: int = 10
 
     def __post_init__(self) -> None:
-        check_mask_settings(
-            self.num_maps_per_mask,
-            self.mask_encode_strength,
-            self.mask_thresholding_ratio,
-            self.mask_threshold,
-            self.mask_batch_size,
-        )
+        for name, value in vars(self).items():
+            object.__setattr__(self, name, *plain_numbers(**{name: value}))
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,11 @@ def test_both_directions_name_their_first_bad_step(scheduler, step):
     with pytest.raises(FloatingPointError, match=rf"the inversion at step {step} \(timestep {timestep}\)"):
         invert_latents(failing_from(step), schedule, LATENTS, EMBEDS, 4)
     walk, timestep = LATENTS.expand(5, -1, -1, -1, -1), schedule.timestep(4 - step)
-    for mask in (None, torch.ones(1, 1, 6, 5), torch.zeros(1, 1, 6, 5)):  # blended away with weight 0, NaN stays
+    for mask in (
+        None,
+        torch.ones(1, 1, 6, 5),
+        torch.zeros(1, 1, 6, 5),
+    ):  # blended away with weight 0, NaN stays
         with pytest.raises(FloatingPointError, match=rf"the decoding at step {step} \(timestep {timestep}\)"):
             decode_latents(failing_from(step), schedule, walk, EMBEDS, mask, guidance_scale=1.0)
 

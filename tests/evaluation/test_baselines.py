@@ -318,8 +318,8 @@ def test_ilvr_takes_the_coarse_from_the_picture_and_the_fine_from_the_sample(loa
 @pytest.mark.parametrize(
     ("knobs", "message"),
     [
-        ({"down_factor": 0}, "`down_factor` must be a positive integer, got 0"),
-        ({"refined": 1.5}, r"`refined` must lie in \[0, 1\], got 1.5"),
+        ({"down_factor": 0}, "`down_factor` must be an integer from 1 to 1000000, got 0"),
+        ({"refined": 1.5}, "`refined` must be a number from 0 to 1, got 1.5"),
     ],
 )
 def test_ilvr_refuses_knobs_that_mean_nothing(knobs, message):

@@ -42,7 +42,11 @@ def names(stage):
 
 
 def normed_text(pipe):
-    return "text_encoder." + ("text_model." if hasattr(pipe.text_encoder, "text_model") else "") + "final_layer_norm"
+    return (
+        "text_encoder."
+        + ("text_model." if hasattr(pipe.text_encoder, "text_model") else "")
+        + "final_layer_norm"
+    )
 
 
 @pytest.mark.parametrize("output_type", ["pil", "latent"])
@@ -97,7 +101,9 @@ def test_the_stages_alone(pipe, spoiled, picture):
     with names("the inversion at step 1"):
         spoiled(pipe, "unet.conv_out", 1).invert(image=picture, num_inference_steps=5)
     with names("the VAE's decoder"):
-        spoiled(pipe, "vae.decoder.conv_out").invert(image=picture, num_inference_steps=2, decode_latents=True)
+        spoiled(pipe, "vae.decoder.conv_out").invert(
+            image=picture, num_inference_steps=2, decode_latents=True
+        )
 
 
 def test_embeddings_that_the_unets_type_cannot_hold(make_pipe, make_unet, picture):
