@@ -138,9 +138,9 @@ def feather_mask(mask: torch.Tensor, sigma: float) -> torch.Tensor:
     offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
     kernel = torch.exp(-0.5 * (offsets / sigma).square())
     kernel = (kernel / kernel.sum()).to(mask)
-    blurred = F.pad(mask, (radius, radius, radius, radius), mode="replicate")
-    blurred = F.conv2d(blurred, kernel[None, None, None, :])
-    blurred = F.conv2d(blurred, kernel[None, None, :, None])
+    # one side after the other: padded on both at once, a mask of 512 pixels grew to gigabytes under a wide blur
+    blurred = F.conv2d(F.pad(mask, (radius, radius, 0, 0), mode="replicate"), kernel[None, None, None, :])
+    blurred = F.conv2d(F.pad(blurred, (0, 0, radius, radius), mode="replicate"), kernel[None, None, :, None])
     # the weights sum to 1 only up to rounding, and untouched regions must stay exactly 0 and 1
     low, high = -grow_mask(-mask, radius), grow_mask(mask, radius)
     return torch.minimum(torch.maximum(blurred, low), high)

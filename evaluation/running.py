@@ -212,29 +212,25 @@ def _run_batch(comparison: Comparison, lot: _Lot, images: dict[str, Image.Image]
         for method, item, key in _todo(comparison, lot, group):
             if _is_done(comparison, item, key):
                 continue  # two sweeps meet here
-            if item is None:
-                _run_reconstruction(comparison, method, prepared, image, group, key, cost)
-            else:
-                loaded = replace(item, load_image=image.copy)  # metrics ask for it again and again
-                _run_edit(comparison, method, prepared, loaded, key, say)
+            try:
+                if item is None:
+                    _run_reconstruction(comparison, method, prepared, image, group, key, cost)
+                else:
+                    loaded = replace(item, load_image=image.copy)  # metrics ask for it again and again
+                    _run_edit(comparison, method, prepared, loaded, key)
+            except (ValueError, FloatingPointError) as error:
+                if not comparison.skips:
+                    raise
+                comparison.rows.append(key, {"error": str(error)})
+                name = f"the reconstruction of {group}" if item is None else item.name
+                say(f"{type(method).__name__}: left out {name}: {error}")
 
 
-def _run_edit(
-    comparison: Comparison, method: EditMethod, prepared: Any, item: EditItem, key: Row, say: Say
-) -> None:
+def _run_edit(comparison: Comparison, method: EditMethod, prepared: Any, item: EditItem, key: Row) -> None:
     started = time.perf_counter()
-    try:
-        picture, mask = method.edit_with_mask(
-            comparison.pipe, prepared, item.prompt, comparison.seed_of(item)
-        )
-        seconds = time.perf_counter() - started
-        values = measured_edit(comparison.metrics, item, picture, mask)  # which reads the item's mask
-    except (ValueError, FloatingPointError) as error:
-        if not comparison.skips:
-            raise
-        comparison.rows.append(key, {"error": str(error)})
-        say(f"{type(method).__name__}: left out {item.name}: {error}")
-        return
+    picture, mask = method.edit_with_mask(comparison.pipe, prepared, item.prompt, comparison.seed_of(item))
+    seconds = time.perf_counter() - started
+    values = measured_edit(comparison.metrics, item, picture, mask)  # which reads the item's mask
     if item.group in comparison.kept_groups:
         _keep(comparison.picture_path(key), picture)
     comparison.rows.append(key, {**values, "seconds": seconds})

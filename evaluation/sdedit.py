@@ -25,6 +25,18 @@ class SDEdit(EditMethod):
 
     strength: float = 0.5
 
+    def check_steps(self, pipe: Any) -> None:
+        """Refuse a strength of less than one step too."""
+        super().check_steps(pipe)
+        self._check_strength()
+
+    def _check_strength(self) -> None:
+        if int(self.num_inference_steps * self.strength) < 1:
+            raise ValueError(
+                f"`strength` {self.strength} of `num_inference_steps` {self.num_inference_steps} is less than one "
+                "step; raise one of the two."
+            )
+
     def prepare(
         self, pipe: Any, images: Sequence[Image.Image], source_prompts: Sequence[str]
     ) -> list[Image.Image]:
@@ -38,11 +50,7 @@ class SDEdit(EditMethod):
             ValueError: If the strength is less than one step.
             FloatingPointError: If NaN or infinite values come of it.
         """
-        if int(self.num_inference_steps * self.strength) < 1:
-            raise ValueError(
-                f"`strength` {self.strength} of `num_inference_steps` {self.num_inference_steps} is less than one "
-                "step; raise one of the two."
-            )
+        self._check_strength()
         latents = image_to_image(pipe)(
             prompt=prompt,
             image=prepared,

@@ -209,9 +209,9 @@ def encode_prompts(
         return embeds.expand(batch_size, -1, -1) if embeds.shape[0] == 1 else embeds
 
     watch, given = FiniteWatch(), [embedded(prompt) for prompt in prompts]
-    for prompt, embeds in zip(prompts, given, strict=True):
-        if prompt is not None and embeds is not None:
-            watch.see(f"the embeddings of `{prompt.name}`", embeds)
+    for asked, values in zip(prompts, given, strict=True):
+        if asked is not None and values is not None:
+            watch.see(f"the embeddings of `{asked.name}`", values)
     watch.check()
     return given
 

@@ -224,7 +224,8 @@ def restyle(
                 break
             timestep = schedule.timestep(level)
             control.plan = _plan(call, step, text, negative, latents)
-            watch.see(at_step("the mapping network", step, timestep), control.plan.value_embeds)
+            values = control.plan.value_embeds
+            watch.see(at_step("the mapping network", step, timestep), values)  # type: ignore[arg-type]
             both = predict_noise(torch.cat([latents, latents]), timestep, torch.cat([negative, text]))
             unconditional, conditional = both.chunk(2)
             noise_pred = classifier_free_guidance(unconditional, conditional, scales)
