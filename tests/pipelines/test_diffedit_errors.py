@@ -186,6 +186,73 @@ def test_the_stages_check_too(pipe, picture, counted):
     assert counted.samples == 0
 
 
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("x", "'x'"),
+        ([1], r"\[1\]"),
+        (0.5, r"0\.5"),
+        ({1: 2}, r"\{1: 2\}"),
+        (torch.ones(1), r"tensor\(\[1\.\]\)"),
+    ],
+)
+def test_arguments_of_attention_that_are_no_dict(refuses, pipe, picture, counted, given, shown):
+    message = rf'`cross_attention_kwargs` must be a dict from names to values, such as {{"scale": 0.5}}, got {shown}'
+    refuses(message, cross_attention_kwargs=given)
+    with pytest.raises(ValueError, match=message):
+        pipe.invert(image=picture, cross_attention_kwargs=given)
+    with pytest.raises(ValueError, match=message):
+        pipe.generate_mask(picture, TARGET, cross_attention_kwargs=given)
+    assert counted.samples == 0
+
+
+@pytest.mark.parametrize("scale", [None, "0.5", True, float("nan"), 1e308, torch.tensor(0.5)])
+def test_a_lora_scale_that_is_no_number(refuses, scale):
+    message = (
+        r"`cross_attention_kwargs\['scale'\]` must be a number from -1000 to 1000, got .* LoRA layers act"
+    )
+    refuses(message, cross_attention_kwargs={"scale": scale})
+
+
+@pytest.mark.parametrize("name", ["unet", "vae", "scheduler"])
+def test_a_model_that_is_not_there(make_pipe, picture, counted, name):
+    pipe = make_pipe(**{name: None})
+    calls = [
+        lambda: pipe(picture, TARGET),
+        lambda: pipe.invert(image=picture),
+        lambda: pipe.generate_mask(picture, TARGET),
+    ]
+    for call in calls:
+        with pytest.raises(
+            ValueError, match=f"This pipeline has no `{name}`, and nothing can be edited without"
+        ):
+            call()
+    assert counted.samples == 0
+
+
+@pytest.mark.parametrize("name", ["text_encoder", "tokenizer"])
+def test_text_without_a_text_encoder(make_pipe, picture, counted, name):
+    pipe = make_pipe(**{name: None})
+    calls = [
+        lambda: pipe(picture, TARGET, clip_skip=1),
+        lambda: pipe.invert("a mug", picture),
+        lambda: pipe.generate_mask(picture, TARGET),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match="is text, but this pipeline has no text encoder and tokenizer"):
+            call()
+    assert counted.samples == 0
+
+
+@pytest.mark.parametrize("name", ["prompt", "source_prompt", "negative_prompt", "source_negative_prompt"])
+def test_half_of_a_surrogate_pair_is_no_text(refuses, name):
+    message = (
+        rf"`{name}` must be text that can be encoded in UTF-8, got 'a mug \\udcff', which holds half of a"
+    )
+    for text in ("a mug \udcff", ["a mug \udcff"]):
+        refuses(message, mask_image=None, **{name: text})
+
+
 def test_a_safety_checker_needs_its_feature_extractor(make_pipe):
     with pytest.raises(ValueError, match="needs a `feature_extractor`"):
         make_pipe(safety_checker=torch.nn.Identity())

@@ -203,6 +203,24 @@ def test_words_need_a_text_encoder(refuses, refuses_to_learn, make_style_pipe):
             check("needs `text_encoder` and `tokenizer`, and this pipeline lacks", pipe=pipe)
 
 
+@pytest.mark.parametrize("name", ["unet", "vae", "scheduler"])
+def test_a_model_that_is_not_there(refuses, refuses_to_learn, make_style_pipe, name):
+    for check in (refuses, refuses_to_learn):
+        check(f"This pipeline has no `{name}`, and nothing", pipe=make_style_pipe(**{name: None}))
+
+
+def test_arguments_of_attention_that_are_no_dict(refuses, refuses_to_learn):
+    for check in (refuses, refuses_to_learn):
+        check("`cross_attention_kwargs` must be a dict .* got 'x'", cross_attention_kwargs="x")
+        check(r"`cross_attention_kwargs\['scale'\]` must be", cross_attention_kwargs={"scale": "x"})
+
+
+@pytest.mark.parametrize("name", ["prompt", "negative_prompt"])
+def test_half_of_a_surrogate_pair_is_no_text(refuses, refuses_to_learn, name):
+    for check in (refuses, refuses_to_learn):
+        check(rf"`{name}` must be text that can be encoded in UTF-8, got '\\udcff'", **{name: "\udcff"})
+
+
 def test_schedulers_that_cannot_be_inverted(refuses, refuses_to_learn, make_style_pipe):
     for check in (refuses, refuses_to_learn):
         pipe = make_style_pipe(scheduler=diffusers.DDPMScheduler())
