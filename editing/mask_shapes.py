@@ -123,8 +123,14 @@ def grow_mask(mask: torch.Tensor, pixels: int) -> torch.Tensor:
         return mask
     if pixels < 0:
         return 1 - grow_mask(1 - mask, -pixels)
-    wide = F.max_pool2d(mask, (1, 2 * pixels + 1), stride=1, padding=(0, pixels))
-    return F.max_pool2d(wide, (2 * pixels + 1, 1), stride=1, padding=(pixels, 0))
+    reach, missing = 0, min(pixels, max(mask.shape[-2:]))
+    mask = F.pad(mask, [missing] * 4, value=-math.inf)  # each step takes some of it away again
+    while missing:
+        # what already covers all within reach is laid beside itself, so that a few steps reach as far as one likes
+        step = min(missing, 2 * reach + 1)
+        mask = F.max_pool2d(mask, 3, stride=1, dilation=step)
+        reach, missing = reach + step, missing - step
+    return mask
 
 
 def feather_mask(mask: torch.Tensor, sigma: float) -> torch.Tensor:
