@@ -112,7 +112,7 @@ def another_pipeline(kind: type, pipe: Any, **changes: Any) -> Any:
     return made
 
 
-def sides_of(image: Image.Image) -> dict[str, int]:
+def sides_of(image: Image.Image) -> dict[str, Any]:
     """A picture's own size as our pipelines' arguments: all methods work at it, whatever the model's own size."""
     return {"height": image.height, "width": image.width}
 

@@ -239,7 +239,9 @@ def read_known_inversion(
         schedule,
         levels,
         latent_shape=shape,
-        batch_size=view.batch_size or None,
+        batch_size=view.batch_size
+        if view.batch_size > 1
+        else None,  # one picture may have many edits' frames
         model=model_fingerprint(pipe.unet),
         scaling_factor=scaling_factor,
     )

@@ -364,6 +364,49 @@ def test_pictures_of_other_modes_are_edited(edit, picture, tmp_path, mode):
     assert (Image.open("out.png").mode, Image.open("out.png").size) == ("RGB", (64, 48))
 
 
+@pytest.fixture
+def photo(tmp_path):
+    """A picture of many times the model's 64 x 64 pixels."""
+    few = np.random.default_rng(1).integers(0, 256, (6, 9, 3), dtype=np.uint8)
+    Image.fromarray(few).resize((451, 303), Image.Resampling.BICUBIC).save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+def test_a_photograph_comes_back_at_its_size_and_what_was_done_is_told(edit, photo, capsys):
+    assert edit("--save-mask", "mask.png", "--strip", "strip.png", picture=photo) == 0
+    note = "semantic-edit: note: the picture: 451 x 303 pixels, worked at as 80 x 56\n"
+    assert capsys.readouterr().err == note
+    outside = pixels("mask.png") == 0
+    assert pixels("out.png").shape == (303, 451, 3)
+    assert (pixels("out.png")[outside] == pixels(photo)[outside]).all()
+    assert edit("--size", "96x64", picture=photo) == 0
+    assert capsys.readouterr().err == note.replace("80 x 56", "96 x 64")
+
+
+def test_a_small_mask_is_looked_at_closer_and_its_files_know_the_picture(edit, photo, capsys):
+    mask = Image.new("L", (451, 303), 0)
+    mask.paste(255, (300, 100, 320, 130))
+    mask.save("mine.png")
+    files = ("--save-mask", "mask.png", "--save-trajectory", "way.safetensors")
+    assert edit("--mask", "mine.png", *files, picture=photo) == 0
+    note = (
+        "semantic-edit: note: the picture: 66 x 66 pixels at (277, 82) of 451 x 303, worked at as 64 x 64\n"
+    )
+    assert capsys.readouterr().err.endswith(note)
+    first = pixels("out.png")
+    assert (first[pixels("mine.png") == 0] == pixels(photo)[pixels("mine.png") == 0]).all()
+    assert edit("--mask", "mask.png", "--trajectory", "way.safetensors", picture=photo) == 0
+    assert (pixels("out.png") == first).all()
+    assert capsys.readouterr().err.endswith(note)
+    assert edit("--mask", "mine.png", "--no-focus", picture=photo) == 0
+    assert "80 x 56" in capsys.readouterr().err
+    Image.open(photo).rotate(180).save("other.png")
+    for option, other in (("--mask", ()), ("--trajectory", ("--trajectory", "way.safetensors"))):
+        mask = "mine.png" if other else "mask.png"
+        assert edit("--mask", mask, *other, picture="other.png") == 2
+        assert f"the {option} is of another picture than the picture" in capsys.readouterr().err.lower()
+
+
 def test_a_picture_turned_by_exif_comes_out_upright(edit, picture, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # to be shown turned by a quarter
@@ -431,6 +474,15 @@ def test_scene_prints_what_it_drew(tmp_path, capsys):
     assert " and " in first
     assert first == again != other
     assert files[0].read_bytes() == files[1].read_bytes() != files[2].read_bytes()
+
+
+def test_scene_draws_the_same_at_more_pixels(tmp_path):
+    for scale in ("1", "3"):
+        assert main(["scene", "--seed", "4", "--scale", scale, "-o", str(tmp_path / f"{scale}.png")]) == 0
+    one, three = (Image.open(tmp_path / f"{scale}.png") for scale in (1, 3))
+    assert three.size == (384, 384)
+    shrunk = np.float32(three.resize(one.size, Image.Resampling.BOX))
+    assert np.abs(shrunk - np.float32(one)).mean() < 4
 
 
 def test_scene_refuses_a_bad_place(tmp_path, only_error):
