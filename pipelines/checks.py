@@ -15,7 +15,6 @@ from semantic_edit.disk.numbers import plain_number, read_number
 from semantic_edit.disk.reading import (
     Rule,
     is_finite_number,
-    or_none,
     real_number,
     shortened,
     whole_number,
@@ -129,10 +128,12 @@ def read_clip_skip(pipe: Any, clip_skip: Any) -> int | None:
     Raises:
         ValueError: If the encoder has fewer.
     """
+    if clip_skip is None:
+        return None
     encoder = pipe.text_encoder
     layers = 1000 if encoder is None else encoder.config.num_hidden_layers  # without one, nothing is skipped
     why = "It is how many of the text encoder's last layers are skipped."
-    return read_number("clip_skip", clip_skip, or_none(whole_number(0, layers)), why)
+    return read_number("clip_skip", clip_skip, whole_number(0, layers), why)
 
 
 def check_output_type(output_type: Any, allowed: tuple[str, ...] = OUTPUT_TYPES) -> None:

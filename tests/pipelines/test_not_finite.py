@@ -168,6 +168,34 @@ def test_learning_names_the_step_and_keeps_none_of_it(style_pipe, spoiled, pictu
     assert [path.name for path in sorted((tmp_path / "kept").glob("step*"))] == ["step-0000.safetensors"]
 
 
+def test_the_vae_alone_in_float32(make_pipe, make_unet, text_encoder, vae, picture):
+    """What the error advises: everything else stays in its own precision."""
+    seen = []
+
+    class Checker(torch.nn.Module):
+        device, dtype = torch.device("cpu"), torch.bfloat16
+
+        def forward(self, images, clip_input):
+            seen.append(clip_input.dtype)
+            return images, [False] * len(images)
+
+    class Extractor:
+        pixel_values = torch.zeros(1, 3, 8, 8)
+
+        def __call__(self, pictures, return_tensors):
+            return self
+
+        def to(self, device):
+            return self
+
+    halves = {"unet": make_unet().bfloat16(), "text_encoder": copy.deepcopy(text_encoder).bfloat16()}
+    pipe = make_pipe(vae=vae, **halves, safety_checker=None)
+    pipe.safety_checker, pipe.feature_extractor = Checker(), Extractor()
+    done = pipe(picture, TARGET, mask_image=MASK, num_inference_steps=4, output_type="pt")
+    assert torch.isfinite(done.images).all()
+    assert seen == [torch.bfloat16]
+
+
 def test_guidance_may_be_ended_by_none(pipe, picture):
     """What is no tensor is not looked at."""
     ends = pipe(
