@@ -24,12 +24,20 @@ from semantic_edit.editing.finite import FiniteWatch
 from semantic_edit.loading import quiet_loading
 from semantic_edit.pipelines import StyleDiffusionPipeline
 
-METHODS = ("see", "check")
+
+@contextmanager
+def replaced(make: Callable[[Any], Any]) -> Iterator[None]:
+    """The checks' methods as `make` makes them of what they are, for the block."""
+    with (
+        patch.object(FiniteWatch, "see", make(FiniteWatch.see)),
+        patch.object(FiniteWatch, "check", make(FiniteWatch.check)),
+    ):
+        yield
 
 
 def without_checks(run: Callable[[], object]) -> None:
     """A run that looks at nothing."""
-    with patch.multiple(FiniteWatch, **dict.fromkeys(METHODS, lambda *_: None)):
+    with replaced(lambda _: lambda *_: None):
         run()
 
 
@@ -46,7 +54,7 @@ def timed_checks() -> Iterator[list[float]]:
 
         return run
 
-    with patch.multiple(FiniteWatch, **{name: timed(getattr(FiniteWatch, name)) for name in METHODS}):
+    with replaced(timed):
         yield seconds
 
 

@@ -168,6 +168,25 @@ def test_learning_names_the_step_and_keeps_none_of_it(style_pipe, spoiled, pictu
     assert [path.name for path in sorted((tmp_path / "kept").glob("step*"))] == ["step-0000.safetensors"]
 
 
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        ("x", "must return None or a dict from names to tensors, got 'x'"),
+        ({"latents": None}, r"returned None for `latents`, where floats of shape \(.*, 4, 6, 8\) are needed"),
+        ({"latents": torch.empty(0)}, r"returned torch.float32 \(0,\) for `latents`"),
+        ({"latents": torch.zeros(1, 4, 6, 8, dtype=torch.long)}, r"returned torch.int64 \(1, 4, 6, 8\) for"),
+        ({"prompt_embeds": torch.zeros(1, 16, 31)}, r"returned .* \(1, 16, 31\) for `prompt_embeds`"),
+        ({"negative_prompt_embeds": "x"}, "returned 'x' for `negative_prompt_embeds`"),
+    ],
+)
+def test_a_callback_that_returns_something_else(pipe, style_pipe, learned, picture, returned, message):
+    hook = {"callback_on_step_end": lambda *_: returned}
+    with pytest.raises(ValueError, match=f"`callback_on_step_end` {message}"):
+        pipe(picture, TARGET, mask_image=MASK, num_inference_steps=4, **hook)
+    with pytest.raises(ValueError, match=f"`callback_on_step_end` {message}"):
+        style_pipe(TARGET, learned, **hook)
+
+
 def test_the_vae_alone_in_float32(make_pipe, make_unet, text_encoder, vae, picture):
     """What the error advises: everything else stays in its own precision."""
     seen = []
