@@ -117,8 +117,14 @@ def grow_mask(mask: torch.Tensor, pixels: int) -> torch.Tensor:
         return mask
     if pixels < 0:
         return 1 - grow_mask(1 - mask, -pixels)
-    wide = F.max_pool2d(mask, (1, 2 * pixels + 1), stride=1, padding=(0, pixels))
-    return F.max_pool2d(wide, (2 * pixels + 1, 1), stride=1, padding=(pixels, 0))
+    reach, missing = 0, min(pixels, max(mask.shape[-2:]))
+    mask = F.pad(mask, [missing] * 4, value=-math.inf)  # each step takes some of it away again
+    while missing:
+        # what already covers all within reach is laid beside itself, so that a few steps reach as far as one likes
+        step = min(missing, 2 * reach + 1)
+        mask = F.max_pool2d(mask, 3, stride=1, dilation=step)
+        reach, missing = reach + step, missing - step
+    return mask
 
 
 def feather_mask(mask: torch.Tensor, sigma: float) -> torch.Tensor:
@@ -132,9 +138,9 @@ def feather_mask(mask: torch.Tensor, sigma: float) -> torch.Tensor:
     offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
     kernel = torch.exp(-0.5 * (offsets / sigma).square())
     kernel = (kernel / kernel.sum()).to(mask)
-    blurred = F.pad(mask, (radius, radius, radius, radius), mode="replicate")
-    blurred = F.conv2d(blurred, kernel[None, None, None, :])
-    blurred = F.conv2d(blurred, kernel[None, None, :, None])
+    # one side after the other: padded on both at once, a mask of 512 pixels grew to gigabytes under a wide blur
+    blurred = F.conv2d(F.pad(mask, (radius, radius, 0, 0), mode="replicate"), kernel[None, None, None, :])
+    blurred = F.conv2d(F.pad(blurred, (0, 0, radius, radius), mode="replicate"), kernel[None, None, :, None])
     # the weights sum to 1 only up to rounding, and untouched regions must stay exactly 0 and 1
     low, high = -grow_mask(-mask, radius), grow_mask(mask, radius)
     return torch.minimum(torch.maximum(blurred, low), high)

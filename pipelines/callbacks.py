@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from semantic_edit.disk.reading import shortened
+
 
 def every_steps(
     callback: Callable[[int, int, torch.Tensor], None] | None, callback_steps: int
@@ -29,7 +31,10 @@ def step_callback(
     callback: Callable[[int, int, torch.Tensor], None] | None,
     callback_steps: int,
 ) -> Callable[[int, int, dict[str, Any]], dict[str, Any]]:
-    """Both kinds of callbacks as `on_step` of `decode_latents`: given the tensors, returns the changed ones."""
+    """Both kinds of callbacks as `on_step` of `decode_latents`: given the tensors, returns the changed ones.
+
+    What it returns raises a ValueError if the callback gave something else than tensors of the same shapes.
+    """
     older = every_steps(callback, callback_steps)
 
     def on_step(step: int, timestep: int, tensors: dict[str, Any]) -> dict[str, Any]:
@@ -37,8 +42,33 @@ def step_callback(
         if callback_on_step_end is not None:
             given = {name: tensors[name] for name in tensor_inputs}
             changed = callback_on_step_end(pipe, step, timestep, given) or {}
+            _check_returned(changed, tensors)
         if older is not None:
             older(step, timestep, changed.get("latents", tensors["latents"]))
         return changed
 
     return on_step
+
+
+def _check_returned(changed: Any, tensors: dict[str, Any]) -> None:
+    if not isinstance(changed, dict):
+        raise ValueError(
+            f"`callback_on_step_end` must return None or a dict from names to tensors, got {shortened(changed)}."
+        )
+    for name, was in tensors.items():
+        if name in changed and not _can_replace(name, changed[name], was):
+            got = changed[name]
+            kind = f"{got.dtype} {tuple(got.shape)}" if isinstance(got, torch.Tensor) else shortened(got)
+            raise ValueError(
+                f"`callback_on_step_end` returned {kind} for `{name}`, where floats of shape {tuple(was.shape)} are "
+                "needed. Leave out of the dict what is to stay as it is."
+            )
+
+
+def _can_replace(name: str, value: Any, was: torch.Tensor | None) -> bool:
+    if value is None or was is None:
+        return name == "negative_prompt_embeds"  # there is no guidance, from here on or until now
+    if not isinstance(value, torch.Tensor) or not value.is_floating_point() or value.ndim != was.ndim:
+        return False
+    fixed = slice(None) if name == "latents" else slice(0, None, 2)  # prompts may have other lengths
+    return value.shape[fixed] == was.shape[fixed]

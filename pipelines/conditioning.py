@@ -12,6 +12,8 @@ from diffusers.utils import is_peft_available, scale_lora_layers, unscale_lora_l
 
 from semantic_edit.attention_processors.locks import lock_of
 from semantic_edit.attention_processors.tokens import check_padded
+from semantic_edit.disk.reading import is_utf8, shortened
+from semantic_edit.editing.finite import FiniteWatch
 from semantic_edit.pipelines.truncation import truncation_told, warn_of_truncation
 
 
@@ -66,7 +68,8 @@ def read_prompt(
         default: Text where neither is given; `None` makes giving neither an error.
 
     Raises:
-        ValueError: If both or neither are given, or embeddings have another shape, type or width.
+        ValueError: If both or neither are given, text holds what is no character, or embeddings have another shape,
+            type or width.
         TypeError: If the text is neither a string nor a list of strings.
     """
     if text is not None and embeds is not None:
@@ -83,6 +86,12 @@ def read_prompt(
         raise TypeError(f"`{name}` must be a string or a list of strings, got {text!r}.")
     if not texts:
         raise ValueError(f"`{name}` is an empty list; pass one string, or one for each picture.")
+    for one in texts:
+        if not is_utf8(one):
+            raise ValueError(
+                f"`{name}` must be text that can be encoded in UTF-8, got {shortened(one)}, which holds half of a "
+                'surrogate pair; `text.encode("utf-8", "replace").decode()` puts "?" in its place.'
+            )
     return Prompt(name, texts=tuple(texts), unconditional=unconditional)
 
 
@@ -159,6 +168,7 @@ def encode_prompts(
 
     Raises:
         ValueError: If text is given but the pipeline has no text encoder, or lengths differ from given ones.
+        FloatingPointError: If embeddings are NaN or infinite in the UNet's type.
         RuntimeError: If somebody else used the tokenizer at the same time.
     """
     rows: dict[tuple[str, bool], torch.Tensor] = {}
@@ -198,7 +208,12 @@ def encode_prompts(
         embeds = embeds.to(**placed)
         return embeds.expand(batch_size, -1, -1) if embeds.shape[0] == 1 else embeds
 
-    return [embedded(prompt) for prompt in prompts]
+    watch, given = FiniteWatch(), [embedded(prompt) for prompt in prompts]
+    for asked, values in zip(prompts, given, strict=True):
+        if asked is not None and values is not None:
+            watch.see(f"the embeddings of `{asked.name}`", values)
+    watch.check()
+    return given
 
 
 def _encode_texts(

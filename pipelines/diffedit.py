@@ -26,12 +26,12 @@ from semantic_edit.pipelines.callbacks import every_steps, step_callback
 from semantic_edit.pipelines.checks import (
     check_callbacks,
     check_components,
-    check_count,
     check_decoding,
     check_generator,
-    check_guidance,
     check_output_type,
     levels_for,
+    read_attention_kwargs,
+    read_clip_skip,
 )
 from semantic_edit.pipelines.components import StableDiffusionComponents
 from semantic_edit.pipelines.conditioning import common_batch_size
@@ -39,6 +39,7 @@ from semantic_edit.pipelines.finishing import finish_pictures
 from semantic_edit.pipelines.outputs import DiffEditInversionPipelineOutput, DiffEditPipelineOutput
 from semantic_edit.pipelines.pictures import PictureInput
 from semantic_edit.pipelines.presets import guidance_stops, preset_of
+from semantic_edit.pipelines.ranges import plain_numbers
 from semantic_edit.pipelines.request import read_edit_prompts, read_edit_request
 from semantic_edit.pipelines.searching import searched_view
 from semantic_edit.pipelines.stages import (
@@ -207,13 +208,35 @@ class DiffEditPipeline(
 
         Raises:
             ValueError, TypeError: If anything does not fit, before the UNet is first evaluated.
+            FloatingPointError: Naming the stage and the step that gave NaN or infinite values.
 
         Source: DiffEdit, arXiv:2210.11427, Sec. 3.2.
         """
-        check_count("num_images_per_prompt", num_images_per_prompt, "It is how many copies to return.")
+        check_components(self)
+        (
+            num_images_per_prompt,
+            inpaint_strength,
+            guidance_scale,
+            guidance_rescale,
+            guidance_stop,
+            mask_grow,
+            mask_feather,
+            callback_steps,
+        ) = plain_numbers(
+            num_images_per_prompt=num_images_per_prompt,
+            inpaint_strength=inpaint_strength,
+            guidance_scale=guidance_scale,
+            guidance_rescale=guidance_rescale,
+            guidance_stop=guidance_stop,
+            mask_grow=mask_grow,
+            mask_feather=mask_feather,
+            callback_steps=callback_steps,
+        )
         check_output_type(output_type)
-        check_callbacks(callback_on_step_end, callback_on_step_end_tensor_inputs, callback_steps)
+        check_callbacks(callback_on_step_end, callback_on_step_end_tensor_inputs)
         check_decoding(eta, latents)
+        cross_attention_kwargs = read_attention_kwargs(cross_attention_kwargs)
+        clip_skip = read_clip_skip(self, clip_skip)
         chosen = preset_of(
             preset,
             num_inference_steps=num_inference_steps,
@@ -222,7 +245,6 @@ class DiffEditPipeline(
             mask_refine=mask_refine,
             preserve_background=preserve_background,
         )
-        check_guidance(guidance_scale, guidance_rescale, chosen.guidance_stop)
         settings = MaskSettings(
             chosen.num_maps_per_mask,
             mask_encode_strength,
@@ -276,7 +298,12 @@ class DiffEditPipeline(
                     cross_attention_kwargs,
                 )
                 drawn = draw_edit_mask(
-                    found, view.pictures, mask_threshold, self.vae_scale_factor, chosen.mask_refine, shaped
+                    found,
+                    view.pictures,
+                    settings.mask_threshold,
+                    self.vae_scale_factor,
+                    chosen.mask_refine,
+                    shaped,
                 )
             else:
                 drawn = view.cut_mask(own)
@@ -375,10 +402,13 @@ class DiffEditPipeline(
 
         Raises:
             ValueError, TypeError: If anything does not fit, before the UNet is first evaluated.
+            FloatingPointError: Naming the stage and the step that gave NaN or infinite values.
         """
-        check_components(self.unet, self.vae)
-        check_guidance(guidance_scale)
+        check_components(self)
+        (guidance_scale,) = plain_numbers(guidance_scale=guidance_scale)
         check_output_type(output_type, ("np", "pil", "pt"))
+        cross_attention_kwargs = read_attention_kwargs(cross_attention_kwargs)
+        clip_skip = read_clip_skip(self, clip_skip)
         chosen = preset_of(
             preset, num_inference_steps=num_inference_steps, num_maps_per_mask=num_maps_per_mask
         )
@@ -390,7 +420,7 @@ class DiffEditPipeline(
             mask_batch_size,
         )
         schedule = schedule_from_scheduler(self.scheduler, chosen.num_inference_steps)
-        levels_for(schedule, "mask_encode_strength", mask_encode_strength)
+        levels_for(schedule, "mask_encode_strength", settings.mask_encode_strength)
         view = read_view(self, image, read_size(height, width, self.vae_scale_factor))
         if source_negative_prompt is None and source_negative_prompt_embeds is None:
             source_negative_prompt = ""
@@ -464,11 +494,29 @@ class DiffEditPipeline(
 
         Raises:
             ValueError, TypeError: If anything does not fit, before the UNet is first evaluated.
+            FloatingPointError: Naming the stage and the step that gave NaN or infinite values.
         """
-        check_components(self.unet, self.vae)
-        check_guidance(guidance_scale)
+        check_components(self)
+        (
+            inpaint_strength,
+            guidance_scale,
+            callback_steps,
+            num_reg_steps,
+            lambda_auto_corr,
+            lambda_kl,
+            num_auto_corr_rolls,
+        ) = plain_numbers(
+            inpaint_strength=inpaint_strength,
+            guidance_scale=guidance_scale,
+            callback_steps=callback_steps,
+            num_reg_steps=num_reg_steps,
+            lambda_auto_corr=lambda_auto_corr,
+            lambda_kl=lambda_kl,
+            num_auto_corr_rolls=num_auto_corr_rolls,
+        )
         check_output_type(output_type, ("pil", "np", "pt"))
-        check_callbacks(None, (), callback_steps)
+        cross_attention_kwargs = read_attention_kwargs(cross_attention_kwargs)
+        clip_skip = read_clip_skip(self, clip_skip)
         steps = preset_of(preset, num_inference_steps=num_inference_steps).num_inference_steps
         schedule = schedule_from_scheduler(self.scheduler, steps)
         levels = levels_for(schedule, "inpaint_strength", inpaint_strength)

@@ -15,7 +15,6 @@ from semantic_edit.editing.trajectory import Trajectory
 from semantic_edit.pipelines.checks import (
     check_components,
     check_generator,
-    check_mask_shape,
     levels_for,
     model_fingerprint,
 )
@@ -156,8 +155,7 @@ def read_edit_request(
     Raises:
         ValueError, TypeError: If anything does not fit.
     """
-    check_components(pipe.unet, pipe.vae)
-    check_mask_shape(0 if mask_grow is None else mask_grow, 0.0 if mask_feather is None else mask_feather)
+    check_components(pipe)
     schedule = schedule_from_scheduler(pipe.scheduler, num_inference_steps)
     levels = levels_for(schedule, "inpaint_strength", inpaint_strength)
     own_mask = None if mask_image is None else mask_to_tensor(mask_image)

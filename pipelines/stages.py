@@ -12,6 +12,7 @@ import numpy as np
 import PIL.Image
 import torch
 
+from semantic_edit.editing.finite import check_finite
 from semantic_edit.editing.frames import Frame
 from semantic_edit.editing.guidance import PredictNoise
 from semantic_edit.editing.inversion import decode_latents, invert_latents
@@ -28,10 +29,11 @@ from semantic_edit.editing.masking import (
 from semantic_edit.editing.refinement import drawn_mask, followed_mask
 from semantic_edit.editing.schedule import Schedule
 from semantic_edit.editing.trajectory import Trajectory
-from semantic_edit.pipelines.checks import check_mask_settings, levels_for, model_fingerprint
+from semantic_edit.pipelines.checks import levels_for, model_fingerprint
 from semantic_edit.pipelines.conditioning import restored_lora_scale
 from semantic_edit.pipelines.pictures import Pictures
 from semantic_edit.pipelines.progress import named_bar
+from semantic_edit.pipelines.ranges import plain_numbers
 
 SAME_PICTURE_TOLERANCE = 0.1
 
@@ -47,13 +49,8 @@ class MaskSettings:
     mask_batch_size: int = 10
 
     def __post_init__(self) -> None:
-        check_mask_settings(
-            self.num_maps_per_mask,
-            self.mask_encode_strength,
-            self.mask_thresholding_ratio,
-            self.mask_threshold,
-            self.mask_batch_size,
-        )
+        for name, value in vars(self).items():
+            object.__setattr__(self, name, *plain_numbers(**{name: value}))
 
 
 @dataclass(frozen=True)
@@ -121,6 +118,9 @@ def encode_pictures(pipe: Any, pictures: Pictures, device: torch.device | None =
 
     Args:
         device: The pipeline's, where it is known: diffusers walks through all modules to find it.
+
+    Raises:
+        FloatingPointError: If the VAE gives NaN or infinite values.
     """
     device = device or pipe._execution_device
     pixels = pictures.pixels
@@ -128,6 +128,7 @@ def encode_pictures(pipe: Any, pictures: Pictures, device: torch.device | None =
         return pictures.latents.to(device)  # type: ignore[union-attr]
     pixels = (2 * pixels.to(device) - 1).to(pipe.vae.dtype)
     mode = pipe.vae.encode(pixels).latent_dist.mode().float()
+    check_finite("the VAE's encoder", mode)
     shift = pipe.vae.config.get("shift_factor") or 0.0
     return (mode - shift) * pipe.vae.config.scaling_factor
 
@@ -422,10 +423,15 @@ def decode_edit(
 
 
 def decode_pixels(pipe: Any, latents: torch.Tensor) -> torch.Tensor:
-    """Latents, (batch, channels, height, width), as float32 pixels in [0, 1]."""
+    """Latents, (batch, channels, height, width), as float32 pixels in [0, 1].
+
+    Raises:
+        FloatingPointError: If the VAE gives NaN or infinite values.
+    """
     shift = pipe.vae.config.get("shift_factor") or 0.0
     scaled = latents / pipe.vae.config.scaling_factor + shift
     decoded = pipe.vae.decode(scaled.to(pipe.vae.dtype), return_dict=False)[0].float()
+    check_finite("the VAE's decoder", decoded)
     return (decoded / 2 + 0.5).clamp(0, 1)
 
 

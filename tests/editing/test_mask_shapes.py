@@ -2,6 +2,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -119,6 +120,23 @@ def test_growing_goes_so_many_pixels_on_every_side():
     grown = grow_mask(mask, 2)
     assert grown.sum() == 25
     assert torch.equal(grown[0, 0, 2:7, 3:8], torch.ones(5, 5))
+
+
+@pytest.mark.parametrize("pixels", [1, 2, 3, 4, 5, 12, 13, 14, 40, 41, 100, 10_000])
+def test_growing_is_the_maximum_of_a_square(pixels):
+    mask = torch.rand(2, 1, 37, 23, generator=torch.Generator().manual_seed(0))
+    reach = min(pixels, 40)
+    square = F.max_pool2d(F.pad(mask, [reach] * 4, value=-1.0), 2 * reach + 1, stride=1)
+    assert torch.equal(grow_mask(mask, pixels), square)
+    assert torch.equal(grow_mask(mask, -pixels), 1 - grow_mask(1 - mask, pixels))
+
+
+def test_the_widest_growth_and_blur_end_soon():
+    mask = torch.zeros(1, 1, 256, 256)
+    mask[..., :128] = 1
+    assert grow_mask(mask, 10_000).min() == 1
+    soft = feather_mask(mask, 1000)  # padded on both sides at once, it would take a gigabyte
+    assert 0.4 < soft.min() < soft.max() < 0.6
 
 
 @settings(max_examples=25, deadline=None)

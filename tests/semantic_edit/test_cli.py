@@ -1,4 +1,5 @@
 import ast
+import copy
 import os
 import resource
 import socket
@@ -87,6 +88,30 @@ def test_a_seed_repeats_an_edit(edit):
     first = pixels("out.png")
     assert edit("--seed", "3") == 0
     assert (pixels("out.png") == first).all()
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+def test_a_model_that_gives_nan_ends_in_one_line_and_writes_nothing(
+    edit, make_pipe, tmp_path, only_error, part
+):
+    broken = copy.deepcopy(make_pipe().components[part])
+    for parameter in broken.parameters():
+        parameter.data.fill_(float("nan"))
+    make_pipe(**{part: broken}).save_pretrained(tmp_path / "broken")
+    Path("out.png").write_bytes(b"as it was")
+    stage = {"unet": "the mask's predictions", "vae": "the VAE's encoder", "text_encoder": "--prompt"}[part]
+    assert (
+        edit(
+            "--model", tmp_path / "broken", "--save-trajectory", "way.safetensors", "--save-mask", "mask.png"
+        )
+        == 2
+    )
+    line = only_error()
+    assert line.startswith("semantic-edit: error: NaN or infinite values came from ")
+    assert stage in line
+    assert "run the model in float32 or bfloat16" in line
+    assert Path("out.png").read_bytes() == b"as it was"
+    assert sorted(os.listdir(tmp_path)) == ["broken", "out.png", "picture.png"]
 
 
 def test_a_saved_trajectory_and_mask_give_the_same_edit_without_inverting(edit, monkeypatch):
