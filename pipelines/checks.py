@@ -19,14 +19,14 @@ OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 CALLBACK_TENSORS = ("latents", "prompt_embeds", "negative_prompt_embeds")
 
 
-def check_components(unet: Any, vae: Any) -> None:
-    """Refuse a UNet that needs more than latents, a timestep and text.
+def check_model(pipe: Any) -> None:
+    """Refuse a UNet that needs more than latents, a timestep and text, or another text encoder's text.
 
     Raises:
-        ValueError: If the UNet is of another family (inpainting, SDXL, latent consistency, ...), or an
-            IP-Adapter is loaded.
+        ValueError: If the UNet is of another family (inpainting, SDXL, latent consistency, ...), an IP-Adapter is
+            loaded, or the text encoder is of another width.
     """
-    config, channels = unet.config, vae.config.latent_channels
+    config, channels = pipe.unet.config, pipe.vae.config.latent_channels
     needs = None
     if config.get("encoder_hid_dim_type") == "ip_image_proj":
         needs = "an IP-Adapter's image; call `unload_ip_adapter()` on the pipeline that loaded it"
@@ -40,6 +40,14 @@ def check_components(unet: Any, vae: Any) -> None:
         needs = "class labels, as upscalers do"
     if needs is not None:
         raise ValueError(f"This `unet` needs {needs}. Use a text-to-image Stable Diffusion 1.x or 2.x model.")
+    width, encoder = config.cross_attention_dim, pipe.text_encoder
+    widths = set(width) if isinstance(width, (list, tuple)) else {width}
+    if encoder is not None and widths != {encoder.config.hidden_size}:
+        raise ValueError(
+            f"The `text_encoder` gives embeddings {encoder.config.hidden_size} wide, but the UNet's cross attention "
+            f"takes {', '.join(map(str, sorted(widths)))}: they are of different models. Stable Diffusion 1.x has 768, "
+            "2.x 1024. Load both from one model."
+        )
 
 
 def is_number(value: Any) -> bool:
@@ -171,10 +179,9 @@ def check_callbacks(
     check_count("callback_steps", callback_steps, "The callback is called every so many steps.")
     if isinstance(callback_on_step_end, (PipelineCallback, MultiPipelineCallbacks)):
         raise ValueError(
-            f"{type(callback_on_step_end).__name__} changes settings kept on the pipeline, and this pipeline "
-            "keeps none. Pass a function `(pipe, step, timestep, tensors) -> dict` as "
-            "`callback_on_step_end`; "
-            'returning {"negative_prompt_embeds": None} ends guidance.'
+            f"{type(callback_on_step_end).__name__} is made for pipelines that keep the prompts of both branches in "
+            "one tensor, and this one keeps them apart. Pass a function `(pipe, step, timestep, tensors) -> dict` as "
+            "`callback_on_step_end`; there `pipe._guidance_scale = 1.0` ends guidance."
         )
     unknown = [name for name in tensor_inputs if name not in CALLBACK_TENSORS]
     if unknown:

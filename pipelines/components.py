@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import functools
+import inspect
+import json
+from types import FunctionType
 from typing import Any, ClassVar
 
 import diffusers
@@ -12,6 +17,7 @@ from diffusers.schedulers import KarrasDiffusionSchedulers
 from diffusers.utils import logging
 from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
+from semantic_edit.pipelines.calls import OfTheCall
 from semantic_edit.pipelines.versions import check_diffusers
 
 logger = logging.get_logger(__name__)
@@ -33,6 +39,27 @@ class StableDiffusionComponents:
             diffusers.__version__
         )  # also where a custom pipeline's file is all there is of this package
         super().__init_subclass__(**kwargs)
+        init: Any = StableDiffusionComponents.__init__
+        if (
+            inspect.unwrap(cls.__init__) is init
+        ):  # a copy, so that Python's messages name the class that people call
+            own = FunctionType(init.__code__, init.__globals__, None, init.__defaults__, init.__closure__)
+            functools.update_wrapper(own, init)
+            own.__qualname__ = f"{cls.__qualname__}.__init__"
+            cls.__init__ = own  # type: ignore[method-assign]
+
+    # what callbacks read and, to end or change guidance, set, as everywhere in diffusers
+    num_timesteps = OfTheCall("num_timesteps")
+    guidance_scale = OfTheCall("guidance_scale")
+    guidance_rescale = OfTheCall("guidance_rescale")
+    do_classifier_free_guidance = OfTheCall("do_classifier_free_guidance")
+    clip_skip = OfTheCall("clip_skip")
+    cross_attention_kwargs = OfTheCall("cross_attention_kwargs")
+    _num_timesteps = OfTheCall("num_timesteps")
+    _guidance_scale = OfTheCall("guidance_scale", may_change=True)
+    _guidance_rescale = OfTheCall("guidance_rescale")
+    _clip_skip = OfTheCall("clip_skip")
+    _cross_attention_kwargs = OfTheCall("cross_attention_kwargs")
 
     # prompts mean exactly what they mean to every Stable Diffusion pipeline: clip_skip, textual inversion,
     # LoRA
@@ -70,6 +97,11 @@ class StableDiffusionComponents:
                     "`image_encoder=pipe.image_encoder` to `from_pipe` too."
                 )
             image_encoder = None
+        if scheduler is not None and scheduler.config.get("steps_offset", 1) != 1:
+            # as StableDiffusionPipeline does, or else one model would have one schedule there and another one here; in
+            # a copy, as others may use this one
+            scheduler = copy.copy(scheduler)
+            scheduler.register_to_config(steps_offset=1)
         self.register_modules(
             vae=vae,
             text_encoder=text_encoder,
@@ -90,3 +122,25 @@ class StableDiffusionComponents:
     def interrupt(self: Any) -> bool:
         """Set `_interrupt` from a callback to stop decoding after the current step, as elsewhere in diffusers."""
         return self._interrupt
+
+    def load_ip_adapter(self, *_args: Any, **_kwargs: Any) -> None:
+        """Refused: prompts alone say what an edit is.
+
+        Raises:
+            NotImplementedError: Always.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} takes no IP-Adapter, whose picture would be a third thing to tell the UNet beside "
+            "the two prompts; load it into a StableDiffusionPipeline, and say what is wanted in `prompt` here."
+        )
+
+    def to_json_string(self: Any) -> str:
+        """The config as `save_pretrained` writes it: of a StableDiffusionPipeline, which is what the files are.
+
+        So `DiffusionPipeline.from_pretrained` and everybody else can load them; diffusers knows no class of ours by its
+        name.
+        """
+        config = json.loads(super().to_json_string())  # type: ignore[misc]
+        return (
+            json.dumps({**config, "_class_name": "StableDiffusionPipeline"}, indent=2, sort_keys=True) + "\n"
+        )

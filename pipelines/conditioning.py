@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -99,6 +100,22 @@ def _check_embeds(name: str, embeds: torch.Tensor, width: int | None) -> None:
         )
     if not torch.isfinite(embeds).all():
         raise ValueError(f"`{name}` holds NaN or infinite values.")
+
+
+def check_clip_skip(text_encoder: Any, clip_skip: Any) -> None:
+    """Refuse to skip layers that a text encoder does not have."""
+    if clip_skip is None or text_encoder is None:
+        return
+    layers = text_encoder.config.num_hidden_layers
+    if (
+        isinstance(clip_skip, bool)
+        or not isinstance(clip_skip, numbers.Integral)
+        or not 0 <= clip_skip <= layers
+    ):
+        raise ValueError(
+            f"`clip_skip` must be None or an integer from 0 to {layers}, the layers of this text encoder, got "
+            f"{clip_skip!r}. It is how many of the last ones are skipped; 1 is usual."
+        )
 
 
 def check_token_counts(**embeds: torch.Tensor | None) -> None:

@@ -22,18 +22,19 @@ from semantic_edit.editing.regularization import noise_regularizer
 from semantic_edit.editing.schedule import schedule_from_scheduler
 from semantic_edit.editing.trajectory import Trajectory
 from semantic_edit.pipelines.callbacks import every_steps, step_callback
+from semantic_edit.pipelines.calls import CallSettings, running_call
 from semantic_edit.pipelines.checks import (
     check_callbacks,
-    check_components,
     check_count,
     check_decoding,
     check_generator,
     check_guidance,
+    check_model,
     check_output_type,
     levels_for,
 )
 from semantic_edit.pipelines.components import StableDiffusionComponents
-from semantic_edit.pipelines.conditioning import common_batch_size
+from semantic_edit.pipelines.conditioning import check_clip_skip, common_batch_size
 from semantic_edit.pipelines.finishing import finish_pictures
 from semantic_edit.pipelines.outputs import DiffEditInversionPipelineOutput, DiffEditPipelineOutput
 from semantic_edit.pipelines.pictures import PictureInput
@@ -213,6 +214,7 @@ class DiffEditPipeline(
         check_output_type(output_type)
         check_callbacks(callback_on_step_end, callback_on_step_end_tensor_inputs, callback_steps)
         check_decoding(eta, latents)
+        check_clip_skip(self.text_encoder, clip_skip)
         chosen = preset_of(
             preset,
             num_inference_steps=num_inference_steps,
@@ -256,8 +258,11 @@ class DiffEditPipeline(
         on_step = step_callback(
             self, callback_on_step_end, callback_on_step_end_tensor_inputs, callback, callback_steps
         )
+        call = CallSettings(
+            request.levels, guidance_scale, guidance_rescale, clip_skip, cross_attention_kwargs
+        )
         self._interrupt = False
-        with components_restored(self):
+        with components_restored(self), running_call(self, call):
             embeds = request.prompts.encode(self, request.edits, cross_attention_kwargs, clip_skip)
             view = searched_view(self, request, embeds, cross_attention_kwargs)
             clean = clean_latents(self, view.pictures, request.trajectory, embeds.target.device)
@@ -369,7 +374,8 @@ class DiffEditPipeline(
         Raises:
             ValueError, TypeError: If anything does not fit, before the UNet is first evaluated.
         """
-        check_components(self.unet, self.vae)
+        check_model(self)
+        check_clip_skip(self.text_encoder, clip_skip)
         check_guidance(guidance_scale)
         check_output_type(output_type, ("np", "pil", "pt"))
         chosen = preset_of(
@@ -458,7 +464,8 @@ class DiffEditPipeline(
         Raises:
             ValueError, TypeError: If anything does not fit, before the UNet is first evaluated.
         """
-        check_components(self.unet, self.vae)
+        check_model(self)
+        check_clip_skip(self.text_encoder, clip_skip)
         check_guidance(guidance_scale)
         check_output_type(output_type, ("pil", "np", "pt"))
         check_callbacks(None, (), callback_steps)

@@ -13,9 +13,9 @@ from semantic_edit.editing.origins import origins_of
 from semantic_edit.editing.schedule import Schedule, schedule_from_scheduler
 from semantic_edit.editing.trajectory import Trajectory
 from semantic_edit.pipelines.checks import (
-    check_components,
     check_generator,
     check_mask_shape,
+    check_model,
     levels_for,
     model_fingerprint,
 )
@@ -156,7 +156,7 @@ def read_edit_request(
     Raises:
         ValueError, TypeError: If anything does not fit.
     """
-    check_components(pipe.unet, pipe.vae)
+    check_model(pipe)
     check_mask_shape(0 if mask_grow is None else mask_grow, 0.0 if mask_feather is None else mask_feather)
     schedule = schedule_from_scheduler(pipe.scheduler, num_inference_steps)
     levels = levels_for(schedule, "inpaint_strength", inpaint_strength)

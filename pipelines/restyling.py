@@ -245,6 +245,10 @@ def restyle(
                 scales = torch.ones_like(scales)  # guidance ends: 1 gives the conditional prediction
             else:
                 negative = changed.get("negative_prompt_embeds", negative)
+            if "guidance_scale" in changed:  # the edits': the source keeps the one that it was learned with
+                scales = torch.cat(
+                    [scales[:1], torch.full_like(scales[1:], max(1.0, changed["guidance_scale"]))]
+                )
             progress_bar.update()
     word_maps = maps.mean().unflatten(1, side) if call.watches_words and maps.totals else None
     return Restyled(latents, inside, word_maps)

@@ -127,9 +127,11 @@ def encode_pictures(pipe: Any, pictures: Pictures, device: torch.device | None =
     if pixels is None:
         return pictures.latents.to(device)  # type: ignore[union-attr]
     pixels = (2 * pixels.to(device) - 1).to(pipe.vae.dtype)
-    mode = pipe.vae.encode(pixels).latent_dist.mode().float()
+    encoded = pipe.vae.encode(pixels)
+    # an AutoencoderTiny knows no distribution
+    mode = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
     shift = pipe.vae.config.get("shift_factor") or 0.0
-    return (mode - shift) * pipe.vae.config.scaling_factor
+    return (mode.float() - shift) * pipe.vae.config.scaling_factor
 
 
 def check_same_picture(latents: torch.Tensor, trajectory: Trajectory) -> None:

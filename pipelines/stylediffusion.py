@@ -23,13 +23,14 @@ from semantic_edit.editing.origins import origins_of
 from semantic_edit.editing.schedule import Schedule, schedule_from_scheduler
 from semantic_edit.mapping_networks import VARIANTS, LearningSettings, MappingNetwork
 from semantic_edit.pipelines.callbacks import step_callback
+from semantic_edit.pipelines.calls import CallSettings, running_call
 from semantic_edit.pipelines.checks import (
     check_callbacks,
-    check_components,
     check_count,
     check_generator,
     check_guidance,
     check_mask_shape,
+    check_model,
     check_no_group_offload,
     check_output_type,
     model_fingerprint,
@@ -145,7 +146,7 @@ class StyleDiffusionPipeline(
 
         Source: StyleDiffusion, arXiv:2303.15649, Sec. 3.2.
         """
-        check_components(self.unet, self.vae)
+        check_model(self)
         self._check_text()
         self._check_vision()
         check_no_group_offload(unet=self.unet, image_encoder=self.image_encoder)
@@ -270,7 +271,7 @@ class StyleDiffusionPipeline(
 
         Source: StyleDiffusion, arXiv:2303.15649, Sec. 3.3.
         """
-        check_components(self.unet, self.vae)
+        check_model(self)
         self._check_text()
         check_output_type(output_type)
         check_callbacks(callback_on_step_end, callback_on_step_end_tensor_inputs, 1)
@@ -306,7 +307,10 @@ class StyleDiffusionPipeline(
         view = learned_view(self, config, image, drawn, origins_of(mask_image), preserve_background)
         on_step = step_callback(self, callback_on_step_end, callback_on_step_end_tensor_inputs, None, 1)
         self._interrupt = False
-        with components_restored(self):
+        settings_seen = CallSettings(
+            schedule.num_inference_steps, scale, cross_attention_kwargs=cross_attention_kwargs
+        )
+        with components_restored(self), running_call(self, settings_seen):
             device = self._execution_device
             negatives *= edits // len(negatives)
             rows = (

@@ -72,7 +72,10 @@ def trajectory(make_pipe, picture):
         ({"output_type": "jpeg"}, "`output_type` must be one of pil, np, pt, latent, got 'jpeg'"),
         ({"callback_steps": 0}, "`callback_steps` must be a positive integer, got 0"),
         ({"callback_on_step_end_tensor_inputs": ["noise"]}, "may name latents, .*got noise"),
-        ({"callback_on_step_end": SDCFGCutoffCallback()}, "SDCFGCutoffCallback changes settings kept"),
+        (
+            {"callback_on_step_end": SDCFGCutoffCallback()},
+            "SDCFGCutoffCallback is made for pipelines that keep the prompts",
+        ),
         (
             {"trajectory": "t.safetensors"},
             r"must be a Trajectory, got str; read a file with `Trajectory.load",
