@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import numbers
 import warnings
@@ -200,34 +198,3 @@ def check_no_group_offload(**models: torch.nn.Module) -> None:
                 f"`{name}` is group offloaded, which takes weights away that learning's gradients still need. Use "
                 "`pipe.enable_model_cpu_offload()` instead."
             )
-
-
-@torch.no_grad()
-def model_fingerprint(model: torch.nn.Module) -> str:
-    """Sixteen hexadecimal digits that tell one denoising model from another, cheaply.
-
-    Hashes the names, the shapes and the first values of all parameters, the values as float16, so that a
-    model and its half-precision copy agree. Where weights are offloaded out of reach, or in bfloat16, whose few
-    digits cannot tell a copy from another model, the answer is "", which is never compared.
-    """
-    model = getattr(model, "_orig_mod", model)  # torch.compile's wrapper
-    # `fuse_qkv_projections` adds copies of what is there, and nothing takes them away again
-    parameters = [
-        (name, parameter)
-        for name, parameter in model.named_parameters()
-        if ".to_qkv." not in name and ".to_kv." not in name
-    ]
-    unknown = any(parameter.is_meta or parameter.dtype == torch.bfloat16 for _, parameter in parameters)
-    if not parameters or unknown:
-        return ""
-    names = json.dumps([(name, list(parameter.shape)) for name, parameter in parameters])
-    first = torch.cat([_first_four(parameter) for _, parameter in parameters]).to(torch.float16)
-    return hashlib.sha256(names.encode() + first.cpu().numpy().tobytes()).hexdigest()[:16]
-
-
-def _first_four(parameter: torch.Tensor) -> torch.Tensor:
-    """A parameter's first values, by one operation where it can be: a model has hundreds of parameters."""
-    if parameter.is_contiguous() and parameter.numel() >= 4:
-        return parameter.as_strided((4,), (1,))
-    # of four rows, because flattening all would copy weights that lie channels last
-    return (parameter[:4] if parameter.ndim > 1 else parameter).flatten()[:4]

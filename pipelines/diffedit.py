@@ -36,6 +36,7 @@ from semantic_edit.pipelines.checks import (
 from semantic_edit.pipelines.components import StableDiffusionComponents
 from semantic_edit.pipelines.conditioning import check_clip_skip, common_batch_size
 from semantic_edit.pipelines.finishing import finish_pictures
+from semantic_edit.pipelines.identity import check_same_adapters, network_identity
 from semantic_edit.pipelines.outputs import DiffEditInversionPipelineOutput, DiffEditPipelineOutput
 from semantic_edit.pipelines.pictures import PictureInput
 from semantic_edit.pipelines.presets import guidance_stops, preset_of
@@ -254,6 +255,9 @@ class DiffEditPipeline(
             (height, width),
             focus,
         )
+        if request.trajectory is not None:
+            here = network_identity(self.unet, cross_attention_kwargs)
+            check_same_adapters("trajectory", request.trajectory.model, here)
         preserves = chosen.preserve_background and request.view.has_pixels
         on_step = step_callback(
             self, callback_on_step_end, callback_on_step_end_tensor_inputs, callback, callback_steps

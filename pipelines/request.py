@@ -17,7 +17,6 @@ from semantic_edit.pipelines.checks import (
     check_mask_shape,
     check_model,
     levels_for,
-    model_fingerprint,
 )
 from semantic_edit.pipelines.conditioning import (
     Prompt,
@@ -27,6 +26,7 @@ from semantic_edit.pipelines.conditioning import (
     read_prompt,
 )
 from semantic_edit.pipelines.focusing import check_focus, focused_view
+from semantic_edit.pipelines.identity import model_fingerprint
 from semantic_edit.pipelines.pictures import PictureInput, Pictures, read_pictures
 from semantic_edit.pipelines.settling import settled_view
 from semantic_edit.pipelines.stages import EditEmbeds, MaskSettings, trajectory_from_image_latents

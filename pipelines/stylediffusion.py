@@ -33,11 +33,16 @@ from semantic_edit.pipelines.checks import (
     check_model,
     check_no_group_offload,
     check_output_type,
-    model_fingerprint,
 )
 from semantic_edit.pipelines.components import StableDiffusionComponents
 from semantic_edit.pipelines.conditioning import Prompt, common_batch_size, encode_prompts, read_prompt
 from semantic_edit.pipelines.finishing import finish_pictures
+from semantic_edit.pipelines.identity import (
+    base_of,
+    check_same_adapters,
+    check_same_text,
+    network_identity,
+)
 from semantic_edit.pipelines.learning import (
     Lesson,
     attention_resolution,
@@ -186,7 +191,10 @@ class StyleDiffusionPipeline(
                 frames=view.frames,
             )
             result, noisiest = learn_pictures(self, lesson, checkpoint, cross_attention_kwargs)
-            networks = [learned_network(self, lesson, result, noisiest, index) for index in range(count)]
+            identity = network_identity(self.unet, cross_attention_kwargs)
+            networks = [
+                learned_network(self, lesson, result, noisiest, index, identity) for index in range(count)
+            ]
         single = count == 1 and isinstance(prompt, str) and not isinstance(image, (list, tuple))
         return networks[0] if single else networks
 
@@ -277,7 +285,7 @@ class StyleDiffusionPipeline(
         check_callbacks(callback_on_step_end, callback_on_step_end_tensor_inputs, 1)
         check_mask_shape(mask_grow, mask_feather)
         network = mapping_network
-        schedule = self._schedule_of(network, num_inference_steps)
+        schedule = self._schedule_of(network, num_inference_steps, cross_attention_kwargs)
         config = network.config
         settings = RestyleSettings(
             tau_v,
@@ -318,6 +326,8 @@ class StyleDiffusionPipeline(
                 Prompt("negative_prompt", (config.negative_prompt, *negatives)),
             )
             embeds = encode_prompts(self, rows, 1 + edits, cross_attention_kwargs)
+            source = [given[0] for given in embeds if given is not None]
+            check_same_text(config.text_look, source, config.prompt)
             if network.device != device:
                 network = copy.deepcopy(network).to(device)  # the caller's stays where it is
             shape = MaskShape(mask_grow, mask_feather)
@@ -383,7 +393,9 @@ class StyleDiffusionPipeline(
                 '"openai/clip-vit-base-patch16", and pass them to `from_pretrained` or `from_pipe`.'
             )
 
-    def _schedule_of(self, network: Any, num_inference_steps: int | None) -> Schedule:
+    def _schedule_of(
+        self, network: Any, num_inference_steps: int | None, cross_attention_kwargs: dict[str, Any] | None
+    ) -> Schedule:
         """The schedule that a mapping network was learned on, once everything about it fits this pipeline."""
         if not hasattr(network, "value_embeds"):
             raise TypeError(
@@ -399,6 +411,7 @@ class StyleDiffusionPipeline(
             )
         schedule = schedule_from_scheduler(self.scheduler, learned)
         latent_shape = (self.vae.config.latent_channels, *network.config.latent_shape[1:])
+        identity = network_identity(self.unet, cross_attention_kwargs)
         network.check_fits(
             num_inference_steps=learned,
             prediction_type=schedule.prediction_type,
@@ -407,8 +420,9 @@ class StyleDiffusionPipeline(
             text_width=self.text_encoder.config.hidden_size,
             latent_shape=latent_shape,
             scaling_factor=self.vae.config.scaling_factor,
-            base_fingerprint=model_fingerprint(self.unet),
+            base_fingerprint=base_of(identity),
         )
+        check_same_adapters("mapping_network", network.config.base_fingerprint, identity)
         return schedule
 
 

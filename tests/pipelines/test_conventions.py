@@ -54,11 +54,10 @@ def test_under_autocast(pipe, style_pipe, edit, restyle, picture, dtype):
     assert trajectory.model == plain.model
     assert torch.isfinite(trajectory.latents).all()
     assert all(torch.isfinite(one).all() for one in (inside, restyled, *network.parameters()))
-    torch.testing.assert_close(edit(pipe, trajectory=trajectory), edit(pipe), rtol=0, atol=0.1)
-    torch.testing.assert_close(inside, edit(pipe), rtol=0, atol=0.1)
-    torch.testing.assert_close(
-        restyle(style_pipe, mapping_network=network), restyle(style_pipe), rtol=1, atol=10
-    )
+    usual = edit(pipe)
+    for other in (inside, edit(pipe, trajectory=trajectory)):
+        assert (other - usual).abs().mean() < 0.05 * usual.std()
+    torch.testing.assert_close(restyled, restyle(style_pipe), rtol=0, atol=0.5)
 
 
 def test_a_tiny_autoencoder(make_pipe, make_style_pipe, picture, edit, restyle):
@@ -208,38 +207,38 @@ def set_scale(value, at=0):
     return callback
 
 
-def test_a_scale_that_a_callback_sets_is_used(pipe, style_pipe, edit, restyle, learned):
+def first_latents(call, pipe):
+    """What the first step gives."""
+    reached = []
+
+    def keep(pipeline, step, timestep, tensors):
+        reached.append(tensors["latents"])
+        return {}
+
+    call(pipe, callback_on_step_end=keep)
+    return reached[0]
+
+
+def starting_at(latents):
+    return lambda pipeline, step, *_: {"latents": latents} if step == 0 else {}
+
+
+def test_a_scale_that_a_callback_sets_is_used(pipe, style_pipe, edit, restyle):
     """Set back before any further step it changes nothing; the next call has its own again."""
     usual = edit(pipe)
     assert torch.equal(edit(pipe, callback_on_step_end=set_scale(7.5)), usual)
     stronger = edit(pipe, callback_on_step_end=set_scale(20.0))
     assert not torch.allclose(stronger, usual, atol=1e-3)
-    # the noisiest step is the one that is not changed: start there under the new scale, and the rest is the same
-    reached = {}
-    edit(
-        pipe,
-        callback_on_step_end=lambda p, step, t, tensors: reached.setdefault(step, tensors["latents"]) and {},
-    )
-    from_there = edit(
-        pipe,
-        guidance_scale=20.0,
-        callback_on_step_end=lambda p, step, *_: {"latents": reached[0]} if step == 0 else {},
-    )
+    # the noisiest step alone is as it was: who starts behind it under the new scale goes the same way
+    behind = first_latents(edit, pipe)
+    from_there = edit(pipe, guidance_scale=20.0, callback_on_step_end=starting_at(behind))
     torch.testing.assert_close(stronger, from_there)
     torch.testing.assert_close(edit(pipe), usual, rtol=0, atol=0)
     ended = restyle(style_pipe, callback_on_step_end=set_scale(0.0))
     assert not torch.allclose(ended, restyle(style_pipe), atol=1e-4)
-    first = {}
-    restyle(
-        style_pipe,
-        callback_on_step_end=lambda p, step, t, tensors: first.setdefault(step, tensors["latents"]) and {},
-    )
-    at_one = restyle(
-        style_pipe,
-        guidance_scale=1.0,
-        callback_on_step_end=lambda p, step, *_: {"latents": first[0]} if step == 0 else {},
-    )
-    torch.testing.assert_close(ended, at_one)
+    behind = first_latents(restyle, style_pipe)
+    from_there = restyle(style_pipe, guidance_scale=1.0, callback_on_step_end=starting_at(behind))
+    torch.testing.assert_close(ended, from_there)
 
 
 def test_what_a_callback_may_not_set(pipe, edit):
