@@ -46,9 +46,9 @@ def model_fingerprint(model: torch.nn.Module) -> str:
 def network_identity(model: torch.nn.Module, cross_attention_kwargs: dict[str, Any] | None = None) -> str:
     """What a network computes with: `model_fingerprint` and, behind "+", the adapters that act on it.
 
-    Of the adapters come sixteen digits of where they are and at which scale, and sixteen of their weights, or none where
-    these cannot be told. Adapters that are disabled, merged into the weights or scaled to nothing do not count, nor do
-    names. Without any, nothing follows the fingerprint, or "+" alone if that is "".
+    Of the adapters come sixteen digits of where they are and at which scale, and sixteen of their weights, or none
+    where these cannot be told. Adapters that are disabled, merged into the weights or scaled to nothing do not count,
+    nor do names. Without any, nothing follows the fingerprint, or "+" alone if that is "".
 
     Args:
         cross_attention_kwargs: "scale" is the LoRA scale of the call.

@@ -80,8 +80,11 @@ def trajectory(make_pipe, picture):
             {"trajectory": "t.safetensors"},
             r"must be a Trajectory, got str; read a file with `Trajectory.load",
         ),
-        ({"image_latents": torch.zeros(1, 3, 4, 6, 8)}, r"must have shape \(batch, 5, channels"),
-        ({"image_latents": torch.zeros(1, 4, 4, 6, 8)}, "One level is missing: diffusers'"),
+        ({"image_latents": torch.zeros(1, 3, 4, 6, 8)}, r"must have shape \(batch, 5 to 6, channels"),
+        (
+            {"image_latents": torch.zeros(1, 4, 4, 6, 8)},
+            "Invert with an `inpaint_strength` .*EditPipeline lack the picture's own",
+        ),
         ({"image_latents": "latents"}, "must be a floating-point tensor or a list of them"),
         ({"image_latents": torch.full((1, 5, 4, 6, 8), float("nan"))}, "NaN or infinite"),
     ],
