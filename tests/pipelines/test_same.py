@@ -1,4 +1,4 @@
-"""What was made with one model, picture and schedule is refused with another, and with nothing that computes the same."""
+"""What was made with one model, picture and schedule is refused with another, not with what computes the same."""
 
 import copy
 import io
@@ -77,11 +77,13 @@ def test_adapters_do_not_make_another_model(make_unet):
     assert (
         adapted == network_identity(unet, {"scale": 1.0}) == network_identity(with_lora(make_unet(), "mine"))
     )
+    both = with_lora(with_lora(make_unet()), "second", seed=3)
+    both.set_adapters(["default", "second"])
     others = [
         network_identity(unet, {"scale": 0.5}),
         network_identity(with_lora(make_unet(), seed=2)),
         network_identity(with_lora(make_unet(), config=LoraConfig(r=3, target_modules=["to_q", "to_v"]))),
-        network_identity(with_lora(with_lora(make_unet()), "second")),
+        network_identity(both),
     ]
     assert len({adapted, *others}) == 5
     assert network_identity(copy.deepcopy(unet).half()) == adapted
@@ -153,7 +155,7 @@ def test_a_learned_picture_and_lora(make_style_pipe, make_unet, learn, tmp_path)
 def test_a_learning_does_not_go_on_with_another_scale(make_style_pipe, make_unet, learn, tmp_path):
     adapted = make_style_pipe(unet=with_lora(make_unet()))
     learn(adapted, checkpoint=tmp_path)
-    with pytest.raises(ValueError, match="is of another learning .*model: checkpoint"):
+    with pytest.raises(ValueError, match=r"is of another learning .*model: checkpoint"):
         learn(adapted, checkpoint=tmp_path, cross_attention_kwargs={"scale": 0.5})
 
 
@@ -239,21 +241,19 @@ def test_levels_of_more_steps(pipe, picture, edit):
     many = pipe.invert(image=picture, num_inference_steps=10).latents
     with pytest.raises(ValueError, match=r"of 5 steps, got \(1, 9, .* levels are of more than 5 steps"):
         edit(pipe, image_latents=many)
-    torch.testing.assert_close(
-        edit(pipe, num_inference_steps=10, image_latents=many), edit(pipe, num_inference_steps=10)
-    )
+    known, afresh = (edit(pipe, num_inference_steps=10, image_latents=one) for one in (many, None))
+    torch.testing.assert_close(known, afresh, rtol=0, atol=1e-3)
 
 
 def test_a_shorter_inversion_is_not_called_diffusers_own(pipe, picture, edit):
     short = pipe.invert(image=picture, num_inference_steps=10, inpaint_strength=0.8).latents
     with pytest.raises(
-        ValueError, match="`inpaint_strength` 0.9 of 10 steps.* Invert with an `inpaint_strength`"
+        ValueError, match=r"`inpaint_strength` 0\.9 of 10 steps.* Invert with an `inpaint_strength`"
     ):
         edit(pipe, image_latents=short, num_inference_steps=10, inpaint_strength=0.9)
     longer = pipe.invert(image=picture, num_inference_steps=10, inpaint_strength=1.0).latents
-    torch.testing.assert_close(
-        edit(pipe, image_latents=longer, num_inference_steps=10), edit(pipe, num_inference_steps=10)
-    )
+    known, afresh = (edit(pipe, num_inference_steps=10, image_latents=one) for one in (longer, None))
+    torch.testing.assert_close(known, afresh, rtol=0, atol=1e-3)
 
 
 @pytest.fixture(scope="module")
@@ -321,5 +321,5 @@ def test_a_learned_picture_is_not_laid_over_a_retouched_one(still, scene):
     network = pipe.learn_mapping(scene, "an apple", 1, settings=ONE_UPDATE)
     options = {"mapping_network": network, "mask_image": np.eye(8), "preserve_background": True}
     pipe("a pear", image=jpeg(scene, 85, coarse_colours=True), **options)
-    with pytest.raises(ValueError, match="`image` must be the learned picture.* in a small place"):
+    with pytest.raises(ValueError, match=r"`image` must be the learned picture.* in a small place"):
         pipe("a pear", image=retouched(scene, (scene.width // 2, scene.height // 2)), **options)
