@@ -17,6 +17,7 @@ from diffusers.schedulers import KarrasDiffusionSchedulers
 from diffusers.utils import logging
 from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
+from semantic_edit.disk.models import unserved
 from semantic_edit.pipelines.calls import OfTheCall
 from semantic_edit.pipelines.versions import check_diffusers
 
@@ -122,6 +123,18 @@ class StableDiffusionComponents:
     def interrupt(self: Any) -> bool:
         """Set `_interrupt` from a callback to stop decoding after the current step, as elsewhere in diffusers."""
         return self._interrupt
+
+    @classmethod
+    def from_pipe(cls, pipeline: Any, **kwargs: Any) -> Any:
+        """A pipeline of another one's components; see [`DiffusionPipeline.from_pipe`].
+
+        Raises:
+            ValueError: If the other one is of another family of models.
+        """
+        components = pipeline.components
+        if reason := unserved(type(pipeline).__name__, components, type(components.get("unet")).__name__):
+            raise ValueError(f"`pipeline` {reason} by {cls.__name__}.")
+        return super().from_pipe(pipeline, **kwargs)  # type: ignore[misc]
 
     def load_ip_adapter(self, *_args: Any, **_kwargs: Any) -> None:
         """Refused: prompts alone say what an edit is.
