@@ -23,7 +23,7 @@ def unserved(pipeline: str, components: Collection[str], unet: str) -> str:
         components: The names of what it is made of.
         unet: Its UNet's class.
     """
-    is_other = not components >= set(NEEDED) or any(name in components for name in OF_OTHERS)
+    is_other = not set(components) >= set(NEEDED) or any(name in components for name in OF_OTHERS)
     if not is_other and (unet == "UNet2DConditionModel" or not unet.startswith("UNet")):
         return ""
     return f"is the model of a {pipeline}, and only models of Stable Diffusion 1.x and 2.x are served"

@@ -130,12 +130,14 @@ def load_pipeline_for(
     is_folder = Path(mapping).is_dir()
     named = _base_model(network, is_folder) if model is None else None
     if named is None or not is_folder:
-        return load_pipeline(StyleDiffusionPipeline, model or named, device, dtype, offline, variant)
+        return load_pipeline(
+            StyleDiffusionPipeline, model or named, device, dtype, offline=offline, variant=variant
+        )
     if Path(named).is_absolute():
         complain("note", f"the model is {named}, with which the picture was learned; --model names another")
     try:
         return load_pipeline(
-            StyleDiffusionPipeline, named, device, dtype, True, variant, use_safetensors=True
+            StyleDiffusionPipeline, named, device, dtype, offline=True, variant=variant, use_safetensors=True
         )
     except UsageError as error:
         raise UsageError(
@@ -239,7 +241,10 @@ def _damaged_config(folder: Path) -> str:
 def _unserved(pipeline: type[DiffusionPipeline], name: str) -> str:
     """Why a model from the Hub is not served; the loaders speak of what its folder lacks."""
     try:
-        reason = unserved_folder(pipeline.load_config(name, local_files_only=True))
+        with warnings.catch_warnings():
+            # an argument of diffusers' own, which huggingface_hub calls deprecated
+            warnings.filterwarnings("ignore", "The `local_dir_use_symlinks`")
+            reason = unserved_folder(pipeline.load_config(name, local_files_only=True))
     except (OSError, ValueError, KeyError):
         return ""
     return reason and f"it {reason}"

@@ -47,6 +47,7 @@ def load_single_file(pipeline: Any, path: Path, dtype: Any, components: dict[str
     Raises:
         UsageError: If the configuration is not there, or the file is no model that can be served.
     """
+    from diffusers.loaders.single_file_utils import SingleFileComponentError
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -58,6 +59,9 @@ def load_single_file(pipeline: Any, path: Path, dtype: Any, components: dict[str
             f"--model {path} holds weights alone, and the configuration that belongs to them, that of {origin}, is not "
             f"in the local cache; get it once with: hf download {origin} --include '*.json' '*.txt'"
         ) from error
-    return pipeline.from_single_file(
-        str(path), config=config, torch_dtype=dtype, local_files_only=True, **components
-    )
+    try:
+        return pipeline.from_single_file(
+            str(path), config=config, torch_dtype=dtype, local_files_only=True, **components
+        )
+    except SingleFileComponentError as error:  # whose further lines advise in Python
+        raise UsageError(f"--model {path}: {str(error).strip().splitlines()[0]}") from error
