@@ -108,11 +108,8 @@ def check_clip_skip(text_encoder: Any, clip_skip: Any) -> None:
     if clip_skip is None or text_encoder is None:
         return
     layers = text_encoder.config.num_hidden_layers
-    if (
-        isinstance(clip_skip, bool)
-        or not isinstance(clip_skip, numbers.Integral)
-        or not 0 <= clip_skip <= layers
-    ):
+    is_count = isinstance(clip_skip, numbers.Integral) and not isinstance(clip_skip, bool)
+    if not is_count or not 0 <= int(clip_skip) <= layers:
         raise ValueError(
             f"`clip_skip` must be None or an integer from 0 to {layers}, the layers of this text encoder, got "
             f"{clip_skip!r}. It is how many of the last ones are skipped; 1 is usual."

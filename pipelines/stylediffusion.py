@@ -326,8 +326,8 @@ class StyleDiffusionPipeline(
                 Prompt("negative_prompt", (config.negative_prompt, *negatives)),
             )
             embeds = encode_prompts(self, rows, 1 + edits, cross_attention_kwargs)
-            source = [given[0] for given in embeds if given is not None]
-            check_same_text(config.text_look, source, config.prompt)
+            told = [given[0] for given in embeds if given is not None]
+            check_same_text(config.text_look, told, config.prompt)
             if network.device != device:
                 network = copy.deepcopy(network).to(device)  # the caller's stays where it is
             shape = MaskShape(mask_grow, mask_feather)

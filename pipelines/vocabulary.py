@@ -19,7 +19,8 @@ def warn_of_unknown_words(pipe: Any, texts: Sequence[str]) -> None:
     tokenizer = pipe.tokenizer
     if tokenizer.vocab_size > SMALL_VOCABULARY:
         return
-    known, unknown = set(), set()
+    known: set[str] = set()
+    unknown: set[str] = set()
     special = set(tokenizer.all_special_ids)  # one of which stands for letters that it does not have
     added = set(tokenizer.get_added_vocab().values()) - special
     for text in dict.fromkeys(texts):

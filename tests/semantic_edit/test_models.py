@@ -9,7 +9,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
 from huggingface_hub import constants
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from semantic_edit.cli import main
 from semantic_edit.loading import load_pipeline
@@ -161,11 +161,11 @@ def test_a_text_encoder_of_another_width(make_pipe, make_style_pipe, make_unet, 
 
 @pytest.fixture
 def single_file(pipe, tmp_path):
-    """The tiny model in one file, in names that diffusers takes as they are."""
-    text = {
-        f"cond_stage_model.transformer.{name}": one for name, one in pipe.text_encoder.state_dict().items()
+    """A checkpoint with the tiny text encoder; diffusers converts UNets and autoencoders of the real sizes alone."""
+    tensors = {
+        f"cond_stage_model.transformer.text_model.{name.removeprefix('text_model.')}": one
+        for name, one in pipe.text_encoder.state_dict().items()
     }
-    tensors = {**pipe.unet.state_dict(), **pipe.vae.state_dict(), **text}
     path = tmp_path / "model.safetensors"
     save_file({name: one.contiguous() for name, one in tensors.items()}, path)
     return path
@@ -188,7 +188,7 @@ def test_a_single_file_loads_with_a_configuration_from_the_cache(
     monkeypatch.setattr(
         "huggingface_hub.snapshot_download", lambda origin, local_files_only: str(model_folder)
     )
-    loaded = load_pipeline(DiffEditPipeline, str(single_file), "cpu")
+    loaded = load_pipeline(DiffEditPipeline, str(single_file), "cpu", unet=pipe.unet, vae=pipe.vae)
     loaded.set_progress_bar_config(disable=True)
     edits = [
         one(picture, "a pear", mask_image=np.eye(8), num_inference_steps=2).images[0]
@@ -227,7 +227,5 @@ def test_a_single_file_without_a_part(edit, single_file, model_folder, only_erro
     monkeypatch.setattr(
         "huggingface_hub.snapshot_download", lambda origin, local_files_only: str(model_folder)
     )
-    tensors = {name: one for name, one in load_file(single_file).items() if not name.startswith("cond_stage")}
-    save_file(tensors, single_file)
     assert edit(single_file) == 2
-    assert "Failed to load CLIPTextModel. Weights for this component appear to be missing" in only_error()
+    assert "Weights for this component appear to be missing" in only_error()
