@@ -191,7 +191,7 @@ def test_a_single_file_loads_with_a_configuration_from_the_cache(
     loaded = load_pipeline(DiffEditPipeline, str(single_file), "cpu", unet=pipe.unet, vae=pipe.vae)
     loaded.set_progress_bar_config(disable=True)
     edits = [
-        one(picture, "a pear", mask_image=np.eye(8), num_inference_steps=2).images[0]
+        one(picture, "a pear", mask_image=np.eye(8)[:6], num_inference_steps=2).images[0]
         for one in (loaded, pipe)
     ]
     assert np.array_equal(*map(np.asarray, edits))
