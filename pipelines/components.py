@@ -6,6 +6,8 @@ import copy
 import functools
 import inspect
 import json
+import os
+import warnings
 from types import FunctionType
 from typing import Any, ClassVar
 
@@ -17,7 +19,7 @@ from diffusers.schedulers import KarrasDiffusionSchedulers
 from diffusers.utils import logging
 from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
-from semantic_edit.disk.models import unserved
+from semantic_edit.disk.models import unserved, unserved_folder
 from semantic_edit.pipelines.calls import OfTheCall
 from semantic_edit.pipelines.versions import check_diffusers
 
@@ -123,6 +125,36 @@ class StableDiffusionComponents:
     def interrupt(self: Any) -> bool:
         """Set `_interrupt` from a callback to stop decoding after the current step, as elsewhere in diffusers."""
         return self._interrupt
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:
+        """Load a model; see [`DiffusionPipeline.from_pretrained`].
+
+        Raises:
+            ValueError: Naming what it is, if it is of another family.
+        """
+        name = pretrained_model_name_or_path
+        where = {key: kwargs[key] for key in ("cache_dir", "revision") if key in kwargs}
+        if os.path.isdir(name) and (reason := cls._unserved(name, where)):
+            raise ValueError(reason)
+        try:
+            return super().from_pretrained(name, **kwargs)  # type: ignore[misc]
+        except ValueError as error:  # which says what the loader missed in a repository
+            if reason := cls._unserved(name, where):
+                raise ValueError(reason) from error
+            raise
+
+    @classmethod
+    def _unserved(cls: Any, name: Any, where: dict[str, Any]) -> str:
+        """Why a model on this machine cannot be used, or "" if nothing speaks against it."""
+        try:
+            with warnings.catch_warnings():
+                # an argument of diffusers' own, which huggingface_hub calls deprecated
+                warnings.filterwarnings("ignore", "The `local_dir_use_symlinks`")
+                reason = unserved_folder(cls.load_config(name, local_files_only=True, **where))
+        except (OSError, ValueError, KeyError):
+            return ""
+        return reason and f"{str(name)!r} {reason} by {cls.__name__}."
 
     @classmethod
     def from_pipe(cls, pipeline: Any, **kwargs: Any) -> Any:

@@ -69,10 +69,12 @@ class DiffEditPipeline(
     """Edit a picture where two prompts disagree about it, with a Stable Diffusion 1.x or 2.x model.
 
     The scheduler is only read: every call derives its own DDIM schedule from the scheduler's config, as
-    `DDIMScheduler.from_config` would, whichever deterministic sampler it is. IP-Adapters are refused.
+    `DDIMScheduler.from_config` would, whichever deterministic sampler it is; `steps_offset` is 1 as in every Stable
+    Diffusion pipeline, unless another scheduler is set later. IP-Adapters are refused.
 
-    Nothing of a call is kept on the pipeline and no network is changed, so threads may share both; one at a time
-    encodes prompts with a tokenizer. Interrupting, offloading and scaling a LoRA are for one thread alone: they are the
+    Nothing of a call is kept on the pipeline: `guidance_scale`, `num_timesteps` and the like can be read in a call's
+    callback alone, in its thread. No network is changed either, so threads may share both; one at a time encodes
+    prompts with a tokenizer. Interrupting, offloading and scaling a LoRA are for one thread alone: they are the
     pipeline's or its models'.
 
     Args:
@@ -196,12 +198,12 @@ class DiffEditPipeline(
             output_type: "pil", "np", "pt" or "latent"; latents are of what the model worked at.
             return_dict: Whether to return a [`DiffEditPipelineOutput`] instead of a tuple of its fields.
             callback_on_step_end: `(pipe, step, timestep, tensors) -> dict` after each decoding step; what it
-                returns under a tensor's name is used from then on.
+                returns under a tensor's name is used from then on, and so is a `pipe._guidance_scale` that it sets.
             callback_on_step_end_tensor_inputs: Which of `latents`, `prompt_embeds` and
                 `negative_prompt_embeds` the callback gets.
             callback, callback_steps: diffusers' older `(step, timestep, latents)` callback.
             cross_attention_kwargs: For the attention processors; "scale" is the LoRA scale.
-            clip_skip: Layers of the text encoder to skip.
+            clip_skip: Layers of the text encoder to skip, from 0 to the number that it has.
 
         Returns:
             [`DiffEditPipelineOutput`], or with `return_dict=False` a tuple of its fields.

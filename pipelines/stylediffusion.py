@@ -265,8 +265,8 @@ class StyleDiffusionPipeline(
             output_attention_maps: Whether to return a heat map for each word.
             return_dict: Whether to return a [`StyleDiffusionPipelineOutput`] instead of a tuple of its fields.
             callback_on_step_end: `(pipe, step, timestep, tensors) -> dict` after each step; what it returns under a
-                tensor's name is used from then on, and `None` for `negative_prompt_embeds` ends guidance. Row 0 is the
-                source.
+                tensor's name is used from then on, and `None` for `negative_prompt_embeds` ends guidance. A
+                `pipe._guidance_scale` that it sets is the edits' from then on. Row 0 is the source.
             callback_on_step_end_tensor_inputs: Which of `latents`, `prompt_embeds` and `negative_prompt_embeds` the
                 callback gets.
             cross_attention_kwargs: "scale" is the LoRA scale.

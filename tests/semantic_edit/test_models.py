@@ -130,6 +130,17 @@ def test_other_families_are_named(tmp_path, picture_file, kind, parts):
 
 
 @pytest.mark.parametrize("own", [DiffEditPipeline, StyleDiffusionPipeline])
+def test_a_folder_of_another_family_is_named(tmp_path, own):
+    index = {"_class_name": "StableDiffusion3Pipeline", **PARTS, "transformer": ["diffusers", "X"]}
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    match = rf"is the model of a StableDiffusion3Pipeline, and only .* 2\.x are served by {own.__name__}"
+    with pytest.raises(ValueError, match=match):
+        own.from_pretrained(tmp_path)
+    with pytest.raises(OSError, match="nowhere"):
+        own.from_pretrained("owner/nowhere", local_files_only=True)
+
+
+@pytest.mark.parametrize("own", [DiffEditPipeline, StyleDiffusionPipeline])
 def test_a_pipeline_of_another_family_is_named(pipe, own):
     parts = pipe.components
     names = ("vae", "text_encoder", "tokenizer", "unet", "scheduler")
