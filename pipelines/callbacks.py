@@ -41,8 +41,9 @@ def step_callback(
             before = pipe.guidance_scale
             given = {name: tensors[name] for name in tensor_inputs}
             changed = dict(callback_on_step_end(pipe, step, timestep, given) or {})
-            _check_rows(changed, tensors)
+            _check_returned(changed, tensors)
             if pipe.guidance_scale != before:
+                _check_guides(pipe.guidance_scale, tensors)
                 changed["guidance_scale"] = pipe.guidance_scale
         if older is not None:
             older(step, timestep, changed.get("latents", tensors["latents"]))
@@ -51,17 +52,34 @@ def step_callback(
     return on_step
 
 
-def _check_rows(changed: Mapping[str, Any], tensors: Mapping[str, Any]) -> None:
-    """Refuse tensors that are not of as many edits as those that a callback was given."""
-    rows = len(tensors["latents"])
+def _check_returned(changed: Mapping[str, Any], tensors: Mapping[str, Any]) -> None:
+    """Refuse tensors that the next step could not use in the place of those that a callback was given."""
+    latents = tensors["latents"]
     for name in tensors.keys() & changed.keys():
         value = changed[name]
         if value is None and (name == "negative_prompt_embeds" or tensors[name] is None):
             continue
-        if not isinstance(value, torch.Tensor) or value.ndim == 0 or len(value) != rows:
-            got = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
+        shape = tuple(value.shape) if isinstance(value, torch.Tensor) else None
+        if name == "latents":
+            if shape == latents.shape:
+                continue
             raise ValueError(
-                f"`callback_on_step_end` must return as many rows of `{name}` as it was given, {rows}, got {got}. "
-                "Here `prompt_embeds` has no unconditional rows to cut off: those are `negative_prompt_embeds`. To "
-                "end guidance set `pipe._guidance_scale = 1.0` and leave both as they are."
+                f"`callback_on_step_end` must return `latents` of the shape that it was given, {tuple(latents.shape)}, "
+                f"got {shape or type(value).__name__}."
             )
+        if shape is None or len(shape) != 3 or shape[0] != len(latents):
+            raise ValueError(
+                f"`callback_on_step_end` must return as many rows of `{name}` as it was given, {len(latents)}, got "
+                f"{shape or type(value).__name__}. Here `prompt_embeds` has no unconditional rows to cut off: those "
+                "are `negative_prompt_embeds`. To end guidance set `pipe._guidance_scale = 1.0` and leave both as they "
+                "are."
+            )
+
+
+def _check_guides(guidance_scale: float, tensors: Mapping[str, Any]) -> None:
+    """Refuse to begin guidance in a call that has nothing to guide away from."""
+    if guidance_scale > 1 and tensors["negative_prompt_embeds"] is None:
+        raise ValueError(
+            f"`_guidance_scale` cannot be set to {guidance_scale} in a call that was begun without guidance, whose "
+            "negative prompt was not encoded. Call with a `guidance_scale` above 1, and lower it in the callback."
+        )

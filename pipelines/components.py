@@ -163,8 +163,10 @@ class StableDiffusionComponents:
         Raises:
             ValueError: If the other one is of another family of models.
         """
-        components = pipeline.components
-        if reason := unserved(type(pipeline).__name__, components, type(components.get("unet")).__name__):
+        components = getattr(pipeline, "components", None)  # else it is no pipeline, and refused below
+        if components and (
+            reason := unserved(type(pipeline).__name__, components, type(components.get("unet")).__name__)
+        ):
             raise ValueError(f"`pipeline` {reason} by {cls.__name__}.")
         return super().from_pipe(pipeline, **kwargs)  # type: ignore[misc]
 

@@ -241,7 +241,29 @@ def test_a_scale_that_a_callback_sets_is_used(pipe, style_pipe, edit, restyle):
     torch.testing.assert_close(ended, from_there)
 
 
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (
+            {"latents": torch.zeros(1, 4, 8, 8)},
+            r"`latents` of the shape that it was given, .* got \(1, 4, 8, 8\)",
+        ),
+        ({"latents": None}, "got NoneType"),
+        ({"prompt_embeds": torch.zeros(16, 32)}, r"as many rows of `prompt_embeds` .* 1, got \(16, 32\)"),
+        ({"prompt_embeds": "a mug"}, "as many rows of `prompt_embeds` .* got str"),
+        ({"negative_prompt_embeds": torch.zeros(2, 16, 32)}, "as many rows of `negative_prompt_embeds`"),
+    ],
+)
+def test_what_a_callback_may_not_return(pipe, edit, returned, message):
+    with pytest.raises(ValueError, match=message):
+        edit(pipe, callback_on_step_end=lambda *_: returned)
+
+
 def test_what_a_callback_may_not_set(pipe, edit):
+    with pytest.raises(
+        ValueError, match=r"`_guidance_scale` cannot be set to 5\.0 in a call that was begun without"
+    ):
+        edit(pipe, guidance_scale=1.0, callback_on_step_end=set_scale(5.0))
     with pytest.raises(ValueError, match="`guidance_scale` must be a number of at least 0, got 'high'"):
         edit(pipe, callback_on_step_end=set_scale("high"))
 
