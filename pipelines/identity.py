@@ -62,6 +62,8 @@ def network_identity(model: torch.nn.Module, cross_attention_kwargs: dict[str, A
                 for name, one in layer.named_parameters()
                 if adapter in name.split(".") and not name.startswith("base_layer.")
             ]
+            if not own:  # an adapter of other layers
+                continue
             known = known and all(_is_precise(one) for _, one in own)
             places.append([path, factor, [(name, list(one.shape)) for name, one in own]])
             if known:

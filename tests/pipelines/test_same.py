@@ -77,6 +77,10 @@ def test_adapters_do_not_make_another_model(make_unet):
     assert (
         adapted == network_identity(unet, {"scale": 1.0}) == network_identity(with_lora(make_unet(), "mine"))
     )
+    elsewhere = LoraConfig(r=2, target_modules=["to_k"], init_lora_weights=False)
+    idle = with_lora(with_lora(make_unet(), "idle", elsewhere), seed=1)
+    idle.set_adapters(["default"])
+    assert network_identity(idle) == adapted
     both = with_lora(with_lora(make_unet()), "second", seed=3)
     both.set_adapters(["default", "second"])
     others = [
