@@ -25,7 +25,7 @@ FRAME_RULE: Rule = record(
     picture=several(whole_number(1, 2**24), 2, 2),
     box=several(whole_number(0, 2**24), 4, 4),
     size=several(whole_number(1, 2**24), 2, 2),
-    look=plain_text(longest=1000),
+    look=plain_text(longest=4000),
 )
 """How a file keeps a frame: what `dataclasses.asdict` makes of it."""
 
@@ -73,6 +73,12 @@ class Frame:
         """The part's own size."""
         left, upper, right, lower = self.box
         return right - left, lower - upper
+
+    @property
+    def part(self) -> Region:
+        """The box in parts of the picture's sides."""
+        (width, height), (left, upper, right, lower) = self.picture, self.box
+        return left / width, upper / height, right / width, lower / height
 
     @property
     def share(self) -> float:

@@ -111,7 +111,8 @@ def decode_latents(
         guidance_stops: For each of the batch the fraction of the whole schedule's steps, from the noisy end, that are
             guided; all steps where not given. Where none of the batch is, only the conditional half is evaluated.
         on_step: `on_step(step, timestep, tensors)` after each step, with "latents", "prompt_embeds" and
-            "negative_prompt_embeds"; returns those that the next step is to use instead.
+            "negative_prompt_embeds"; returns those that the next step is to use instead, and under "guidance_scale"
+            another scale, if it is to be another.
         should_stop: Asked before each step; if true the latents of the level reached so far are returned.
 
     Returns:
@@ -155,6 +156,10 @@ def decode_latents(
             latents = changed.get("latents", latents)
             prompt_embeds = changed.get("prompt_embeds", prompt_embeds)
             negative_prompt_embeds = changed.get("negative_prompt_embeds", negative_prompt_embeds)
+            if "guidance_scale" in changed:
+                scales = _guidance_scales(
+                    schedule, levels, changed["guidance_scale"], guidance_stops, latents
+                )
     watch.see("the callback of the last step", latents)  # which may have written to them
     watch.check()
     return latents
@@ -169,8 +174,10 @@ def _guidance_scales(
 ) -> list[float | torch.Tensor | None]:
     """For each step the scale, or (batch, 1, 1, 1) of them where some are past their stop, `None` where all are.
 
-    Past its stop an edit has 1, which gives the conditional prediction.
+    Past its stop an edit has 1, which gives the conditional prediction, as a scale of up to 1 does in all steps.
     """
+    if guidance_scale <= 1:
+        return [None] * levels
     if guidance_stops is None:
         return [guidance_scale] * levels
     guided = [[schedule.is_before(level, stop) for stop in guidance_stops] for level in range(levels, 0, -1)]

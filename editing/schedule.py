@@ -27,8 +27,10 @@ DETERMINISTIC_SCHEDULERS = frozenset(
     {
         "DDIMScheduler",
         "DDIMParallelScheduler",
+        "DDIMInverseScheduler",
         "PNDMScheduler",
         "DPMSolverMultistepScheduler",
+        "DPMSolverMultistepInverseScheduler",
         "DPMSolverSinglestepScheduler",
         "DEISMultistepScheduler",
         "UniPCMultistepScheduler",
@@ -186,7 +188,9 @@ def _check_deterministic(scheduler: Any, name: str, config: Mapping[str, Any]) -
 
 def _ddim_levels(config: Mapping[str, Any], exact: bool, num_inference_steps: int) -> Schedule:
     # from_config drops what its own default once set, even if `register_to_config` has changed it since
-    names = inspect.signature(DDIMScheduler.__init__).parameters if exact else ("prediction_type",)
+    names = (
+        inspect.signature(DDIMScheduler.__init__).parameters if exact else ("prediction_type", "steps_offset")
+    )
     taken = {name: config[name] for name in names if name in config}
     taken = {name: value for name, value in taken.items() if name not in ("clip_sample", "thresholding")}
     # a scheduler of this call's own: set_timesteps writes to it, and the user's may be shared between threads

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 
-from semantic_edit.editing.frames import Frame, Size
+from semantic_edit.editing.frames import Frame, Region, Size
 from semantic_edit.editing.mask_shapes import feather_mask
 
-LOOK_SIDE = 8  # cells along a side of what a picture is known by
-LOOK_TOLERANCE = 8  # of 255: another decoder or another quality of JPEG changes a cell's mean by one or two
+LOOK_SIDE = (
+    16  # cells along a side of what a picture is known by; a hundredth of it fills more than half of one
+)
+LOOK_TOLERANCE = (
+    10  # of 255: JPEG from quality 75 on and other decoders stay below 8, what is retouched is above 12
+)
+LOOK_ALIKE = (
+    0.5  # the part of the cells that must agree, wherever they lie, for two pictures to be the same one
+)
 SEEN = (0.05, 0.12)  # differences, in [0, 1], from which a change is laid over the original, and wholly
 BAND = 256  # rows that are mixed at once, so that no second picture is held in floats
 
@@ -21,22 +30,37 @@ def look_of(planes: torch.Tensor) -> str:
         planes: (3, height, width), in 8 bits or floats in [0, 1].
 
     Returns:
-        Hexadecimal digits: red, green and blue of 8 x 8 cells.
+        Hexadecimal digits: red, green and blue of 16 x 16 cells.
     """
     small = F.interpolate(planes[None], size=(LOOK_SIDE, LOOK_SIDE), mode="bilinear", antialias=True)
     return bytes(eight_bits(small).flatten().tolist()).hex()
 
 
-def looks_like(one: str, other: str) -> bool:
-    """Whether two pictures may be the same, by their looks; "" may be any."""
+def looks_like(one: str, other: str, part: Region = (0.0, 0.0, 1.0, 1.0)) -> bool:
+    """Whether two pictures may be the same, by their looks; "" may be any.
+
+    Args:
+        part: What matters of them, in parts of the sides; elsewhere they may have been edited.
+    """
     if not one or not other:
         return True
     try:
-        cells = [torch.tensor(list(bytes.fromhex(look)), dtype=torch.int16) for look in (one, other)]
-    except ValueError:
+        cells = [
+            torch.tensor(list(bytes.fromhex(look))).view(3, LOOK_SIDE, LOOK_SIDE) for look in (one, other)
+        ]
+    except (ValueError, RuntimeError):
         return False
-    same_number = cells[0].shape == cells[1].shape
-    return same_number and int((cells[0] - cells[1]).abs().max()) <= LOOK_TOLERANCE
+    left, upper, right, lower = part
+    rows, columns = _cells_within(upper, lower), _cells_within(left, right)
+    same = ((cells[0] - cells[1]).abs() <= LOOK_TOLERANCE).all(0)
+    return bool(same[rows, columns].all()) and float(same.float().mean()) >= LOOK_ALIKE
+
+
+def _cells_within(start: float, end: float) -> slice:
+    """The cells of a look that nothing outside of a part of a side has a share in; a cell mixes in half of the next."""
+    first = 0 if start <= 0 else math.ceil(start * LOOK_SIDE + 0.5)
+    behind = LOOK_SIDE if end >= 1 else math.floor(end * LOOK_SIDE - 0.5)
+    return slice(first, max(first, behind))
 
 
 def eight_bits(planes: torch.Tensor) -> torch.Tensor:

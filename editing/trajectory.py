@@ -53,7 +53,7 @@ class Trajectory(Summarised):
     strength: Fraction of that schedule that was asked for (the papers' encoding ratio).
     prediction_type: "epsilon", "v_prediction" or "sample".
     schedule: `Schedule.fingerprint` of the whole schedule.
-    model: Fingerprint of the denoising model, or "" where none was known.
+    model: Fingerprint of the denoising model, or "" where none was known; behind "+" the adapters that acted on it.
     scaling_factor: The VAE's.
     guidance_scale: Guidance during the inversion; 1.0 is none.
     prompts: The prompts of the inversion, or `None` if embeddings were given.
@@ -175,8 +175,9 @@ class Trajectory(Summarised):
             pairs.append(("latent shape", tuple(self.latents.shape[2:]), tuple(latent_shape)))
         if batch_size is not None and self.batch_size != 1:
             pairs.append(("number of pictures", self.batch_size, batch_size))
-        if model and self.model:
-            pairs.append(("model", self.model, model))
+        own_model, _, _ = self.model.partition("+")  # adapters follow
+        if model and own_model:
+            pairs.append(("model", own_model, model))
         if scaling_factor is not None:
             pairs.append(("VAE scaling factor", self.scaling_factor, scaling_factor))
         listed = [

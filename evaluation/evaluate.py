@@ -38,7 +38,7 @@ from semantic_edit.evaluation.tables import (
     usable_items,
 )
 from semantic_edit.evaluation.verdicts import judge_metric
-from semantic_edit.pipelines.checks import model_fingerprint
+from semantic_edit.pipelines.identity import network_identity
 
 OWN = ("DiffEdit", "StyleDiffusion", "StyleDiffusion, presets")  # what all others are compared with
 
@@ -71,7 +71,7 @@ def comparison_of(
     if is_judged:
         measures.insert(0, judge_metric())
     identity = {
-        "model": model_fingerprint(pipe.unet),
+        "model": network_identity(pipe.unet),
         "metrics": sorted(measure.name for measure in measures),
         "size": size and list(size),
     }

@@ -119,8 +119,9 @@ RULES: dict[str, Rule] = {
             picture=several(whole_number(1, 2**24), 2, 2),
             box=several(whole_number(0, 2**24), 4, 4),
             size=several(whole_number(1, 2**24), 2, 2),
-            look=plain_text(1000),
+            look=plain_text(4000),
         )
     ),
+    "text_look": plain_text(1000),
     "reconstruction_ssim": or_none(real_number(-1.001, 1.001)),  # rounding may lead beyond 1
 }

@@ -35,12 +35,13 @@ class MappingNetwork(StoredModel):
         guidance_scale: Guidance while learning.
         scaling_factor: The VAE's.
         base_model: Hub id or folder of the base model, or "".
-        base_fingerprint: Tells the base model from another, or "" where unknown.
+        base_fingerprint: Tells the base model from another, or "" where unknown; behind "+" the adapters that acted.
         learning: The settings of the learning, as names with values.
         reconstruction_psnr, reconstruction_ssim: Against the VAE's reconstruction, in dB and in [-1, 1], if known.
         frame: What it was learned from: the size of the whole "picture", (width, height); the "box" that was cut out of
             it, (left, upper, right, lower); the "size" at which that was worked at; by what "look" the picture is known
             again. `None` where that is not known.
+        text_look: By what the embeddings of both prompts are known again, or "" where unknown.
         digest: Tells the tensors from others, "" in a network that was never saved.
         format_version: Of this config and its tensors.
 
@@ -77,6 +78,7 @@ class MappingNetwork(StoredModel):
         reconstruction_psnr: float | None = None,
         reconstruction_ssim: float | None = None,
         frame: Mapping[str, Any] | None = None,
+        text_look: str = "",
         digest: str = "",
         format_version: int = FORMAT_VERSION,
     ) -> None:
@@ -180,8 +182,9 @@ class MappingNetwork(StoredModel):
             pairs.append(("latent shape", tuple(config.latent_shape), tuple(latent_shape)))
         if scaling_factor is not None:
             pairs.append(("VAE scaling factor", config.scaling_factor, scaling_factor))
-        if base_fingerprint and config.base_fingerprint:
-            pairs.append(("base model", config.base_fingerprint, base_fingerprint))
+        own_base, _, _ = config.base_fingerprint.partition("+")  # adapters follow
+        if base_fingerprint and own_base:
+            pairs.append(("base model", own_base, base_fingerprint))
         listed = [
             f"{what}: mapping network {own}, this call {wanted}"
             for what, own, wanted in pairs

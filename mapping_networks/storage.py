@@ -27,6 +27,8 @@ from semantic_edit.mapping_networks.config import (
 )
 
 MAPPING_FORMAT = "semantic_edit.mapping_network/1"
+LATER = ("frame", "text_look")
+"""Entries that the first files lack: sealed only where they say something."""
 
 
 class StoredModel(ModelMixin, ConfigMixin):
@@ -157,7 +159,11 @@ class StoredModel(ModelMixin, ConfigMixin):
     def seal(self) -> str:
         """Tells this network from every other: its config and its tensors."""
         stored = json.loads(self.to_json_string())
-        fields = {name: value for name, value in stored.items() if name[0] != "_" and name != "digest"}
+        fields = {
+            name: value
+            for name, value in stored.items()
+            if name[0] != "_" and name != "digest" and (value or name not in LATER)
+        }
         return seal(MAPPING_FORMAT, fields, self.state_dict())
 
     def _upload_folder(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -24,6 +24,12 @@ def every_steps(
     return on_step
 
 
+CUT_OFF = (
+    " Here `prompt_embeds` has no unconditional rows to cut off: those are `negative_prompt_embeds`. To end guidance "
+    "set `pipe._guidance_scale = 1.0` and leave both as they are."
+)
+
+
 def step_callback(
     pipe: Any,
     callback_on_step_end: Callable[..., dict[str, Any] | None] | None,
@@ -33,16 +39,22 @@ def step_callback(
 ) -> Callable[[int, int, dict[str, Any]], dict[str, Any]]:
     """Both kinds of callbacks as `on_step` of `decode_latents`: given the tensors, returns the changed ones.
 
-    What it returns raises a ValueError if the callback gave something else than tensors of the same shapes.
+    It runs in a block of `running_call`; a `_guidance_scale` that is set there comes back as "guidance_scale". What it
+    returns raises a ValueError if the callback gave something else than tensors of the same shapes.
     """
     older = every_steps(callback, callback_steps)
 
     def on_step(step: int, timestep: int, tensors: dict[str, Any]) -> dict[str, Any]:
         changed: dict[str, Any] = {}
         if callback_on_step_end is not None:
+            before = pipe.guidance_scale
             given = {name: tensors[name] for name in tensor_inputs}
             changed = callback_on_step_end(pipe, step, timestep, given) or {}
             _check_returned(changed, tensors)
+            changed = dict(changed)
+            if pipe.guidance_scale != before:
+                _check_guides(pipe.guidance_scale, tensors)
+                changed["guidance_scale"] = pipe.guidance_scale
         if older is not None:
             older(step, timestep, changed.get("latents", tensors["latents"]))
         return changed
@@ -61,7 +73,7 @@ def _check_returned(changed: Any, tensors: dict[str, Any]) -> None:
             kind = f"{got.dtype} {tuple(got.shape)}" if isinstance(got, torch.Tensor) else shortened(got)
             raise ValueError(
                 f"`callback_on_step_end` returned {kind} for `{name}`, where floats of shape {tuple(was.shape)} are "
-                "needed. Leave out of the dict what is to stay as it is."
+                f"needed. Leave out of the dict what is to stay as it is.{CUT_OFF if name == 'prompt_embeds' else ''}"
             )
 
 
@@ -72,3 +84,12 @@ def _can_replace(name: str, value: Any, was: torch.Tensor | None) -> bool:
         return False
     fixed = slice(None) if name == "latents" else slice(0, None, 2)  # prompts may have other lengths
     return value.shape[fixed] == was.shape[fixed]
+
+
+def _check_guides(guidance_scale: float, tensors: Mapping[str, Any]) -> None:
+    """Refuse to begin guidance in a call that has nothing to guide away from."""
+    if guidance_scale > 1 and tensors["negative_prompt_embeds"] is None:
+        raise ValueError(
+            f"`_guidance_scale` cannot be set to {guidance_scale} in a call that was begun without guidance, whose "
+            "negative prompt was not encoded. Call with a `guidance_scale` above 1, and lower it in the callback."
+        )

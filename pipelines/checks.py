@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -27,12 +25,12 @@ OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 CALLBACK_TENSORS = ("latents", "prompt_embeds", "negative_prompt_embeds")
 
 
-def check_components(pipe: Any) -> None:
-    """Refuse a pipeline that lacks a model, or whose UNet needs more than latents, a timestep and text.
+def check_model(pipe: Any) -> None:
+    """Refuse a pipeline that lacks a model, or whose UNet needs more than latents, a timestep and its encoder's text.
 
     Raises:
         ValueError: If there is no UNet, VAE or scheduler, the UNet is of another family (inpainting, SDXL, latent
-            consistency, ...), or an IP-Adapter is loaded.
+            consistency, ...), an IP-Adapter is loaded, or the text encoder is of another width.
     """
     missing = [f"`{name}`" for name in ("unet", "vae", "scheduler") if getattr(pipe, name) is None]
     if missing:
@@ -54,6 +52,14 @@ def check_components(pipe: Any) -> None:
         needs = "class labels, as upscalers do"
     if needs is not None:
         raise ValueError(f"This `unet` needs {needs}. Use a text-to-image Stable Diffusion 1.x or 2.x model.")
+    width, encoder = config.cross_attention_dim, pipe.text_encoder
+    widths = set(width) if isinstance(width, (list, tuple)) else {width}
+    if encoder is not None and widths != {encoder.config.hidden_size}:
+        raise ValueError(
+            f"The `text_encoder` gives embeddings {encoder.config.hidden_size} wide, but the UNet's cross attention "
+            f"takes {', '.join(map(str, sorted(widths)))}: they are of different models. Stable Diffusion 1.x has 768, "
+            "2.x 1024. Load both from one model."
+        )
 
 
 def levels_for(schedule: Schedule, name: str, strength: Any) -> int:
@@ -146,10 +152,9 @@ def check_callbacks(callback_on_step_end: Callable[..., Any] | None, tensor_inpu
     """Refuse callbacks that could not do what they are for."""
     if isinstance(callback_on_step_end, (PipelineCallback, MultiPipelineCallbacks)):
         raise ValueError(
-            f"{type(callback_on_step_end).__name__} changes settings kept on the pipeline, and this pipeline "
-            "keeps none. Pass a function `(pipe, step, timestep, tensors) -> dict` as "
-            "`callback_on_step_end`; "
-            'returning {"negative_prompt_embeds": None} ends guidance.'
+            f"{type(callback_on_step_end).__name__} is made for pipelines that keep the prompts of both branches in "
+            "one tensor, and this one keeps them apart. Pass a function `(pipe, step, timestep, tensors) -> dict` as "
+            "`callback_on_step_end`; there `pipe._guidance_scale = 1.0` ends guidance."
         )
     unknown = [name for name in tensor_inputs if name not in CALLBACK_TENSORS]
     if unknown:
@@ -168,34 +173,3 @@ def check_no_group_offload(**models: torch.nn.Module) -> None:
                 f"`{name}` is group offloaded, which takes weights away that learning's gradients still need. Use "
                 "`pipe.enable_model_cpu_offload()` instead."
             )
-
-
-@torch.no_grad()
-def model_fingerprint(model: torch.nn.Module) -> str:
-    """Sixteen hexadecimal digits that tell one denoising model from another, cheaply.
-
-    Hashes the names, the shapes and the first values of all parameters, the values as float16, so that a
-    model and its half-precision copy agree. Where weights are offloaded out of reach, or in bfloat16, whose few
-    digits cannot tell a copy from another model, the answer is "", which is never compared.
-    """
-    model = getattr(model, "_orig_mod", model)  # torch.compile's wrapper
-    # `fuse_qkv_projections` adds copies of what is there, and nothing takes them away again
-    parameters = [
-        (name, parameter)
-        for name, parameter in model.named_parameters()
-        if ".to_qkv." not in name and ".to_kv." not in name
-    ]
-    unknown = any(parameter.is_meta or parameter.dtype == torch.bfloat16 for _, parameter in parameters)
-    if not parameters or unknown:
-        return ""
-    names = json.dumps([(name, list(parameter.shape)) for name, parameter in parameters])
-    first = torch.cat([_first_four(parameter) for _, parameter in parameters]).to(torch.float16)
-    return hashlib.sha256(names.encode() + first.cpu().numpy().tobytes()).hexdigest()[:16]
-
-
-def _first_four(parameter: torch.Tensor) -> torch.Tensor:
-    """A parameter's first values, by one operation where it can be: a model has hundreds of parameters."""
-    if parameter.is_contiguous() and parameter.numel() >= 4:
-        return parameter.as_strided((4,), (1,))
-    # of four rows, because flattening all would copy weights that lie channels last
-    return (parameter[:4] if parameter.ndim > 1 else parameter).flatten()[:4]

@@ -15,6 +15,7 @@ from semantic_edit.attention_processors.tokens import check_padded
 from semantic_edit.disk.reading import is_utf8, shortened
 from semantic_edit.editing.finite import FiniteWatch
 from semantic_edit.pipelines.truncation import truncation_told, warn_of_truncation
+from semantic_edit.pipelines.vocabulary import warn_of_unknown_words
 
 
 @dataclass(frozen=True)
@@ -181,6 +182,7 @@ def encode_prompts(
     placed = {"device": pipe._execution_device, "dtype": pipe.unet.dtype}  # each walks through all modules
     for prompt in wanted:
         warn_of_truncation(pipe, prompt.name, prompt.texts or ())
+    warn_of_unknown_words(pipe, [text for prompt in wanted for text in prompt.texts or ()])
     lora_scale = (cross_attention_kwargs or {}).get("scale")
     # without clip_skip both kinds are encoded alike, and share their rows
     for plain in (False, True):

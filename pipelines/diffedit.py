@@ -23,11 +23,12 @@ from semantic_edit.editing.regularization import noise_regularizer
 from semantic_edit.editing.schedule import schedule_from_scheduler
 from semantic_edit.editing.trajectory import Trajectory
 from semantic_edit.pipelines.callbacks import every_steps, step_callback
+from semantic_edit.pipelines.calls import CallSettings, running_call
 from semantic_edit.pipelines.checks import (
     check_callbacks,
-    check_components,
     check_decoding,
     check_generator,
+    check_model,
     check_output_type,
     levels_for,
     read_attention_kwargs,
@@ -36,6 +37,7 @@ from semantic_edit.pipelines.checks import (
 from semantic_edit.pipelines.components import StableDiffusionComponents
 from semantic_edit.pipelines.conditioning import common_batch_size
 from semantic_edit.pipelines.finishing import finish_pictures
+from semantic_edit.pipelines.identity import check_same_adapters, network_identity
 from semantic_edit.pipelines.outputs import DiffEditInversionPipelineOutput, DiffEditPipelineOutput
 from semantic_edit.pipelines.pictures import PictureInput
 from semantic_edit.pipelines.presets import guidance_stops, preset_of
@@ -69,10 +71,12 @@ class DiffEditPipeline(
     """Edit a picture where two prompts disagree about it, with a Stable Diffusion 1.x or 2.x model.
 
     The scheduler is only read: every call derives its own DDIM schedule from the scheduler's config, as
-    `DDIMScheduler.from_config` would, whichever deterministic sampler it is. IP-Adapters are refused.
+    `DDIMScheduler.from_config` would, whichever deterministic sampler it is; `steps_offset` is 1 as in every Stable
+    Diffusion pipeline, unless another scheduler is set later. IP-Adapters are refused.
 
-    Nothing of a call is kept on the pipeline and no network is changed, so threads may share both; one at a time
-    encodes prompts with a tokenizer. Interrupting, offloading and scaling a LoRA are for one thread alone: they are the
+    Nothing of a call is kept on the pipeline: `guidance_scale`, `num_timesteps` and the like can be read in a call's
+    callback alone, in its thread. No network is changed either, so threads may share both; one at a time encodes
+    prompts with a tokenizer. Interrupting, offloading and scaling a LoRA are for one thread alone: they are the
     pipeline's or its models'.
 
     Args:
@@ -196,12 +200,12 @@ class DiffEditPipeline(
             output_type: "pil", "np", "pt" or "latent"; latents are of what the model worked at.
             return_dict: Whether to return a [`DiffEditPipelineOutput`] instead of a tuple of its fields.
             callback_on_step_end: `(pipe, step, timestep, tensors) -> dict` after each decoding step; what it
-                returns under a tensor's name is used from then on.
+                returns under a tensor's name is used from then on, and so is a `pipe._guidance_scale` that it sets.
             callback_on_step_end_tensor_inputs: Which of `latents`, `prompt_embeds` and
                 `negative_prompt_embeds` the callback gets.
             callback, callback_steps: diffusers' older `(step, timestep, latents)` callback.
             cross_attention_kwargs: For the attention processors; "scale" is the LoRA scale.
-            clip_skip: Layers of the text encoder to skip.
+            clip_skip: Layers of the text encoder to skip, from 0 to the number that it has.
 
         Returns:
             [`DiffEditPipelineOutput`], or with `return_dict=False` a tuple of its fields.
@@ -212,7 +216,7 @@ class DiffEditPipeline(
 
         Source: DiffEdit, arXiv:2210.11427, Sec. 3.2.
         """
-        check_components(self)
+        check_model(self)
         (
             num_images_per_prompt,
             inpaint_strength,
@@ -275,12 +279,18 @@ class DiffEditPipeline(
             (height, width),
             focus,
         )
+        if request.trajectory is not None:
+            here = network_identity(self.unet, cross_attention_kwargs)
+            check_same_adapters("trajectory", request.trajectory.model, here)
         preserves = chosen.preserve_background and request.view.has_pixels
         on_step = step_callback(
             self, callback_on_step_end, callback_on_step_end_tensor_inputs, callback, callback_steps
         )
+        call = CallSettings(
+            request.levels, guidance_scale, guidance_rescale, clip_skip, cross_attention_kwargs
+        )
         self._interrupt = False
-        with components_restored(self):
+        with components_restored(self), running_call(self, call):
             embeds = request.prompts.encode(self, request.edits, cross_attention_kwargs, clip_skip)
             view = searched_view(self, request, embeds, cross_attention_kwargs)
             clean = clean_latents(self, view.pictures, request.trajectory, embeds.target.device)
@@ -404,7 +414,7 @@ class DiffEditPipeline(
             ValueError, TypeError: If anything does not fit, before the UNet is first evaluated.
             FloatingPointError: Naming the stage and the step that gave NaN or infinite values.
         """
-        check_components(self)
+        check_model(self)
         (guidance_scale,) = plain_numbers(guidance_scale=guidance_scale)
         check_output_type(output_type, ("np", "pil", "pt"))
         cross_attention_kwargs = read_attention_kwargs(cross_attention_kwargs)
@@ -496,7 +506,7 @@ class DiffEditPipeline(
             ValueError, TypeError: If anything does not fit, before the UNet is first evaluated.
             FloatingPointError: Naming the stage and the step that gave NaN or infinite values.
         """
-        check_components(self)
+        check_model(self)
         (
             inpaint_strength,
             guidance_scale,

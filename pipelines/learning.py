@@ -31,8 +31,8 @@ from semantic_edit.mapping_networks import (
     StepReport,
     learn_mappings,
 )
-from semantic_edit.pipelines.checks import model_fingerprint
 from semantic_edit.pipelines.graphs import differentiable_graph, records_graphs
+from semantic_edit.pipelines.identity import network_identity, text_look
 from semantic_edit.pipelines.pictures import Pictures
 from semantic_edit.pipelines.progress import named_bar
 from semantic_edit.pipelines.stages import decode_pixels
@@ -132,7 +132,7 @@ def learn_pictures(
                 lesson.settings,
                 checkpoint,
                 {
-                    "model": model_fingerprint(unet.network),
+                    "model": network_identity(unet.network, cross_attention_kwargs),
                     "schedule": lesson.schedule.fingerprint,
                     "negative_prompt": lesson.negative_prompt,
                     "queries": str(lesson.queries),
@@ -256,9 +256,18 @@ def _inverted(pipe: Any, lesson: Lesson, branch: _ConditionalBranch) -> tuple[to
 
 @torch.no_grad()
 def learned_network(
-    pipe: Any, lesson: Lesson, result: LearningResult, noisiest: torch.Tensor, index: int
+    pipe: Any,
+    lesson: Lesson,
+    result: LearningResult,
+    noisiest: torch.Tensor,
+    index: int,
+    identity: str,
 ) -> Any:
-    """One picture's [`MappingNetwork`], with its reconstruction measured against the VAE's own."""
+    """One picture's [`MappingNetwork`], with its reconstruction measured against the VAE's own.
+
+    Args:
+        identity: From `network_identity`.
+    """
     row = slice(index, index + 1)
     best, reached = (decode_pixels(pipe, latents[row]) for latents in (lesson.clean, result.latents))
     large_enough = min(best.shape[-2:]) >= 11
@@ -278,10 +287,11 @@ def learned_network(
         guidance_scale=lesson.guidance_scale,
         scaling_factor=pipe.vae.config.scaling_factor,
         base_model=str(pipe.config.get("_name_or_path") or ""),
-        base_fingerprint=model_fingerprint(pipe.unet),
+        base_fingerprint=identity,
         learning=asdict(lesson.settings),
         reconstruction_psnr=min(psnr(best, reached).item(), 120.0),
         reconstruction_ssim=ssim(best, reached).item() if large_enough else None,
+        text_look=text_look(lesson.text_embeds[index], lesson.negative_embeds[index]),
         frame=asdict(lesson.frames[index if len(lesson.frames) > 1 else 0]) if lesson.frames else None,
     )
     network.fill(result.picture(index), lesson.image_tokens[index], noisiest[index])

@@ -13,10 +13,9 @@ from semantic_edit.editing.origins import origins_of
 from semantic_edit.editing.schedule import Schedule, schedule_from_scheduler
 from semantic_edit.editing.trajectory import Trajectory
 from semantic_edit.pipelines.checks import (
-    check_components,
     check_generator,
+    check_model,
     levels_for,
-    model_fingerprint,
 )
 from semantic_edit.pipelines.conditioning import (
     Prompt,
@@ -26,6 +25,7 @@ from semantic_edit.pipelines.conditioning import (
     read_prompt,
 )
 from semantic_edit.pipelines.focusing import check_focus, focused_view
+from semantic_edit.pipelines.identity import model_fingerprint
 from semantic_edit.pipelines.pictures import PictureInput, Pictures, read_pictures
 from semantic_edit.pipelines.settling import settled_view
 from semantic_edit.pipelines.stages import EditEmbeds, MaskSettings, trajectory_from_image_latents
@@ -155,7 +155,7 @@ def read_edit_request(
     Raises:
         ValueError, TypeError: If anything does not fit.
     """
-    check_components(pipe)
+    check_model(pipe)
     schedule = schedule_from_scheduler(pipe.scheduler, num_inference_steps)
     levels = levels_for(schedule, "inpaint_strength", inpaint_strength)
     own_mask = None if mask_image is None else mask_to_tensor(mask_image)

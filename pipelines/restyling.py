@@ -243,6 +243,10 @@ def restyle(
                 scales = torch.ones_like(scales)  # guidance ends: 1 gives the conditional prediction
             else:
                 negative = changed.get("negative_prompt_embeds", negative)
+            if "guidance_scale" in changed:  # the edits': the source keeps the one that it was learned with
+                scales = torch.cat(
+                    [scales[:1], torch.full_like(scales[1:], max(1.0, changed["guidance_scale"]))]
+                )
             progress_bar.update()
     watch.see("the callback of the last step", latents)  # which may have written to them
     watch.check()

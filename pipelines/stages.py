@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import torch
+import torch.nn.functional as F
 
 from semantic_edit.editing.finite import check_finite
 from semantic_edit.editing.frames import Frame
@@ -29,13 +30,17 @@ from semantic_edit.editing.masking import (
 from semantic_edit.editing.refinement import drawn_mask, followed_mask
 from semantic_edit.editing.schedule import Schedule
 from semantic_edit.editing.trajectory import Trajectory
-from semantic_edit.pipelines.checks import levels_for, model_fingerprint
+from semantic_edit.pipelines.checks import levels_for
 from semantic_edit.pipelines.conditioning import restored_lora_scale
+from semantic_edit.pipelines.identity import network_identity
 from semantic_edit.pipelines.pictures import Pictures
 from semantic_edit.pipelines.progress import named_bar
 from semantic_edit.pipelines.ranges import plain_numbers
 
 SAME_PICTURE_TOLERANCE = 0.1
+SAME_PLACE_TOLERANCE = (
+    0.25  # of 2 x 2 latents, where JPEG from quality 75 on and another decoder stay below 0.1
+)
 
 
 @dataclass(frozen=True)
@@ -127,10 +132,12 @@ def encode_pictures(pipe: Any, pictures: Pictures, device: torch.device | None =
     if pixels is None:
         return pictures.latents.to(device)  # type: ignore[union-attr]
     pixels = (2 * pixels.to(device) - 1).to(pipe.vae.dtype)
-    mode = pipe.vae.encode(pixels).latent_dist.mode().float()
+    encoded = pipe.vae.encode(pixels)
+    # an AutoencoderTiny knows no distribution
+    mode = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
     check_finite("the VAE's encoder", mode)
     shift = pipe.vae.config.get("shift_factor") or 0.0
-    return (mode - shift) * pipe.vae.config.scaling_factor
+    return (mode.float() - shift) * pipe.vae.config.scaling_factor
 
 
 def check_same_picture(latents: torch.Tensor, trajectory: Trajectory) -> None:
@@ -140,12 +147,16 @@ def check_same_picture(latents: torch.Tensor, trajectory: Trajectory) -> None:
         latents: (batch, channels, height, width) of the call's picture.
     """
     own = trajectory.latents[0].to(latents.device)
-    difference = float(((own - latents).abs().mean((1, 2, 3)) / latents.std().clamp(min=1e-6)).max())
-    if difference > SAME_PICTURE_TOLERANCE:
+    differences = (own - latents).abs().mean(1) / latents.std().clamp(min=1e-6)
+    everywhere = float(differences.mean((1, 2)).max())
+    places = F.avg_pool2d(differences, (min(2, latents.shape[2]), min(2, latents.shape[3])), stride=1)
+    somewhere = float(places.max())
+    if everywhere > SAME_PICTURE_TOLERANCE or somewhere > SAME_PLACE_TOLERANCE:
         raise ValueError(
-            "The `trajectory` (or `image_latents`) is of another picture than `image`: their clean latents "
-            f"differ by {difference:.2g} standard deviations, where rounding alone stays below "
-            f"{SAME_PICTURE_TOLERANCE}. Pass the picture that was inverted, or leave out one of the two."
+            "The `trajectory` (or `image_latents`) is of another picture than `image`, or of one that was retouched "
+            f"since: their clean latents differ by {everywhere:.2g} standard deviations on average and by "
+            f"{somewhere:.2g} in one place, where rounding alone stays below {SAME_PICTURE_TOLERANCE} and "
+            f"{SAME_PLACE_TOLERANCE}. Pass the picture that was inverted, or leave out one of the two."
         )
 
 
@@ -317,7 +328,7 @@ def invert_pictures(
         strength=strength,
         prediction_type=schedule.prediction_type,
         schedule=schedule.fingerprint,
-        model=model_fingerprint(pipe.unet),
+        model=network_identity(pipe.unet, cross_attention_kwargs),
         scaling_factor=pipe.vae.config.scaling_factor,
         guidance_scale=guidance_scale,
         prompts=prompts,
@@ -344,17 +355,20 @@ def trajectory_from_image_latents(
     latents = torch.cat(parts).detach()
     if latents.ndim == 4 and latents.shape[0] % (levels + 1) == 0:
         latents = latents.unflatten(0, (-1, levels + 1))
-    if latents.ndim != 5 or latents.shape[1] < levels + 1:
+    steps = schedule.num_inference_steps
+    if latents.ndim != 5 or not levels + 1 <= latents.shape[1] <= steps + 1:
         hint = ""
-        if latents.ndim == 5 and latents.shape[1] == levels:
+        if latents.ndim == 5 and latents.shape[1] > steps + 1:
+            hint = f" So many levels are of more than {steps} steps; call with the number that `invert` had."
+        elif latents.ndim == 5:
             hint = (
-                " One level is missing: diffusers' StableDiffusionDiffEditPipeline leaves out the picture's "
-                "own latent. Invert again with this pipeline."
+                " Invert with an `inpaint_strength` that is as high as the call's. Latents of diffusers' own "
+                "StableDiffusionDiffEditPipeline lack the picture's own one, the last; invert again with this pipeline."
             )
         raise ValueError(
-            f"`image_latents` must have shape (batch, {levels + 1}, channels, height, width), noisiest "
-            f"first and the picture's own latent last, for `inpaint_strength` {strength} of "
-            f"{schedule.num_inference_steps} steps, got {tuple(latents.shape)}.{hint}"
+            f"`image_latents` must have shape (batch, {levels + 1} to {steps + 1}, channels, height, width), noisiest "
+            f"first and the picture's own latent last, for `inpaint_strength` {strength} of {steps} steps, got "
+            f"{tuple(latents.shape)}.{hint}"
         )
     ordered = latents.flip(1).transpose(0, 1)[: levels + 1].float()
     return Trajectory(

@@ -25,18 +25,24 @@ from semantic_edit.editing.origins import origins_of
 from semantic_edit.editing.schedule import Schedule, schedule_from_scheduler
 from semantic_edit.mapping_networks import VARIANTS, LearningSettings, MappingNetwork
 from semantic_edit.pipelines.callbacks import step_callback
+from semantic_edit.pipelines.calls import CallSettings, running_call
 from semantic_edit.pipelines.checks import (
     check_callbacks,
-    check_components,
     check_generator,
+    check_model,
     check_no_group_offload,
     check_output_type,
-    model_fingerprint,
     read_attention_kwargs,
 )
 from semantic_edit.pipelines.components import StableDiffusionComponents
 from semantic_edit.pipelines.conditioning import Prompt, common_batch_size, encode_prompts, read_prompt
 from semantic_edit.pipelines.finishing import finish_pictures
+from semantic_edit.pipelines.identity import (
+    base_of,
+    check_same_adapters,
+    check_same_text,
+    network_identity,
+)
 from semantic_edit.pipelines.learning import (
     Lesson,
     attention_resolution,
@@ -147,7 +153,7 @@ class StyleDiffusionPipeline(
 
         Source: StyleDiffusion, arXiv:2303.15649, Sec. 3.2.
         """
-        check_components(self)
+        check_model(self)
         self._check_text()
         self._check_vision()
         check_no_group_offload(unet=self.unet, image_encoder=self.image_encoder)
@@ -190,7 +196,10 @@ class StyleDiffusionPipeline(
                 frames=view.frames,
             )
             result, noisiest = learn_pictures(self, lesson, checkpoint, cross_attention_kwargs)
-            networks = [learned_network(self, lesson, result, noisiest, index) for index in range(count)]
+            identity = network_identity(self.unet, cross_attention_kwargs)
+            networks = [
+                learned_network(self, lesson, result, noisiest, index, identity) for index in range(count)
+            ]
         single = count == 1 and isinstance(prompt, str) and not isinstance(image, (list, tuple))
         return networks[0] if single else networks
 
@@ -261,8 +270,8 @@ class StyleDiffusionPipeline(
             output_attention_maps: Whether to return a heat map for each word.
             return_dict: Whether to return a [`StyleDiffusionPipelineOutput`] instead of a tuple of its fields.
             callback_on_step_end: `(pipe, step, timestep, tensors) -> dict` after each step; what it returns under a
-                tensor's name is used from then on, and `None` for `negative_prompt_embeds` ends guidance. Row 0 is the
-                source.
+                tensor's name is used from then on, and `None` for `negative_prompt_embeds` ends guidance. A
+                `pipe._guidance_scale` that it sets is the edits' from then on. Row 0 is the source.
             callback_on_step_end_tensor_inputs: Which of `latents`, `prompt_embeds` and `negative_prompt_embeds` the
                 callback gets.
             cross_attention_kwargs: "scale" is the LoRA scale.
@@ -276,13 +285,13 @@ class StyleDiffusionPipeline(
 
         Source: StyleDiffusion, arXiv:2303.15649, Sec. 3.3.
         """
-        check_components(self)
+        check_model(self)
         self._check_text()
         check_output_type(output_type)
         check_callbacks(callback_on_step_end, callback_on_step_end_tensor_inputs)
         cross_attention_kwargs = read_attention_kwargs(cross_attention_kwargs)
         network = mapping_network
-        schedule = self._schedule_of(network, num_inference_steps)
+        schedule = self._schedule_of(network, num_inference_steps, cross_attention_kwargs)
         config = network.config
         settings = RestyleSettings(
             tau_v,
@@ -315,7 +324,10 @@ class StyleDiffusionPipeline(
         view = learned_view(self, config, image, drawn, origins_of(mask_image), preserve_background)
         on_step = step_callback(self, callback_on_step_end, callback_on_step_end_tensor_inputs, None, 1)
         self._interrupt = False
-        with components_restored(self):
+        settings_seen = CallSettings(
+            schedule.num_inference_steps, scale, cross_attention_kwargs=cross_attention_kwargs
+        )
+        with components_restored(self), running_call(self, settings_seen):
             device = self._execution_device
             negatives *= edits // len(negatives)
             rows = (
@@ -323,6 +335,8 @@ class StyleDiffusionPipeline(
                 Prompt("negative_prompt", (config.negative_prompt, *negatives)),
             )
             embeds = encode_prompts(self, rows, 1 + edits, cross_attention_kwargs)
+            told = [given[0] for given in embeds if given is not None]
+            check_same_text(config.text_look, told, config.prompt)
             if network.device != device:
                 network = copy.deepcopy(network).to(device)  # the caller's stays where it is
             shape = MaskShape(mask_grow or 0, mask_feather or 0.0)
@@ -388,7 +402,9 @@ class StyleDiffusionPipeline(
                 '"openai/clip-vit-base-patch16", and pass them to `from_pretrained` or `from_pipe`.'
             )
 
-    def _schedule_of(self, network: Any, num_inference_steps: int | None) -> Schedule:
+    def _schedule_of(
+        self, network: Any, num_inference_steps: int | None, cross_attention_kwargs: dict[str, Any] | None
+    ) -> Schedule:
         """The schedule that a mapping network was learned on, once everything about it fits this pipeline."""
         if not hasattr(network, "value_embeds"):
             raise TypeError(
@@ -405,6 +421,7 @@ class StyleDiffusionPipeline(
             )
         schedule = schedule_from_scheduler(self.scheduler, learned)
         latent_shape = (self.vae.config.latent_channels, *network.config.latent_shape[1:])
+        identity = network_identity(self.unet, cross_attention_kwargs)
         network.check_fits(
             num_inference_steps=learned,
             prediction_type=schedule.prediction_type,
@@ -413,8 +430,9 @@ class StyleDiffusionPipeline(
             text_width=self.text_encoder.config.hidden_size,
             latent_shape=latent_shape,
             scaling_factor=self.vae.config.scaling_factor,
-            base_fingerprint=model_fingerprint(self.unet),
+            base_fingerprint=base_of(identity),
         )
+        check_same_adapters("mapping_network", network.config.base_fingerprint, identity)
         return schedule
 
 

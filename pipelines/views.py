@@ -202,7 +202,9 @@ def _difference(made_of: Frame, here: Frame) -> str:
     """By what two frames prove to be of different pictures."""
     if made_of.picture != here.picture:
         return f"that one has {shown_size(made_of.picture)} pixels, this one {shown_size(here.picture)}"
-    return "" if looks_like(made_of.look, here.look) else "they are of one size and look different"
+    if looks_like(made_of.look, here.look, made_of.part):
+        return ""
+    return "they are of one size and look different, if only in a small place"
 
 
 def _part(mask: torch.Tensor, row: int, frame: Frame) -> torch.Tensor:

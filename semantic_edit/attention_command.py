@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> None:
     check_suffix("--output", options.output)
     check_outputs({"--output": options.output}, {})
     check_mapping(options.mapping)
-    check_model(options.model)
+    check_model(options.model, options.model_variant)
     if options.prompt is not None and not options.prompt.split():
         raise UsageError(NO_WORDS)
     quiet_loading()
@@ -43,7 +43,13 @@ def run(options: argparse.Namespace) -> None:
     if not prompt.split():
         raise UsageError(NO_WORDS)
     pipe = load_pipeline_for(
-        network, options.mapping, options.model, options.device, options.dtype, options.offline
+        network,
+        options.mapping,
+        options.model,
+        options.device,
+        options.dtype,
+        options.offline,
+        options.model_variant,
     )
     output = run_edit(
         pipe, "try other words", prompt=prompt, mapping_network=network, output_attention_maps=True

@@ -177,7 +177,7 @@ def _checked(options: argparse.Namespace) -> dict[str, Path]:
     check_outputs(named, inputs)
     check_inputs(inputs)
     check_pictures({option: path for option, path in inputs.items() if option != "--trajectory"})
-    check_model(options.model)
+    check_model(options.model, options.model_variant)
     return named
 
 
@@ -209,7 +209,8 @@ def _edit(
 
     from semantic_edit.pipelines import DiffEditPipeline
 
-    pipe = load_pipeline(DiffEditPipeline, options.model, options.device, options.dtype, options.offline)
+    model = (options.model, options.device, options.dtype, options.offline, options.model_variant)
+    pipe = load_pipeline(DiffEditPipeline, *model)
     generator = torch.Generator("cpu").manual_seed(options.seed or 0)
     advice = "try other words or another --seed"
     return run_edit(pipe, advice, image=picture, generator=generator, **arguments)

@@ -125,7 +125,7 @@ def _check_typed(options: argparse.Namespace) -> None:
             raise UsageError(f"--{idle[0]} is of still lifes; leave it out with --data {options.data}")
         if not Path(options.data).is_dir():
             raise UsageError(f"--data {options.data} is neither '{DATA}' nor a folder")
-    check_model(options.model)
+    check_model(options.model, options.model_variant)
     check_image_encoder(options.image_encoder)
 
 
@@ -166,7 +166,7 @@ def _evaluate(options: argparse.Namespace, sweeps: list[Sweep]) -> None:
     try:
         items = _items(options)
         vision = load_image_encoder(options.image_encoder, options.offline)
-        model = (options.model, options.device, options.dtype, options.offline)
+        model = (options.model, options.device, options.dtype, options.offline, options.model_variant)
         pipe = load_pipeline(StableDiffusionPipeline, *model, **vision)
         pipe.set_progress_bar_config(disable=True)
         sweeps = _runnable(sweeps, pipe, skips=options.methods is None)

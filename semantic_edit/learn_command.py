@@ -105,7 +105,7 @@ def run(options: argparse.Namespace) -> None:
         raise UsageError("--focus is about what surrounds a mask; name one with --mask")
     read = {"the picture": options.picture, "--mask": options.mask}
     check_pictures({option: path for option, path in read.items() if path is not None})
-    check_model(options.model)
+    check_model(options.model, options.model_variant)
     check_image_encoder(options.image_encoder)
     quiet_loading()
     picture = load_picture(options.picture)
@@ -131,7 +131,7 @@ def _load(options: argparse.Namespace) -> StyleDiffusionPipeline:
     from semantic_edit.pipelines import StyleDiffusionPipeline
 
     vision = load_image_encoder(options.image_encoder, options.offline)
-    model = (options.model, options.device, options.dtype, options.offline)
+    model = (options.model, options.device, options.dtype, options.offline, options.model_variant)
     pipe = load_pipeline(StyleDiffusionPipeline, *model, **vision)
     if pipe.image_encoder is None:
         raise UsageError(

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from PIL import Image, ImageOps
 
+from semantic_edit.disk.models import unserved_folder, variants_alone, variants_of
 from semantic_edit.disk.reading import read_object
 from semantic_edit.files import UsageError, read_picture
 from semantic_edit.hub import network_unless, reason_for
 from semantic_edit.running import refusals
+from semantic_edit.single_files import load_single_file
 from semantic_edit.terminal import complain
 
 if TYPE_CHECKING:
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 
 Pipeline = TypeVar("Pipeline", bound="DiffusionPipeline")
 _MODEL_FILE = "model_index.json"
+SINGLE_FILES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 # seen by a person who has waited two seconds, and gone when done
 _PROGRESS_BAR = {"disable": None, "delay": 2, "leave": False}
 
@@ -33,40 +37,50 @@ def load_pipeline(
     device: str | None = None,
     dtype: str | None = None,
     offline: bool = False,
+    variant: str | None = None,
     **components: Any,
 ) -> Pipeline:
-    """Load a model, from a folder without touching the network, or from the Hub if an id was typed.
+    """Load a model, from a folder or file without touching the network, or from the Hub if an id was typed.
 
     Args:
         pipeline: The class to load it as.
-        model: A folder in diffusers' layout, a Hub id, or None for the embedded still-life model.
+        model: A folder in diffusers' layout, a single `.safetensors` file, a Hub id, or None for the embedded
+            still-life model.
         device: A torch device; None takes the fastest there is.
         dtype: "float32", "float16" or "bfloat16"; None takes float16 on CUDA, else float32.
         offline: Take a Hub id from the local cache alone.
+        variant: Of the files, such as "fp16".
         components: To put in place of the model's own.
 
     Raises:
         UsageError: If there is no such model or device.
     """
-    name, is_folder = _find_model(model)
+    name, is_here = _find_model(model, variant)
     import torch
     from diffusers import DDIMScheduler
 
     device = _find_device(device)
     dtype = dtype or ("float16" if device.startswith("cuda") else "float32")
-    is_local = is_folder or offline
+    is_local = is_here or offline
     try:
         with network_unless(is_local), warnings.catch_warnings():
             # "dtype" is the newer name, which diffusers before 0.40 does not know
             warnings.filterwarnings("ignore", ".*torch_dtype", FutureWarning)
-            pipe = pipeline.from_pretrained(
-                name,
-                torch_dtype=getattr(torch, dtype),
-                local_files_only=is_local,
-                **components,
-            ).to(device)
+            if Path(name).is_file():
+                pipe = load_single_file(pipeline, Path(name), getattr(torch, dtype), components)
+            else:
+                pipe = pipeline.from_pretrained(
+                    name,
+                    torch_dtype=getattr(torch, dtype),
+                    local_files_only=is_local,
+                    variant=variant,
+                    **components,
+                )
+            pipe = pipe.to(device)
+    except UsageError:
+        raise
     except Exception as error:  # each loader below has classes of its own for a missing or damaged file
-        reason = _damaged_config(Path(name)) or reason_for(error, name)
+        reason = _damaged_config(Path(name)) or _unserved(pipeline, name) or reason_for(error, name)
         raise UsageError(f"cannot load the model {name}: {reason}") from error
     if "beta_schedule" in pipe.scheduler.config:
         # Stochastic samplers cannot be inverted, but DDIM walks the same training schedule.
@@ -100,6 +114,7 @@ def load_pipeline_for(
     device: str | None = None,
     dtype: str | None = None,
     offline: bool = False,
+    variant: str | None = None,
 ) -> StyleDiffusionPipeline:
     """Load the model that a mapping network edits with, as `load_pipeline` does.
 
@@ -115,11 +130,15 @@ def load_pipeline_for(
     is_folder = Path(mapping).is_dir()
     named = _base_model(network, is_folder) if model is None else None
     if named is None or not is_folder:
-        return load_pipeline(StyleDiffusionPipeline, model or named, device, dtype, offline=offline)
+        return load_pipeline(
+            StyleDiffusionPipeline, model or named, device, dtype, offline=offline, variant=variant
+        )
     if Path(named).is_absolute():
         complain("note", f"the model is {named}, with which the picture was learned; --model names another")
     try:
-        return load_pipeline(StyleDiffusionPipeline, named, device, dtype, offline=True, use_safetensors=True)
+        return load_pipeline(
+            StyleDiffusionPipeline, named, device, dtype, offline=True, variant=variant, use_safetensors=True
+        )
     except UsageError as error:
         raise UsageError(
             f"{error} (the picture was learned with it; --model {named} would look on the Hub)"
@@ -216,14 +235,28 @@ def _damaged_config(folder: Path) -> str:
     return ""
 
 
-def check_model(model: str | None) -> None:
+def _unserved(pipeline: type[DiffusionPipeline], name: str) -> str:
+    """Why a model from the Hub is not served; the loaders speak of what its folder lacks."""
+    try:
+        with warnings.catch_warnings():
+            # an argument of diffusers' own, which huggingface_hub calls deprecated
+            warnings.filterwarnings("ignore", "The `local_dir_use_symlinks`")
+            reason = unserved_folder(pipeline.load_config(name, local_files_only=True))
+    except (OSError, ValueError, KeyError):
+        return ""
+    return reason and f"it {reason}"
+
+
+def check_model(model: str | None, variant: str | None = None) -> None:
     """Refuse what cannot be a model, before anything slow is imported.
 
     Raises:
         UsageError: Naming the option and the reason.
     """
     if model is not None:
-        _find_model(model)
+        _find_model(model, variant)
+    elif variant is not None:
+        raise UsageError("--model-variant is of another --model: the still-life model has none")
 
 
 def check_mapping(mapping: str) -> None:
@@ -245,13 +278,45 @@ def _find_image_encoder(name: str) -> tuple[str, bool]:
     return _find("--image-encoder", name, "config.json", "CLIP vision model")
 
 
-def _find_model(model: str | None) -> tuple[str, bool]:
-    """The folder or Hub id to load, and whether it is a folder."""
+def _find_model(model: str | None, variant: str | None) -> tuple[str, bool]:
+    """The folder, file or Hub id to load, and whether it is here."""
     if model is None:
         from semantic_edit.still_life import model_path
 
         return str(model_path()), True
-    return _find("--model", model, _MODEL_FILE, "diffusers model")
+    path = Path(model)
+    if path.is_file() and path.suffix.lower() in SINGLE_FILES:
+        if path.suffix.lower() != ".safetensors":
+            raise UsageError(f"--model {model} is a pickle, which may run anything; name a .safetensors file")
+        if variant is not None:
+            raise UsageError("--model-variant is of a folder's files, and --model names a single one")
+        return str(path.resolve()), True
+    name, is_folder = _find("--model", model, _MODEL_FILE, "diffusers model")
+    if is_folder:
+        _check_served(model, read_object(path / _MODEL_FILE))
+        _check_variant(model, variant)
+    return name, is_folder
+
+
+def _check_served(name: str, index: Mapping[str, Any]) -> None:
+    """Refuse models of other families by their `model_index.json`."""
+    if reason := unserved_folder(index):
+        raise UsageError(f"--model {name} {reason}")
+
+
+def _check_variant(folder: str, variant: str | None) -> None:
+    """Refuse a folder whose files have other names than those that will be looked for."""
+    lacking = {name: found for name, found in variants_alone(Path(folder)).items() if variant not in found}
+    if lacking:
+        listed = ", ".join(f"{name} ({' or '.join(sorted(found))})" for name, found in lacking.items())
+        first = sorted(next(iter(lacking.values())))[0]
+        raise UsageError(
+            f"--model {folder} has files of a variant alone for {listed}; add --model-variant {first}"
+        )
+    if variant is not None and variant not in (known := variants_of(Path(folder))):
+        raise UsageError(
+            f"--model-variant {variant}: {folder} has no such files, but {', '.join(sorted(known)) or 'the usual ones'}"
+        )
 
 
 def _find(option: str, name: str, file: str, kind: str) -> tuple[str, bool]:

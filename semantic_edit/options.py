@@ -71,7 +71,14 @@ def add_mapping(parser: argparse.ArgumentParser) -> None:
 
 def add_model(parser: argparse.ArgumentParser, default: str = "the small still-life model") -> None:
     group = parser.add_argument_group("the model")
-    group.add_argument("--model", metavar="ID", help=f"a folder or a Hub id (default: {default})")
+    group.add_argument(
+        "--model", metavar="ID", help=f"a folder, a .safetensors file or a Hub id (default: {default})"
+    )
+    group.add_argument(
+        "--model-variant",
+        metavar="NAME",
+        help="of the model's files, for example fp16 (default: the usual ones)",
+    )
     group.add_argument("--offline", action="store_true", help="take a Hub id from the local cache alone")
     group.add_argument(
         "--device", metavar="NAME", help="cpu, cuda, cuda:1, mps (default: the fastest there is)"

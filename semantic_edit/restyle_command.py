@@ -149,7 +149,13 @@ def run(options: argparse.Namespace) -> None:
     arguments = _pipeline_arguments(options)
     network = load_mapping(options.mapping, options.offline)
     pipe = load_pipeline_for(
-        network, options.mapping, options.model, options.device, options.dtype, options.offline
+        network,
+        options.mapping,
+        options.model,
+        options.device,
+        options.dtype,
+        options.offline,
+        options.model_variant,
     )
     output = run_edit(pipe, "try other words", prompt=options.prompt, mapping_network=network, **arguments)
     write_files(_contents(options, outputs, network.config.prompt, output))
@@ -179,7 +185,7 @@ def _checked(options: argparse.Namespace) -> dict[str, Path]:
     check_outputs(named, inputs)
     check_pictures(inputs)
     check_mapping(options.mapping)
-    check_model(options.model)
+    check_model(options.model, options.model_variant)
     return named
 
 

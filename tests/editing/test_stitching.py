@@ -122,7 +122,7 @@ def test_eight_bits_round():
 def test_a_picture_is_known_again_however_it_was_saved():
     picture = smooth(1, 200, 150)
     look = look_of(planes_of(picture))
-    assert len(look) == 2 * 3 * 64
+    assert len(look) == 2 * 3 * 256
     assert looks_like(look, look_of(planes_of(picture).float() / 255))
     for quality in (95, 50):
         file = io.BytesIO()
@@ -134,11 +134,23 @@ def test_a_picture_is_known_again_however_it_was_saved():
     assert not looks_like(look, look_of(planes_of(smooth(2, 200, 150))))
 
 
+def test_what_was_retouched_in_another_part_does_not_matter():
+    picture = smooth(1, 200, 150)
+    changed = picture.copy()
+    changed.paste((255, 0, 0), (0, 0, 100, 150))
+    looks = look_of(planes_of(picture)), look_of(planes_of(changed))
+    assert not looks_like(*looks)
+    assert not looks_like(*looks, part=(0.0, 0.0, 0.6, 1.0))
+    assert looks_like(*looks, part=(0.5, 0.0, 1.0, 1.0))
+    assert looks_like(*looks, part=(0.1, 0.1, 0.12, 0.12))  # nothing of it alone is known
+
+
 def test_what_has_no_look_may_be_any_picture():
     assert looks_like("", "00")
     assert looks_like("00", "")
     assert not looks_like("00", "0000")
     assert not looks_like("00", "no digits")
+    assert not looks_like("00" * 768, "00" * 192)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (5, 3)])
@@ -146,7 +158,7 @@ def test_pictures_of_a_few_pixels_are_cut_known_and_stitched(size):
     tiny = planes_of(smooth(3, *size))
     frame = Frame(size, (0, 0, *size), (64, 48))
     assert cut_out(tiny, frame).shape == (1, 3, 48, 64)
-    assert len(look_of(tiny)) == 384
+    assert len(look_of(tiny)) == 1536
     opacity = torch.zeros(1, *size[::-1])
     assert torch.equal(stitched(tiny, torch.rand(3, 48, 64), opacity, frame), tiny)
 

@@ -72,13 +72,19 @@ def trajectory(make_pipe, picture):
         ({"output_type": "jpeg"}, "`output_type` must be one of pil, np, pt, latent, got 'jpeg'"),
         ({"callback_steps": 0}, "`callback_steps` must be an integer from 1 .* got 0"),
         ({"callback_on_step_end_tensor_inputs": ["noise"]}, "may name latents, .*got noise"),
-        ({"callback_on_step_end": SDCFGCutoffCallback()}, "SDCFGCutoffCallback changes settings kept"),
+        (
+            {"callback_on_step_end": SDCFGCutoffCallback()},
+            "SDCFGCutoffCallback is made for pipelines that keep the prompts",
+        ),
         (
             {"trajectory": "t.safetensors"},
             r"must be a Trajectory, got str; read a file with `Trajectory.load",
         ),
-        ({"image_latents": torch.zeros(1, 3, 4, 6, 8)}, r"must have shape \(batch, 5, channels"),
-        ({"image_latents": torch.zeros(1, 4, 4, 6, 8)}, "One level is missing: diffusers'"),
+        ({"image_latents": torch.zeros(1, 3, 4, 6, 8)}, r"must have shape \(batch, 5 to 6, channels"),
+        (
+            {"image_latents": torch.zeros(1, 4, 4, 6, 8)},
+            "Invert with an `inpaint_strength` .*EditPipeline lack the picture's own",
+        ),
         ({"image_latents": "latents"}, "must be a floating-point tensor or a list of them"),
         ({"image_latents": torch.full((1, 5, 4, 6, 8), float("nan"))}, "NaN or infinite"),
     ],

@@ -79,7 +79,10 @@ def with_entries(network, **entries):
         ({"generator": [torch.Generator()] * 2}, "holds 2 generators for 1 edits"),
         ({"output_type": "jpeg"}, "`output_type` must be one of pil, np, pt, latent, got 'jpeg'"),
         ({"callback_on_step_end_tensor_inputs": ["noise"]}, "may name latents, .*got noise"),
-        ({"callback_on_step_end": SDCFGCutoffCallback()}, "SDCFGCutoffCallback changes settings kept"),
+        (
+            {"callback_on_step_end": SDCFGCutoffCallback()},
+            "SDCFGCutoffCallback is made for pipelines that keep the prompts",
+        ),
     ],
 )
 def test_bad_arguments(refuses, changes, message):

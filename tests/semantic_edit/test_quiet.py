@@ -10,7 +10,7 @@ from transformers.utils import logging as transformers_logging
 
 from semantic_edit.loading import quiet_loading
 
-WORDS = ("--source", "a red apple on grass", "--prompt", "a green pear on grass")
+WORDS = ("--source", "a red apple on grass", "--prompt", "a blue pear on grass")
 
 
 def test_an_edit_names_its_file_and_says_nothing_else(tmp_path, picture, model_folder):

@@ -243,7 +243,7 @@ def test_the_model_that_the_picture_was_learned_with_is_taken_if_it_can_be_had(
     named_after(mapping_folder, base_model, tmp_path / "mapping")
     asked = []
 
-    def load(_pipeline, model, *_, offline, use_safetensors=False):
+    def load(_pipeline, model, *_, offline, use_safetensors=False, **__):
         asked.append((model, offline, use_safetensors))
         raise KeyboardInterrupt
 

@@ -1,0 +1,77 @@
+"""What the running call was asked for, where diffusers' callbacks look for it: on the pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from semantic_edit.pipelines.ranges import plain_numbers
+
+
+@dataclass
+class CallSettings:
+    """Of one call; the names are those that diffusers' pipelines have.
+
+    num_timesteps: Steps that are decoded.
+    """
+
+    num_timesteps: int
+    guidance_scale: float
+    guidance_rescale: float = 0.0
+    clip_skip: int | None = None
+    cross_attention_kwargs: dict[str, Any] | None = None
+
+    @property
+    def do_classifier_free_guidance(self) -> bool:
+        """Whether there is guidance."""
+        return self.guidance_scale > 1
+
+
+RUNNING: ContextVar[Mapping[int, CallSettings]] = ContextVar(
+    "semantic_edit_calls", default=MappingProxyType({})
+)
+"""The calls that this thread is in, each by its pipeline's `id`: a callback may call another pipeline."""
+
+
+@contextmanager
+def running_call(pipe: Any, settings: CallSettings) -> Iterator[None]:
+    """Let this thread, and no other, find `settings` on the pipeline in the block."""
+    before = RUNNING.set({**RUNNING.get(), id(pipe): settings})
+    try:
+        yield
+    finally:
+        RUNNING.reset(before)
+
+
+class OfTheCall:
+    """An attribute of a pipeline that is the running call's, and is there in its callbacks alone.
+
+    Args:
+        name: Of the setting.
+        may_change: Whether a callback may set it.
+    """
+
+    def __init__(self, name: str, may_change: bool = False) -> None:
+        self.name, self.may_change = name, may_change
+
+    def __get__(self, pipe: Any, _owner: type | None = None) -> Any:
+        if pipe is None:
+            return self
+        settings = RUNNING.get().get(id(pipe))
+        if settings is None:
+            raise AttributeError(f"`{self.name}` is a call's: it can be read in the call's callback alone.")
+        return getattr(settings, self.name)
+
+    def __set__(self, pipe: Any, value: Any) -> None:
+        settings = RUNNING.get().get(id(pipe))
+        if settings is None or not self.may_change:
+            raise AttributeError(
+                f"`{self.name}` of {type(pipe).__name__} cannot be set: nothing of a call is kept on the pipeline. "
+                "Pass it to the call; in a callback `_guidance_scale` alone may be set, for the steps that are left."
+            )
+        (value,) = plain_numbers(**{self.name: value})
+        setattr(settings, self.name, value)

@@ -1,0 +1,242 @@
+"""What `--model` names is looked at before it is used: its family, its files, its configuration."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionXLPipeline
+from huggingface_hub import constants
+from safetensors.torch import save_file
+
+from semantic_edit.cli import main
+from semantic_edit.loading import load_pipeline
+from semantic_edit.pipelines import DiffEditPipeline, StyleDiffusionPipeline
+
+PARTS = {
+    name: ["diffusers", "X"]
+    for name in ("vae", "unet", "text_encoder", "tokenizer", "scheduler", "safety_checker")
+}
+UNET = {"unet": ["diffusers", "UNet2DConditionModel"]}
+
+
+@pytest.fixture
+def edit(tmp_path, picture):
+    picture.save(tmp_path / "picture.png")
+
+    def run(model, *options):
+        given = [str(tmp_path / "picture.png"), "--prompt", "a pear", "--steps", "2", *options]
+        return main(["edit", *given, "--model", str(model), "-o", str(tmp_path / "out.png")])
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def half_folder(make_style_pipe, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("half")
+    make_style_pipe().save_pretrained(folder, variant="fp16")
+    return folder
+
+
+def test_a_folder_of_a_variant_alone(edit, half_folder, only_error, tmp_path):
+    assert edit(half_folder) == 2
+    line = only_error()
+    assert (
+        "has files of a variant alone for image_encoder (fp16), text_encoder (fp16), unet (fp16), vae" in line
+    )
+    assert line.endswith("add --model-variant fp16")
+    assert edit(half_folder, "--model-variant", "fp16") == 0
+    assert (tmp_path / "out.png").is_file()
+
+
+def test_every_command_takes_a_variant(half_folder, mapping_folder, picture_file, tmp_path):
+    half = ["--model", str(half_folder), "--model-variant", "fp16"]
+    restyle = ["restyle", "--mapping", str(mapping_folder), "--prompt", "a red pear on grass"]
+    assert main([*restyle, *half, "-o", str(tmp_path / "restyled.png")]) == 0
+    drawn = ["attention", "--mapping", str(mapping_folder), *half, "-o", str(tmp_path / "words.png")]
+    assert main(drawn) == 0
+    learn = ["learn", str(picture_file), "--prompt", "a pear", "--steps", "1"]
+    assert main([*learn, *half, "-o", str(tmp_path / "learned")]) == 0
+
+
+@pytest.mark.parametrize("command", ["learn", "restyle", "attention", "evaluate"])
+def test_every_command_refuses_them_without(
+    half_folder, mapping_folder, picture_file, tmp_path, only_error, command
+):
+    given = {
+        "learn": [str(picture_file), "--prompt", "a pear", "-o", str(tmp_path / "learned")],
+        "restyle": ["--mapping", str(mapping_folder), "--prompt", "a pear", "-o", str(tmp_path / "out.png")],
+        "attention": ["--mapping", str(mapping_folder), "-o", str(tmp_path / "out.png")],
+        "evaluate": ["--out", str(tmp_path / "results")],
+    }
+    assert main([command, *given[command], "--model", str(half_folder)]) == 2
+    assert "add --model-variant fp16" in only_error()
+
+
+def test_a_variant_that_is_not_there(edit, half_folder, model_folder, only_error):
+    assert edit(half_folder, "--model-variant", "ema") == 2
+    assert "add --model-variant fp16" in only_error()
+    assert edit(model_folder, "--model-variant", "fp16") == 2
+    assert only_error().endswith(
+        f"--model-variant fp16: {model_folder} has no such files, but the usual ones"
+    )
+    assert main(["edit", "picture.png", "--prompt", "a", "-o", "out.png", "--model-variant", "fp16"]) == 2
+
+
+def test_a_variant_without_a_model(picture_file, tmp_path, only_error):
+    command = ["edit", str(picture_file), "--prompt", "a pear", "-o", str(tmp_path / "out.png")]
+    assert main([*command, "--model-variant", "fp16"]) == 2
+    assert "--model-variant is of another --model" in only_error()
+
+
+@pytest.mark.parametrize(
+    ("kind", "parts"),
+    [
+        ("StableDiffusion3Pipeline", {**PARTS, "transformer": ["diffusers", "SD3Transformer2DModel"]}),
+        ("StableDiffusionXLPipeline", {**PARTS, **UNET, "text_encoder_2": ["transformers", "X"]}),
+        ("KandinskyV22Pipeline", {**UNET, "scheduler": ["diffusers", "X"], "movq": ["diffusers", "VQModel"]}),
+        ("TextToVideoSDPipeline", {**PARTS, "unet": ["diffusers", "UNet3DConditionModel"]}),
+        (["my_file", "FluxPipeline"], {"transformer": ["diffusers", "X"]}),
+    ],
+)
+def test_other_families_are_named(tmp_path, picture_file, kind, parts):
+    """At once: nothing slow is imported for it."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "model_index.json").write_text(
+        json.dumps({"_class_name": kind, "_diffusers_version": "0.42", **parts})
+    )
+    script = (
+        "import sys; from semantic_edit.cli import main; code = main(sys.argv[1:]); "
+        "assert 'torch' not in sys.modules; sys.exit(code)"
+    )
+    command = [
+        "edit",
+        str(picture_file),
+        "--prompt",
+        "a",
+        "-o",
+        str(tmp_path / "out.png"),
+        "--model",
+        str(folder),
+    ]
+    done = subprocess.run([sys.executable, "-c", script, *command], capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    name = kind if isinstance(kind, str) else kind[-1]
+    words = f"is the model of a {name}, and only models of Stable Diffusion 1.x and 2.x are served"
+    assert done.stderr == f"semantic-edit: error: --model {folder} {words}\n"
+
+
+@pytest.mark.parametrize("own", [DiffEditPipeline, StyleDiffusionPipeline])
+def test_a_folder_of_another_family_is_named(tmp_path, own):
+    index = {"_class_name": "StableDiffusion3Pipeline", **PARTS, "transformer": ["diffusers", "X"]}
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    match = rf"is the model of a StableDiffusion3Pipeline, and only .* 2\.x are served by {own.__name__}"
+    with pytest.raises(ValueError, match=match):
+        own.from_pretrained(tmp_path)
+    with pytest.raises(OSError, match="nowhere"):
+        own.from_pretrained("owner/nowhere", local_files_only=True)
+
+
+@pytest.mark.parametrize("own", [DiffEditPipeline, StyleDiffusionPipeline])
+def test_a_pipeline_of_another_family_is_named(pipe, own):
+    parts = pipe.components
+    names = ("vae", "text_encoder", "tokenizer", "unet", "scheduler")
+    other = StableDiffusionXLPipeline(
+        **{name: parts[name] for name in names},
+        text_encoder_2=None,
+        tokenizer_2=None,
+        add_watermarker=False,
+    )
+    match = rf"`pipeline` is the model of a StableDiffusionXLPipeline, and only .* 2\.x are served by {own.__name__}"
+    with pytest.raises(ValueError, match=match):
+        own.from_pipe(other)
+
+
+def test_a_text_encoder_of_another_width(make_pipe, make_style_pipe, make_unet, picture, counted):
+    wide = make_unet(cross_attention_dim=48)
+    match = "`text_encoder` gives embeddings 32 wide, but the UNet's cross attention takes 48"
+    calls = (
+        lambda: make_pipe(unet=wide)(picture, "a pear"),
+        lambda: make_pipe(unet=wide).invert(image=picture),
+        lambda: make_pipe(unet=wide).generate_mask(picture, "a pear"),
+        lambda: make_style_pipe(unet=wide).learn_mapping(picture, "a pear"),
+    )
+    for call in calls:
+        with pytest.raises(ValueError, match=match):
+            call()
+    assert make_pipe(unet=wide, text_encoder=None, tokenizer=None).text_encoder is None
+
+
+@pytest.fixture
+def single_file(pipe, tmp_path):
+    """A checkpoint with the tiny text encoder; diffusers converts UNets and autoencoders of the real sizes alone."""
+    tensors = {
+        f"cond_stage_model.transformer.text_model.{name.removeprefix('text_model.')}": one
+        for name, one in pipe.text_encoder.state_dict().items()
+    }
+    path = tmp_path / "model.safetensors"
+    save_file({name: one.contiguous() for name, one in tensors.items()}, path)
+    return path
+
+
+def test_a_single_file_needs_a_configuration(edit, single_file, only_error, monkeypatch, tmp_path):
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    assert edit(single_file) == 2
+    line = only_error()
+    origin = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+    assert (
+        f"holds weights alone, and the configuration that belongs to them, that of {origin}, is not" in line
+    )
+    assert f"hf download {origin}" in line
+
+
+def test_a_single_file_loads_with_a_configuration_from_the_cache(
+    single_file, model_folder, pipe, monkeypatch, picture
+):
+    monkeypatch.setattr(
+        "huggingface_hub.snapshot_download", lambda origin, local_files_only: str(model_folder)
+    )
+    loaded = load_pipeline(DiffEditPipeline, str(single_file), "cpu", unet=pipe.unet, vae=pipe.vae)
+    loaded.set_progress_bar_config(disable=True)
+    edits = [
+        one(picture, "a pear", mask_image=np.eye(8)[:6], num_inference_steps=2).images[0]
+        for one in (loaded, pipe)
+    ]
+    assert np.array_equal(*map(np.asarray, edits))
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("model.ckpt", "is a pickle, which may run anything; name a .safetensors file"),
+        ("broken.safetensors", "cannot be read as a single-file model"),
+        (
+            "xl.safetensors",
+            "is a copy of stabilityai/stable-diffusion-xl-base-1.0, and only models",
+        ),
+    ],
+)
+def test_single_files_that_are_refused(edit, tmp_path, only_error, name, reason):
+    (tmp_path / "model.ckpt").write_bytes(b"\x80\x04")
+    (tmp_path / "broken.safetensors").write_bytes(b"nothing of the kind")
+    key = "conditioner.embedders.1.model.transformer.resblocks.9.mlp.c_proj.bias"
+    save_file({key: torch.zeros(1)}, tmp_path / "xl.safetensors")
+    assert edit(tmp_path / name) == 2
+    assert reason in only_error()
+    assert not (tmp_path / "out.png").exists()
+
+
+def test_a_variant_of_a_single_file(edit, single_file, only_error):
+    assert edit(single_file, "--model-variant", "fp16") == 2
+    assert "--model-variant is of a folder's files, and --model names a single one" in only_error()
+
+
+def test_a_single_file_without_a_part(edit, single_file, model_folder, only_error, monkeypatch):
+    monkeypatch.setattr(
+        "huggingface_hub.snapshot_download", lambda origin, local_files_only: str(model_folder)
+    )
+    assert edit(single_file) == 2
+    assert "Weights for this component appear to be missing" in only_error()
