@@ -18,6 +18,7 @@ from diffusers.loaders import (
 from diffusers.pipelines.pipeline_utils import StableDiffusionMixin
 
 from semantic_edit.editing.mask_shapes import MaskInput, MaskShape
+from semantic_edit.editing.refinement import changes_colour
 from semantic_edit.editing.regularization import noise_regularizer
 from semantic_edit.editing.schedule import schedule_from_scheduler
 from semantic_edit.editing.trajectory import Trajectory
@@ -284,6 +285,7 @@ class DiffEditPipeline(
             view = searched_view(self, request, embeds, cross_attention_kwargs)
             clean = clean_latents(self, view.pictures, request.trajectory, embeds.target.device)
             found, own = None, request.own_mask
+            shaped = mask_grow is not None or mask_feather is not None
             if own is None:
                 found = locate_edit(
                     self,
@@ -295,7 +297,6 @@ class DiffEditPipeline(
                     generator,
                     cross_attention_kwargs,
                 )
-                shaped = mask_grow is not None or mask_feather is not None
                 drawn = draw_edit_mask(
                     found,
                     view.pictures,
@@ -341,7 +342,13 @@ class DiffEditPipeline(
                 cross_attention_kwargs,
                 on_step,
             )
-            images, flags = finish_pictures(self, edited, output_type, view, mask, preserves, whole_mask)
+            seen_only: list[bool] = []
+            if found is not None and chosen.mask_refine and preserves and not shaped:
+                # an object's mask is roomy, a colour's tight; the caller's own is taken as it is
+                seen_only = [not recoloured for recoloured in changes_colour(found.coherence)]
+            images, flags = finish_pictures(
+                self, edited, output_type, view, mask, preserves, whole_mask, seen_only
+            )
         output = DiffEditPipelineOutput(
             images=images,
             nsfw_content_detected=flags,

@@ -256,6 +256,13 @@ def shape_edit_mask(
             "if you passed it, paint white in `mask_image` what may change.",
             stacklevel=4,
         )
+    faint = ((pixels.flatten(1).amax(1) < 0.5) & ~empty).nonzero().flatten().tolist()
+    if faint:
+        warnings.warn(
+            f"The mask of edits {faint} is nowhere brighter than half, so the edit is laid only thinly over the "
+            "picture. If that is not meant, divide `mask_image` by its maximum.",
+            stacklevel=4,
+        )
     if full:
         warnings.warn(
             f"The mask of edits {full} covers the whole picture, so nothing is kept as it was there. If DiffEdit "

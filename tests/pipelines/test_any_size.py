@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from benchmarks.small_things import small_cases
+from semantic_edit.editing import stitching
 from semantic_edit.editing.frames import Frame
 from semantic_edit.editing.origins import mask_as_picture
 from semantic_edit.editing.trajectory import Trajectory
@@ -169,6 +170,20 @@ def test_without_preserving_all_that_was_worked_at_is_new(edit, photo, small):
     assert (result[seen] != own[seen]).mean() > 0.9
 
 
+def test_inside_a_found_mask_too_what_looks_the_same_keeps_its_pixels(edit, photo, monkeypatch):
+    """And what does not is the edit's, at a picture's own size and at another; a shaped mask is taken as it is."""
+    for image in (photo, photo.crop((0, 0, 64, 64))):
+        done = edit(image, mask_threshold=0.1)
+        monkeypatch.setattr(stitching, "SEEN", (2.0, 3.0))
+        kept = edit(image, mask_threshold=0.1)
+        assert torch.equal(kept.pixel_mask, done.pixel_mask)
+        assert np.array_equal(np.asarray(kept.images[0]), np.asarray(image))
+        shaped = edit(image, mask_threshold=0.1, mask_grow=0)
+        assert not np.array_equal(np.asarray(shaped.images[0]), np.asarray(image))
+        monkeypatch.undo()
+        assert not np.array_equal(np.asarray(done.images[0]), np.asarray(image))
+
+
 def test_growing_and_feathering_are_measured_as_the_model_sees(edit, photo):
     mask = mask_of(300, 100, 358, 150)
     done = edit(photo, mask_image=mask, mask_grow=2, mask_feather=1.0)
@@ -256,7 +271,7 @@ REFUSED = {
     ),
     "another shape": (
         {"mask_image": PIL.Image.new("L", (64, 64), 255)},
-        "`mask_image` is 64 x 64 and the picture 451 x 303 pixels, which is another shape",
+        "`mask_image` is 64 x 64 and the picture 451 x 303, which is another shape",
     ),
 }
 

@@ -45,10 +45,10 @@ def trajectory(make_pipe, picture):
         ({"height": 48, "width": 60}, "60 x 48, but the VAE takes only multiples of 8.* nearest are 64 x 48"),
         ({"height": 0, "width": 64}, "`height` must be an integer from 1 to 16384, got 0"),
         ({"focus": "yes"}, "`focus` must be True, False or None to choose by the mask, got 'yes'"),
-        ({"mask_image": np.eye(8)}, "`mask_image` is 8 x 8 and the picture 64 x 48 pixels, .* another shape"),
+        ({"mask_image": np.eye(8)}, "`mask_image` is 8 x 8 and the picture 64 x 48, .* another shape"),
         ({"image": np.full((48, 64, 3), np.nan)}, "NaN or infinite"),
         ({"mask_image": np.full((6, 8), np.inf)}, "NaN or infinite"),
-        ({"mask_image": np.full((6, 8), 7.0)}, r"`mask_image` must lie in \[0, 1\]"),
+        ({"mask_image": np.full((6, 8), 7.0)}, r"`mask_image` must hold floats in \[0, 1\]"),
         ({"mask_image": np.zeros((3, 6, 8)), "prompt": ["a", "b"]}, "`prompt` 2, .*`mask_image` 3"),
         ({"inpaint_strength": 0.0}, "`inpaint_strength` must be a number above 0 and up to 1, got 0.0"),
         ({"inpaint_strength": 1.2}, r"up to 1, got 1\.2"),
@@ -110,7 +110,7 @@ def test_trajectories_that_do_not_fit(refuses, trajectory, picture, pictures, ma
     refuses(
         r"latent shape: trajectory \(4, 6, 8\), this call \(4, 8, 6\)",
         trajectory=trajectory,
-        image=torch.zeros(1, 4, 8, 6),
+        image=torch.full((1, 4, 8, 6), -1.0),
         mask_image=MASK.T,
     )
     refuses(

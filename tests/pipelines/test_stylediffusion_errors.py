@@ -70,7 +70,7 @@ def with_entries(network, **entries):
         ({"guidance_scale": -1}, "`guidance_scale` must be a number from 0 to 1000, got -1"),
         ({"negative_prompt": ["a", "b"]}, "`negative_prompt` holds 2 for 1 prompts. Pass one for all"),
         ({"mask_image": np.zeros((3, 6, 8)), "prompt": ["a", "b"]}, "`mask_image` holds 3 for 2 prompts"),
-        ({"mask_image": np.full((6, 8), 7.0)}, r"`mask_image` must lie in \[0, 1\]"),
+        ({"mask_image": np.full((6, 8), 7.0)}, r"`mask_image` must hold floats in \[0, 1\]"),
         ({"mask_grow": 1.5}, r"`mask_grow` must be an integer from -10000 to 10000, .* got 1\.5"),
         ({"mask_feather": -1}, "`mask_feather` must be a number from 0 to 1000, .* got -1"),
         ({"preserve_background": True}, "keeps the pixels of `image` outside of `mask_image`; pass both"),
@@ -118,7 +118,7 @@ def test_the_preserved_picture_has_the_learned_ones_size(refuses, pictures):
     size = "must be the learned picture, 64 x 48 pixels"
     refuses(size, image=PIL.Image.new("RGB", (48, 64)), **options)
     refuses(size, image=pictures[:2], **options)
-    refuses(size, image=torch.zeros(1, 4, 6, 8), **options)
+    refuses(size, image=torch.full((1, 4, 6, 8), -1.0), **options)
 
 
 @pytest.mark.parametrize(
@@ -165,8 +165,8 @@ def test_networks_of_another_model_or_schedule(refuses, make_style_pipe, make_un
         ({"height": 60, "width": 60}, "60 x 60, but the VAE takes only multiples of 8"),
         ({"focus": True}, "`focus=True` learns the surroundings of `mask_image`; pass a mask too"),
         ({"focus": 1}, "`focus` must be True, False or None"),
-        ({"mask_image": np.eye(8)}, "`mask_image` is 8 x 8 and the picture 64 x 48 pixels"),
-        ({"image": torch.zeros(1, 4, 6, 8)}, "`image` holds latents, but learning shows the picture"),
+        ({"mask_image": np.eye(8)}, "`mask_image` is 8 x 8 and the picture 64 x 48"),
+        ({"image": torch.full((1, 4, 6, 8), -1.0)}, "`image` holds latents, but learning shows the picture"),
         ({"prompt": ["a", "b", "c"], "image": [PIL.Image.new("RGB", (64, 48))] * 2}, "`image` 2, `prompt` 3"),
     ],
 )

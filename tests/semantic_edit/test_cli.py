@@ -6,6 +6,7 @@ import socket
 import stat
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -74,11 +75,11 @@ def test_every_file_that_was_asked_for_is_written(edit, tmp_path, capsys):
 
 
 def test_background_keeps_its_pixels_unless_told_otherwise(edit, picture_file):
-    assert edit("--save-mask", "mask.png") == 0
+    assert edit("--save-mask", "mask.png", "--mask-threshold", "0.9") == 0
     outside = pixels("mask.png") == 0
     assert 0 < outside.mean() < 1
     assert (pixels("out.png")[outside] == pixels(picture_file)[outside]).all()
-    assert edit("--no-preserve-background") == 0
+    assert edit("--no-preserve-background", "--mask-threshold", "0.9") == 0
     assert (pixels("out.png")[outside] != pixels(picture_file)[outside]).any()
 
 
@@ -364,6 +365,70 @@ def test_pictures_of_other_modes_are_edited(edit, picture, tmp_path, mode):
     assert (Image.open("out.png").mode, Image.open("out.png").size) == ("RGB", (64, 48))
 
 
+def test_what_a_file_carries_and_loses_is_told(edit, picture, capsys):
+    seen = picture.convert("RGBA")
+    seen.putalpha(128)
+    seen.save("seen.png")
+    picture.save("two.gif", save_all=True, append_images=[picture.rotate(90)])
+    for name, reason in {
+        "seen.png": "the picture is transparent in places; they are laid over white",
+        "two.gif": "the picture holds 2 frames, and only one is taken",
+    }.items():
+        assert edit("--mask-threshold", "0.9", picture=name) == 0
+        assert capsys.readouterr().err == f"semantic-edit: warning: {reason}" + (
+            ", and the result has no transparency.\n" if name == "seen.png" else ".\n"
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        (
+            "https://example.com/a.png",
+            "is an address on the web, and files are read from this machine: download it",
+        ),
+        (
+            "photo.heic",
+            "photo.heic is a HEIC picture, which Pillow reads by a plugin: pip install pillow-heif, or save",
+        ),
+    ],
+)
+def test_pictures_that_are_elsewhere_or_of_a_phone(edit, name, reason, only_error, monkeypatch):
+    Path("photo.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    assert edit(picture=name) == 2
+    assert reason in only_error()
+
+
+def test_with_its_plugin_a_phone_s_picture_is_read(edit, picture, monkeypatch):
+    heic = Path("photo.heic")
+    heic.write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
+
+    def register_heif_opener():
+        monkeypatch.setattr(Image, "open", lambda path: picture.copy() if path == heic else opened(path))
+
+    opened = Image.open
+    plugin = types.SimpleNamespace(register_heif_opener=register_heif_opener)
+    monkeypatch.setitem(sys.modules, "pillow_heif", plugin)
+    assert edit("--mask-threshold", "0.9", picture="photo.heic") == 0
+
+
+def test_a_mask_of_zeros_and_ones_is_one(edit, picture_file, capsys):
+    ones = np.zeros((48, 64), np.uint8)
+    ones[10:30, 10:40] = 1
+    Image.fromarray(ones).save("ones.png")
+    assert edit("--mask", "ones.png") == 0
+    changed = (pixels("out.png") != pixels(picture_file)).any(-1)
+    assert changed[ones == 1].mean() > 0.9
+    assert not changed[ones == 0].any()
+    Image.fromarray(ones * 90).save("faint.png")
+    assert edit("--mask", "faint.png") == 0
+    assert "is nowhere brighter than half" in capsys.readouterr().err
+    Image.fromarray(ones[:, :48]).save("square.png")
+    assert edit("--mask", "square.png") == 2
+    assert "--mask is 48 x 48 and the picture 64 x 48, which is another shape" in capsys.readouterr().err
+
+
 @pytest.fixture
 def photo(tmp_path):
     """A picture of many times the model's 64 x 64 pixels."""
@@ -373,13 +438,13 @@ def photo(tmp_path):
 
 
 def test_a_photograph_comes_back_at_its_size_and_what_was_done_is_told(edit, photo, capsys):
-    assert edit("--save-mask", "mask.png", "--strip", "strip.png", picture=photo) == 0
+    assert edit("--mask-threshold", "0.9", "--save-mask", "mask.png", picture=photo) == 0
     note = "semantic-edit: note: the picture: 451 x 303 pixels, worked at as 80 x 56\n"
     assert capsys.readouterr().err == note
     outside = pixels("mask.png") == 0
     assert pixels("out.png").shape == (303, 451, 3)
     assert (pixels("out.png")[outside] == pixels(photo)[outside]).all()
-    assert edit("--size", "96x64", picture=photo) == 0
+    assert edit("--mask-threshold", "0.9", "--size", "96x64", picture=photo) == 0
     assert capsys.readouterr().err == note.replace("80 x 56", "96 x 64")
 
 
