@@ -81,9 +81,8 @@ def _censored(pipe: Any, images: torch.Tensor) -> tuple[torch.Tensor, list[bool]
     """Pictures, those black that the safety checker flags, and its flags."""
     if pipe.safety_checker is None:
         return images, None
-    dtype = getattr(
-        pipe.safety_checker, "dtype", pipe.vae.dtype
-    )  # the VAE may be in a wider one than all else
+    # the VAE may be in a wider one than all else
+    dtype = getattr(pipe.safety_checker, "dtype", pipe.vae.dtype)
     _, flags = pipe.run_safety_checker(2 * images - 1, images.device, dtype)
     safe = torch.tensor([not flag for flag in flags], device=images.device)
     return images * safe[:, None, None, None], flags

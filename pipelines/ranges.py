@@ -10,8 +10,13 @@ from semantic_edit.disk.reading import Rule, or_none, real_number, whole_number
 FRACTION: Rule = real_number(0, 1)
 PART: Rule = real_number(0, 1, above=True)
 LONGEST_SIDE = 16384
-KEPT_ATTENTION = (
-    "It is the fraction of the steps, from the noisy end, for which the source's attention is kept."
+POSITIONS = (
+    or_none(whole_number(1, LONGEST_SIDE)),
+    "It counts the positions of an attention map along a side.",
+)
+KEPT = (
+    FRACTION,
+    "It is the fraction of the steps, from the noisy end, for which the source's attention is kept.",
 )
 NUMBERS: dict[str, tuple[Rule, str]] = {  # by argument, with what its error says besides
     "guidance_scale": (real_number(0, 1000), "Above 1 it guides; 5 to 7.5 is usual."),
@@ -46,19 +51,13 @@ NUMBERS: dict[str, tuple[Rule, str]] = {  # by argument, with what its error say
     "lambda_auto_corr": (real_number(0, 1e6), "It weighs the regularisation; 20 is usual."),
     "lambda_kl": (real_number(0, 1e6), "It weighs the regularisation; 20 is usual."),
     "num_auto_corr_rolls": (whole_number(1, 1000), "It is how many shifts a step of regularisation takes."),
-    "attention_side": (
-        or_none(whole_number(1, LONGEST_SIDE)),
-        "It counts the positions of an attention map along a side.",
-    ),
-    "self_attention_side": (
-        or_none(whole_number(1, LONGEST_SIDE)),
-        "It counts the positions of an attention map along a side.",
-    ),
-    "tau_v": (FRACTION, KEPT_ATTENTION),
-    "tau_c": (FRACTION, KEPT_ATTENTION),
-    "tau_s": (FRACTION, KEPT_ATTENTION),
-    "tau_u": (FRACTION, KEPT_ATTENTION),
-    "word_tau_c": (FRACTION, KEPT_ATTENTION),
+    "attention_side": POSITIONS,
+    "self_attention_side": POSITIONS,
+    "tau_v": KEPT,
+    "tau_c": KEPT,
+    "tau_s": KEPT,
+    "tau_u": KEPT,
+    "word_tau_c": KEPT,
     "reweight": (real_number(-1000, 1000), "It multiplies a word's attention; 1 leaves it as it is."),
     "local_blend_threshold": (
         real_number(0, 1, above=True, below=True),
