@@ -134,7 +134,7 @@ class StableDiffusionComponents:
             ValueError: Naming what it is, if it is of another family.
         """
         name = pretrained_model_name_or_path
-        where = {key: kwargs[key] for key in ("cache_dir", "revision") if key in kwargs}
+        where: dict[str, Any] = {key: kwargs[key] for key in ("cache_dir", "revision") if key in kwargs}
         if os.path.isdir(name) and (reason := cls._unserved(name, where)):
             raise ValueError(reason)
         try:
