@@ -137,7 +137,7 @@ def test_a_folder_of_another_family_is_named(tmp_path, own):
     match = rf"is the model of a StableDiffusion3Pipeline, and only .* 2\.x are served by {own.__name__}"
     with pytest.raises(ValueError, match=match):
         own.from_pretrained(tmp_path)
-    with pytest.raises(OSError, match="nowhere|cached snapshot"):
+    with pytest.raises(OSError, match=r"nowhere|cached snapshot"):
         own.from_pretrained("owner/nowhere", local_files_only=True)
 
 
