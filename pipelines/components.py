@@ -43,9 +43,8 @@ class StableDiffusionComponents:
         )  # also where a custom pipeline's file is all there is of this package
         super().__init_subclass__(**kwargs)
         init: Any = StableDiffusionComponents.__init__
-        if (
-            inspect.unwrap(cls.__init__) is init
-        ):  # a copy, so that Python's messages name the class that people call
+        # a copy, so that Python's messages name the class that people call
+        if inspect.unwrap(cls.__init__) is init:
             own = FunctionType(init.__code__, init.__globals__, None, init.__defaults__, init.__closure__)
             functools.update_wrapper(own, init)
             own.__qualname__ = f"{cls.__qualname__}.__init__"
@@ -188,6 +187,5 @@ class StableDiffusionComponents:
         name.
         """
         config = json.loads(super().to_json_string())  # type: ignore[misc]
-        return (
-            json.dumps({**config, "_class_name": "StableDiffusionPipeline"}, indent=2, sort_keys=True) + "\n"
-        )
+        config["_class_name"] = "StableDiffusionPipeline"
+        return json.dumps(config, indent=2, sort_keys=True) + "\n"

@@ -182,7 +182,8 @@ def encode_prompts(
     placed = {"device": pipe._execution_device, "dtype": pipe.unet.dtype}  # each walks through all modules
     for prompt in wanted:
         warn_of_truncation(pipe, prompt.name, prompt.texts or ())
-    warn_of_unknown_words(pipe, [text for prompt in wanted for text in prompt.texts or ()])
+    if wanted:
+        warn_of_unknown_words(pipe, [text for prompt in wanted for text in prompt.texts or ()])
     lora_scale = (cross_attention_kwargs or {}).get("scale")
     # without clip_skip both kinds are encoded alike, and share their rows
     for plain in (False, True):

@@ -33,7 +33,8 @@ def run(options: argparse.Namespace) -> None:
     check_suffix("--output", options.output)
     check_outputs({"--output": options.output}, {})
     check_mapping(options.mapping)
-    check_model(options.model, options.model_variant)
+    if options.model is not None:  # else it is the one that the picture was learned with
+        check_model(options.model, options.model_variant)
     if options.prompt is not None and not options.prompt.split():
         raise UsageError(NO_WORDS)
     quiet_loading()

@@ -253,10 +253,8 @@ def check_model(model: str | None, variant: str | None = None) -> None:
     Raises:
         UsageError: Naming the option and the reason.
     """
-    if model is not None:
+    if model is not None or variant is not None:
         _find_model(model, variant)
-    elif variant is not None:
-        raise UsageError("--model-variant is of another --model: the still-life model has none")
 
 
 def check_mapping(mapping: str) -> None:
@@ -281,6 +279,8 @@ def _find_image_encoder(name: str) -> tuple[str, bool]:
 def _find_model(model: str | None, variant: str | None) -> tuple[str, bool]:
     """The folder, file or Hub id to load, and whether it is here."""
     if model is None:
+        if variant is not None:
+            raise UsageError("--model-variant is of another --model: the still-life model has none")
         from semantic_edit.still_life import model_path
 
         return str(model_path()), True

@@ -185,7 +185,8 @@ def _checked(options: argparse.Namespace) -> dict[str, Path]:
     check_outputs(named, inputs)
     check_pictures(inputs)
     check_mapping(options.mapping)
-    check_model(options.model, options.model_variant)
+    if options.model is not None:  # else it is the one that the picture was learned with
+        check_model(options.model, options.model_variant)
     return named
 
 

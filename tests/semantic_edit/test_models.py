@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from semantic_edit.cli import main
 from semantic_edit.loading import load_pipeline
+from semantic_edit.mapping_networks import MappingNetwork
 from semantic_edit.pipelines import DiffEditPipeline, StyleDiffusionPipeline
 
 PARTS = {
@@ -136,7 +137,7 @@ def test_a_folder_of_another_family_is_named(tmp_path, own):
     match = rf"is the model of a StableDiffusion3Pipeline, and only .* 2\.x are served by {own.__name__}"
     with pytest.raises(ValueError, match=match):
         own.from_pretrained(tmp_path)
-    with pytest.raises(OSError, match="nowhere"):
+    with pytest.raises(OSError, match=r"nowhere|cached snapshot"):
         own.from_pretrained("owner/nowhere", local_files_only=True)
 
 
@@ -227,6 +228,19 @@ def test_single_files_that_are_refused(edit, tmp_path, only_error, name, reason)
     assert edit(tmp_path / name) == 2
     assert reason in only_error()
     assert not (tmp_path / "out.png").exists()
+
+
+def test_a_variant_of_the_model_that_a_picture_was_learned_with(
+    half_folder, mapping_folder, tmp_path, only_error
+):
+    """It may be one that nobody typed; the still-life model, which is taken where there is no other, has none."""
+    out = ["-o", str(tmp_path / "out.png"), "--model-variant", "fp16"]
+    assert main(["restyle", "--mapping", str(mapping_folder), "--prompt", "a red pear", *out]) == 2
+    assert "the still-life model has none" in only_error()
+    network = MappingNetwork.from_pretrained(mapping_folder)
+    network.register_to_config(base_model=str(half_folder))
+    network.save_pretrained(tmp_path / "mapping")
+    assert main(["restyle", "--mapping", str(tmp_path / "mapping"), "--prompt", "a red pear", *out]) == 0
 
 
 def test_a_variant_of_a_single_file(edit, single_file, only_error):
