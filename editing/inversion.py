@@ -91,7 +91,7 @@ def decode_latents(
     prompt_embeds: torch.Tensor,
     mask: torch.Tensor | None = None,
     negative_prompt_embeds: torch.Tensor | None = None,
-    guidance_scale: float = 7.5,
+    guidance_scale: float | Sequence[float] = 7.5,
     guidance_rescale: float = 0.0,
     guidance_stops: Sequence[float] | None = None,
     on_step: Callable[[int, int, dict[str, Any]], dict[str, Any]] | None = None,
@@ -108,6 +108,7 @@ def decode_latents(
         prompt_embeds: (batch, tokens, width) of the wanted picture.
         mask: (batch, 1, height, width) in [0, 1], 1 where the edit applies; `None` edits everywhere.
         negative_prompt_embeds: Same shape as `prompt_embeds`, or `None` for no guidance.
+        guidance_scale: One for all of the batch, or one for each; up to 1 there is no guidance.
         guidance_stops: For each of the batch the fraction of the whole schedule's steps, from the noisy end, that are
             guided; all steps where not given. Where none of the batch is, only the conditional half is evaluated.
         on_step: `on_step(step, timestep, tensors)` after each step, with "latents", "prompt_embeds" and
@@ -168,22 +169,27 @@ def decode_latents(
 def _guidance_scales(
     schedule: Schedule,
     levels: int,
-    guidance_scale: float,
+    guidance_scale: float | Sequence[float],
     guidance_stops: Sequence[float] | None,
     latents: torch.Tensor,
 ) -> list[float | torch.Tensor | None]:
-    """For each step the scale, or (batch, 1, 1, 1) of them where some are past their stop, `None` where all are.
+    """For each step the scale, or (batch, 1, 1, 1) of them where they differ, `None` where nothing is guided.
 
     Past its stop an edit has 1, which gives the conditional prediction, as a scale of up to 1 does in all steps.
     """
-    if guidance_scale <= 1:
-        return [None] * levels
-    if guidance_stops is None:
-        return [guidance_scale] * levels
-    guided = [[schedule.is_before(level, stop) for stop in guidance_stops] for level in range(levels, 0, -1)]
+    batch = len(latents)
+    scales = list(guidance_scale) if isinstance(guidance_scale, Sequence) else [guidance_scale] * batch
+    stops = [1.0] * batch if guidance_stops is None else guidance_stops
+    rows = [
+        [
+            max(1.0, scale) if schedule.is_before(level, stop) else 1.0
+            for scale, stop in zip(scales, stops, strict=True)
+        ]
+        for level in range(levels, 0, -1)
+    ]
     # all at once: bringing each step's to a GPU would wait for it
-    each = torch.tensor([[guidance_scale if one else 1.0 for one in row] for row in guided]).to(latents)
+    each = torch.tensor(rows).to(latents)
     return [
-        None if not any(row) else guidance_scale if all(row) else each[step, :, None, None, None]
-        for step, row in enumerate(guided)
+        None if max(row) == 1 else row[0] if len(set(row)) == 1 else each[step, :, None, None, None]
+        for step, row in enumerate(rows)
     ]

@@ -17,7 +17,7 @@ from semantic_edit.evaluation.method import EditMethod, another_pipeline, latent
 from semantic_edit.evaluation.word_swap import Inverted
 from semantic_edit.pipelines.checks import levels_for
 from semantic_edit.pipelines.diffedit import DiffEditPipeline
-from semantic_edit.pipelines.presets import PRESETS
+from semantic_edit.pipelines.presets import PRESETS, USUAL_GUIDANCE
 
 # Added to the seed for the noise that stands in for the encoding, so that with and without it the mask is the same.
 NOISE_SEED = 1_000_003
@@ -37,6 +37,7 @@ class Encoded:
 class DiffEditMethod(EditMethod):
     """The knobs are those of [`DiffEditPipeline`] and, for the paper's ablations, two more.
 
+    guidance_scale: `None` is the preset's own.
     preset: What the pipeline takes where there is no knob; see [`with_preset`] for one with all that belongs to it.
     with_reference: Whether the mask compares with the source's prompt, not the empty one.
     encoding: Whether the picture is inverted. Without, it is noised as in SDEdit: decoding starts from that, and what
@@ -48,6 +49,7 @@ class DiffEditMethod(EditMethod):
 
     prepared_by: ClassVar[tuple[str, ...]] = ("num_inference_steps", "encoding")
 
+    guidance_scale: float | None = USUAL_GUIDANCE  # type: ignore[assignment]
     inpaint_strength: float = 0.8
     mask_threshold: float = 0.5
     mask_thresholding_ratio: float | None = None
@@ -65,6 +67,7 @@ class DiffEditMethod(EditMethod):
         return cls(
             num_inference_steps=own.num_inference_steps,
             num_maps_per_mask=own.num_maps_per_mask,
+            guidance_scale=own.guidance_scale,
             preserve_background=own.preserve_background,
             preset=name,
         )
@@ -125,7 +128,8 @@ class DiffEditMethod(EditMethod):
         """The way back of the whole picture under the empty prompt, as far as it is encoded."""
         if prepared.trajectory is None:
             return None
-        unmasked = EncodeDecode(self.num_inference_steps, self.guidance_scale, self.inpaint_strength)
+        scale = USUAL_GUIDANCE if self.guidance_scale is None else self.guidance_scale
+        unmasked = EncodeDecode(self.num_inference_steps, scale, self.inpaint_strength)
         return unmasked.reconstruct(pipe, Inverted(prepared.trajectory.latents, ""))
 
     def _noised(self, pipe: Any, image: Image.Image, seed: int) -> torch.Tensor:

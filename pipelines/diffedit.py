@@ -40,7 +40,7 @@ from semantic_edit.pipelines.finishing import finish_pictures
 from semantic_edit.pipelines.identity import check_same_adapters, network_identity
 from semantic_edit.pipelines.outputs import DiffEditInversionPipelineOutput, DiffEditPipelineOutput
 from semantic_edit.pipelines.pictures import PictureInput
-from semantic_edit.pipelines.presets import guidance_stops, preset_of
+from semantic_edit.pipelines.presets import USUAL_GUIDANCE, guidance_of, preset_of
 from semantic_edit.pipelines.ranges import plain_numbers
 from semantic_edit.pipelines.request import read_edit_prompts, read_edit_request
 from semantic_edit.pipelines.searching import searched_view
@@ -98,7 +98,7 @@ class DiffEditPipeline(
         trajectory: Trajectory | None = None,
         inpaint_strength: float = 0.8,
         num_inference_steps: int | None = None,
-        guidance_scale: float = 7.5,
+        guidance_scale: float | None = None,
         negative_prompt: str | list[str] | None = None,
         source_negative_prompt: str | list[str] | None = None,
         num_images_per_prompt: int = 1,
@@ -137,7 +137,8 @@ class DiffEditPipeline(
 
         A `preset` gives the settings that are left out. "default" is the best that was measured on still lifes: 20
         steps, 5 maps, a mask that follows the picture's edges and knows a colour edit from an object edit, guidance
-        for colour edits in the noisier half of the steps alone, and the picture's own pixels outside the mask.
+        for colour edits in the noisier half of the steps alone and for object edits away from the source prompt, and
+        the picture's own pixels outside the mask and where an object edit looks the same.
         "paper" is the paper's: 50 steps, 10 maps, the bare mask, guidance in all steps, and the whole picture
         through the autoencoder.
 
@@ -158,7 +159,9 @@ class DiffEditPipeline(
             inpaint_strength: The fraction of the steps to encode through, in (0, 1]; the paper's encoding
                 ratio. 0.8 of 50 steps is 40. More allows larger changes.
             num_inference_steps: Steps of the whole schedule; 20 or, in the paper, 50.
-            guidance_scale: Classifier-free guidance while decoding; above 1 it guides.
+            guidance_scale: Classifier-free guidance while decoding; above 1 it guides. By default 7.5 away from the
+                negative prompt, and in the default preset, for edits that are found to change an object and without a
+                negative prompt, 3 away from the source prompt.
             negative_prompt: What to guide away from.
             source_negative_prompt: The same for the source side of the mask; `negative_prompt` by default.
                 Finding a mask costs twice as much where the two differ.
@@ -220,7 +223,6 @@ class DiffEditPipeline(
         (
             num_images_per_prompt,
             inpaint_strength,
-            guidance_scale,
             guidance_rescale,
             guidance_stop,
             mask_grow,
@@ -229,7 +231,6 @@ class DiffEditPipeline(
         ) = plain_numbers(
             num_images_per_prompt=num_images_per_prompt,
             inpaint_strength=inpaint_strength,
-            guidance_scale=guidance_scale,
             guidance_rescale=guidance_rescale,
             guidance_stop=guidance_stop,
             mask_grow=mask_grow,
@@ -241,14 +242,18 @@ class DiffEditPipeline(
         check_decoding(eta, latents)
         cross_attention_kwargs = read_attention_kwargs(cross_attention_kwargs)
         clip_skip = read_clip_skip(self, clip_skip)
+        if guidance_scale is not None:
+            (guidance_scale,) = plain_numbers(guidance_scale=guidance_scale)
         chosen = preset_of(
             preset,
             num_inference_steps=num_inference_steps,
             num_maps_per_mask=num_maps_per_mask,
+            guidance_scale=guidance_scale,
             guidance_stop=guidance_stop,
             mask_refine=mask_refine,
             preserve_background=preserve_background,
         )
+        usual_scale = USUAL_GUIDANCE if chosen.guidance_scale is None else chosen.guidance_scale
         settings = MaskSettings(
             chosen.num_maps_per_mask,
             mask_encode_strength,
@@ -270,7 +275,7 @@ class DiffEditPipeline(
             ),
             chosen.num_inference_steps,
             inpaint_strength,
-            guidance_scale,
+            usual_scale,
             generator,
             settings,
             mask_grow,
@@ -286,9 +291,7 @@ class DiffEditPipeline(
         on_step = step_callback(
             self, callback_on_step_end, callback_on_step_end_tensor_inputs, callback, callback_steps
         )
-        call = CallSettings(
-            request.levels, guidance_scale, guidance_rescale, clip_skip, cross_attention_kwargs
-        )
+        call = CallSettings(request.levels, usual_scale, guidance_rescale, clip_skip, cross_attention_kwargs)
         self._interrupt = False
         with components_restored(self), running_call(self, call):
             embeds = request.prompts.encode(self, request.edits, cross_attention_kwargs, clip_skip)
@@ -303,7 +306,7 @@ class DiffEditPipeline(
                     clean.expand(request.edits, -1, -1, -1),
                     embeds,
                     settings,
-                    guidance_scale,
+                    usual_scale,
                     generator,
                     cross_attention_kwargs,
                 )
@@ -335,20 +338,21 @@ class DiffEditPipeline(
                     frames=view.frames,
                 )
                 walk = inversion.latents[: request.levels + 1]
+            guidance = guidance_of(
+                chosen, None if found is None else found.coherence, request.prompts.described(request.edits)
+            )
+            call.guidance_scale = max(guidance.scales)
             edited = decode_edit(
                 self,
                 request.schedule,
                 walk,
                 clean,
                 embeds.target,
-                embeds.target_negative,
+                embeds.away_from(guidance.from_source),
                 mask,
                 num_images_per_prompt,
-                guidance_scale,
+                guidance,
                 guidance_rescale,
-                guidance_stops(
-                    chosen.guidance_stop, request.edits, None if found is None else found.coherence
-                ),
                 cross_attention_kwargs,
                 on_step,
             )

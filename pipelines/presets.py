@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from semantic_edit.editing.refinement import changes_colour
+
+USUAL_GUIDANCE = 7.5
+
+SOURCE_GUIDANCE = 3.0
+"""The scale of an object edit's guidance, which leads away from what the picture shows: on validation pictures it
+changes more objects than the usual one, away from nothing in particular. It would miss colours."""
 
 COLOUR_GUIDANCE_STOP = 0.5
 """Where a colour edit's guidance ends: what comes after draws details, which are there and only have to stay."""
@@ -17,13 +24,14 @@ COLOUR_GUIDANCE_STOP = 0.5
 class Preset:
     """What a call of [`DiffEditPipeline`] takes where it is not told otherwise; units and names are the call's.
 
-    guidance_stop: `None` chooses by the kind of edit; see [`guidance_stops`].
+    guidance_scale, guidance_stop: `None` chooses by the kind of edit; see [`guidance_of`].
     mask_room: How far beyond the mask latents may change where the picture's own pixels are pasted back outside it,
         as a part of a latent's side.
     """
 
     num_inference_steps: int
     num_maps_per_mask: int
+    guidance_scale: float | None
     guidance_stop: float | None
     mask_refine: bool
     mask_room: float
@@ -34,6 +42,7 @@ PRESETS = {
     "paper": Preset(
         num_inference_steps=50,
         num_maps_per_mask=10,
+        guidance_scale=USUAL_GUIDANCE,
         guidance_stop=1.0,
         mask_refine=False,
         mask_room=0.0,
@@ -42,6 +51,7 @@ PRESETS = {
     "default": Preset(
         num_inference_steps=20,
         num_maps_per_mask=5,
+        guidance_scale=None,
         guidance_stop=None,
         mask_refine=True,
         mask_room=0.5,
@@ -64,13 +74,39 @@ def preset_of(name: Any, **given: Any) -> Preset:
     return replace(PRESETS[name], **{field: value for field, value in given.items() if value is not None})
 
 
-def guidance_stops(stop: float | None, edits: int, coherence: torch.Tensor | None) -> list[float]:
-    """The fraction of the steps that are guided, for each edit.
+@dataclass(frozen=True)
+class EditGuidance:
+    """How the edits of a call are guided.
+
+    scales, stops: One for each edit; see `decode_latents`.
+    from_source: For each edit, whether it is guided away from the source prompt instead of the negative one.
+    """
+
+    scales: list[float]
+    stops: list[float]
+    from_source: list[bool]
+
+
+def guidance_of(preset: Preset, coherence: torch.Tensor | None, is_described: Sequence[bool]) -> EditGuidance:
+    """The guidance of each edit, by its kind where the preset leaves that open.
 
     Args:
-        stop: The same for all, or `None`: half of the steps for edits that change a colour, all for the others.
-        coherence: (edits,), of the masks that were found, or `None` for masks of the caller's own.
+        coherence: (edits,), of the masks that were found, or `None` for masks of the caller's own, whose edits may be
+            of any kind.
+        is_described: For each edit, whether there is a source prompt to guide away from and no negative prompt.
     """
-    if stop is not None or coherence is None:
-        return [1.0 if stop is None else stop] * edits
-    return [COLOUR_GUIDANCE_STOP if recoloured else 1.0 for recoloured in changes_colour(coherence)]
+    edits = len(is_described)
+    recoloured = [None] * edits if coherence is None else changes_colour(coherence)
+    stop, scale = preset.guidance_stop, preset.guidance_scale
+    from_source = [
+        scale is None and kind is False and described
+        for kind, described in zip(recoloured, is_described, strict=True)
+    ]
+    return EditGuidance(
+        scales=[
+            SOURCE_GUIDANCE if contrasted else USUAL_GUIDANCE if scale is None else scale
+            for contrasted in from_source
+        ],
+        stops=[(COLOUR_GUIDANCE_STOP if kind else 1.0) if stop is None else stop for kind in recoloured],
+        from_source=from_source,
+    )

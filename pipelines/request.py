@@ -53,6 +53,14 @@ class EditPrompts:
         given = (self.target, self.source, self.target_negative, self.source_negative)
         return {prompt.name: prompt.batch_size for prompt in given if prompt is not None}
 
+    def described(self, edits: int) -> list[bool]:
+        """For each edit, whether the source prompt says something and a negative prompt nothing."""
+        negative, source = self.target_negative, self.source
+        if source is None or negative is None or negative.texts != ("",):
+            return [False] * edits
+        texts = source.texts or ("embeddings",) * source.batch_size
+        return [bool(text) for text in (texts if len(texts) == edits else texts * edits)]
+
     def encode(
         self, pipe: Any, edits: int, cross_attention_kwargs: dict[str, Any] | None, clip_skip: int | None
     ) -> EditEmbeds:

@@ -34,6 +34,7 @@ from semantic_edit.pipelines.checks import levels_for
 from semantic_edit.pipelines.conditioning import restored_lora_scale
 from semantic_edit.pipelines.identity import network_identity
 from semantic_edit.pipelines.pictures import Pictures
+from semantic_edit.pipelines.presets import EditGuidance
 from semantic_edit.pipelines.progress import named_bar
 from semantic_edit.pipelines.ranges import plain_numbers
 
@@ -67,6 +68,13 @@ class EditEmbeds:
     target_negative: torch.Tensor | None = None
     source_negative: torch.Tensor | None = None
     inversion: torch.Tensor | None = None
+
+    def away_from(self, source: Sequence[bool]) -> torch.Tensor | None:
+        """What each edit is guided away from: the negative prompt, or the source prompt where told."""
+        if not any(source) or self.source is None or self.target_negative is None:
+            return self.target_negative
+        rows = torch.tensor(source, device=self.source.device)
+        return torch.where(rows[:, None, None], self.source, self.target_negative)
 
 
 @dataclass(frozen=True)
@@ -392,9 +400,8 @@ def decode_edit(
     negative_prompt_embeds: torch.Tensor | None,
     mask: EditMask,
     copies: int,
-    guidance_scale: float,
+    guidance: EditGuidance,
     guidance_rescale: float,
-    guidance_stops: Sequence[float],
     cross_attention_kwargs: dict[str, Any] | None,
     on_step: Callable[[int, int, dict[str, Any]], dict[str, Any]],
 ) -> torch.Tensor:
@@ -404,7 +411,6 @@ def decode_edit(
         trajectory_latents: (levels + 1, edits or 1, channels, height, width), or `None` where nothing is
             edited.
         clean: Level 0 of it, (edits or 1, channels, height, width).
-        guidance_stops: Of each edit; see `decode_latents`.
 
     Returns:
         (edits * copies, channels, height, width).
@@ -428,9 +434,9 @@ def decode_edit(
             prompt_embeds.repeat_interleave(copies, dim=0),
             mask.weights.repeat_interleave(copies, dim=0),
             None if negatives is None else negatives.repeat_interleave(copies, dim=0),
-            guidance_scale,
+            [scale for scale in guidance.scales for _ in range(copies)],
             guidance_rescale,
-            [stop for stop in guidance_stops for _ in range(copies)],
+            [stop for stop in guidance.stops for _ in range(copies)],
             advance,
             should_stop=lambda: pipe.interrupt,
         )

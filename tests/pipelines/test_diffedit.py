@@ -9,7 +9,8 @@ import torch
 from semantic_edit.editing.masking import MaskResult
 from semantic_edit.editing.refinement import COHERENT
 from semantic_edit.editing.trajectory import Trajectory
-from semantic_edit.pipelines import diffedit, stages
+from semantic_edit.pipelines import diffedit, presets, stages
+from semantic_edit.pipelines.presets import SOURCE_GUIDANCE, EditGuidance, guidance_of, preset_of
 
 SOURCE, TARGET = "a red apple on grass", "a green pear on grass"
 QUICK = {"num_inference_steps": 5, "num_maps_per_mask": 3}
@@ -374,13 +375,56 @@ def test_guidance_that_stops_at_once_is_none(pipe, picture, half_mask, counted):
 
 def test_each_edit_has_its_own_end_of_guidance(pipe, picture, half_mask, monkeypatch):
     options = {"mask_image": half_mask, "num_inference_steps": 5, "output_type": "latent"}
-    monkeypatch.setattr(diffedit, "guidance_stops", lambda *_: [0.4, 1.0])
+    given = EditGuidance(scales=[7.5, 7.5], stops=[0.4, 1.0], from_source=[False, False])
+    monkeypatch.setattr(diffedit, "guidance_of", lambda *_: given)
     both = pipe(picture, [TARGET, TARGET], **options).images
     monkeypatch.undo()
     for row, stop in enumerate((0.4, 1.0)):
         alone = pipe(picture, TARGET, guidance_stop=stop, **options).images
         # other batches, and a scale of 1 instead of no guidance
         torch.testing.assert_close(both[row : row + 1], alone, rtol=1e-3, atol=1e-4)
+
+
+def test_object_edits_are_guided_away_from_the_source_prompt(pipe, picture, monkeypatch):
+    """By default, as if they had been told so; a negative prompt, a scale or a mask of one's own is taken as told."""
+    options = {"prompt": TARGET, "source_prompt": SOURCE, "output_type": "latent", **QUICK}
+    away = {"negative_prompt": SOURCE, "guidance_scale": SOURCE_GUIDANCE}
+
+    def edited(kinds=(False,), **changes):
+        monkeypatch.setattr(presets, "changes_colour", lambda _: list(kinds))
+        return pipe(picture, **{**options, **changes}, generator=seeded()).images
+
+    found = pipe(picture, **options, generator=seeded()).mask
+    told = edited(mask_image=found, **away)
+    close = {"rtol": 1e-3, "atol": 1e-3}
+    torch.testing.assert_close(edited(), told, **close)
+    usual = edited(guidance_scale=7.5)
+    assert not torch.allclose(told, usual, atol=0.01)
+    torch.testing.assert_close(edited(preset="paper", mask_refine=True), usual, **close)
+    torch.testing.assert_close(edited(source_prompt="", mask_image=found), usual, **close)
+    torch.testing.assert_close(edited([True], guidance_stop=1.0), usual, **close)
+    both = edited([False, True], prompt=[TARGET, TARGET], guidance_stop=1.0)
+    torch.testing.assert_close(both, torch.cat([told, usual]), rtol=1e-2, atol=1e-2)
+    scales = []
+
+    def note(pipe, step, timestep, tensors):
+        scales.append(pipe.guidance_scale)
+        return {}
+
+    edited(callback_on_step_end=note)
+    assert set(scales) == {SOURCE_GUIDANCE}
+
+
+def test_the_kind_of_edit_decides_what_is_left_open():
+    coherence = torch.tensor([0.9, 0.1, 0.1])
+    default, paper = (preset_of(name) for name in ("default", "paper"))
+    by_kind = guidance_of(default, coherence, [True, True, False])
+    assert by_kind == EditGuidance([7.5, 3.0, 7.5], [0.5, 1.0, 1.0], [False, True, False])
+    unknown = guidance_of(default, None, [True, True])
+    assert unknown == guidance_of(paper, coherence[:2], [True, True])
+    assert unknown == EditGuidance([7.5, 7.5], [1.0, 1.0], [False, False])
+    told = guidance_of(preset_of("default", guidance_scale=5.0, guidance_stop=0.2), coherence, [True] * 3)
+    assert told == EditGuidance([5.0] * 3, [0.2] * 3, [False] * 3)
 
 
 def test_pasting_gives_latents_room_and_keeps_the_masks_shape(pipe, picture, half_mask):
