@@ -110,13 +110,20 @@ def whole_number(lowest: int, highest: int) -> Rule:
     return is_right, f"an integer from {lowest} to {highest}"
 
 
-def real_number(lowest: float = -1e30, highest: float = 1e30) -> Rule:
-    """A finite number between two, both included."""
+def real_number(
+    lowest: float = -1e30, highest: float = 1e30, above: bool = False, below: bool = False
+) -> Rule:
+    """A finite number between two, both included, but for the first with `above` and the second with `below`."""
 
     def is_right(value: Any) -> bool:
-        return is_finite_number(value) and lowest <= value <= highest
+        if not is_finite_number(value) or not lowest <= value <= highest:
+            return False
+        return not (above and value == lowest) and not (below and value == highest)
 
-    return is_right, "a finite number" if lowest == -1e30 else f"a number from {lowest:g} to {highest:g}"
+    if lowest == -1e30:
+        return is_right, "a finite number"
+    start, end = ("above" if above else "from"), (" and below" if below else " and up to" if above else " to")
+    return is_right, f"a number {start} {lowest:g}{end} {highest:g}"
 
 
 def is_finite_number(value: Any) -> bool:
@@ -128,12 +135,13 @@ def plain_text(longest: int = MOST_TEXT) -> Rule:
     """Text that any file can hold: not endless, and no half of a surrogate pair."""
 
     def is_right(value: Any) -> bool:
-        return isinstance(value, str) and len(value) <= longest and _is_utf8(value)
+        return isinstance(value, str) and len(value) <= longest and is_utf8(value)
 
     return is_right, f"text of at most {longest} characters"
 
 
-def _is_utf8(text: str) -> bool:
+def is_utf8(text: str) -> bool:
+    """Whether text can be encoded: half of a surrogate pair cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from semantic_edit.editing.finite import FiniteWatch, at_step
 from semantic_edit.editing.guidance import PredictNoise, predict_guided
 from semantic_edit.editing.schedule import Schedule
 
@@ -57,8 +58,12 @@ def invert_latents(
     Returns:
         (levels + 1, batch, channels, height, width) in float32, level 0 first.
 
+    Raises:
+        FloatingPointError: Naming the first step that gave NaN or infinite latents.
+
     Source: DiffEdit, arXiv:2210.11427, Sec. 3.2, step 2.
     """
+    watch = FiniteWatch()
     latents = latents.float()
     kept = latents.new_empty((levels + 1, *latents.shape))
     kept[0] = latents
@@ -71,9 +76,11 @@ def invert_latents(
         if adjust_prediction is not None:
             noise_pred = adjust_prediction(noise_pred, latents, level)
         latents = ddim_inverse_step(latents, noise_pred, schedule, level)
+        watch.see(at_step("the inversion", step, timestep), latents)
         kept[level] = latents
         if on_step is not None:
             on_step(step, timestep, latents)
+    watch.check()
     return kept
 
 
@@ -111,8 +118,12 @@ def decode_latents(
     Returns:
         Latents of level 0, (batch, channels, height, width) in float32.
 
+    Raises:
+        FloatingPointError: Naming the first step that gave NaN or infinite latents, or after which `on_step` did.
+
     Source: DiffEdit, arXiv:2210.11427, Sec. 3.2, step 3.
     """
+    watch = FiniteWatch()
     levels = trajectory_latents.shape[0] - 1
     latents = trajectory_latents[levels].float()
     scales = _guidance_scales(schedule, levels, guidance_scale, guidance_stops, latents)
@@ -133,6 +144,7 @@ def decode_latents(
         if mask is not None:
             # lerp returns the end itself at weights 0 and 1, so an unmasked cell equals z_k in every bit
             latents = torch.lerp(trajectory_latents[level - 1].float(), latents, mask)
+        watch.see(at_step("the decoding", step, timestep), latents)
         if on_step is not None:
             tensors = {
                 "latents": latents,
@@ -140,6 +152,7 @@ def decode_latents(
                 "negative_prompt_embeds": negative_prompt_embeds,
             }
             changed = on_step(step, timestep, tensors)
+            watch.see_returned(changed, step, timestep)
             latents = changed.get("latents", latents)
             prompt_embeds = changed.get("prompt_embeds", prompt_embeds)
             negative_prompt_embeds = changed.get("negative_prompt_embeds", negative_prompt_embeds)
@@ -147,6 +160,8 @@ def decode_latents(
                 scales = _guidance_scales(
                     schedule, levels, changed["guidance_scale"], guidance_stops, latents
                 )
+    watch.see("the callback of the last step", latents)  # which may have written to them
+    watch.check()
     return latents
 
 

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import PIL.Image
-import PIL.ImageOps
 import torch
 import torch.nn.functional as F
 
+from semantic_edit.editing.numbers import native_tensor, unit_floats
+from semantic_edit.editing.pillow import SIXTEEN_BIT_MODES, upright
+
 OneMask = PIL.Image.Image | np.ndarray | torch.Tensor
 MaskInput = OneMask | Sequence[OneMask]
-SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N")
+WHITE = {torch.uint8: 255.0, torch.uint16: 65535.0}
 
 
 def mask_to_tensor(mask: MaskInput) -> torch.Tensor:
@@ -22,8 +24,8 @@ def mask_to_tensor(mask: MaskInput) -> torch.Tensor:
 
     Args:
         mask: A picture of any mode (its luminance counts, and transparency counts as 0), an array or a tensor
-            of shape (height, width), (batch, height, width) or (batch, 1, height, width); boolean, 8-bit (255
-            is 1.0) or floats in [0, 1].
+            of shape (height, width), (batch, height, width) or (batch, 1, height, width); boolean, unsigned 8 or 16
+            bits or floats in [0, 1]. The largest integer is 1.0, unless there are only zeros and ones.
 
     Returns:
         (batch, 1, height, width) in float32, in [0, 1].
@@ -43,10 +45,8 @@ def mask_to_tensor(mask: MaskInput) -> torch.Tensor:
         return torch.cat(parts)
     if isinstance(mask, PIL.Image.Image):
         return _mask_from_picture(mask)
-    if isinstance(mask, np.ndarray):
-        return _mask_from_values(torch.from_numpy(np.array(mask)))
-    if isinstance(mask, torch.Tensor):
-        return _mask_from_values(mask)
+    if isinstance(mask, (np.ndarray, torch.Tensor)):
+        return _mask_from_values(native_tensor("mask_image", mask))
     raise ValueError(
         "`mask_image` must be a PIL image, a numpy array, a torch tensor or a list of them, got "
         f"{type(mask).__name__}."
@@ -54,20 +54,18 @@ def mask_to_tensor(mask: MaskInput) -> torch.Tensor:
 
 
 def _mask_from_picture(mask: PIL.Image.Image) -> torch.Tensor:
-    mask = PIL.ImageOps.exif_transpose(mask)
+    mask = upright("mask_image", mask)
     if mask.mode in SIXTEEN_BIT_MODES:
-        values = np.asarray(mask).astype(np.float32) / 65535.0
-    elif mask.mode in ("I", "F"):
+        return _mask_from_values(native_tensor("mask_image", np.asarray(mask).astype(np.uint16)))
+    if mask.mode in ("I", "F"):
         raise ValueError(
             f"`mask_image` has mode {mask.mode!r}, whose range is not known. Convert it so that white is 1: "
             "pass `numpy.asarray(mask) / its_maximum`, or save it as an 8-bit picture."
         )
-    elif mask.has_transparency_data:
-        layers = np.asarray(mask.convert("RGBA").convert("LA"), dtype=np.float32) / 255.0
-        values = layers[..., 0] * layers[..., 1]
-    else:
-        values = np.asarray(mask.convert("L"), dtype=np.float32) / 255.0
-    return torch.from_numpy(np.ascontiguousarray(values))[None, None]
+    if not mask.has_transparency_data:
+        return _mask_from_values(torch.from_numpy(np.array(mask.convert("L"))))
+    light, opacity = mask.convert("RGBA").convert("LA").split()
+    return _mask_from_values(torch.from_numpy(np.array(light))) * (torch.from_numpy(np.array(opacity)) / 255)
 
 
 def _mask_from_values(mask: torch.Tensor) -> torch.Tensor:
@@ -76,30 +74,26 @@ def _mask_from_values(mask: torch.Tensor) -> torch.Tensor:
         mask = mask.movedim(-1, 1)
     elif mask.ndim == 3 and shape[-1] == 1 and shape[0] != 1:
         mask = mask.movedim(-1, 0)
+    is_coloured = mask.ndim == 3 and shape[-1] in (3, 4)
     if mask.ndim == 2:
         mask = mask[None, None]
     elif mask.ndim == 3:
         mask = mask[:, None]
-    if mask.ndim != 4 or mask.shape[1] != 1 or 0 in mask.shape:
+    if mask.ndim != 4 or mask.shape[1] != 1 or 0 in mask.shape or is_coloured:
         raise ValueError(
             "`mask_image` must have shape (height, width), (batch, height, width) or (batch, 1, height, "
             f"width), got {shape}. A mask has one channel: for a colour picture pass the PIL image, or its "
             "mean over channels."
         )
-    if mask.dtype == torch.uint8:
-        # an 8-bit mask of zeros and ones is a mask, not a nearly black picture
-        divisor = 1.0 if int(mask.max()) <= 1 else 255.0
-        return mask.float() / divisor
-    result = mask.detach().float()
-    if not torch.isfinite(result).all():
-        raise ValueError("`mask_image` holds NaN or infinite values; a mask's values lie in [0, 1].")
-    low, high = float(result.min()), float(result.max())
-    if low < 0 or high > 1:
-        raise ValueError(
-            f"`mask_image` must lie in [0, 1], got values from {low:g} to {high:g}. Divide it by its "
-            "maximum, or pass it as 8-bit integers, of which 255 is 1.0."
-        )
-    return result
+    if mask.dtype in WHITE:
+        values = mask.float()
+        # a mask of zeros and ones is a mask, not a nearly black picture
+        return values if float(values.max()) <= 1 else values / WHITE[mask.dtype]
+    return unit_floats(
+        "mask_image",
+        mask,
+        "Divide it by its maximum, or pass it as 8-bit integers, of which 255 is 1.0.",
+    )
 
 
 def resize_mask(mask: torch.Tensor, height: int, width: int) -> torch.Tensor:
@@ -123,8 +117,14 @@ def grow_mask(mask: torch.Tensor, pixels: int) -> torch.Tensor:
         return mask
     if pixels < 0:
         return 1 - grow_mask(1 - mask, -pixels)
-    wide = F.max_pool2d(mask, (1, 2 * pixels + 1), stride=1, padding=(0, pixels))
-    return F.max_pool2d(wide, (2 * pixels + 1, 1), stride=1, padding=(pixels, 0))
+    reach, missing = 0, min(pixels, max(mask.shape[-2:]))
+    mask = F.pad(mask, [missing] * 4, value=-math.inf)  # each step takes some of it away again
+    while missing:
+        # what already covers all within reach is laid beside itself, so that a few steps reach as far as one likes
+        step = min(missing, 2 * reach + 1)
+        mask = F.max_pool2d(mask, 3, stride=1, dilation=step)
+        reach, missing = reach + step, missing - step
+    return mask
 
 
 def feather_mask(mask: torch.Tensor, sigma: float) -> torch.Tensor:
@@ -138,9 +138,9 @@ def feather_mask(mask: torch.Tensor, sigma: float) -> torch.Tensor:
     offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
     kernel = torch.exp(-0.5 * (offsets / sigma).square())
     kernel = (kernel / kernel.sum()).to(mask)
-    blurred = F.pad(mask, (radius, radius, radius, radius), mode="replicate")
-    blurred = F.conv2d(blurred, kernel[None, None, None, :])
-    blurred = F.conv2d(blurred, kernel[None, None, :, None])
+    # one side after the other: padded on both at once, a mask of 512 pixels grew to gigabytes under a wide blur
+    blurred = F.conv2d(F.pad(mask, (radius, radius, 0, 0), mode="replicate"), kernel[None, None, None, :])
+    blurred = F.conv2d(F.pad(blurred, (0, 0, radius, radius), mode="replicate"), kernel[None, None, :, None])
     # the weights sum to 1 only up to rounding, and untouched regions must stay exactly 0 and 1
     low, high = -grow_mask(-mask, radius), grow_mask(mask, radius)
     return torch.minimum(torch.maximum(blurred, low), high)

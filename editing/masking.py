@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from diffusers.utils.torch_utils import randn_tensor
 
+from semantic_edit.editing.finite import check_finite
 from semantic_edit.editing.guidance import PredictNoise, classifier_free_guidance
 from semantic_edit.editing.schedule import Schedule
 
@@ -111,6 +112,9 @@ def noise_difference(
             rounding, only memory and speed depend on it.
         on_chunk: Called after each evaluation.
 
+    Raises:
+        FloatingPointError: If a prediction is NaN or infinite.
+
     Source: DiffEdit, arXiv:2210.11427, Sec. 3.2, step 1.
     """
     sides = [source_embeds, target_embeds]
@@ -134,7 +138,9 @@ def noise_difference(
         sizes.append(source_pred.abs().mean((1, 2, 3)))
         if on_chunk is not None:
             on_chunk()
-    return NoiseContrast(*(_mean_over_maps(chunks, num_maps) for chunks in (changes, sizes, shifts)))
+    contrast = NoiseContrast(*(_mean_over_maps(chunks, num_maps) for chunks in (changes, sizes, shifts)))
+    check_finite(f"the mask's predictions (timestep {schedule.timestep(level)})", contrast.shift)
+    return contrast
 
 
 def _mean_over_maps(chunks: list[torch.Tensor], num_maps: int) -> torch.Tensor:

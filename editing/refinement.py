@@ -13,6 +13,10 @@ COHERENT = 0.65
 MATTE = (0.2, 0.6)
 """The parts of the threshold between which the matte of a colour edit rises from 0 to 1."""
 
+REACH = 0.5
+"""The part of the threshold down to which an object edit's mask reaches into the latents beside it: on the rim of the
+old object the map is low, and lowest where the new one will lie too."""
+
 ROOM = 0.1
 """How far an object edit's mask is widened, as a part of the side of a square of the mask's area.
 
@@ -99,8 +103,8 @@ def drawn_mask(
 
     The soft map is interpolated and follows the picture's edges. A colour edit takes it for a matte, tight and soft:
     the shape stays. It ends one latent beyond what lies above the threshold in the map as it was or as it is. An object
-    edit takes all of that, and room around it for the new object, which need not fit into the old one's outline: half
-    a latent at least.
+    edit takes all of that, up to a latent more where the map is not low, and room around it for the new object, which
+    need not fit into the old one's outline: half a latent at least.
 
     Args:
         soft_mask: (batch, 1, height, width), from `find_mask`.
@@ -116,14 +120,16 @@ def drawn_mask(
     low, high = (part * mask_threshold for part in MATTE)
     matte = ((followed - low) / (high - low)).clamp(0, 1)
     # of a thing as pale as what lies around it the filter leaves little: the bare map says that it is there
-    core = (torch.maximum(followed, followed_mask(soft_mask, factor, None)) > mask_threshold).float()
+    either = torch.maximum(followed, followed_mask(soft_mask, factor, None))
+    core = (either > mask_threshold).float()
+    reached = torch.maximum(core, grow_mask(core, factor) * (either > REACH * mask_threshold))
     drawn = []
     for row, recoloured in enumerate(changes_colour(coherence)):
-        inside = core[row : row + 1]
+        inside, reach = core[row : row + 1], reached[row : row + 1]
         if recoloured:  # the filter's windows reach far, and colours like the object's may lie there
             drawn.append(matte[row : row + 1] * _widened(inside, factor, factor))
         else:
-            drawn.append(_widened(inside, max(factor // 2, round(ROOM * float(inside.sum()) ** 0.5)), factor))
+            drawn.append(_widened(reach, max(factor // 2, round(ROOM * float(inside.sum()) ** 0.5)), factor))
     return torch.cat(drawn)
 
 

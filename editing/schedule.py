@@ -18,6 +18,9 @@ from typing import Any
 import torch
 from diffusers import DDIMScheduler
 
+from semantic_edit.disk.numbers import read_number
+from semantic_edit.disk.reading import whole_number
+
 # Samplers of the variance-preserving process that add no noise of their own. Each shares its training
 # schedule (betas, prediction type, spacing, offset) with DDIM, which is all that is taken from it.
 DETERMINISTIC_SCHEDULERS = frozenset(
@@ -160,14 +163,9 @@ def schedule_from_scheduler(scheduler: Any, num_inference_steps: int) -> Schedul
             "`scheduler`."
         )
     trained_on = config["num_train_timesteps"]
-    if isinstance(num_inference_steps, bool) or not isinstance(num_inference_steps, int):
-        raise ValueError(f"`num_inference_steps` must be an integer, got {num_inference_steps!r}.")
-    if not 1 <= num_inference_steps <= trained_on:
-        raise ValueError(
-            f"`num_inference_steps` must lie between 1 and {trained_on}, the timesteps that the model was "
-            f"trained on, got {num_inference_steps}."
-        )
-    return _ddim_levels(config, is_ddim, num_inference_steps)
+    why = f"The model was trained on {trained_on} timesteps."
+    steps = read_number("num_inference_steps", num_inference_steps, whole_number(1, trained_on), why)
+    return _ddim_levels(config, is_ddim, steps)
 
 
 def _check_deterministic(scheduler: Any, name: str, config: Mapping[str, Any]) -> None:

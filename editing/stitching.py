@@ -8,13 +8,15 @@ import torch
 import torch.nn.functional as F
 
 from semantic_edit.editing.frames import Frame, Region, Size
+from semantic_edit.editing.mask_shapes import feather_mask
 
-LOOK_SIDE = (
-    16  # cells along a side of what a picture is known by: a hundredth of it fills more than half of one
-)
-LOOK_TOLERANCE = (
-    10  # of 255: JPEG from quality 75 on and another decoder stay below 8, what is retouched is above 12
-)
+LOOK_SIDE = 16
+"""Cells along a side of what a picture is known by: a hundredth of its area fills more than half of one."""
+
+LOOK_TOLERANCE = 10
+"""Of 255: JPEG from quality 75 on and another decoder stay below 8, what is retouched is above 12."""
+
+SEEN = (0.05, 0.12)  # differences, in [0, 1], from which a change is laid over the original, and wholly
 BAND = 256  # rows that are mixed at once, so that no second picture is held in floats
 
 
@@ -88,6 +90,21 @@ def cut_out(planes: torch.Tensor, frame: Frame) -> torch.Tensor:
     left, upper, right, lower = frame.box
     part = resized(planes[None, :, upper:lower, left:right], frame.size)
     return (part.float() / 255 if part.dtype == torch.uint8 else part).contiguous()
+
+
+def seen_change(original: torch.Tensor, edited: torch.Tensor, sigma: float) -> torch.Tensor:
+    """Where an edit is to be seen: elsewhere the original's own pixels are better, which no model has touched.
+
+    Args:
+        original, edited: (batch, 3, height, width) in [0, 1].
+        sigma: Standard deviation, in pixels, of the blur of the differences.
+
+    Returns:
+        (batch, 1, height, width) in [0, 1].
+    """
+    low, high = SEEN
+    difference = feather_mask((edited - original).abs().amax(1, keepdim=True), sigma)
+    return ((difference - low) / (high - low)).clamp(0, 1)
 
 
 def stitched(

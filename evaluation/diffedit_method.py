@@ -69,6 +69,12 @@ class DiffEditMethod(EditMethod):
             preset=name,
         )
 
+    def check_steps(self, pipe: Any) -> None:
+        """Refuse strengths of less than one step too."""
+        schedule = self.schedule(pipe)
+        levels_for(schedule, "inpaint_strength", self.inpaint_strength)
+        levels_for(schedule, "mask_encode_strength", self.mask_encode_strength)
+
     def prepare(
         self, pipe: Any, images: Sequence[Image.Image], source_prompts: Sequence[str]
     ) -> list[Encoded]:

@@ -43,6 +43,10 @@ class EncodeDecode(WordSwap):
         """The way back under the empty prompt, where guidance changes nothing."""
         return super().reconstruct(pipe, self._encoded(pipe, prepared))
 
+    def check_steps(self, pipe: Any) -> None:
+        """Refuse a strength of less than one step too."""
+        levels_for(self.schedule(pipe), "strength", self.strength)
+
     def _encoded(self, pipe: Any, prepared: Inverted) -> Inverted:
         """As far as `strength` reaches."""
         levels = levels_for(self.schedule(pipe), "strength", self.strength)

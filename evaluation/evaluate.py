@@ -98,14 +98,11 @@ def evaluate(comparison: Comparison, sweeps: Sequence[Sweep], say: Say, curves: 
         curves: Whether to draw the trade-off curves too.
 
     Raises:
-        ValueError: Before any work, if the pipeline lacks what a method needs; see [`EditMethod.check`]. Or if its
-            schedule has fewer steps than a method takes.
+        ValueError: Before any work, if the pipeline lacks what a method needs, or has no schedule of so many steps; see
+            [`EditMethod.check`] and [`EditMethod.check_steps`].
         MetricUnavailable: Before any work, if curves are asked for and matplotlib is not installed.
     """
-    for sweep in sweeps:
-        for method in (sweep.default, *(method for _, method in sweep.points)):
-            method.check(comparison.pipe)
-            method.schedule(comparison.pipe)
+    check_sweeps(comparison.pipe, sweeps)
     if curves:
         optional_module("matplotlib.figure", "Drawing curves")
     if comparison.sets:
@@ -146,6 +143,18 @@ def evaluate(comparison: Comparison, sweeps: Sequence[Sweep], say: Say, curves: 
     )
     write_folder(comparison.folder, {**files, "report.md": text.encode()})
     return text
+
+
+def check_sweeps(pipe: Any, sweeps: Sequence[Sweep]) -> None:
+    """Refuse methods and settings that a pipeline cannot run.
+
+    Raises:
+        ValueError: Naming what it lacks, or the number of steps that is too large or too small.
+    """
+    for sweep in sweeps:
+        for method in (sweep.default, *(method for _, method in sweep.points)):
+            method.check(pipe)
+            method.check_steps(pipe)
 
 
 def _heading(comparison: Comparison, sweeps: Sequence[Sweep]) -> str:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from semantic_edit.attention_processors.borrowing import BorrowedNetwork, frozen
 from semantic_edit.attention_processors.locks import lock_of
+from semantic_edit.editing.finite import check_finite
 from semantic_edit.evaluation.method import EditMethod, floats_of, latents_of, picture_of
 from semantic_edit.pipelines.request import read_edit_pictures
 from semantic_edit.pipelines.stages import decode_pixels
@@ -108,13 +109,14 @@ class FlexIT(EditMethod):
             frozen(image_encoder),
             torch.enable_grad(),
         ):
-            for _ in range(self.steps):
+            for step in range(self.steps):
                 latents = latents.detach().requires_grad_()
                 loss = self._loss(pipe, prepared, target, latents, generator)
                 (slope,) = torch.autograd.grad(loss, latents)
                 losses.append(loss.item())
                 length = self.learning_rate * start.norm() / slope.norm().clamp(min=1e-12)
                 latents = latents.detach() - length * slope
+                check_finite(f"the update of step {step}", latents)
         return latents, losses
 
     def _loss(

@@ -11,9 +11,11 @@ import torch.nn.functional as F
 from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 
+from semantic_edit.disk.numbers import read_number
+from semantic_edit.disk.reading import whole_number
 from semantic_edit.editing.inversion import decode_latents
 from semantic_edit.evaluation.method import EditMethod, embeds_of, latents_of, picture_of
-from semantic_edit.pipelines.checks import check_count, is_number
+from semantic_edit.pipelines.ranges import FRACTION
 from semantic_edit.pipelines.stages import noise_predictor
 
 
@@ -39,13 +41,9 @@ class ILVR(EditMethod):
     refined: float = 0.8
 
     def __post_init__(self) -> None:
-        check_count(
-            "down_factor", self.down_factor, "It is by how much the latent shrinks; 1 leaves it as it is."
-        )
-        if not is_number(self.refined) or not 0 <= self.refined <= 1:
-            raise ValueError(
-                f"`refined` must lie in [0, 1], got {self.refined!r}; it is a fraction of the steps."
-            )
+        shrinks = "It is by how much the latent shrinks; 1 leaves it as it is."
+        read_number("down_factor", self.down_factor, whole_number(1, 1_000_000), shrinks)
+        read_number("refined", self.refined, FRACTION, "It is a fraction of the steps.")
 
     def prepare(
         self, pipe: Any, images: Sequence[Image.Image], source_prompts: Sequence[str]

@@ -55,6 +55,15 @@ class EditMethod(ABC):
             ValueError: Naming what is missing.
         """
 
+    def check_steps(self, pipe: Any) -> None:
+        """Refuse more steps than the schedule has, or so few that a fraction of them is none; asked before the first
+        edit.
+
+        Raises:
+            ValueError: Naming the number.
+        """
+        self.schedule(pipe)
+
     @abstractmethod
     def prepare(self, pipe: Any, images: Sequence[Image.Image], source_prompts: Sequence[str]) -> list[Any]:
         """What this method makes of each of some pictures of one size, side by side."""
@@ -103,7 +112,7 @@ def another_pipeline(kind: type, pipe: Any, **changes: Any) -> Any:
     return made
 
 
-def sides_of(image: Image.Image) -> dict[str, int]:
+def sides_of(image: Image.Image) -> dict[str, Any]:
     """A picture's own size as our pipelines' arguments: all methods work at it, whatever the model's own size."""
     return {"height": image.height, "width": image.width}
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from semantic_edit.attention_processors.borrowing import BorrowedNetwork, frozen
 from semantic_edit.attention_processors.locks import lock_of
+from semantic_edit.editing.finite import FiniteWatch, at_step
 from semantic_edit.editing.guidance import PredictNoise, classifier_free_guidance
 from semantic_edit.editing.inversion import ddim_step, invert_latents
 from semantic_edit.editing.schedule import Schedule
@@ -113,7 +114,7 @@ def _learn(
     dtype: torch.dtype,
 ) -> list[NullText]:
     """clean: (pictures, channels, height, width); text: (pictures, tokens, width); negative: (1, tokens, width)."""
-    steps = schedule.num_inference_steps
+    steps, watch = schedule.num_inference_steps, FiniteWatch()
     walk = invert_latents(predict_noise, schedule, clean, text.to(dtype), steps)
     latents, embeds = walk[-1], negative.expand_as(text)
     learned, before, after, updates = [], [], [], torch.zeros(len(prompts), dtype=torch.long)
@@ -121,10 +122,12 @@ def _learn(
         task = _Step(predict_noise, schedule, level, latents, walk[level - 1], text.to(dtype), settings)
         embeds, first_error, taken = task.learn(step, embeds)
         latents, error = task.outcome(embeds, torch.arange(len(prompts)))
+        watch.see(at_step("the learning", step, schedule.timestep(level)), latents)
         learned.append(embeds)
         before.append(first_error)
         after.append(error)
         updates += taken
+    watch.check()
     errors = torch.stack([torch.stack(before), torch.stack(after)], dim=-1)  # (steps, pictures, 2)
     return [
         NullText(

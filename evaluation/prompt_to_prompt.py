@@ -13,6 +13,7 @@ from PIL import Image
 from semantic_edit.attention_processors.borrowing import BorrowedNetwork
 from semantic_edit.attention_processors.control import AttentionPlan, controlled_attention
 from semantic_edit.attention_processors.locks import lock_of
+from semantic_edit.editing.finite import FiniteWatch, at_step
 from semantic_edit.editing.guidance import classifier_free_guidance
 from semantic_edit.editing.inversion import ddim_step
 from semantic_edit.editing.schedule import Schedule
@@ -77,13 +78,16 @@ def decode_swapped(
     Returns:
         The clean latents of the source and of the edit, (2, channels, height, width).
 
+    Raises:
+        FloatingPointError: Naming the first step that gave NaN or infinite latents.
+
     Source: Prompt-to-Prompt, arXiv:2208.01626, Sec. 3.2.
     """
     source, target = (pipe.maybe_convert_prompt(one, pipe.tokenizer) for one in prompts)
     rows = read_prompt_rows(pipe.tokenizer, source, [target], settings)
     text = embeds_of(pipe, prompts)
     latents = latents.expand(2, -1, -1, -1)
-    steps = schedule.num_inference_steps
+    steps, watch = schedule.num_inference_steps, FiniteWatch()
     with (
         lock_of(pipe.unet),
         BorrowedNetwork(pipe.unet) as unet,
@@ -93,10 +97,13 @@ def decode_swapped(
         for step, level in enumerate(range(steps, 0, -1)):
             control.plan = _plan(rows, step, steps, latents.shape[-2:])
             embeds = torch.cat([negative_embeds[step].to(text).expand(2, -1, -1), text])
-            both = predict_noise(torch.cat([latents, latents]), schedule.timestep(level), embeds)
+            timestep = schedule.timestep(level)
+            both = predict_noise(torch.cat([latents, latents]), timestep, embeds)
             unconditional, conditional = both.chunk(2)
             noise_pred = classifier_free_guidance(unconditional, conditional, guidance_scale)
             latents = ddim_step(latents, noise_pred, schedule, level)
+            watch.see(at_step("the decoding", step, timestep), latents)
+    watch.check()
     return latents
 
 

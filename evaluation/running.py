@@ -185,7 +185,7 @@ def _of_one_size(
     yield from alike.values()
 
 
-def _leave_out(comparison: Comparison, lot: _Lot, groups: Iterable[str], error: ValueError, say: Say) -> None:
+def _leave_out(comparison: Comparison, lot: _Lot, groups: Iterable[str], error: Exception, say: Say) -> None:
     """Write down that nothing of some pictures can be had, or raise the reason if none may be left out."""
     if not comparison.skips:
         raise error
@@ -200,7 +200,7 @@ def _run_batch(comparison: Comparison, lot: _Lot, images: dict[str, Image.Image]
     started = time.perf_counter()
     try:
         everything = lot.first.prepare(comparison.pipe, list(images.values()), prompts)
-    except ValueError as error:
+    except (ValueError, FloatingPointError) as error:
         if not comparison.skips or len(images) == 1:
             return _leave_out(comparison, lot, images, error, say)
         for group, image in images.items():  # the others need not suffer for one
@@ -212,29 +212,25 @@ def _run_batch(comparison: Comparison, lot: _Lot, images: dict[str, Image.Image]
         for method, item, key in _todo(comparison, lot, group):
             if _is_done(comparison, item, key):
                 continue  # two sweeps meet here
-            if item is None:
-                _run_reconstruction(comparison, method, prepared, image, group, key, cost)
-            else:
-                loaded = replace(item, load_image=image.copy)  # metrics ask for it again and again
-                _run_edit(comparison, method, prepared, loaded, key, say)
+            try:
+                if item is None:
+                    _run_reconstruction(comparison, method, prepared, image, group, key, cost)
+                else:
+                    loaded = replace(item, load_image=image.copy)  # metrics ask for it again and again
+                    _run_edit(comparison, method, prepared, loaded, key)
+            except (ValueError, FloatingPointError) as error:
+                if not comparison.skips:
+                    raise
+                comparison.rows.append(key, {"error": str(error)})
+                name = f"the reconstruction of {group}" if item is None else item.name
+                say(f"{type(method).__name__}: left out {name}: {error}")
 
 
-def _run_edit(
-    comparison: Comparison, method: EditMethod, prepared: Any, item: EditItem, key: Row, say: Say
-) -> None:
+def _run_edit(comparison: Comparison, method: EditMethod, prepared: Any, item: EditItem, key: Row) -> None:
     started = time.perf_counter()
-    try:
-        picture, mask = method.edit_with_mask(
-            comparison.pipe, prepared, item.prompt, comparison.seed_of(item)
-        )
-        seconds = time.perf_counter() - started
-        values = measured_edit(comparison.metrics, item, picture, mask)  # which reads the item's mask
-    except ValueError as error:
-        if not comparison.skips:
-            raise
-        comparison.rows.append(key, {"error": str(error)})
-        say(f"{type(method).__name__}: left out {item.name}: {error}")
-        return
+    picture, mask = method.edit_with_mask(comparison.pipe, prepared, item.prompt, comparison.seed_of(item))
+    seconds = time.perf_counter() - started
+    values = measured_edit(comparison.metrics, item, picture, mask)  # which reads the item's mask
     if item.group in comparison.kept_groups:
         _keep(comparison.picture_path(key), picture)
     comparison.rows.append(key, {**values, "seconds": seconds})

@@ -10,7 +10,8 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionImg2ImgPipeline
 from PIL import Image
 
-from semantic_edit.evaluation.method import EditMethod, another_pipeline
+from semantic_edit.editing.finite import check_finite
+from semantic_edit.evaluation.method import EditMethod, another_pipeline, picture_of
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,18 @@ class SDEdit(EditMethod):
 
     strength: float = 0.5
 
+    def check_steps(self, pipe: Any) -> None:
+        """Refuse a strength of less than one step too."""
+        super().check_steps(pipe)
+        self._check_strength()
+
+    def _check_strength(self) -> None:
+        if int(self.num_inference_steps * self.strength) < 1:
+            raise ValueError(
+                f"`strength` {self.strength} of `num_inference_steps` {self.num_inference_steps} is less than one "
+                "step; raise one of the two."
+            )
+
     def prepare(
         self, pipe: Any, images: Sequence[Image.Image], source_prompts: Sequence[str]
     ) -> list[Image.Image]:
@@ -35,20 +48,20 @@ class SDEdit(EditMethod):
 
         Raises:
             ValueError: If the strength is less than one step.
+            FloatingPointError: If NaN or infinite values come of it.
         """
-        if int(self.num_inference_steps * self.strength) < 1:
-            raise ValueError(
-                f"`strength` {self.strength} of `num_inference_steps` {self.num_inference_steps} is less than one "
-                "step; raise one of the two."
-            )
-        return image_to_image(pipe)(
+        self._check_strength()
+        latents = image_to_image(pipe)(
             prompt=prompt,
             image=prepared,
             strength=self.strength,
             num_inference_steps=self.num_inference_steps,
             guidance_scale=self.guidance_scale,
             generator=torch.Generator().manual_seed(seed),
-        ).images[0]
+            output_type="latent",
+        ).images
+        check_finite("the decoding", latents)
+        return picture_of(pipe, latents)
 
 
 def image_to_image(pipe: Any) -> StableDiffusionImg2ImgPipeline:

@@ -86,7 +86,7 @@ class _Step:
         """Update the active pictures `which`, (active,) booleans; the others leave without."""
         if not which.any():
             return self._leave(~which)
-        gradients = self.objective.gradients(outcome.loss[which], self.active.parameters)
+        gradients = self.objective.gradients(self.goal, outcome.loss[which], self.active.parameters)
         self._leave(~which)
         updated = which.nonzero().flatten()  # once: to index by booleans waits for a GPU each time
         self.active.update(gradient[updated] for gradient in gradients)

@@ -24,12 +24,14 @@ Evaluate = Callable[[torch.Tensor, int, torch.Tensor, torch.Tensor], tuple[torch
 class Goal:
     """What is fixed during a step, for all pictures.
 
+    step: 0-based, 0 the noisiest; it leads from `level` to the one below.
     latents: Where the step starts: the closed loop's, (pictures, channels, height, width).
     target: Where it should end: the inversion's.
     unconditional: The unconditional prediction at `latents`.
     maps: What the attention maps should be, (pictures, ...) each.
     """
 
+    step: int
     level: int
     latents: torch.Tensor
     target: torch.Tensor
@@ -92,6 +94,7 @@ class Objective:
         level = len(self.trajectory) - 1 - step
         maps = self.source_maps(level) if self.settings.attention_weight else []
         return Goal(
+            step=step,
             level=level,
             latents=latents,
             target=self.trajectory[level - 1],
@@ -117,12 +120,14 @@ class Objective:
         if not torch.isfinite(loss).all():
             listed = ", ".join(str(row) for row in rows[~torch.isfinite(loss)].tolist())
             raise FloatingPointError(
-                f"The loss at level {goal.level} is NaN or infinite for picture {listed}. Lower `learning_rate`, or "
-                "run the model in float32 or bfloat16."
+                f"The learning's loss at step {goal.step} is NaN or infinite for picture {listed}. Lower "
+                "`learning_rate`, or run the model in float32 or bfloat16."
             )
         return Outcome(reached, latent_error, attention_error, loss)
 
-    def gradients(self, loss: torch.Tensor, parameters: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+    def gradients(
+        self, goal: Goal, loss: torch.Tensor, parameters: dict[str, torch.Tensor]
+    ) -> list[torch.Tensor]:
         """The gradient of the losses' sum, in the order of `parameters`; no other tensor gets one.
 
         The loss, a mean over a picture's latents, is scaled to their sum's size on the way, by a power of two: this
@@ -141,7 +146,8 @@ class Objective:
         gradients = [gradient / scale for gradient in scaled]
         if not torch.stack([torch.isfinite(gradient).all() for gradient in gradients]).all():
             raise FloatingPointError(
-                "A gradient of the learning is NaN or infinite; run the model in float32 or bfloat16."
+                f"A gradient of the learning at step {goal.step} is NaN or infinite. Run the model in float32 or "
+                "bfloat16."
             )
         return gradients
 

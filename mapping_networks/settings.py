@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
 
+from semantic_edit.disk.numbers import read_number
+from semantic_edit.disk.reading import Rule, or_none, real_number, whole_number
+
 STOPS = ("loss", "latent_error")
+MOST_UPDATES = 100_000  # a step
+NUMBERS_OF_LEARNING: dict[str, Rule] = {  # fields of `LearningSettings`
+    "inner_steps": whole_number(1, MOST_UPDATES),
+    "late_inner_steps": or_none(whole_number(1, MOST_UPDATES)),
+    "inner_decay": real_number(0, 1000),
+    "learning_rate": real_number(0, 1000, above=True),
+    "adam_beta1": real_number(0, 1, below=True),
+    "adam_beta2": real_number(0, 1, below=True),
+    "rate_decay": real_number(0, 1000),
+    "latent_weight": real_number(0, 1e6),
+    "attention_weight": real_number(0, 1e6),
+    "stop_below": real_number(0, 1e30),
+    "stop_growth": real_number(0, 1e30),
+    "converged_below": real_number(0, 1e30),
+    "seed": whole_number(0, 2**63 - 1),
+}
 
 
 @dataclass(frozen=True)
@@ -55,12 +73,8 @@ class LearningSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for entry in dataclasses.fields(self):
-            value = getattr(self, entry.name)
-            if entry.name not in ("stop_on", "combine") and not (
-                entry.name == "late_inner_steps" and value is None
-            ):
-                self._check_number(entry.name, value)
+        for name, rule in NUMBERS_OF_LEARNING.items():
+            object.__setattr__(self, name, read_number(name, getattr(self, name), rule))
         if self.stop_on not in STOPS:
             raise ValueError(f"`stop_on` must be one of {', '.join(STOPS)}, got {self.stop_on!r}.")
         if not isinstance(self.combine, bool):
@@ -71,18 +85,6 @@ class LearningSettings:
             raise ValueError(
                 "`latent_weight` and `attention_weight` must not both be 0: nothing would be learned."
             )
-
-    def _check_number(self, name: str, value: object) -> None:
-        counts = ("inner_steps", "late_inner_steps", "seed")
-        if isinstance(value, bool) or not isinstance(value, int if name in counts else (int, float)):
-            kind = "an integer" if name in counts else "a number"
-            raise ValueError(f"`{name}` must be {kind}, got {value!r}.")
-        positive = name in ("inner_steps", "late_inner_steps", "learning_rate")
-        if not math.isfinite(value) or value < 0 or (positive and value == 0):
-            bound = "above 0" if positive else "at least 0"
-            raise ValueError(f"`{name}` must be finite and {bound}, got {value!r}.")
-        if name.startswith("adam_beta") and value >= 1:
-            raise ValueError(f"`{name}` must be below 1, got {value!r}.")
 
     @classmethod
     def short(cls) -> LearningSettings:

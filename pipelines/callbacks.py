@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+
+from semantic_edit.disk.reading import shortened
 
 
 def every_steps(
@@ -31,7 +33,8 @@ def step_callback(
 ) -> Callable[[int, int, dict[str, Any]], dict[str, Any]]:
     """Both kinds of callbacks as `on_step` of `decode_latents`: given the tensors, returns the changed ones.
 
-    It runs in a block of `running_call`; a `_guidance_scale` that is set there comes back as "guidance_scale".
+    It runs in a block of `running_call`; a `_guidance_scale` that is set there comes back as "guidance_scale". What it
+    returns raises a ValueError if the callback gave something else than tensors of the same shapes.
     """
     older = every_steps(callback, callback_steps)
 
@@ -40,11 +43,11 @@ def step_callback(
         if callback_on_step_end is not None:
             before = pipe.guidance_scale
             given = {name: tensors[name] for name in tensor_inputs}
-            changed = dict(callback_on_step_end(pipe, step, timestep, given) or {})
+            changed = callback_on_step_end(pipe, step, timestep, given) or {}
             _check_returned(changed, tensors)
             if pipe.guidance_scale != before:
                 _check_guides(pipe.guidance_scale, tensors)
-                changed["guidance_scale"] = pipe.guidance_scale
+                changed = {**changed, "guidance_scale": pipe.guidance_scale}
         if older is not None:
             older(step, timestep, changed.get("latents", tensors["latents"]))
         return changed
@@ -52,31 +55,37 @@ def step_callback(
     return on_step
 
 
-def _check_returned(changed: Mapping[str, Any], tensors: Mapping[str, Any]) -> None:
-    """Refuse tensors that the next step could not use in the place of those that a callback was given."""
-    latents = tensors["latents"]
-    for name in tensors.keys() & changed.keys():
-        value = changed[name]
-        if value is None and (name == "negative_prompt_embeds" or tensors[name] is None):
-            continue
-        shape = tuple(value.shape) if isinstance(value, torch.Tensor) else None
-        if name == "latents":
-            if shape == latents.shape:
-                continue
+def _check_returned(changed: Any, tensors: dict[str, Any]) -> None:
+    if not isinstance(changed, dict):
+        raise ValueError(
+            f"`callback_on_step_end` must return None or a dict from names to tensors, got {shortened(changed)}."
+        )
+    for name, was in tensors.items():
+        if name in changed and not _can_replace(name, changed[name], was):
+            got = changed[name]
+            kind = f"{got.dtype} {tuple(got.shape)}" if isinstance(got, torch.Tensor) else shortened(got)
+            advice = "Leave out of the dict what is to stay as it is."
+            if name == "prompt_embeds":
+                advice = (
+                    "It has no unconditional rows to cut off, which are `negative_prompt_embeds`: leave both out, and "
+                    "set `pipe._guidance_scale = 1.0` to end guidance."
+                )
             raise ValueError(
-                f"`callback_on_step_end` must return `latents` of the shape that it was given, {tuple(latents.shape)}, "
-                f"got {shape or type(value).__name__}."
-            )
-        if shape is None or len(shape) != 3 or shape[0] != len(latents):
-            raise ValueError(
-                f"`callback_on_step_end` must return as many rows of `{name}` as it was given, {len(latents)}, got "
-                f"{shape or type(value).__name__}. Here `prompt_embeds` has no unconditional rows to cut off: those "
-                "are `negative_prompt_embeds`. To end guidance set `pipe._guidance_scale = 1.0` and leave both as they "
-                "are."
+                f"`callback_on_step_end` returned {kind} for `{name}`, where floats of shape "
+                f"{None if was is None else tuple(was.shape)} are needed. {advice}"
             )
 
 
-def _check_guides(guidance_scale: float, tensors: Mapping[str, Any]) -> None:
+def _can_replace(name: str, value: Any, was: torch.Tensor | None) -> bool:
+    if value is None or was is None:
+        return name == "negative_prompt_embeds"  # there is no guidance, from here on or until now
+    if not isinstance(value, torch.Tensor) or not value.is_floating_point() or value.ndim != was.ndim:
+        return False
+    fixed = slice(None) if name == "latents" else slice(0, None, 2)  # prompts may have other lengths
+    return value.shape[fixed] == was.shape[fixed]
+
+
+def _check_guides(guidance_scale: float, tensors: dict[str, Any]) -> None:
     """Refuse to begin guidance in a call that has nothing to guide away from."""
     if guidance_scale > 1 and tensors["negative_prompt_embeds"] is None:
         raise ValueError(

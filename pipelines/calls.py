@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from semantic_edit.pipelines.checks import check_at_least_zero
+from semantic_edit.pipelines.ranges import plain_numbers
 
 
 @dataclass
@@ -73,5 +73,5 @@ class OfTheCall:
                 f"`{self.name}` of {type(pipe).__name__} cannot be set: nothing of a call is kept on the pipeline. "
                 "Pass it to the call; in a callback `_guidance_scale` alone may be set, for the steps that are left."
             )
-        check_at_least_zero(self.name, value, "Up to 1 ends guidance; 5 to 7.5 is usual.")
-        setattr(settings, self.name, value)
+        (plain,) = plain_numbers(**{self.name: value})
+        setattr(settings, self.name, plain)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import numbers
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,19 +9,35 @@ from typing import Any
 import torch
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 
+from semantic_edit.disk.numbers import plain_number, read_number
+from semantic_edit.disk.reading import (
+    Rule,
+    is_finite_number,
+    real_number,
+    shortened,
+    whole_number,
+)
 from semantic_edit.editing.schedule import Schedule
+from semantic_edit.pipelines.ranges import plain_numbers
 
+LORA_SCALE: Rule = real_number(-1000, 1000)
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 CALLBACK_TENSORS = ("latents", "prompt_embeds", "negative_prompt_embeds")
 
 
-def check_model(pipe: Any) -> None:
-    """Refuse a UNet that needs more than latents, a timestep and text, or another text encoder's text.
+def check_components(pipe: Any) -> None:
+    """Refuse a pipeline that lacks a model, or whose UNet needs more than latents, a timestep and its encoder's text.
 
     Raises:
-        ValueError: If the UNet is of another family (inpainting, SDXL, latent consistency, ...), an IP-Adapter is
-            loaded, or the text encoder is of another width.
+        ValueError: If there is no UNet, VAE or scheduler, the UNet is of another family (inpainting, SDXL, latent
+            consistency, ...), an IP-Adapter is loaded, or the text encoder is of another width.
     """
+    missing = [f"`{name}`" for name in ("unet", "vae", "scheduler") if getattr(pipe, name) is None]
+    if missing:
+        raise ValueError(
+            f"This pipeline has no {' and no '.join(missing)}, and nothing can be edited without. Pass what is missing "
+            "to `from_pretrained` or `from_pipe`, or leave out the `None` that is in its place."
+        )
     config, channels = pipe.unet.config, pipe.vae.config.latent_channels
     needs = None
     if config.get("encoder_hid_dim_type") == "ip_image_proj":
@@ -48,85 +62,13 @@ def check_model(pipe: Any) -> None:
         )
 
 
-def is_number(value: Any) -> bool:
-    """Whether something is a finite real number."""
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def check_fraction(name: str, value: Any, why: str, open_end: bool = False) -> None:
-    """Refuse what is no number in (0, 1], or in (0, 1) with `open_end`."""
-    if not is_number(value) or not 0 < value <= 1 or (open_end and value == 1):
-        wanted = "lie strictly between 0 and 1" if open_end else "be greater than 0 and at most 1"
-        raise ValueError(f"`{name}` must {wanted}, got {value!r}. {why}")
-
-
-def check_count(name: str, value: Any, why: str) -> None:
-    """Refuse what is no integer from 1 on."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
-        raise ValueError(f"`{name}` must be a positive integer, got {value!r}. {why}")
-
-
-def check_at_least_zero(name: str, value: Any, why: str) -> None:
-    """Refuse what is no finite number from 0 on."""
-    if not is_number(value) or value < 0:
-        raise ValueError(f"`{name}` must be a number of at least 0, got {value!r}. {why}")
-
-
-def check_guidance(guidance_scale: Any, guidance_rescale: Any = 0.0, guidance_stop: Any = 1.0) -> None:
-    """Refuse guidance that is no number, or a rescale or an end of it outside [0, 1]."""
-    check_at_least_zero("guidance_scale", guidance_scale, "Above 1 it guides; 5 to 7.5 is usual.")
-    if not is_number(guidance_rescale) or not 0 <= guidance_rescale <= 1:
-        raise ValueError(f"`guidance_rescale` must lie in [0, 1], got {guidance_rescale!r}; 0 is off.")
-    if guidance_stop is not None and (not is_number(guidance_stop) or not 0 <= guidance_stop <= 1):
-        raise ValueError(
-            f"`guidance_stop` must lie in [0, 1], got {guidance_stop!r}. It is the fraction of the steps, from the "
-            "noisy end, that are guided; 1 guides all."
-        )
-
-
-def check_mask_settings(
-    num_maps_per_mask: Any,
-    mask_encode_strength: Any,
-    mask_thresholding_ratio: Any,
-    mask_threshold: Any,
-    mask_batch_size: Any,
-) -> None:
-    """Refuse settings with which no mask can be found."""
-    check_count("num_maps_per_mask", num_maps_per_mask, "It is how many noises are averaged; 10 is usual.")
-    check_fraction("mask_encode_strength", mask_encode_strength, "It is the noise to add; 0.3 to 0.6 works.")
-    check_fraction(
-        "mask_threshold",
-        mask_threshold,
-        "It cuts the mean noise difference after rescaling to [0, 1]; raise it for a smaller mask.",
-        open_end=True,
-    )
-    check_count("mask_batch_size", mask_batch_size, "It is how many samples the UNet takes at once.")
-    ratio = mask_thresholding_ratio
-    if ratio is not None and (not is_number(ratio) or ratio <= 0):
-        raise ValueError(
-            f"`mask_thresholding_ratio` must be positive or None, got {ratio!r}. It clamps the noise "
-            "difference at that multiple of its mean; None adapts to the map."
-        )
-
-
-def check_mask_shape(mask_grow: Any, mask_feather: Any) -> None:
-    """Refuse what is no number of pixels."""
-    if isinstance(mask_grow, bool) or not isinstance(mask_grow, numbers.Integral):
-        raise ValueError(
-            f"`mask_grow` must be an integer number of pixels, got {mask_grow!r}; negative numbers shrink "
-            "the mask."
-        )
-    check_at_least_zero("mask_feather", mask_feather, "It blurs the mask's edge, in pixels; 0 is none.")
-
-
 def levels_for(schedule: Schedule, name: str, strength: Any) -> int:
     """The number of levels that a strength covers, at least one.
 
     Raises:
         ValueError: If the strength is outside (0, 1], or covers less than one step.
     """
-    check_fraction(name, strength, f"It is the part of {schedule.num_inference_steps} steps to go through.")
-    levels = schedule.levels(strength)
+    levels = schedule.levels(*plain_numbers(**{name: strength}))
     if levels < 1:
         raise ValueError(
             f"`{name}` {strength} of `num_inference_steps` {schedule.num_inference_steps} is less than one "
@@ -137,9 +79,10 @@ def levels_for(schedule: Schedule, name: str, strength: Any) -> int:
 
 def check_decoding(eta: Any, latents: Any) -> None:
     """Refuse added noise, and say that diffusers' `latents` argument does nothing."""
-    if eta != 0:
+    number = plain_number(eta)
+    if not is_finite_number(number) or number != 0:
         raise ValueError(
-            f"`eta` must be 0, got {eta!r}: with added noise the decoding would not lead back along the "
+            f"`eta` must be 0, got {shortened(eta)}: with added noise the decoding would not lead back along the "
             "inversion."
         )
     if latents is not None:
@@ -164,17 +107,49 @@ def check_generator(generator: Any, batch_size: int) -> None:
         )
 
 
+def read_attention_kwargs(given: Any) -> dict[str, Any] | None:
+    """A call's `cross_attention_kwargs`, with the LoRA scale as a plain number.
+
+    Raises:
+        ValueError: If they are no dict, or the scale is no number.
+    """
+    if given is None:
+        return None
+    if not isinstance(given, dict) or not all(isinstance(name, str) for name in given):
+        raise ValueError(
+            f'`cross_attention_kwargs` must be a dict from names to values, such as {{"scale": 0.5}}, got '
+            f"{shortened(given)}."
+        )
+    why = "It is how strongly LoRA layers act; 1 is as they were trained."
+    name = "cross_attention_kwargs['scale']"
+    return {
+        key: read_number(name, value, LORA_SCALE, why) if key == "scale" else value
+        for key, value in given.items()
+    }
+
+
+def read_clip_skip(pipe: Any, clip_skip: Any) -> int | None:
+    """How many layers of the text encoder a call skips.
+
+    Raises:
+        ValueError: If the encoder has fewer.
+    """
+    if clip_skip is None:
+        return None
+    encoder = pipe.text_encoder
+    layers = 1000 if encoder is None else encoder.config.num_hidden_layers  # without one, nothing is skipped
+    why = "It is how many of the text encoder's last layers are skipped."
+    return read_number("clip_skip", clip_skip, whole_number(0, layers), why)
+
+
 def check_output_type(output_type: Any, allowed: tuple[str, ...] = OUTPUT_TYPES) -> None:
     """Refuse an unknown `output_type`."""
     if output_type not in allowed:
         raise ValueError(f"`output_type` must be one of {', '.join(allowed)}, got {output_type!r}.")
 
 
-def check_callbacks(
-    callback_on_step_end: Callable[..., Any] | None, tensor_inputs: Sequence[str], callback_steps: Any
-) -> None:
+def check_callbacks(callback_on_step_end: Callable[..., Any] | None, tensor_inputs: Sequence[str]) -> None:
     """Refuse callbacks that could not do what they are for."""
-    check_count("callback_steps", callback_steps, "The callback is called every so many steps.")
     if isinstance(callback_on_step_end, (PipelineCallback, MultiPipelineCallbacks)):
         raise ValueError(
             f"{type(callback_on_step_end).__name__} is made for pipelines that keep the prompts of both branches in "

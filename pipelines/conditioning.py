@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,8 @@ from diffusers.utils import is_peft_available, scale_lora_layers, unscale_lora_l
 
 from semantic_edit.attention_processors.locks import lock_of
 from semantic_edit.attention_processors.tokens import check_padded
+from semantic_edit.disk.reading import is_utf8, shortened
+from semantic_edit.editing.finite import FiniteWatch
 from semantic_edit.pipelines.truncation import truncation_told, warn_of_truncation
 from semantic_edit.pipelines.vocabulary import warn_of_unknown_words
 
@@ -68,7 +69,8 @@ def read_prompt(
         default: Text where neither is given; `None` makes giving neither an error.
 
     Raises:
-        ValueError: If both or neither are given, or embeddings have another shape, type or width.
+        ValueError: If both or neither are given, text holds what is no character, or embeddings have another shape,
+            type or width.
         TypeError: If the text is neither a string nor a list of strings.
     """
     if text is not None and embeds is not None:
@@ -85,6 +87,12 @@ def read_prompt(
         raise TypeError(f"`{name}` must be a string or a list of strings, got {text!r}.")
     if not texts:
         raise ValueError(f"`{name}` is an empty list; pass one string, or one for each picture.")
+    for one in texts:
+        if not is_utf8(one):
+            raise ValueError(
+                f"`{name}` must be text that can be encoded in UTF-8, got {shortened(one)}, which holds half of a "
+                'surrogate pair; `text.encode("utf-8", "replace").decode()` puts "?" in its place.'
+            )
     return Prompt(name, texts=tuple(texts), unconditional=unconditional)
 
 
@@ -101,19 +109,6 @@ def _check_embeds(name: str, embeds: torch.Tensor, width: int | None) -> None:
         )
     if not torch.isfinite(embeds).all():
         raise ValueError(f"`{name}` holds NaN or infinite values.")
-
-
-def check_clip_skip(text_encoder: Any, clip_skip: Any) -> None:
-    """Refuse to skip layers that a text encoder does not have."""
-    if clip_skip is None or text_encoder is None:
-        return
-    layers = text_encoder.config.num_hidden_layers
-    is_count = isinstance(clip_skip, numbers.Integral) and not isinstance(clip_skip, bool)
-    if not is_count or not 0 <= int(clip_skip) <= layers:
-        raise ValueError(
-            f"`clip_skip` must be None or an integer from 0 to {layers}, the layers of this text encoder, got "
-            f"{clip_skip!r}. It is how many of the last ones are skipped; 1 is usual."
-        )
 
 
 def check_token_counts(**embeds: torch.Tensor | None) -> None:
@@ -174,6 +169,7 @@ def encode_prompts(
 
     Raises:
         ValueError: If text is given but the pipeline has no text encoder, or lengths differ from given ones.
+        FloatingPointError: If embeddings are NaN or infinite in the UNet's type.
         RuntimeError: If somebody else used the tokenizer at the same time.
     """
     rows: dict[tuple[str, bool], torch.Tensor] = {}
@@ -215,7 +211,12 @@ def encode_prompts(
         embeds = embeds.to(**placed)
         return embeds.expand(batch_size, -1, -1) if embeds.shape[0] == 1 else embeds
 
-    return [embedded(prompt) for prompt in prompts]
+    watch, given = FiniteWatch(), [embedded(prompt) for prompt in prompts]
+    for asked, values in zip(prompts, given, strict=True):
+        if asked is not None and values is not None:
+            watch.see(f"the embeddings of `{asked.name}`", values)
+    watch.check()
+    return given
 
 
 def _encode_texts(

@@ -18,6 +18,7 @@ from diffusers.loaders import (
 from diffusers.pipelines.pipeline_utils import StableDiffusionMixin
 
 from semantic_edit.editing.mask_shapes import MaskInput, MaskShape
+from semantic_edit.editing.refinement import changes_colour
 from semantic_edit.editing.regularization import noise_regularizer
 from semantic_edit.editing.schedule import schedule_from_scheduler
 from semantic_edit.editing.trajectory import Trajectory
@@ -25,21 +26,22 @@ from semantic_edit.pipelines.callbacks import every_steps, step_callback
 from semantic_edit.pipelines.calls import CallSettings, running_call
 from semantic_edit.pipelines.checks import (
     check_callbacks,
-    check_count,
+    check_components,
     check_decoding,
     check_generator,
-    check_guidance,
-    check_model,
     check_output_type,
     levels_for,
+    read_attention_kwargs,
+    read_clip_skip,
 )
 from semantic_edit.pipelines.components import StableDiffusionComponents
-from semantic_edit.pipelines.conditioning import check_clip_skip, common_batch_size
+from semantic_edit.pipelines.conditioning import common_batch_size
 from semantic_edit.pipelines.finishing import finish_pictures
 from semantic_edit.pipelines.identity import check_same_adapters, network_identity
 from semantic_edit.pipelines.outputs import DiffEditInversionPipelineOutput, DiffEditPipelineOutput
 from semantic_edit.pipelines.pictures import PictureInput
 from semantic_edit.pipelines.presets import guidance_stops, preset_of
+from semantic_edit.pipelines.ranges import plain_numbers
 from semantic_edit.pipelines.request import read_edit_prompts, read_edit_request
 from semantic_edit.pipelines.searching import searched_view
 from semantic_edit.pipelines.stages import (
@@ -210,14 +212,35 @@ class DiffEditPipeline(
 
         Raises:
             ValueError, TypeError: If anything does not fit, before the UNet is first evaluated.
+            FloatingPointError: Naming the stage and the step that gave NaN or infinite values.
 
         Source: DiffEdit, arXiv:2210.11427, Sec. 3.2.
         """
-        check_count("num_images_per_prompt", num_images_per_prompt, "It is how many copies to return.")
+        check_components(self)
+        (
+            num_images_per_prompt,
+            inpaint_strength,
+            guidance_scale,
+            guidance_rescale,
+            guidance_stop,
+            mask_grow,
+            mask_feather,
+            callback_steps,
+        ) = plain_numbers(
+            num_images_per_prompt=num_images_per_prompt,
+            inpaint_strength=inpaint_strength,
+            guidance_scale=guidance_scale,
+            guidance_rescale=guidance_rescale,
+            guidance_stop=guidance_stop,
+            mask_grow=mask_grow,
+            mask_feather=mask_feather,
+            callback_steps=callback_steps,
+        )
         check_output_type(output_type)
-        check_callbacks(callback_on_step_end, callback_on_step_end_tensor_inputs, callback_steps)
+        check_callbacks(callback_on_step_end, callback_on_step_end_tensor_inputs)
         check_decoding(eta, latents)
-        check_clip_skip(self.text_encoder, clip_skip)
+        cross_attention_kwargs = read_attention_kwargs(cross_attention_kwargs)
+        clip_skip = read_clip_skip(self, clip_skip)
         chosen = preset_of(
             preset,
             num_inference_steps=num_inference_steps,
@@ -226,7 +249,6 @@ class DiffEditPipeline(
             mask_refine=mask_refine,
             preserve_background=preserve_background,
         )
-        check_guidance(guidance_scale, guidance_rescale, chosen.guidance_stop)
         settings = MaskSettings(
             chosen.num_maps_per_mask,
             mask_encode_strength,
@@ -273,6 +295,7 @@ class DiffEditPipeline(
             view = searched_view(self, request, embeds, cross_attention_kwargs)
             clean = clean_latents(self, view.pictures, request.trajectory, embeds.target.device)
             found, own = None, request.own_mask
+            shaped = mask_grow is not None or mask_feather is not None
             if own is None:
                 found = locate_edit(
                     self,
@@ -284,9 +307,13 @@ class DiffEditPipeline(
                     generator,
                     cross_attention_kwargs,
                 )
-                shaped = mask_grow is not None or mask_feather is not None
                 drawn = draw_edit_mask(
-                    found, view.pictures, mask_threshold, self.vae_scale_factor, chosen.mask_refine, shaped
+                    found,
+                    view.pictures,
+                    settings.mask_threshold,
+                    self.vae_scale_factor,
+                    chosen.mask_refine,
+                    shaped,
                 )
             else:
                 drawn = view.cut_mask(own)
@@ -325,7 +352,13 @@ class DiffEditPipeline(
                 cross_attention_kwargs,
                 on_step,
             )
-            images, flags = finish_pictures(self, edited, output_type, view, mask, preserves, whole_mask)
+            seen_only: list[bool] = []
+            if found is not None and chosen.mask_refine and preserves and not shaped:
+                # an object's mask is roomy, a colour's tight; the caller's own is taken as it is
+                seen_only = [not recoloured for recoloured in changes_colour(found.coherence)]
+            images, flags = finish_pictures(
+                self, edited, output_type, view, mask, preserves, whole_mask, seen_only
+            )
         output = DiffEditPipelineOutput(
             images=images,
             nsfw_content_detected=flags,
@@ -379,11 +412,13 @@ class DiffEditPipeline(
 
         Raises:
             ValueError, TypeError: If anything does not fit, before the UNet is first evaluated.
+            FloatingPointError: Naming the stage and the step that gave NaN or infinite values.
         """
-        check_model(self)
-        check_clip_skip(self.text_encoder, clip_skip)
-        check_guidance(guidance_scale)
+        check_components(self)
+        (guidance_scale,) = plain_numbers(guidance_scale=guidance_scale)
         check_output_type(output_type, ("np", "pil", "pt"))
+        cross_attention_kwargs = read_attention_kwargs(cross_attention_kwargs)
+        clip_skip = read_clip_skip(self, clip_skip)
         chosen = preset_of(
             preset, num_inference_steps=num_inference_steps, num_maps_per_mask=num_maps_per_mask
         )
@@ -395,7 +430,7 @@ class DiffEditPipeline(
             mask_batch_size,
         )
         schedule = schedule_from_scheduler(self.scheduler, chosen.num_inference_steps)
-        levels_for(schedule, "mask_encode_strength", mask_encode_strength)
+        levels_for(schedule, "mask_encode_strength", settings.mask_encode_strength)
         view = read_view(self, image, read_size(height, width, self.vae_scale_factor))
         if source_negative_prompt is None and source_negative_prompt_embeds is None:
             source_negative_prompt = ""
@@ -469,12 +504,29 @@ class DiffEditPipeline(
 
         Raises:
             ValueError, TypeError: If anything does not fit, before the UNet is first evaluated.
+            FloatingPointError: Naming the stage and the step that gave NaN or infinite values.
         """
-        check_model(self)
-        check_clip_skip(self.text_encoder, clip_skip)
-        check_guidance(guidance_scale)
+        check_components(self)
+        (
+            inpaint_strength,
+            guidance_scale,
+            callback_steps,
+            num_reg_steps,
+            lambda_auto_corr,
+            lambda_kl,
+            num_auto_corr_rolls,
+        ) = plain_numbers(
+            inpaint_strength=inpaint_strength,
+            guidance_scale=guidance_scale,
+            callback_steps=callback_steps,
+            num_reg_steps=num_reg_steps,
+            lambda_auto_corr=lambda_auto_corr,
+            lambda_kl=lambda_kl,
+            num_auto_corr_rolls=num_auto_corr_rolls,
+        )
         check_output_type(output_type, ("pil", "np", "pt"))
-        check_callbacks(None, (), callback_steps)
+        cross_attention_kwargs = read_attention_kwargs(cross_attention_kwargs)
+        clip_skip = read_clip_skip(self, clip_skip)
         steps = preset_of(preset, num_inference_steps=num_inference_steps).num_inference_steps
         schedule = schedule_from_scheduler(self.scheduler, steps)
         levels = levels_for(schedule, "inpaint_strength", inpaint_strength)

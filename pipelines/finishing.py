@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import PIL.Image
 import torch
 
-from semantic_edit.editing.stitching import eight_bits, stitched
+from semantic_edit.editing.mask_shapes import resize_mask
+from semantic_edit.editing.stitching import eight_bits, seen_change, stitched
 from semantic_edit.pipelines.stages import EditMask, convert_pixels, decode_pixels
 from semantic_edit.pipelines.views import View
 
@@ -23,6 +25,7 @@ def finish_pictures(
     mask: EditMask,
     preserve_background: bool,
     whole_mask: torch.Tensor | None = None,
+    seen_only: Sequence[bool] = (),
 ) -> Finished:
     """Latents, (edits * copies, channels, height, width), as pictures and safety flags.
 
@@ -32,10 +35,13 @@ def finish_pictures(
 
     Args:
         whole_mask: `View.whole_mask` of the mask, where the view is not plain.
+        seen_only: For each edit, whether the original's own pixels are kept inside the mask too, where the edit is not
+            to be seen. () is no.
     """
     if output_type == "latent":
         return latents, None
     kept = view.pictures.pixels
+    seen = None
     if kept is None:
         images = edited = decode_pixels(pipe, latents)
     else:
@@ -47,17 +53,24 @@ def finish_pictures(
         edited = images
         if opacity.any():
             edited = decode_pixels(pipe, latents)
+            opacity = opacity.repeat_interleave(copies, dim=0)
+            if any(seen_only):
+                seen = seen_change(images, edited, pipe.vae_scale_factor / 2)
+                seen[[row for row in range(len(seen)) if not seen_only[row // copies]]] = 1
+                opacity = opacity * seen
             # lerp returns the end itself at weight 0
-            images = torch.lerp(images, edited, opacity.repeat_interleave(copies, dim=0))
+            images = torch.lerp(images, edited, opacity)
     images, flags = _censored(pipe, images)
     if view.is_plain:
         return convert_pixels(pipe, images, output_type), flags
-    covers = whole_mask if preserve_background else None
-    laid = [
-        _laid_over(view, row // copies, edited[row].cpu(), mask, covers, output_type != "pil")
-        * (not flags or not flags[row])
-        for row in range(len(latents))
-    ]
+    laid = []
+    for row in range(len(latents)):
+        edit = row // copies
+        opacity = _opacity(
+            view, edit, whole_mask if preserve_background else None, None if seen is None else seen[row]
+        )
+        one = _laid_over(view, edit, edited[row].cpu(), mask, opacity, output_type != "pil")
+        laid.append(one * (not flags or not flags[row]))
     if output_type == "pil":
         arrays = [eight_bits(one).permute(1, 2, 0).contiguous().numpy() for one in laid]
         return [PIL.Image.fromarray(array) for array in arrays], flags
@@ -68,18 +81,38 @@ def _censored(pipe: Any, images: torch.Tensor) -> tuple[torch.Tensor, list[bool]
     """Pictures, those black that the safety checker flags, and its flags."""
     if pipe.safety_checker is None:
         return images, None
-    _, flags = pipe.run_safety_checker(2 * images - 1, images.device, pipe.vae.dtype)
+    dtype = getattr(
+        pipe.safety_checker, "dtype", pipe.vae.dtype
+    )  # the VAE may be in a wider one than all else
+    _, flags = pipe.run_safety_checker(2 * images - 1, images.device, dtype)
     safe = torch.tensor([not flag for flag in flags], device=images.device)
     return images * safe[:, None, None, None], flags
 
 
+def _opacity(view: View, edit: int, covers: torch.Tensor | None, seen: torch.Tensor | None) -> torch.Tensor:
+    """How much of an edit's frame is laid over the original, (1, height, width) of the frame's box.
+
+    Args:
+        covers: (edits, 1, height, width) of the whole pictures, or `None` for all of the frames.
+        seen: (1, height, width) of the frame's size, or `None` for all.
+    """
+    frame = view.frame(edit)
+    left, upper, right, lower = frame.box
+    opacity = torch.ones(1, lower - upper, right - left)
+    if covers is not None:
+        opacity = covers[edit, :, upper:lower, left:right].cpu()
+    if seen is not None:
+        opacity = opacity * resize_mask(seen[None].cpu(), lower - upper, right - left)[0]
+    return opacity
+
+
 def _laid_over(
-    view: View, edit: int, edited: torch.Tensor, mask: EditMask, covers: torch.Tensor | None, in_floats: bool
+    view: View, edit: int, edited: torch.Tensor, mask: EditMask, opacity: torch.Tensor, in_floats: bool
 ) -> torch.Tensor:
     """An edit's picture with what was made of its frame, (3, height, width), laid over it.
 
     Args:
-        covers: (edits, 1, height, width) of the whole pictures, or `None` for all of the frames.
+        opacity: (1, height, width) of the frame's box.
         in_floats: Whether 8 bits would lose what the edit has.
     """
     original, frame = view.original(edit), view.frame(edit)
@@ -87,9 +120,4 @@ def _laid_over(
         original = original.float() / 255
     if mask.empty[edit]:
         return original
-    left, upper, right, lower = frame.box
-    if covers is None:
-        opacity = torch.ones(1, lower - upper, right - left)
-    else:
-        opacity = covers[edit, :, upper:lower, left:right].cpu()
     return stitched(original, edited, opacity, frame)

@@ -115,7 +115,7 @@ class _Recorder:
                 *((name, tensor.shape, tensor.dtype) for name, tensor in inputs.items()),  # type: ignore[union-attr]
             )
             if key not in self._recordings:
-                self._recordings[key] = recorded(self._forward, inputs, options)
+                self._recordings[key] = recorded_call(self._forward, inputs, options)
             recording = self._recordings[key]
             for name, held in recording.inputs.items():
                 held.copy_(inputs[name])  # type: ignore[arg-type]
@@ -156,7 +156,7 @@ def _state(unet: UNet2DConditionModel) -> tuple[Any, ...] | None:
     return tuple(seen)
 
 
-def recorded(
+def recorded_call(
     forward: Callable[..., tuple[torch.Tensor, ...]],
     inputs: Mapping[str, torch.Tensor | Any],
     options: Mapping[str, Any],

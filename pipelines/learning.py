@@ -17,6 +17,7 @@ from semantic_edit.attention_processors.control import AttentionControl, Attenti
 from semantic_edit.attention_processors.layers import nearest_queries
 from semantic_edit.attention_processors.locks import lock_of
 from semantic_edit.attention_processors.prefix import Prefix, remembered_prefix
+from semantic_edit.editing.finite import FiniteWatch, at_step, check_finite
 from semantic_edit.editing.frames import Frame
 from semantic_edit.editing.inversion import ddim_inverse_step, ddim_step
 from semantic_edit.editing.schedule import Schedule
@@ -71,6 +72,9 @@ def encode_image_tokens(pipe: Any, pictures: Pictures) -> torch.Tensor:
     """All vision tokens after the tower's last normalisation, (pictures, image tokens, image width) in float32.
 
     transformers normalises the class token alone; StyleDiffusion takes them all.
+
+    Raises:
+        FloatingPointError: If the encoder gives NaN or infinite values.
     """
     assert pictures.planes is not None  # `learn_mapping` takes no bare latents
     pixels = eight_bits(pictures.planes).permute(0, 2, 3, 1).cpu().numpy()
@@ -79,7 +83,9 @@ def encode_image_tokens(pipe: Any, pictures: Pictures) -> torch.Tensor:
     inputs = pipe.feature_extractor(images=images, return_tensors="pt").pixel_values
     hidden = encoder(inputs.to(pipe._execution_device, encoder.dtype)).last_hidden_state
     tower = getattr(encoder, "vision_model", encoder)
-    return tower.post_layernorm(hidden).float()
+    tokens = tower.post_layernorm(hidden).float()
+    check_finite("the image encoder", tokens)
+    return tokens
 
 
 def attention_resolution(pipe: Any, clean: torch.Tensor, side: int | None) -> int:
@@ -235,14 +241,16 @@ def _inverted(pipe: Any, lesson: Lesson, branch: _ConditionalBranch) -> tuple[to
         Latents, (levels + 1, pictures, channels, height, width), level 0 first; the maps of each level from 1 on.
     """
     latents, levels = lesson.clean.float(), lesson.schedule.num_inference_steps
-    kept, maps = [latents], []
+    watch, kept, maps = FiniteWatch(), [latents], []
     with named_bar(pipe, "invert", levels) as progress_bar:
         for level in range(1, levels + 1):
             noise_pred, seen = branch.evaluate_plain(latents, level)
             latents = ddim_inverse_step(latents, noise_pred, lesson.schedule, level)
+            watch.see(at_step("the inversion", level - 1, lesson.schedule.timestep(level)), latents)
             kept.append(latents)
             maps.append(seen)
             progress_bar.update()
+    watch.check()
     return torch.stack(kept), maps
 
 
@@ -287,6 +295,10 @@ def learned_network(
         frame=asdict(lesson.frames[index if len(lesson.frames) > 1 else 0]) if lesson.frames else None,
     )
     network.fill(result.picture(index), lesson.image_tokens[index], noisiest[index])
+    watch = FiniteWatch()
+    for name, values in network.state_dict().items():
+        watch.see(f"the learning, in what it leaves as {name}", values)
+    watch.check()
     network.report = _own_report(result.report, index)
     return network.to(noisiest.device)
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import PIL.Image
-import PIL.ImageOps
 import torch
 
-from semantic_edit.editing.mask_shapes import SIXTEEN_BIT_MODES
+from semantic_edit.editing.numbers import native_tensor, unit_floats
+from semantic_edit.editing.pillow import SIXTEEN_BIT_MODES, in_srgb, upright
+from semantic_edit.editing.stitching import eight_bits
 
 PictureInput = (
     PIL.Image.Image
@@ -55,11 +57,12 @@ class Pictures:
 def read_pictures(image: PictureInput, factor: int = 1, latent_channels: int = 4) -> Pictures:
     """Read one picture or several of one size, exactly or not at all, without writing to them.
 
-    PIL pictures of any 8-bit mode and 16-bit greyscale are converted to RGB: turned as their EXIF tag says,
-    transparency laid over white, 16 bits scaled by 65535 and not clipped. Arrays are (height, width),
-    (height, width, 1, 3 or 4) or a batch of the latter; tensors (1, 3 or 4, height, width) or a batch of
-    them. Both hold floats in [0, 1], or unsigned 8 or 16 bits; four channels in an array are RGBA. A tensor
-    with `latent_channels` channels is taken as latents, as everywhere in diffusers.
+    PIL pictures of any 8-bit mode and 16-bit greyscale are converted to RGB: turned as their EXIF tag says, brought
+    to sRGB by their colour profile, transparency laid over white, 16 bits scaled by 65535 and not clipped. Arrays are
+    (height, width), (height, width, 1, 3 or 4) or a batch of the latter; tensors (1, 3 or 4, height, width) or a batch
+    of them. Both hold floats in [0, 1], up to 2 % beyond which are clipped, or unsigned 8 or 16 bits; four channels in
+    an array are RGBA. A tensor with `latent_channels` channels is taken as latents, as everywhere in diffusers, and
+    refused where it can only be RGBA. A warning tells where transparency or further frames are lost.
 
     Args:
         image: The picture or pictures.
@@ -89,6 +92,17 @@ def read_pictures(image: PictureInput, factor: int = 1, latent_channels: int = 4
     return Pictures(planes=parts[0] if len(parts) == 1 else torch.cat(parts))
 
 
+def opaque_rgb(picture: PIL.Image.Image) -> PIL.Image.Image:
+    """A picture as the pipelines see it: upright, in sRGB, opaque, in 8 bits.
+
+    Raises:
+        ValueError: As `read_pictures`.
+    """
+    planes = read_pictures(picture).planes
+    assert planes is not None  # it is latents that have none
+    return PIL.Image.fromarray(eight_bits(planes[0]).permute(1, 2, 0).contiguous().numpy())
+
+
 def _as_floats(planes: torch.Tensor) -> torch.Tensor:
     return planes.float() / 255.0 if planes.dtype == torch.uint8 else planes
 
@@ -108,7 +122,25 @@ def _holds_latents(tensor: torch.Tensor, latent_channels: int) -> bool:
     return latent_channels != 3 and tensor.ndim in (3, 4) and tensor.shape[-3] == latent_channels
 
 
+def _check_no_colours(tensor: torch.Tensor) -> None:
+    """Refuse as latents what looks like a picture with transparency."""
+    in_range = tensor.is_floating_point() and tensor.numel() and tensor.min() >= 0 and tensor.max() <= 1
+    if tensor.dtype == torch.uint8 or in_range:
+        kind = "of 8 bits" if tensor.dtype == torch.uint8 else "wholly in [0, 1]"
+        raise ValueError(
+            f"`image` is a tensor of four channels {kind}: a picture with transparency, it seems, but such tensors are "
+            "taken for latents, which lie on both sides of 0. Lay it over a background and pass three channels, for "
+            "white `image[:3] * image[3:] + 1 - image[3:]`, or pass an array (height, width, 4)."
+        )
+
+
 def _read_latents(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    tensors = [native_tensor("image", tensor) for tensor in tensors]
+    for tensor in tensors:
+        if not tensor.numel():
+            raise ValueError(f"`image` holds latents without values, of shape {tuple(tensor.shape)}.")
+        if tensor.shape[-3] == 4:
+            _check_no_colours(tensor)
     sizes = sorted({tuple(tensor.shape[-2:]) for tensor in tensors})
     if len(sizes) > 1:
         raise ValueError(f"The latents in `image` differ in size (height, width): {sizes}.")
@@ -125,6 +157,7 @@ def _read_one(picture: object) -> torch.Tensor:
     if isinstance(picture, np.ndarray):
         return _read_array(picture)
     if isinstance(picture, torch.Tensor):
+        picture = native_tensor("image", picture)
         if picture.ndim not in (3, 4) or picture.shape[-3] not in (1, 3, 4):
             raise ValueError(
                 "A tensor `image` must have shape (3, height, width) or (batch, 3, height, width), or 1 "
@@ -134,7 +167,8 @@ def _read_one(picture: object) -> torch.Tensor:
     if isinstance(picture, str):
         raise TypeError(
             f"`image` is the text {picture!r}, but must be a picture: the picture comes first, or by name, "
-            "as in `pipe(image=picture, prompt=...)`. Open a file with `PIL.Image.open(path)`."
+            "as in `pipe(image=picture, prompt=...)`. Open a file with `PIL.Image.open(path)`, and what lies on the "
+            "web with `diffusers.utils.load_image(url)`."
         )
     raise TypeError(
         "`image` must be a PIL image, a numpy array, a torch tensor or a list of them, got "
@@ -143,7 +177,7 @@ def _read_one(picture: object) -> torch.Tensor:
 
 
 def _read_pil(picture: PIL.Image.Image) -> torch.Tensor:
-    picture = PIL.ImageOps.exif_transpose(picture)
+    picture = in_srgb("image", upright("image", picture))
     if picture.mode in SIXTEEN_BIT_MODES:
         return _read_array(np.asarray(picture).astype(np.uint16))
     if picture.mode not in EIGHT_BIT_MODES:
@@ -168,37 +202,25 @@ def _read_array(array: np.ndarray) -> torch.Tensor:
             "An array `image` must have shape (height, width), (height, width, 3) or (batch, height, width, "
             f"3), or 1 channel for grey or 4 for transparency, got {shape}."
         )
-    if array.dtype == np.uint16:
-        array = array.astype(np.float32) / 65535.0
-    if array.dtype == bool:
-        raise ValueError(
-            "`image` is boolean; pass it as floats in [0, 1] or 8-bit integers if it is a picture."
-        )
-    readable = array if array.flags.writeable else array.copy()  # torch warns of others
-    return _three_channels(
-        _checked_range(torch.from_numpy(np.ascontiguousarray(readable)).permute(0, 3, 1, 2))
-    )
+    return _three_channels(_checked_range(native_tensor("image", array).permute(0, 3, 1, 2)))
 
 
 def _checked_range(pixels: torch.Tensor) -> torch.Tensor:
     """(batch, channels, height, width) in 8-bit integers or floats in [0, 1], else an error."""
-    if pixels.dtype == torch.uint8 or not pixels.numel():
+    if pixels.dtype == torch.uint8:
         return pixels
+    if pixels.dtype == torch.uint16:
+        return pixels.float() / 65535.0
     if not pixels.is_floating_point():
-        raise ValueError(
-            f"`image` holds {pixels.dtype} values, whose range is not known. Pass floats in [0, 1], or "
-            "unsigned 8-bit integers."
+        kind = (
+            "booleans" if pixels.dtype == torch.bool else f"{pixels.dtype} values, whose range is not known"
         )
-    pixels = pixels.detach().float()
-    if not torch.isfinite(pixels).all():
-        raise ValueError("`image` holds NaN or infinite values; pixels must be finite and in [0, 1].")
-    low, high = float(pixels.min()), float(pixels.max())
-    if low < 0 or high > 1:
         raise ValueError(
-            f"`image` must hold floats in [0, 1], got values from {low:g} to {high:g}. Bring [-1, 1] there "
-            "with (image + 1) / 2 and [0, 255] with image / 255."
+            f"`image` holds {kind}. Pass floats in [0, 1], or unsigned integers of 8 or 16 bits."
         )
-    return pixels
+    return unit_floats(
+        "image", pixels, "Bring [-1, 1] there with (image + 1) / 2 and [0, 255] with image / 255."
+    )
 
 
 def _three_channels(planes: torch.Tensor) -> torch.Tensor:
@@ -208,5 +230,10 @@ def _three_channels(planes: torch.Tensor) -> torch.Tensor:
     if planes.shape[1] == 4:
         planes = _as_floats(planes)
         opacity = planes[:, 3:]
+        if (opacity < 1).any():
+            warnings.warn(
+                "`image` is transparent in places; they are laid over white, and the result has no transparency.",
+                stacklevel=5,
+            )
         return planes[:, :3] * opacity + (1 - opacity)
     return planes

@@ -13,9 +13,8 @@ from semantic_edit.editing.origins import origins_of
 from semantic_edit.editing.schedule import Schedule, schedule_from_scheduler
 from semantic_edit.editing.trajectory import Trajectory
 from semantic_edit.pipelines.checks import (
+    check_components,
     check_generator,
-    check_mask_shape,
-    check_model,
     levels_for,
 )
 from semantic_edit.pipelines.conditioning import (
@@ -156,8 +155,7 @@ def read_edit_request(
     Raises:
         ValueError, TypeError: If anything does not fit.
     """
-    check_model(pipe)
-    check_mask_shape(0 if mask_grow is None else mask_grow, 0.0 if mask_feather is None else mask_feather)
+    check_components(pipe)
     schedule = schedule_from_scheduler(pipe.scheduler, num_inference_steps)
     levels = levels_for(schedule, "inpaint_strength", inpaint_strength)
     own_mask = None if mask_image is None else mask_to_tensor(mask_image)
@@ -241,7 +239,9 @@ def read_known_inversion(
         schedule,
         levels,
         latent_shape=shape,
-        batch_size=view.batch_size or None,
+        batch_size=view.batch_size
+        if view.batch_size > 1
+        else None,  # one picture may have many edits' frames
         model=model_fingerprint(pipe.unet),
         scaling_factor=scaling_factor,
     )

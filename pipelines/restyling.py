@@ -24,12 +24,15 @@ from semantic_edit.attention_processors.tokens import (
     tokenize_prompt,
     tokens_of,
 )
+from semantic_edit.disk.numbers import read_number
+from semantic_edit.disk.reading import shortened
+from semantic_edit.editing.finite import FiniteWatch, at_step
 from semantic_edit.editing.guidance import classifier_free_guidance
 from semantic_edit.editing.inversion import ddim_step
 from semantic_edit.editing.local_blend import attended_region, blend_into_source
 from semantic_edit.editing.schedule import Schedule
-from semantic_edit.pipelines.checks import check_count, is_number
 from semantic_edit.pipelines.progress import named_bar
+from semantic_edit.pipelines.ranges import NUMBERS, plain_numbers
 from semantic_edit.pipelines.stages import noise_predictor
 
 BLEND_FROM = 0.2  # fraction of the steps before LocalBlend sets in; Prompt-to-Prompt's
@@ -52,38 +55,26 @@ class RestyleSettings:
 
     def __post_init__(self) -> None:
         for name in ("word_tau_c", "reweight"):
-            self._check_words(name, getattr(self, name))
+            object.__setattr__(self, name, _read_words(name, getattr(self, name)))
         if not isinstance(self.local_blend, (list, tuple)) or not all(
             isinstance(word, str) for word in self.local_blend
         ):
             raise TypeError(f"`local_blend` must be a word or a list of words, got {self.local_blend!r}.")
-        fractions = {name: getattr(self, name) for name in ("tau_v", "tau_c", "tau_s", "tau_u")}
-        fractions |= {f"word_tau_c[{word!r}]": value for word, value in self.word_tau_c.items()}
-        for name, value in fractions.items():
-            if not is_number(value) or not 0 <= value <= 1:
-                raise ValueError(
-                    f"`{name}` must lie in [0, 1], got {value!r}. It is the fraction of the steps, from the noisy "
-                    "end, for which the source's attention is kept."
-                )
+        for name in ("tau_v", "tau_c", "tau_s", "tau_u", "local_blend_threshold", "self_attention_side"):
+            object.__setattr__(self, name, *plain_numbers(**{name: getattr(self, name)}))
         if self.edit_type not in (None, "replace", "refine"):
             raise ValueError(
                 f'`edit_type` must be "replace", "refine" or None to choose by the prompts, got {self.edit_type!r}.'
             )
-        if not is_number(self.local_blend_threshold) or not 0 < self.local_blend_threshold < 1:
-            raise ValueError(
-                f"`local_blend_threshold` must lie strictly between 0 and 1, got {self.local_blend_threshold!r}."
-            )
-        if self.self_attention_side is not None:
-            why = "It counts the positions of an attention map along a side."
-            check_count("self_attention_side", self.self_attention_side, why)
 
-    def _check_words(self, name: str, values: Any) -> None:
-        if not isinstance(values, Mapping) or not all(
-            isinstance(word, str) and is_number(value) for word, value in values.items()
-        ):
-            raise TypeError(
-                f'`{name}` must be a dict from words to numbers, such as {{"apple": 0.5}}, got {values!r}.'
-            )
+
+def _read_words(name: str, values: Any) -> dict[str, float]:
+    """A number for each word, in the range of the argument's numbers."""
+    if not isinstance(values, Mapping) or not all(isinstance(word, str) for word in values):
+        raise TypeError(
+            f'`{name}` must be a dict from words to numbers, such as {{"apple": 0.5}}, got {shortened(values)}.'
+        )
+    return {word: read_number(f"{name}[{word!r}]", value, *NUMBERS[name]) for word, value in values.items()}
 
 
 @dataclass(frozen=True)
@@ -208,9 +199,12 @@ def restyle(
 ) -> Restyled:
     """Decode the learned picture and its edits side by side, by P2Plus.
 
+    Raises:
+        FloatingPointError: Naming the first step that gave NaN or infinite values, or after which `on_step` did.
+
     Source: StyleDiffusion, arXiv:2303.15649, Sec. 3.3; Prompt-to-Prompt, arXiv:2208.01626, Sec. 3.2.
     """
-    network, schedule = call.network, call.schedule
+    network, schedule, watch = call.network, call.schedule, FiniteWatch()
     rows, steps = 1 + call.prompts.targets, schedule.num_inference_steps
     latents = network.latents[None].to(call.text_embeds.device).expand(rows, -1, -1, -1)
     text, negative, inside = call.text_embeds, call.negative_embeds, None
@@ -230,6 +224,8 @@ def restyle(
                 break
             timestep = schedule.timestep(level)
             control.plan = _plan(call, step, text, negative, latents)
+            values = control.plan.value_embeds
+            watch.see(at_step("the mapping network", step, timestep), values)  # type: ignore[arg-type]
             both = predict_noise(torch.cat([latents, latents]), timestep, torch.cat([negative, text]))
             unconditional, conditional = both.chunk(2)
             noise_pred = classifier_free_guidance(unconditional, conditional, scales)
@@ -237,8 +233,10 @@ def restyle(
             if call.settings.local_blend and step >= int(BLEND_FROM * steps):
                 inside = _blend_masks(call, maps.mean(), side, (height, width))
             latents = _kept_together(latents, call.inside, inside)
+            watch.see(at_step("the decoding", step, timestep), latents)
             tensors = {"latents": latents, "prompt_embeds": text, "negative_prompt_embeds": negative}
             changed = on_step(step, timestep, tensors)
+            watch.see_returned(changed, step, timestep)
             latents = changed.get("latents", latents)
             text = changed.get("prompt_embeds", text)
             if changed.get("negative_prompt_embeds", negative) is None:
@@ -250,6 +248,8 @@ def restyle(
                     [scales[:1], torch.full_like(scales[1:], max(1.0, changed["guidance_scale"]))]
                 )
             progress_bar.update()
+    watch.see("the callback of the last step", latents)  # which may have written to them
+    watch.check()
     word_maps = maps.mean().unflatten(1, side) if call.watches_words and maps.totals else None
     return Restyled(latents, inside, word_maps)
 

@@ -12,6 +12,7 @@ from semantic_edit.attention_processors.capture import captured_cross_attention
 from semantic_edit.attention_processors.layers import nearest_queries
 from semantic_edit.attention_processors.locks import lock_of
 from semantic_edit.attention_processors.tokens import changed_tokens, tokenize_prompt
+from semantic_edit.editing.finite import check_finite
 from semantic_edit.editing.mask_shapes import grow_mask
 from semantic_edit.pipelines.focusing import CLOSER, closer_view, mask_region
 from semantic_edit.pipelines.request import EditRequest
@@ -118,7 +119,9 @@ def _looked_at(
     ):
         predict_noise = noise_predictor(pipe, cross_attention_kwargs, unet)
         noised = request.schedule.add_noise(clean.expand(NOISES, -1, -1, -1), noise, level)
-        predict_noise(noised, request.schedule.timestep(level), embeds.expand(NOISES, -1, -1))
+        timestep = request.schedule.timestep(level)
+        predicted = predict_noise(noised, timestep, embeds.expand(NOISES, -1, -1))
+    check_finite(f"the search's predictions (timestep {timestep})", predicted)
     return maps.mean().mean(0)[:, list(words)].mean(-1).unflatten(0, side)
 
 

@@ -48,6 +48,9 @@ def settled_view(
         _check_mask("trajectory", own_mask, remembered, view)
         return view, False
     _check_mask("image", own_mask, remembered, view)
+    if not view.has_pixels and own_mask is not None:
+        held = known.latents if known is not None else view.originals.latents
+        _check_shape(own_mask, (held.shape[-1], held.shape[-2]))  # type: ignore[union-attr]
     if known is not None or not view.has_pixels:
         if focus:
             raise ValueError(
@@ -129,17 +132,23 @@ def _check_mask(name: str, mask: torch.Tensor | None, remembered: Sequence[Frame
     if mask is None or not view.frames:
         return
     check_made_of("mask_image", remembered, view)
-    height, width = mask.shape[-2:]
-    picture = view.frames[0].picture  # they are of one size
-    ratio = width * picture[1] / (height * picture[0])
-    if max(ratio, 1 / ratio) > 1 + 1.5 / min(height, width):  # sides may have been rounded to whole cells
-        raise ValueError(
-            f"`mask_image` is {shown_size((width, height))} and the picture {shown_size(picture)} pixels, which is "
-            "another shape: this is no mask of this picture. A mask may have any size in its shape."
-        )
+    _check_shape(mask, view.frames[0].picture)  # they are of one size
     if not _within(mask, view.frames):
         raise ValueError(
             f"`mask_image` reaches beyond what the `{name}` is of ({view.frames[0]}). Keep the mask inside of that."
+        )
+
+
+def _check_shape(mask: torch.Tensor, picture: Size) -> None:
+    """Refuse a mask, (any number, 1, any, any), of another shape than the picture's, which would be stretched."""
+    height, width = mask.shape[-2:]
+    ratio = width * picture[1] / (height * picture[0])
+    if max(ratio, 1 / ratio) > 1 + 1.5 / min(
+        height, width, *picture
+    ):  # sides may have been rounded to whole cells
+        raise ValueError(
+            f"`mask_image` is {shown_size((width, height))} and the picture {shown_size(picture)}, which is another "
+            "shape: this is no mask of this picture. A mask may have any size in its shape."
         )
 
 

@@ -13,6 +13,7 @@ import PIL.Image
 import torch
 import torch.nn.functional as F
 
+from semantic_edit.editing.finite import check_finite
 from semantic_edit.editing.frames import Frame
 from semantic_edit.editing.guidance import PredictNoise
 from semantic_edit.editing.inversion import decode_latents, invert_latents
@@ -29,11 +30,12 @@ from semantic_edit.editing.masking import (
 from semantic_edit.editing.refinement import drawn_mask, followed_mask
 from semantic_edit.editing.schedule import Schedule
 from semantic_edit.editing.trajectory import Trajectory
-from semantic_edit.pipelines.checks import check_mask_settings, levels_for
+from semantic_edit.pipelines.checks import levels_for
 from semantic_edit.pipelines.conditioning import restored_lora_scale
 from semantic_edit.pipelines.identity import network_identity
 from semantic_edit.pipelines.pictures import Pictures
 from semantic_edit.pipelines.progress import named_bar
+from semantic_edit.pipelines.ranges import plain_numbers
 
 SAME_PICTURE_TOLERANCE = 0.1
 SAME_PLACE_TOLERANCE = (
@@ -52,13 +54,8 @@ class MaskSettings:
     mask_batch_size: int = 10
 
     def __post_init__(self) -> None:
-        check_mask_settings(
-            self.num_maps_per_mask,
-            self.mask_encode_strength,
-            self.mask_thresholding_ratio,
-            self.mask_threshold,
-            self.mask_batch_size,
-        )
+        for name, value in vars(self).items():
+            object.__setattr__(self, name, *plain_numbers(**{name: value}))
 
 
 @dataclass(frozen=True)
@@ -126,6 +123,9 @@ def encode_pictures(pipe: Any, pictures: Pictures, device: torch.device | None =
 
     Args:
         device: The pipeline's, where it is known: diffusers walks through all modules to find it.
+
+    Raises:
+        FloatingPointError: If the VAE gives NaN or infinite values.
     """
     device = device or pipe._execution_device
     pixels = pictures.pixels
@@ -135,6 +135,7 @@ def encode_pictures(pipe: Any, pictures: Pictures, device: torch.device | None =
     encoded = pipe.vae.encode(pixels)
     # an AutoencoderTiny knows no distribution
     mode = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
+    check_finite("the VAE's encoder", mode)
     shift = pipe.vae.config.get("shift_factor") or 0.0
     return (mode.float() - shift) * pipe.vae.config.scaling_factor
 
@@ -264,6 +265,13 @@ def shape_edit_mask(
             f"The mask of edits {empty.nonzero().flatten().tolist()} is empty, so nothing is edited "
             "there. If DiffEdit found it, lower `mask_threshold` or name the thing that is to change in both prompts; "
             "if you passed it, paint white in `mask_image` what may change.",
+            stacklevel=4,
+        )
+    faint = ((pixels.flatten(1).amax(1) < 0.5) & ~empty).nonzero().flatten().tolist()
+    if faint:
+        warnings.warn(
+            f"The mask of edits {faint} is nowhere brighter than half, so the edit is laid only thinly over the "
+            "picture. If that is not meant, divide `mask_image` by its maximum.",
             stacklevel=4,
         )
     if full:
@@ -429,10 +437,15 @@ def decode_edit(
 
 
 def decode_pixels(pipe: Any, latents: torch.Tensor) -> torch.Tensor:
-    """Latents, (batch, channels, height, width), as float32 pixels in [0, 1]."""
+    """Latents, (batch, channels, height, width), as float32 pixels in [0, 1].
+
+    Raises:
+        FloatingPointError: If the VAE gives NaN or infinite values.
+    """
     shift = pipe.vae.config.get("shift_factor") or 0.0
     scaled = latents / pipe.vae.config.scaling_factor + shift
     decoded = pipe.vae.decode(scaled.to(pipe.vae.dtype), return_dict=False)[0].float()
+    check_finite("the VAE's decoder", decoded)
     return (decoded / 2 + 0.5).clamp(0, 1)
 
 

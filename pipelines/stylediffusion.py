@@ -18,6 +18,8 @@ from diffusers.loaders import (
 from diffusers.pipelines.pipeline_utils import StableDiffusionMixin
 
 from semantic_edit.attention_processors.locks import lock_of
+from semantic_edit.disk.numbers import plain_number
+from semantic_edit.disk.reading import shortened
 from semantic_edit.editing.mask_shapes import MaskInput, MaskShape, mask_to_tensor
 from semantic_edit.editing.origins import origins_of
 from semantic_edit.editing.schedule import Schedule, schedule_from_scheduler
@@ -26,13 +28,11 @@ from semantic_edit.pipelines.callbacks import step_callback
 from semantic_edit.pipelines.calls import CallSettings, running_call
 from semantic_edit.pipelines.checks import (
     check_callbacks,
-    check_count,
+    check_components,
     check_generator,
-    check_guidance,
-    check_mask_shape,
-    check_model,
     check_no_group_offload,
     check_output_type,
+    read_attention_kwargs,
 )
 from semantic_edit.pipelines.components import StableDiffusionComponents
 from semantic_edit.pipelines.conditioning import Prompt, common_batch_size, encode_prompts, read_prompt
@@ -52,6 +52,7 @@ from semantic_edit.pipelines.learning import (
 )
 from semantic_edit.pipelines.outputs import StyleDiffusionPipelineOutput
 from semantic_edit.pipelines.pictures import PictureInput
+from semantic_edit.pipelines.ranges import plain_numbers
 from semantic_edit.pipelines.restyling import (
     RestyleSettings,
     Restyling,
@@ -148,21 +149,25 @@ class StyleDiffusionPipeline(
 
         Raises:
             ValueError, TypeError: If anything does not fit, before the UNet is first evaluated.
+            FloatingPointError: Naming the stage and the step that gave NaN or infinite values.
 
         Source: StyleDiffusion, arXiv:2303.15649, Sec. 3.2.
         """
-        check_model(self)
+        check_components(self)
         self._check_text()
         self._check_vision()
         check_no_group_offload(unet=self.unet, image_encoder=self.image_encoder)
-        check_guidance(guidance_scale)
-        _check_side("attention_side", attention_side)
+        guidance_scale, attention_side = plain_numbers(
+            guidance_scale=guidance_scale, attention_side=attention_side
+        )
+        cross_attention_kwargs = read_attention_kwargs(cross_attention_kwargs)
         if variant not in VARIANTS:
             raise ValueError(f"`variant` must be one of {', '.join(VARIANTS)}, got {variant!r}.")
         if not isinstance(negative_prompt, str):
             raise TypeError(
                 f"`negative_prompt` must be one string for all pictures, got {negative_prompt!r}."
             )
+        (negative_prompt,) = _read_texts("negative_prompt", negative_prompt)
         settings = _read_settings(settings)
         schedule = schedule_from_scheduler(self.scheduler, num_inference_steps)
         texts = _read_texts("prompt", prompt)
@@ -276,14 +281,15 @@ class StyleDiffusionPipeline(
 
         Raises:
             ValueError, TypeError: If anything does not fit, before the UNet is first evaluated.
+            FloatingPointError: Naming the stage and the step that gave NaN or infinite values.
 
         Source: StyleDiffusion, arXiv:2303.15649, Sec. 3.3.
         """
-        check_model(self)
+        check_components(self)
         self._check_text()
         check_output_type(output_type)
-        check_callbacks(callback_on_step_end, callback_on_step_end_tensor_inputs, 1)
-        check_mask_shape(mask_grow, mask_feather)
+        check_callbacks(callback_on_step_end, callback_on_step_end_tensor_inputs)
+        cross_attention_kwargs = read_attention_kwargs(cross_attention_kwargs)
         network = mapping_network
         schedule = self._schedule_of(network, num_inference_steps, cross_attention_kwargs)
         config = network.config
@@ -299,8 +305,11 @@ class StyleDiffusionPipeline(
             local_blend_threshold,
             self_attention_side,
         )
-        scale = config.guidance_scale if guidance_scale is None else guidance_scale
-        check_guidance(scale)
+        scale, mask_grow, mask_feather = plain_numbers(
+            guidance_scale=config.guidance_scale if guidance_scale is None else guidance_scale,
+            mask_grow=mask_grow,
+            mask_feather=mask_feather,
+        )
         targets = _read_texts("prompt", prompt)
         negatives = _read_texts(
             "negative_prompt", config.negative_prompt if negative_prompt is None else negative_prompt
@@ -330,7 +339,7 @@ class StyleDiffusionPipeline(
             check_same_text(config.text_look, told, config.prompt)
             if network.device != device:
                 network = copy.deepcopy(network).to(device)  # the caller's stays where it is
-            shape = MaskShape(mask_grow, mask_feather)
+            shape = MaskShape(mask_grow or 0, mask_feather or 0.0)
             inside = None if drawn is None else view.cut_mask(drawn)
             mask = _edit_mask(inside, network.latents, edits, self.vae_scale_factor, shape)
             call = Restyling(
@@ -403,9 +412,10 @@ class StyleDiffusionPipeline(
                 "`pipe.learn_mapping(image, prompt)` or load one with `pipe.load_mapping_network(folder)`."
             )
         learned = network.config.num_inference_steps
-        if num_inference_steps not in (None, learned):
+        steps = plain_number(num_inference_steps)
+        if steps is not None and not (isinstance(steps, int) and steps == learned):
             raise ValueError(
-                f"`num_inference_steps` is {num_inference_steps}, but the mapping network was learned with {learned} "
+                f"`num_inference_steps` is {shortened(steps)}, but the mapping network was learned with {learned} "
                 "steps: each step has its own network, learned at its own noise level. Leave it out, or learn the "
                 "picture with that number."
             )
@@ -443,11 +453,6 @@ def _read_settings(settings: Any) -> LearningSettings:
             f'`settings` must be "short", "published" or LearningSettings, got {settings!r}; it says how long to learn.'
         )
     return settings
-
-
-def _check_side(name: str, side: Any) -> None:
-    if side is not None:
-        check_count(name, side, "It counts the positions of an attention map along a side.")
 
 
 def _check_one_or_each(edits: int, **given: Any) -> None:

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from semantic_edit.editing.frames import Frame, Size, shown_size, whole_frame
 from semantic_edit.editing.mask_shapes import MaskShape, resize_mask, shape_mask
 from semantic_edit.editing.stitching import cut_out, look_of, looks_like
-from semantic_edit.pipelines.checks import check_count
 from semantic_edit.pipelines.pictures import PictureInput, Pictures, read_pictures
+from semantic_edit.pipelines.ranges import plain_numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,8 +124,7 @@ def read_size(height: Any, width: Any, multiple: int) -> Size | None:
         return None
     if height is None or width is None:
         raise ValueError(f"Pass both `height` and `width`, or neither, got {height!r} and {width!r}.")
-    check_count("height", height, "It is the height in pixels that the model works at.")
-    check_count("width", width, "It is the width in pixels that the model works at.")
+    height, width = plain_numbers(height=height, width=width)
     if height % multiple or width % multiple:
         nearest = [max(1, round(side / multiple)) * multiple for side in (width, height)]
         raise ValueError(

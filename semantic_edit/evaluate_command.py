@@ -160,7 +160,7 @@ def _evaluate(options: argparse.Namespace, sweeps: list[Sweep]) -> None:
 
     from diffusers import StableDiffusionPipeline
 
-    from semantic_edit.evaluation.evaluate import comparison_of, evaluate
+    from semantic_edit.evaluation.evaluate import check_sweeps, comparison_of, evaluate
     from semantic_edit.evaluation.metrics import MetricUnavailable
 
     try:
@@ -170,6 +170,7 @@ def _evaluate(options: argparse.Namespace, sweeps: list[Sweep]) -> None:
         pipe = load_pipeline(StableDiffusionPipeline, *model, **vision)
         pipe.set_progress_bar_config(disable=True)
         sweeps = _runnable(sweeps, pipe, skips=options.methods is None)
+        check_sweeps(pipe, sweeps)
         with _results_folder(options.out), warnings.catch_warnings():
             comparison = comparison_of(
                 pipe,
@@ -188,7 +189,7 @@ def _evaluate(options: argparse.Namespace, sweeps: list[Sweep]) -> None:
             report = evaluate(comparison, sweeps, say, options.curves)
         for line in report.splitlines():
             say(line)
-    except (ValueError, MetricUnavailable) as error:
+    except (ValueError, FloatingPointError, MetricUnavailable) as error:
         raise UsageError(error) from error
 
 

@@ -1,7 +1,9 @@
 """Files of the command line: checked before any work, and refused in plain words."""
 
+import contextlib
 import io
 import os
+import re
 import struct
 import tempfile
 import warnings
@@ -13,6 +15,8 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 from semantic_edit.disk.reading import check_is_file, read_object
 from semantic_edit.disk.writing import entries, place_kind, settle
 
+_ADDRESS = re.compile("(https?|ftp|s3|hf):/")
+_HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 OUR_NOTES = "semantic_edit."  # how the names of what a picture remembers for us begin
 
 
@@ -26,6 +30,8 @@ def read_picture(path: Path) -> Image.Image:
     Raises:
         UsageError: If it is missing, no picture, damaged, or so large that Pillow takes it for an attack.
     """
+    if _is_heic(path):
+        _register_heic()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -35,11 +41,33 @@ def read_picture(path: Path) -> Image.Image:
         limit = (Image.MAX_IMAGE_PIXELS or 0) // 10**6
         raise UsageError(f"{path} has more than {limit} million pixels; shrink it first") from None
     except UnidentifiedImageError:
+        if _is_heic(path):
+            raise UsageError(
+                f"{path} is a HEIC picture, which Pillow reads by a plugin: pip install pillow-heif, or save it as JPEG"
+            ) from None
         raise UsageError(f"{path} is not a picture in a format that Pillow reads") from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:  # what decoders raise on damaged data
         reason = error.strerror if isinstance(error, OSError) and error.strerror else f"damaged? {error}"
         raise UsageError(f"{path} cannot be read: {reason}") from None
     return picture
+
+
+def _is_heic(path: Path) -> bool:
+    """Whether a file is what most phones save, by its first bytes."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(12)
+    except OSError:
+        return False
+    return head[4:8] == b"ftyp" and head[8:] in _HEIC_BRANDS
+
+
+def _register_heic() -> None:
+    """Let Pillow read HEIC, if the plugin is there."""
+    with contextlib.suppress(ImportError):
+        import pillow_heif  # type: ignore[import-not-found]
+
+        pillow_heif.register_heif_opener()
 
 
 def encode_picture(picture: Image.Image, path: Path) -> bytes:
@@ -69,6 +97,10 @@ def check_inputs(inputs: Mapping[str, Path]) -> None:
         UsageError: Naming the path and the reason.
     """
     for path in inputs.values():
+        if _ADDRESS.match(str(path)):
+            raise UsageError(
+                f"{path} is an address on the web, and files are read from this machine: download it first"
+            )
         settle(path.parent)
         try:
             check_is_file(path)

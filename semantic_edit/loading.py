@@ -198,13 +198,10 @@ def load_picture(path: Path) -> Image.Image:
     Raises:
         UsageError: If there is no such picture, or its values cannot be converted without guessing.
     """
-    from semantic_edit.editing.stitching import eight_bits
-    from semantic_edit.pipelines.pictures import read_pictures
+    from semantic_edit.pipelines.pictures import opaque_rgb
 
     with refusals():
-        planes = read_pictures(read_picture(path)).planes
-    assert planes is not None  # it is latents that have none
-    return Image.fromarray(eight_bits(planes[0]).permute(1, 2, 0).contiguous().numpy())
+        return opaque_rgb(read_picture(path))
 
 
 def load_mask(path: Path) -> Image.Image:

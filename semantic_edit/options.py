@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from semantic_edit.disk.reading import shortened
+from semantic_edit.disk.reading import is_utf8, shortened
 from semantic_edit.files import UsageError
 
 PIPELINES = ("diffedit", "stylediffusion")  # those of `publishing.pipelines`, which takes seconds to import
@@ -38,7 +38,7 @@ def add_mask_shape(group: argparse._ArgumentGroup) -> None:
         metavar="PX",
         help="widen the mask, or narrow it if negative",
     )
-    group.add_argument("--mask-feather", type=number(0, 10_000), metavar="PX", help="soften the mask's edge")
+    group.add_argument("--mask-feather", type=number(0, 1000), metavar="PX", help="soften the mask's edge")
 
 
 def add_size(group: argparse._ArgumentGroup) -> None:
@@ -162,10 +162,8 @@ fraction = number(0, 1)
 
 def words(text: str) -> str:
     """Text that a model can be told: bytes that are no letters come from a terminal of another encoding."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise argparse.ArgumentTypeError(f"text in UTF-8 is needed, got {shortened(text)}") from None
+    if not is_utf8(text):
+        raise argparse.ArgumentTypeError(f"text in UTF-8 is needed, got {shortened(text)}")
     return text
 
 
@@ -183,7 +181,7 @@ def size(text: str) -> tuple[int, int]:
 def word_factor(text: str) -> tuple[str, float]:
     word, _, factor = text.rpartition("=")
     value = _number(factor)
-    if not word.strip() or value is None or abs(value) > 1000:
+    if not words(word).strip() or value is None or abs(value) > 1000:
         raise argparse.ArgumentTypeError(
             f"a weight reads WORD=FACTOR, for example apple=2, got {shortened(text)}"
         )

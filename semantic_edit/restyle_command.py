@@ -115,6 +115,7 @@ def _add_method(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--local-blend",
+        type=words,
         action="append",
         metavar="WORD",
         help="change only where this word is looked at; may be repeated",

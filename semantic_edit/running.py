@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def refusals() -> Iterator[None]:
-    """Turn the error with which a pipeline refuses its arguments into one line."""
+    """Turn the error with which a pipeline refuses its arguments, or gives up what is not finite, into one line."""
     try:
         yield
-    except ValueError as error:
+    except (ValueError, FloatingPointError) as error:
         raise UsageError(error) from error
 
 

@@ -6,7 +6,7 @@ from PIL import Image
 
 from semantic_edit.disk.writing import write_file
 from semantic_edit.files import check_outputs, check_suffix, encode_picture
-from semantic_edit.options import add_output, seed
+from semantic_edit.options import add_output, seed, whole
 from semantic_edit.terminal import say
 
 
@@ -14,6 +14,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=seed, default=0, help="each seed is another still life (default: 0)")
     parser.add_argument(
         "--objects", type=int, choices=(1, 2), help="how many objects (default: as the seed falls)"
+    )
+    parser.add_argument(
+        "--scale",
+        type=whole(1, 32),
+        default=1,
+        help="how many times 128 pixels each side has; the model works at 128 (default: 1)",
     )
     add_output(parser, "where the picture goes")
 
@@ -25,6 +31,6 @@ def run(options: argparse.Namespace) -> None:
     from semantic_edit.still_life.scenes import sample_scene
 
     drawn = sample_scene(options.seed, objects=options.objects)
-    picture = Image.fromarray(drawn.render())
+    picture = Image.fromarray(drawn.render(options.scale))
     write_file(options.output, encode_picture(picture, options.output))
     say(drawn.caption(wording=0))

@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path, PureWindowsPath
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
+from semantic_edit.editing.mask_shapes import mask_to_tensor
 from semantic_edit.evaluation.datasets.items import RowError
+from semantic_edit.pipelines.pictures import opaque_rgb
 
 _ORIENTATION = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)  # values of it under which width and height change places
@@ -48,20 +50,14 @@ def picture_size(path: Path) -> tuple[int, int]:
 
 
 def load_picture(path: Path) -> Image.Image:
-    """A picture in RGB: upright, transparency laid over white, 16 bits of grey scaled to 8.
+    """A picture in RGB, as the pipelines see it.
 
     Raises:
         RowError: If it is damaged, or of a mode whose range of values is not known.
     """
     with _opened(path) as file:
-        picture = ImageOps.exif_transpose(file)
-        if picture.mode.startswith("I;16"):
-            picture = Image.fromarray(np.round(np.asarray(picture) / 257).astype(np.uint8))
-        _check_mode(picture, path)
-        if picture.has_transparency_data:
-            picture = picture.convert("RGBA")
-            picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-        return picture.convert("RGB")
+        _check_mode(file, path)
+        return opaque_rgb(file)
 
 
 def load_mask(path: Path) -> np.ndarray:
@@ -71,15 +67,10 @@ def load_mask(path: Path) -> np.ndarray:
         RowError: If it is damaged, or so dark throughout that it was hardly meant as a mask with white for true.
     """
     with _opened(path) as file:
-        picture = ImageOps.exif_transpose(file)
-        if picture.mode.startswith("I;16"):
-            lightness = np.asarray(picture) / 65535.0
-        else:
-            _check_mode(picture, path)
-            grey, opacity = np.moveaxis(np.asarray(picture.convert("RGBA").convert("LA")) / 255.0, -1, 0)
-            lightness = grey * opacity
+        _check_mode(file, path)
+        lightness = mask_to_tensor(file)[0, 0].numpy()
     if 0 < lightness.max() <= 0.5:
-        brightest = f"{round(255 * lightness.max())} of 255"
+        brightest = f"{round(255 * float(lightness.max()))} of 255"
         raise RowError(
             f"the mask '{path}' is nowhere brighter than {brightest}; draw it white where the edit goes"
         )
@@ -87,6 +78,7 @@ def load_mask(path: Path) -> np.ndarray:
 
 
 def _check_mode(picture: Image.Image, path: Path) -> None:
+    picture.load()
     if picture.mode in ("I", "F"):
         raise RowError(
             f"'{path}' has mode {picture.mode!r}, whose range of values is not known; save it in 8 bits"

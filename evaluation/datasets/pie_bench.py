@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from semantic_edit.disk.reading import shortened
 from semantic_edit.evaluation.datasets.items import (
     BadRow,
     EditItem,
@@ -147,8 +148,8 @@ def _check_fit(runs: tuple[int, ...], size: tuple[int, int]) -> None:
 
 def _kind(entry: Record) -> str:
     value = entry.get("editing_type_id")
-    if str(value) not in map(str, range(len(KINDS))):
-        raise RowError(f"`editing_type_id` must be one of 0 to {len(KINDS) - 1}, got {value!r}")
+    if not isinstance(value, (int, str)) or str(value) not in map(str, range(len(KINDS))):
+        raise RowError(f"`editing_type_id` must be one of 0 to {len(KINDS) - 1}, got {shortened(value)}")
     return KINDS[int(str(value))]
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from semantic_edit.disk.reading import is_utf8, shortened
 from semantic_edit.evaluation.datasets.items import ItemCollector, RowError
 
 Record = dict[str, Any]
@@ -115,6 +116,8 @@ def checked_text(key: str, value: object, may_be_empty: bool = False) -> str:
     """
     if not isinstance(value, str):
         raise RowError(f"`{key}` must be text, got {shortened(value)}")
+    if not is_utf8(value):
+        raise RowError(f"`{key}` holds half of a surrogate pair, which is no character: {shortened(value)}")
     text = value.strip()
     if not text and not may_be_empty:
         raise RowError(f"`{key}` is empty")
@@ -130,12 +133,6 @@ def checked_record(value: object) -> Record:
     if not isinstance(value, dict):
         raise RowError(f"must be an object with keys, got {shortened(value)}")
     return value
-
-
-def shortened(value: object) -> str:
-    """`value` as an error shows it, however much it is."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _jsonl_records(path: Path, rows: ItemCollector) -> Iterator[tuple[str, Record]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import time
 from pathlib import Path
@@ -50,7 +51,8 @@ def test_a_section_measures(bench, report, name):
     run_section(report, name, lambda: section(bench), 60)
     assert not report.failures
     assert report.figures
-    assert all(one.section == name and one.value >= 0 for one in report.figures)
+    # no more can be said of differences of timings as short as these
+    assert all(one.section == name and math.isfinite(one.value) for one in report.figures)
 
 
 @pytest.mark.parametrize("name", ONLY_ON_GPUS)

@@ -2,6 +2,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -39,6 +40,13 @@ def as_forms(mask: np.ndarray) -> dict[str, object]:
         "array with batch and channel": eight_bit[None, ..., None],
         "list": [mask],
         "L": PIL.Image.fromarray(eight_bit),
+        "big-endian floats": mask.astype(">f4"),
+        "long doubles": mask.astype(np.longdouble),
+        "16-bit array": (65535 * mask).astype(">u2"),
+        "16-bit tensor": torch.from_numpy((65535 * mask).astype(np.uint16)),
+        "16-bit zeros and ones": mask.astype(np.uint16),
+        "a little overshoot": mask * 1.04 - 0.02,
+        "L of zeros and ones": PIL.Image.fromarray(mask.astype(np.uint8)),
         "16 bits": PIL.Image.fromarray((65535 * mask).astype(np.uint16)),
     }
     picture = PIL.Image.fromarray(eight_bit)
@@ -79,7 +87,12 @@ def test_transparent_parts_of_a_picture_are_no_mask():
         (np.zeros((2, 3, 4, 5)), r"must have shape .* got \(2, 3, 4, 5\)"),
         (np.zeros(5), r"got \(5,\)"),
         (np.full((2, 2), np.nan), "NaN or infinite"),
-        (np.full((2, 2), 2.0), r"must lie in \[0, 1\], got values from 2 to 2"),
+        (np.zeros((6, 8, 3)), r"got \(6, 8, 3\). A mask has one channel"),
+        (np.zeros((6, 8, 4), np.uint8), r"got \(6, 8, 4\). A mask has one channel"),
+        (torch.zeros(1, 3, 6, 8), r"got \(1, 3, 6, 8\). A mask has one channel"),
+        (np.full((2, 2), None), "`mask_image` is an array of object, and no array of numbers"),
+        (torch.zeros(2, 2).to_sparse(), "pass a dense one of real numbers"),
+        (np.full((2, 2), 2.0), r"must hold floats in \[0, 1\], got values from 2 to 2"),
         (np.full((2, 2), -1), r"got values from -1 to -1"),
         (PIL.Image.new("F", (2, 2)), "mode 'F', whose range is not known"),
         ([np.zeros((2, 2)), np.zeros((2, 3))], "differ in size"),
@@ -107,6 +120,23 @@ def test_growing_goes_so_many_pixels_on_every_side():
     grown = grow_mask(mask, 2)
     assert grown.sum() == 25
     assert torch.equal(grown[0, 0, 2:7, 3:8], torch.ones(5, 5))
+
+
+@pytest.mark.parametrize("pixels", [1, 2, 3, 4, 5, 12, 13, 14, 40, 41, 100, 10_000])
+def test_growing_is_the_maximum_of_a_square(pixels):
+    mask = torch.rand(2, 1, 37, 23, generator=torch.Generator().manual_seed(0))
+    reach = min(pixels, 40)
+    square = F.max_pool2d(F.pad(mask, [reach] * 4, value=-1.0), 2 * reach + 1, stride=1)
+    assert torch.equal(grow_mask(mask, pixels), square)
+    assert torch.equal(grow_mask(mask, -pixels), 1 - grow_mask(1 - mask, pixels))
+
+
+def test_the_widest_growth_and_blur_end_soon():
+    mask = torch.zeros(1, 1, 256, 256)
+    mask[..., :128] = 1
+    assert grow_mask(mask, 10_000).min() == 1
+    soft = feather_mask(mask, 1000)  # padded on both sides at once, it would take a gigabyte
+    assert 0.4 < soft.min() < soft.max() < 0.6
 
 
 @settings(max_examples=25, deadline=None)

@@ -7,7 +7,15 @@ import torch
 
 from semantic_edit.editing import stitching
 from semantic_edit.editing.frames import Frame
-from semantic_edit.editing.stitching import cut_out, eight_bits, look_of, looks_like, resized, stitched
+from semantic_edit.editing.stitching import (
+    cut_out,
+    eight_bits,
+    look_of,
+    looks_like,
+    resized,
+    seen_change,
+    stitched,
+)
 
 
 def planes_of(picture):
@@ -153,3 +161,14 @@ def test_pictures_of_a_few_pixels_are_cut_known_and_stitched(size):
     assert len(look_of(tiny)) == 1536
     opacity = torch.zeros(1, *size[::-1])
     assert torch.equal(stitched(tiny, torch.rand(3, 48, 64), opacity, frame), tiny)
+
+
+def test_only_what_is_to_be_seen_is_laid_over(original):
+    own = original[None].float() / 255
+    edited = own + 0.01 * torch.randn(own.shape, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
+    edited[..., 50:100, 50:100] = 1 - own[..., 50:100, 50:100].round()
+    seen = seen_change(own, edited, 2.0)
+    assert seen.shape == (1, 1, 203, 301)
+    assert seen[..., 55:95, 55:95].min() == 1
+    assert seen[..., :40, :].max() == 0
+    assert not seen_change(own, own, 2.0).any()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -318,13 +319,25 @@ def test_ilvr_takes_the_coarse_from_the_picture_and_the_fine_from_the_sample(loa
 @pytest.mark.parametrize(
     ("knobs", "message"),
     [
-        ({"down_factor": 0}, "`down_factor` must be a positive integer, got 0"),
-        ({"refined": 1.5}, r"`refined` must lie in \[0, 1\], got 1.5"),
+        ({"down_factor": 0}, "`down_factor` must be an integer from 1 to 1000000, got 0"),
+        ({"refined": 1.5}, "`refined` must be a number from 0 to 1, got 1.5"),
     ],
 )
 def test_ilvr_refuses_knobs_that_mean_nothing(knobs, message):
     with pytest.raises(ValueError, match=message):
         ILVR(4, **knobs)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=NAMES)
+def test_what_is_not_finite_is_no_picture(loaded, picture, method):
+    part = "vae" if isinstance(method, FlexIT) else "unet"
+    parts = {**loaded.components, part: copy.deepcopy(getattr(loaded, part))}
+    layer = parts[part].decoder.conv_out if part == "vae" else parts[part].conv_out
+    torch.nn.init.constant_(layer.bias, float("nan"))
+    broken = StableDiffusionPipeline(**parts, requires_safety_checker=False)
+    broken.set_progress_bar_config(disable=True)
+    with pytest.raises(FloatingPointError, match="NaN or infinite values came from the "):
+        method(broken, picture, SOURCE, TARGET)
 
 
 # FlexIT

@@ -181,6 +181,19 @@ def test_a_failure_ends_the_run_or_is_written_down_and_left_out(comparison):
         run_sweeps(replace(again, skips=False), [failing])
 
 
+def test_what_is_not_finite_is_a_failure_like_others(comparison, monkeypatch):
+    def reconstruct(self, pipe, prepared):
+        raise FloatingPointError("all is NaN")
+
+    monkeypatch.setattr(Fading, "reconstruct", reconstruct)
+    with pytest.raises(FloatingPointError, match="all is NaN"):
+        run_sweeps(comparison, [fading("one", "a", 0.5)])
+    said = []
+    report = evaluate(replace(comparison, skips=True), [fading("one", "a", 0.5)], said.append)
+    assert sum("left out the reconstruction of" in line and "all is NaN" in line for line in said) == 2
+    assert "4 edits of 2 pictures" in report
+
+
 def test_a_picture_that_cannot_be_prepared_does_not_take_others_with_it(comparison, monkeypatch):
     prepare, hopeless = Fading.prepare, comparison.items[0].source_prompt
 

@@ -363,7 +363,7 @@ def test_a_loss_that_is_not_finite_is_an_error(make_toy):
         noise, maps = toy.evaluate(latents, level, values, rows)
         return torch.where(rows.view(-1, 1, 1, 1) == 1, torch.nan, noise), maps
 
-    with pytest.raises(FloatingPointError, match="loss at level 4 is NaN or infinite for picture 1"):
+    with pytest.raises(FloatingPointError, match="loss at step 0 is NaN or infinite for picture 1"):
         learn_mappings(**{**toy.problem(), "evaluate": evaluate})
 
 
@@ -375,7 +375,7 @@ def test_a_gradient_that_is_not_finite_is_an_error(make_toy):
         noise, maps = toy.evaluate(latents, level, values, rows)
         return noise + (noise - noise).abs().sqrt(), maps  # sqrt at 0
 
-    with pytest.raises(FloatingPointError, match="A gradient of the learning is NaN or infinite"):
+    with pytest.raises(FloatingPointError, match="A gradient of the learning at step 0 is NaN or infinite"):
         learn_mappings(**{**toy.problem(), "evaluate": evaluate})
 
 

@@ -43,34 +43,34 @@ def trajectory(make_pipe, picture):
         ({"image": np.zeros((48, 0, 3))}, "`image` has no pixels: it is 0 x 48"),
         ({"height": 48}, "Pass both `height` and `width`, or neither, got 48 and None"),
         ({"height": 48, "width": 60}, "60 x 48, but the VAE takes only multiples of 8.* nearest are 64 x 48"),
-        ({"height": 0, "width": 64}, "`height` must be a positive integer, got 0"),
+        ({"height": 0, "width": 64}, "`height` must be an integer from 1 to 16384, got 0"),
         ({"focus": "yes"}, "`focus` must be True, False or None to choose by the mask, got 'yes'"),
-        ({"mask_image": np.eye(8)}, "`mask_image` is 8 x 8 and the picture 64 x 48 pixels, .* another shape"),
+        ({"mask_image": np.eye(8)}, "`mask_image` is 8 x 8 and the picture 64 x 48, .* another shape"),
         ({"image": np.full((48, 64, 3), np.nan)}, "NaN or infinite"),
         ({"mask_image": np.full((6, 8), np.inf)}, "NaN or infinite"),
-        ({"mask_image": np.full((6, 8), 7.0)}, r"`mask_image` must lie in \[0, 1\]"),
+        ({"mask_image": np.full((6, 8), 7.0)}, r"`mask_image` must hold floats in \[0, 1\]"),
         ({"mask_image": np.zeros((3, 6, 8)), "prompt": ["a", "b"]}, "`prompt` 2, .*`mask_image` 3"),
-        ({"inpaint_strength": 0.0}, "`inpaint_strength` must be greater than 0 and at most 1, got 0.0"),
-        ({"inpaint_strength": 1.2}, r"at most 1, got 1\.2"),
+        ({"inpaint_strength": 0.0}, "`inpaint_strength` must be a number above 0 and up to 1, got 0.0"),
+        ({"inpaint_strength": 1.2}, r"up to 1, got 1\.2"),
         ({"inpaint_strength": 0.1}, "0.1 of `num_inference_steps` 5 is less than one step"),
         ({"mask_image": None, "mask_encode_strength": -0.5}, r"`mask_encode_strength` must .* got -0\.5"),
         ({"mask_image": None, "mask_encode_strength": 0.1}, "is less than one step"),
-        ({"mask_threshold": 1.5}, r"`mask_threshold` must lie strictly between 0 and 1, got 1\.5"),
-        ({"mask_threshold": 1}, "strictly between 0 and 1, got 1"),
-        ({"mask_thresholding_ratio": 0}, "`mask_thresholding_ratio` must be positive or None, got 0"),
-        ({"num_maps_per_mask": 0}, "`num_maps_per_mask` must be a positive integer, got 0"),
-        ({"mask_batch_size": 2.5}, r"`mask_batch_size` must be a positive integer, got 2\.5"),
-        ({"mask_grow": 1.5}, r"`mask_grow` must be an integer number of pixels, got 1\.5"),
-        ({"mask_feather": -1}, "`mask_feather` must be a number of at least 0, got -1"),
-        ({"guidance_scale": float("nan")}, "`guidance_scale` must be a number of at least 0, got nan"),
-        ({"guidance_rescale": 2}, r"`guidance_rescale` must lie in \[0, 1\], got 2"),
-        ({"num_inference_steps": 0}, "`num_inference_steps` must lie between 1 and 1000.*got 0"),
-        ({"num_images_per_prompt": 0}, "`num_images_per_prompt` must be a positive integer"),
+        ({"mask_threshold": 1.5}, r"`mask_threshold` must be a number above 0 and below 1, got 1\.5"),
+        ({"mask_threshold": 1}, "above 0 and below 1, got 1"),
+        ({"mask_thresholding_ratio": 0}, "`mask_thresholding_ratio` must be a number above 0 and .*, got 0"),
+        ({"num_maps_per_mask": 0}, "`num_maps_per_mask` must be an integer from 1 to 1000, got 0"),
+        ({"mask_batch_size": 2.5}, r"`mask_batch_size` must be an integer from 1 .* got 2\.5"),
+        ({"mask_grow": 1.5}, r"`mask_grow` must be an integer from -10000 to 10000, .* got 1\.5"),
+        ({"mask_feather": -1}, "`mask_feather` must be a number from 0 to 1000, .* got -1"),
+        ({"guidance_scale": float("nan")}, "`guidance_scale` must be a number from 0 to 1000, got nan"),
+        ({"guidance_rescale": 2}, "`guidance_rescale` must be a number from 0 to 1, got 2"),
+        ({"num_inference_steps": 0}, "`num_inference_steps` must be an integer from 1 to 1000, got 0"),
+        ({"num_images_per_prompt": 0}, "`num_images_per_prompt` must be an integer from 1 to 1000"),
         ({"eta": 0.3}, r"`eta` must be 0, got 0\.3"),
         ({"generator": 7}, "`generator` must be a torch.Generator .* got 7"),
         ({"generator": [torch.Generator()] * 2}, "holds 2 generators for 1 edits"),
         ({"output_type": "jpeg"}, "`output_type` must be one of pil, np, pt, latent, got 'jpeg'"),
-        ({"callback_steps": 0}, "`callback_steps` must be a positive integer, got 0"),
+        ({"callback_steps": 0}, "`callback_steps` must be an integer from 1 .* got 0"),
         ({"callback_on_step_end_tensor_inputs": ["noise"]}, "may name latents, .*got noise"),
         (
             {"callback_on_step_end": SDCFGCutoffCallback()},
@@ -116,7 +116,7 @@ def test_trajectories_that_do_not_fit(refuses, trajectory, picture, pictures, ma
     refuses(
         r"latent shape: trajectory \(4, 6, 8\), this call \(4, 8, 6\)",
         trajectory=trajectory,
-        image=torch.zeros(1, 4, 8, 6),
+        image=torch.full((1, 4, 8, 6), -1.0),
         mask_image=MASK.T,
     )
     refuses(
@@ -190,6 +190,73 @@ def test_the_stages_check_too(pipe, picture, counted):
     with pytest.raises(ValueError, match=r"`generator` is a list.* pass a single one"):
         pipe.invert(image=picture, num_reg_steps=1, generator=[torch.Generator()])
     assert counted.samples == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("x", "'x'"),
+        ([1], r"\[1\]"),
+        (0.5, r"0\.5"),
+        ({1: 2}, r"\{1: 2\}"),
+        (torch.ones(1), r"tensor\(\[1\.\]\)"),
+    ],
+)
+def test_arguments_of_attention_that_are_no_dict(refuses, pipe, picture, counted, given, shown):
+    message = rf'`cross_attention_kwargs` must be a dict from names to values, such as {{"scale": 0.5}}, got {shown}'
+    refuses(message, cross_attention_kwargs=given)
+    with pytest.raises(ValueError, match=message):
+        pipe.invert(image=picture, cross_attention_kwargs=given)
+    with pytest.raises(ValueError, match=message):
+        pipe.generate_mask(picture, TARGET, cross_attention_kwargs=given)
+    assert counted.samples == 0
+
+
+@pytest.mark.parametrize("scale", [None, "0.5", True, float("nan"), 1e308, torch.tensor(0.5)])
+def test_a_lora_scale_that_is_no_number(refuses, scale):
+    message = (
+        r"`cross_attention_kwargs\['scale'\]` must be a number from -1000 to 1000, got .* LoRA layers act"
+    )
+    refuses(message, cross_attention_kwargs={"scale": scale})
+
+
+@pytest.mark.parametrize("name", ["unet", "vae", "scheduler"])
+def test_a_model_that_is_not_there(make_pipe, picture, counted, name):
+    pipe = make_pipe(**{name: None})
+    calls = [
+        lambda: pipe(picture, TARGET),
+        lambda: pipe.invert(image=picture),
+        lambda: pipe.generate_mask(picture, TARGET),
+    ]
+    for call in calls:
+        with pytest.raises(
+            ValueError, match=f"This pipeline has no `{name}`, and nothing can be edited without"
+        ):
+            call()
+    assert counted.samples == 0
+
+
+@pytest.mark.parametrize("name", ["text_encoder", "tokenizer"])
+def test_text_without_a_text_encoder(make_pipe, picture, counted, name):
+    pipe = make_pipe(**{name: None})
+    calls = [
+        lambda: pipe(picture, TARGET, clip_skip=1),
+        lambda: pipe.invert("a mug", picture),
+        lambda: pipe.generate_mask(picture, TARGET),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match="is text, but this pipeline has no text encoder and tokenizer"):
+            call()
+    assert counted.samples == 0
+
+
+@pytest.mark.parametrize("name", ["prompt", "source_prompt", "negative_prompt", "source_negative_prompt"])
+def test_half_of_a_surrogate_pair_is_no_text(refuses, name):
+    message = (
+        rf"`{name}` must be text that can be encoded in UTF-8, got 'a mug \\udcff', which holds half of a"
+    )
+    for text in ("a mug \udcff", ["a mug \udcff"]):
+        refuses(message, mask_image=None, **{name: text})
 
 
 def test_a_safety_checker_needs_its_feature_extractor(make_pipe):

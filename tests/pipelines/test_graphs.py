@@ -34,7 +34,7 @@ def recorded(monkeypatch) -> list[tuple[Any, ...]]:
 
         return graphs._Recording(held, outputs, replay)
 
-    monkeypatch.setattr(graphs, "recorded", record)
+    monkeypatch.setattr(graphs, "recorded_call", record)
     monkeypatch.setattr(torch.Tensor, "is_cuda", True)
     return seen
 

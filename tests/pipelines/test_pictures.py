@@ -1,7 +1,10 @@
 import io
+import struct
+import warnings
 
 import numpy as np
 import PIL.Image
+import PIL.ImageCms
 import pytest
 import torch
 
@@ -103,6 +106,155 @@ def test_tensors_with_the_vaes_channels_are_latents():
         assert read.batch_size == 2
 
 
+@pytest.mark.parametrize("dtype", [">f4", ">f8", ">f2", "<f2", np.longdouble])
+def test_floats_of_any_kind_are_read(array, dtype):
+    read = pixels((array / 255).astype(dtype))
+    np.testing.assert_allclose(read[0].permute(1, 2, 0).numpy(), array / 255, atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [">u2", "<u2"])
+def test_sixteen_bits_of_any_kind_are_read(array, dtype):
+    wide = (257 * array.astype(np.uint16)).astype(dtype)
+    for form in (wide, torch.from_numpy(wide.astype(np.uint16)).permute(2, 0, 1)):
+        np.testing.assert_allclose(pixels(form)[0].permute(1, 2, 0).numpy(), array / 255, atol=1e-6)
+
+
+def test_arrays_that_cannot_be_written_to_or_go_backwards_are_read(array):
+    own = array.copy()
+    own.flags.writeable = False
+    assert torch.equal(pixels(own), pixels(array))
+    assert torch.equal(pixels(array[::-1]), pixels(array).flip(2))
+
+
+def test_a_little_overshoot_is_clipped():
+    values = np.linspace(-0.02, 1.02, 64, dtype=np.float32).reshape(8, 8)
+    read = pixels(values)[0, 0].numpy()
+    np.testing.assert_array_equal(read, values.clip(0, 1))
+    assert pixels(np.full((8, 8), np.nextafter(np.float32(1), 2)))[0].max() == 1
+    with pytest.raises(ValueError, match=r"got values from -0.03 to 0.5"):
+        pixels(np.linspace(-0.03, 0.5, 64).reshape(8, 8))
+
+
+@pytest.mark.parametrize("kind", ["floats", "8 bits"])
+def test_a_tensor_with_transparency_is_not_taken_for_latents(kind):
+    rgba = (
+        torch.rand(4, 32, 32) if kind == "floats" else torch.randint(0, 256, (4, 32, 32), dtype=torch.uint8)
+    )
+    for form in (rgba, rgba[None], [rgba]):
+        with pytest.raises(ValueError, match=r"four channels .* transparency.*Lay it over a background"):
+            read_pictures(form)
+    over_white = rgba[:3] * rgba[3:] + 1 - rgba[3:] if kind == "floats" else rgba[:3]
+    assert pixels(over_white).shape == (1, 3, 32, 32)
+    as_array = np.asarray(rgba.permute(1, 2, 0))
+    with pytest.warns(UserWarning, match="transparent in places"):
+        assert pixels(as_array).shape == (1, 3, 32, 32)
+
+
+def test_transparency_s_loss_is_told_where_there_is_some():
+    picture = PIL.Image.new("RGBA", (8, 8), (10, 20, 30, 255))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        opaque = pixels(picture)
+    assert torch.equal(opaque, pixels(picture.convert("RGB")))
+    picture.putpixel((0, 0), (0, 0, 0, 254))
+    with pytest.warns(UserWarning, match="`image` is transparent in places; they are laid over white"):
+        pixels(picture)
+
+
+def saved(picture, kind, **options):
+    file = io.BytesIO()
+    picture.save(file, kind, **options)
+    file.seek(0)
+    return PIL.Image.open(file)
+
+
+def test_further_frames_are_told(picture):
+    frames = [picture.convert("P"), picture.rotate(90).convert("P")]
+    opened = saved(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    with pytest.warns(UserWarning, match="`image` holds 2 frames, and only one is taken"):
+        read = pixels(opened)
+    np.testing.assert_allclose(read[0].permute(1, 2, 0).numpy(), np.float32(frames[0].convert("RGB")) / 255)
+
+
+def wide_gamut():
+    """A profile whose red is redder than sRGB's: sRGB's own with two colours' columns changed."""
+    profile = bytearray(PIL.ImageCms.ImageCmsProfile(PIL.ImageCms.createProfile("sRGB")).tobytes())
+    count = int.from_bytes(profile[128:132], "big")
+    tags = {bytes(profile[132 + 12 * i : 136 + 12 * i]): 136 + 12 * i for i in range(count)}
+    # colorants of Display P3, adapted to D50
+    for tag, xyz in {
+        b"rXYZ": (0.51512, 0.2412, -0.00105),
+        b"gXYZ": (0.29198, 0.69225, 0.04189),
+        b"bXYZ": (0.1571, 0.06657, 0.78407),
+    }.items():
+        offset = int.from_bytes(profile[tags[tag] : tags[tag] + 4], "big") + 8
+        for place, value in enumerate(xyz):
+            profile[offset + 4 * place : offset + 4 * place + 4] = round(value * 65536).to_bytes(
+                4, "big", signed=True
+            )
+    return bytes(profile)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+def test_a_wide_gamut_is_brought_to_srgb_through_its_profile(mode):
+    """(0.8, 0.3, 0.3) of Display P3 is redder in sRGB."""
+    picture = PIL.Image.new("RGB", (8, 8), (204, 77, 77))
+    picture = picture.quantize() if mode == "P" else picture.convert(mode)
+    opened = saved(picture, "PNG", icc_profile=wide_gamut())
+    red, green, blue = (255 * pixels(opened)[0, :, 4, 4]).round().tolist()
+    assert red == pytest.approx(220, abs=3)
+    assert green == pytest.approx(66, abs=4)
+    assert blue == pytest.approx(74, abs=4)
+
+
+def test_srgbs_own_profile_keeps_every_bit(picture):
+    profile = PIL.ImageCms.ImageCmsProfile(PIL.ImageCms.createProfile("sRGB")).tobytes()
+    assert torch.equal(pixels(saved(picture, "PNG", icc_profile=profile)), pixels(picture))
+
+
+def test_a_wide_gamut_s_transparency_stays():
+    picture = PIL.Image.new("RGBA", (8, 8), (204, 77, 77, 0))
+    picture.putpixel((1, 1), (204, 77, 77, 255))
+    with pytest.warns(UserWarning, match="transparent"):
+        read = pixels(saved(picture, "PNG", icc_profile=wide_gamut()))
+    assert read[0, :, 4, 4].tolist() == [1, 1, 1]
+    assert 255 * read[0, 0, 1, 1] == pytest.approx(220, abs=3)
+
+
+@pytest.mark.parametrize("profile", [b"nonsense", wide_gamut()[:200]])
+def test_a_damaged_profile_is_told_and_left_out(picture, profile):
+    with pytest.warns(UserWarning, match="`image` has a colour profile that cannot be read"):
+        assert torch.equal(pixels(saved(picture, "PNG", icc_profile=profile)), pixels(picture))
+
+
+def test_a_profile_of_other_colours_is_told_and_left_out(picture):
+    grey = picture.convert("CMYK")
+    grey.info["icc_profile"] = wide_gamut()
+    with pytest.warns(UserWarning, match="or is of other colours than its own; it is left out"):
+        pixels(grey)
+
+
+@pytest.mark.parametrize("text", [b"6\0", b"upside down\0"])
+def test_an_orientation_that_is_text_turns_nothing(picture, text):
+    entry = struct.pack("<HHHI", 1, 0x0112, 2, len(text)) + (
+        text.ljust(4, b"\0") if len(text) <= 4 else struct.pack("<I", 26)
+    )
+    exif = b"Exif\0\0II*\0" + struct.pack("<I", 8) + entry + bytes(4) + text
+    assert torch.equal(pixels(saved(picture, "PNG", exif=exif)), pixels(picture))
+
+
+def test_what_is_closed_or_cut_short_is_refused(picture, tmp_path):
+    picture.save(tmp_path / "whole.png")
+    opened = PIL.Image.open(tmp_path / "whole.png")
+    opened.close()
+    content = (tmp_path / "whole.png").read_bytes()
+    for broken in (opened, PIL.Image.open(io.BytesIO(content[: len(content) // 2]))):
+        with pytest.raises(
+            ValueError, match=r"`image` cannot be read .*damaged, cut short or closed. Open it anew"
+        ):
+            pixels(broken)
+
+
 @pytest.mark.parametrize(
     ("image", "error", "message"),
     [
@@ -116,9 +268,24 @@ def test_tensors_with_the_vaes_channels_are_latents():
         (np.full((8, 8, 3), np.inf), ValueError, "NaN or infinite"),
         (torch.full((4, 8, 8), float("inf")), ValueError, "latents that are not finite"),
         (np.zeros((8, 8, 3), np.int64), ValueError, r"torch.int64 values, whose range is not known"),
-        (np.zeros((8, 8, 3), bool), ValueError, "is boolean"),
+        (np.zeros((8, 8, 3), bool), ValueError, "holds booleans"),
         (PIL.Image.new("I", (8, 8)), ValueError, "mode 'I', whose range of values is not known"),
         (PIL.Image.new("F", (8, 8)), ValueError, "mode 'F', whose range of values is not known"),
+        (np.zeros((0, 0, 3)), ValueError, "has no pixels: it is 0 x 0"),
+        (np.zeros((0, 8, 4), np.uint8), ValueError, "has no pixels: it is 8 x 0"),
+        (torch.zeros(4, 0, 0), ValueError, "latents without values"),
+        (PIL.Image.new("RGB", (0, 0)), ValueError, "has no pixels|cannot be read"),
+        (np.full((8, 8, 3), "a", object), ValueError, "an array of object, and no array of numbers"),
+        (np.full((8, 8, 3), 1j), ValueError, "an array of complex128, and no array of numbers"),
+        (np.full((8, 8, 3), "a"), ValueError, "and no array of numbers"),
+        (
+            torch.zeros(3, 8, 8).to_sparse(),
+            ValueError,
+            r"pass a dense one of real numbers, as `.to_dense\(\)`",
+        ),
+        (torch.zeros(3, 8, 8, dtype=torch.complex64), ValueError, "pass a dense one of real numbers"),
+        (torch.zeros(4, 8, 8).to_sparse(), ValueError, "pass a dense one of real numbers"),
+        (torch.zeros(3, 8, 8, device="meta"), ValueError, "a tensor without values"),
         ([], ValueError, "empty list"),
         ("apple.png", TypeError, "the text 'apple.png', but must be a picture"),
         (3, TypeError, "must be a PIL image.*got int"),

@@ -1,10 +1,12 @@
 import ast
+import copy
 import os
 import resource
 import socket
 import stat
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -73,11 +75,11 @@ def test_every_file_that_was_asked_for_is_written(edit, tmp_path, capsys):
 
 
 def test_background_keeps_its_pixels_unless_told_otherwise(edit, picture_file):
-    assert edit("--save-mask", "mask.png") == 0
+    assert edit("--save-mask", "mask.png", "--mask-threshold", "0.9") == 0
     outside = pixels("mask.png") == 0
     assert 0 < outside.mean() < 1
     assert (pixels("out.png")[outside] == pixels(picture_file)[outside]).all()
-    assert edit("--no-preserve-background") == 0
+    assert edit("--no-preserve-background", "--mask-threshold", "0.9") == 0
     assert (pixels("out.png")[outside] != pixels(picture_file)[outside]).any()
 
 
@@ -86,6 +88,30 @@ def test_a_seed_repeats_an_edit(edit):
     first = pixels("out.png")
     assert edit("--seed", "3") == 0
     assert (pixels("out.png") == first).all()
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+def test_a_model_that_gives_nan_ends_in_one_line_and_writes_nothing(
+    edit, make_pipe, tmp_path, only_error, part
+):
+    broken = copy.deepcopy(make_pipe().components[part])
+    for parameter in broken.parameters():
+        parameter.data.fill_(float("nan"))
+    make_pipe(**{part: broken}).save_pretrained(tmp_path / "broken")
+    Path("out.png").write_bytes(b"as it was")
+    stage = {"unet": "the mask's predictions", "vae": "the VAE's encoder", "text_encoder": "--prompt"}[part]
+    assert (
+        edit(
+            "--model", tmp_path / "broken", "--save-trajectory", "way.safetensors", "--save-mask", "mask.png"
+        )
+        == 2
+    )
+    line = only_error()
+    assert line.startswith("semantic-edit: error: NaN or infinite values came from ")
+    assert stage in line
+    assert "run the model in float32 or bfloat16" in line
+    assert Path("out.png").read_bytes() == b"as it was"
+    assert sorted(os.listdir(tmp_path)) == ["broken", "out.png", "picture.png"]
 
 
 def test_a_saved_trajectory_and_mask_give_the_same_edit_without_inverting(edit, monkeypatch):
@@ -339,6 +365,113 @@ def test_pictures_of_other_modes_are_edited(edit, picture, tmp_path, mode):
     assert (Image.open("out.png").mode, Image.open("out.png").size) == ("RGB", (64, 48))
 
 
+def test_what_a_file_carries_and_loses_is_told(edit, picture, capsys):
+    seen = picture.convert("RGBA")
+    seen.putalpha(128)
+    seen.save("seen.png")
+    picture.save("two.gif", save_all=True, append_images=[picture.rotate(90)])
+    for name, reason in {
+        "seen.png": "the picture is transparent in places; they are laid over white",
+        "two.gif": "the picture holds 2 frames, and only one is taken",
+    }.items():
+        assert edit("--mask-threshold", "0.9", picture=name) == 0
+        assert capsys.readouterr().err == f"semantic-edit: warning: {reason}" + (
+            ", and the result has no transparency.\n" if name == "seen.png" else ".\n"
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        (
+            "https://example.com/a.png",
+            "is an address on the web, and files are read from this machine: download it",
+        ),
+        (
+            "photo.heic",
+            "photo.heic is a HEIC picture, which Pillow reads by a plugin: pip install pillow-heif, or save",
+        ),
+    ],
+)
+def test_pictures_that_are_elsewhere_or_of_a_phone(edit, name, reason, only_error, monkeypatch):
+    Path("photo.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    assert edit(picture=name) == 2
+    assert reason in only_error()
+
+
+def test_with_its_plugin_a_phone_s_picture_is_read(edit, picture, monkeypatch):
+    heic = Path("photo.heic")
+    heic.write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
+
+    def register_heif_opener():
+        monkeypatch.setattr(Image, "open", lambda path: picture.copy() if path == heic else opened(path))
+
+    opened = Image.open
+    plugin = types.SimpleNamespace(register_heif_opener=register_heif_opener)
+    monkeypatch.setitem(sys.modules, "pillow_heif", plugin)
+    assert edit("--mask-threshold", "0.9", picture="photo.heic") == 0
+
+
+def test_a_mask_of_zeros_and_ones_is_one(edit, picture_file, capsys):
+    ones = np.zeros((48, 64), np.uint8)
+    ones[10:30, 10:40] = 1
+    Image.fromarray(ones).save("ones.png")
+    assert edit("--mask", "ones.png") == 0
+    changed = (pixels("out.png") != pixels(picture_file)).any(-1)
+    assert changed[ones == 1].mean() > 0.9
+    assert not changed[ones == 0].any()
+    Image.fromarray(ones * 90).save("faint.png")
+    assert edit("--mask", "faint.png") == 0
+    assert "is nowhere brighter than half" in capsys.readouterr().err
+    Image.fromarray(ones[:, :48]).save("square.png")
+    assert edit("--mask", "square.png") == 2
+    assert "--mask is 48 x 48 and the picture 64 x 48, which is another shape" in capsys.readouterr().err
+
+
+@pytest.fixture
+def photo(tmp_path):
+    """A picture of many times the model's 64 x 64 pixels."""
+    few = np.random.default_rng(1).integers(0, 256, (6, 9, 3), dtype=np.uint8)
+    Image.fromarray(few).resize((451, 303), Image.Resampling.BICUBIC).save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+def test_a_photograph_comes_back_at_its_size_and_what_was_done_is_told(edit, photo, capsys):
+    assert edit("--mask-threshold", "0.9", "--save-mask", "mask.png", picture=photo) == 0
+    note = "semantic-edit: note: the picture: 451 x 303 pixels, worked at as 80 x 56\n"
+    assert capsys.readouterr().err == note
+    outside = pixels("mask.png") == 0
+    assert pixels("out.png").shape == (303, 451, 3)
+    assert (pixels("out.png")[outside] == pixels(photo)[outside]).all()
+    assert edit("--mask-threshold", "0.9", "--size", "96x64", picture=photo) == 0
+    assert capsys.readouterr().err == note.replace("80 x 56", "96 x 64")
+
+
+def test_a_small_mask_is_looked_at_closer_and_its_files_know_the_picture(edit, photo, capsys):
+    mask = Image.new("L", (451, 303), 0)
+    mask.paste(255, (300, 100, 320, 130))
+    mask.save("mine.png")
+    files = ("--save-mask", "mask.png", "--save-trajectory", "way.safetensors")
+    assert edit("--mask", "mine.png", *files, picture=photo) == 0
+    note = (
+        "semantic-edit: note: the picture: 66 x 66 pixels at (277, 82) of 451 x 303, worked at as 64 x 64\n"
+    )
+    assert capsys.readouterr().err.endswith(note)
+    first = pixels("out.png")
+    assert (first[pixels("mine.png") == 0] == pixels(photo)[pixels("mine.png") == 0]).all()
+    assert edit("--mask", "mask.png", "--trajectory", "way.safetensors", picture=photo) == 0
+    assert (pixels("out.png") == first).all()
+    assert capsys.readouterr().err.endswith(note)
+    assert edit("--mask", "mine.png", "--no-focus", picture=photo) == 0
+    assert "80 x 56" in capsys.readouterr().err
+    Image.open(photo).rotate(180).save("other.png")
+    for option, other in (("--mask", ()), ("--trajectory", ("--trajectory", "way.safetensors"))):
+        mask = "mine.png" if other else "mask.png"
+        assert edit("--mask", mask, *other, picture="other.png") == 2
+        assert f"the {option} is of another picture than the picture" in capsys.readouterr().err.lower()
+
+
 def test_a_picture_turned_by_exif_comes_out_upright(edit, picture, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # to be shown turned by a quarter
@@ -406,6 +539,15 @@ def test_scene_prints_what_it_drew(tmp_path, capsys):
     assert " and " in first
     assert first == again != other
     assert files[0].read_bytes() == files[1].read_bytes() != files[2].read_bytes()
+
+
+def test_scene_draws_the_same_at_more_pixels(tmp_path):
+    for scale in ("1", "3"):
+        assert main(["scene", "--seed", "4", "--scale", scale, "-o", str(tmp_path / f"{scale}.png")]) == 0
+    one, three = (Image.open(tmp_path / f"{scale}.png") for scale in (1, 3))
+    assert three.size == (384, 384)
+    shrunk = np.float32(three.resize(one.size, Image.Resampling.BOX))
+    assert np.abs(shrunk - np.float32(one)).mean() < 4
 
 
 def test_scene_refuses_a_bad_place(tmp_path, only_error):

@@ -24,6 +24,16 @@ def blind_folder(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def brief_folder(tmp_path_factory):
+    """The still-life model as if it had been trained on 500 steps of noise."""
+    folder = tmp_path_factory.mktemp("brief") / "model"
+    shutil.copytree(model_path(), folder)
+    config = folder / "scheduler" / "scheduler_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"num_train_timesteps": 500}))
+    return folder
+
+
 @pytest.fixture
 def data(tmp_path):
     """Two pictures in the layout of a folder with prompts, and a row that cannot be used."""
@@ -81,10 +91,19 @@ def test_a_folder_of_pictures_gives_a_report_and_goes_on(data, tmp_path, capsys)
         (["--model", "nowhere"], "--model nowhere: there is no such folder"),
         (["--model", "{without eyes}", "--methods", "stylediffusion"], "this model has none. Give it one"),
         (["--model", "{without eyes}", "--methods", "flexit"], "FlexIT needs a CLIP"),
+        (["--steps", "1"], "is less than one step; raise one of the two"),
+        (["--steps", "4", "--methods", "sdedit"], "0.2 of --steps 4 is less than one step"),
+        (
+            ["--model", "{of 500 steps}", "--steps", "501"],
+            "--steps must be an integer from 1 to 500, got 501",
+        ),
     ],
 )
-def test_what_cannot_be_run_is_refused_in_one_line(tmp_path, capsys, blind_folder, options, reason):
-    options = [str(blind_folder) if one == "{without eyes}" else one for one in options]
+def test_what_cannot_be_run_is_refused_in_one_line(
+    tmp_path, capsys, blind_folder, brief_folder, options, reason
+):
+    folders = {"{without eyes}": str(blind_folder), "{of 500 steps}": str(brief_folder)}
+    options = [folders.get(one, one) for one in options]
     assert main(["evaluate", "--out", str(tmp_path / "out"), "--count", "1", *options]) == 2
     error = capsys.readouterr().err
     assert reason in error

@@ -1,4 +1,5 @@
 import argparse
+import copy
 import itertools
 import os
 from pathlib import Path
@@ -48,6 +49,15 @@ def test_a_learned_picture_is_written_and_its_quality_told(learn, style_folder, 
     assert network.config.base_model == str(style_folder)
     told = capsys.readouterr().out.splitlines()
     assert told == ["mapping", f"reconstruction: {network.config.reconstruction_psnr:.1f} dB"]
+
+
+def test_a_model_that_gives_nan_leaves_nothing_behind(learn, make_style_pipe, tmp_path, only_error):
+    unet = copy.deepcopy(make_style_pipe().unet)
+    torch.nn.init.constant_(unet.conv_out.bias, float("nan"))
+    make_style_pipe(unet=unet).save_pretrained(tmp_path / "broken")
+    assert learn("--model", tmp_path / "broken") == 2
+    assert "came from the inversion at step 0 (timestep 1)" in only_error()
+    assert sorted(os.listdir(tmp_path)) == ["broken", "picture.png"]
 
 
 def test_a_learned_picture_is_replaced_and_a_seed_repeats_it(learn):

@@ -15,7 +15,8 @@ WORDS = ("--source", "a red apple on grass", "--prompt", "a blue pear on grass")
 
 def test_an_edit_names_its_file_and_says_nothing_else(tmp_path, picture, model_folder):
     picture.save(tmp_path / "picture.png")
-    command = [sys.executable, "-m", "semantic_edit", "edit", "picture.png", *WORDS, "--steps", "2"]
+    command = [sys.executable, "-m", "semantic_edit", "edit", "picture.png", *WORDS]
+    command += ["--steps", "2", "--mask-threshold", "0.9"]
     environment = {name: value for name, value in os.environ.items() if name != "TRANSFORMERS_VERBOSITY"}
     done = subprocess.run(
         [*command, "--model", str(model_folder), "-o", "out.png"],

@@ -60,6 +60,13 @@ def pixels(path):
     return np.asarray(Image.open(path))
 
 
+@pytest.mark.parametrize("option", [("--local-blend", "half \udcff"), ("--reweight", "half \udcff=2")])
+def test_a_word_that_is_no_text_is_a_usage_error(restyle, option, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        restyle(*option)
+    assert f"argument {option[0]}: text in UTF-8 is needed, got 'half \\udcff'" in capsys.readouterr().err
+
+
 def test_one_prompt_writes_one_picture(restyle, tmp_path, capsys):
     assert restyle("--save-reconstruction", "source.png") == 0
     assert capsys.readouterr().out.split() == ["out.png", "source.png"]

@@ -101,9 +101,10 @@ def test_a_mask_of_16_bits_or_of_transparency_is_read_alike(tmp_path, paint):
     assert not load_mask(paint(tmp_path / "clear.png", colour=(255, 255, 255, 0), mode="RGBA")).any()
 
 
-def test_a_mask_of_ones_is_not_taken_for_an_empty_one(tmp_path, paint):
+def test_a_dark_mask_is_not_taken_for_an_empty_one(tmp_path, paint):
     with pytest.raises(
-        ValueError, match=r"is nowhere brighter than 1 of 255; draw it white where the edit goes"
+        ValueError, match=r"is nowhere brighter than 9 of 255; draw it white where the edit goes"
     ):
-        load_mask(paint(tmp_path / "mask.png", colour=1, mode="L"))
+        load_mask(paint(tmp_path / "mask.png", colour=9, mode="L"))
+    assert load_mask(paint(tmp_path / "ones.png", colour=1, mode="L")).all()  # zeros and ones are a mask
     assert not load_mask(paint(tmp_path / "black.png", colour=0, mode="L")).any()

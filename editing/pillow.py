@@ -1,0 +1,112 @@
+"""What Pillow's pictures carry beside their pixels: their orientation, their colours' profile, their frames."""
+
+from __future__ import annotations
+
+import io
+import warnings
+
+import numpy as np
+import PIL.Image
+import PIL.ImageCms
+import PIL.ImageOps
+
+SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N")
+PROFILED_MODES = {
+    "RGB": "RGB",
+    "GRAY": "L",
+    "CMYK": "CMYK",
+}  # the mode in which each kind of profile is applied
+UNREADABLE = (
+    OSError,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    SyntaxError,
+    EOFError,
+    PIL.ImageCms.PyCMSError,
+)
+"""What Pillow raises for files and metadata that are damaged, or closed."""
+
+
+def upright(name: str, picture: PIL.Image.Image) -> PIL.Image.Image:
+    """A picture with its pixels there, turned as its EXIF tag says.
+
+    Args:
+        name: The caller's argument.
+
+    Raises:
+        ValueError: If the pixels cannot be had.
+    """
+    try:
+        picture.load()
+        frames = getattr(picture, "n_frames", 1)
+    except UNREADABLE as error:
+        raise ValueError(
+            f"`{name}` cannot be read ({error}): its file is damaged, cut short or closed. Open it anew, and keep it "
+            "open until its pixels are loaded."
+        ) from error
+    if frames > 1:
+        warnings.warn(f"`{name}` holds {frames} frames, and only one is taken.", stacklevel=4)
+    try:
+        return PIL.ImageOps.exif_transpose(picture)
+    except UNREADABLE:
+        warnings.warn(f"`{name}` has EXIF data that cannot be read; it is not turned by them.", stacklevel=4)
+        return picture
+
+
+def in_srgb(name: str, picture: PIL.Image.Image) -> PIL.Image.Image:
+    """A picture with its colours in sRGB, which models and screens take them for; as it is where they are already.
+
+    Args:
+        name: The caller's argument.
+    """
+    profile = picture.info.get("icc_profile")
+    if not profile:
+        return picture
+    try:
+        source = PIL.ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        mode = PROFILED_MODES[source.profile.xcolor_space.strip()]
+        transform = PIL.ImageCms.buildTransform(source, PIL.ImageCms.createProfile("sRGB"), mode, "RGB")
+        colours = _colours(picture, mode)
+    except UNREADABLE:
+        warnings.warn(
+            f"`{name}` has a colour profile that cannot be read or is of other colours than its own; it is left out.",
+            stacklevel=4,
+        )
+        return picture
+    if _changes_nothing(transform, mode):
+        return picture
+    changed = PIL.ImageCms.applyTransform(colours, transform)
+    assert changed is not None  # it is not in place
+    if picture.has_transparency_data:
+        changed.putalpha(picture.convert("RGBA").getchannel("A"))
+    return changed
+
+
+def _colours(picture: PIL.Image.Image, mode: str) -> PIL.Image.Image:
+    """A picture's colours alone in the mode of its profile.
+
+    Raises:
+        ValueError: If they would have to be made up.
+    """
+    own = {"CMYK": "CMYK", "1": "L", "L": "L", "LA": "L", "La": "L"}.get(picture.mode, "RGB")
+    if picture.mode in SIXTEEN_BIT_MODES or (own != mode and (own, mode) != ("L", "RGB")):
+        raise ValueError(f"a profile of {mode} for a picture of {picture.mode}")
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")  # `convert` would lay some modes over black
+        picture = PIL.Image.merge("RGB", picture.split()[:3])
+    return picture if picture.mode == mode else picture.convert(mode)
+
+
+def _changes_nothing(transform: PIL.ImageCms.ImageCmsTransform, mode: str) -> bool:
+    """Whether a profile is sRGB's own, but for rounding: such pictures keep their bits."""
+    if mode == "CMYK":
+        return False
+    levels = np.linspace(0, 255, 9).round().astype(np.uint8)
+    ramp = np.stack(np.meshgrid(*[levels] * (3 if mode == "RGB" else 1), indexing="ij"), axis=-1)
+    ramp = ramp.reshape(1, -1, ramp.shape[-1])
+    tried = PIL.Image.fromarray(ramp if mode == "RGB" else ramp[..., 0])
+    changed = PIL.ImageCms.applyTransform(tried, transform)
+    assert changed is not None
+    return int(np.abs(np.asarray(changed).astype(int) - ramp).max()) <= 2
