@@ -56,7 +56,7 @@ def network_identity(model: torch.nn.Module, cross_attention_kwargs: dict[str, A
     places, weights = [], []
     known = True
     for path, layer in _adapted_layers(getattr(model, "_orig_mod", model)):
-        for adapter, factor in _acting(layer, _scale_of(cross_attention_kwargs)):
+        for adapter, factor in _acting(layer, (cross_attention_kwargs or {}).get("scale", 1.0)):
             own = [
                 (name.replace(f".{adapter}", ""), one)
                 for name, one in layer.named_parameters()
@@ -190,19 +190,6 @@ def _acting(layer: Any, scale: float) -> Iterator[tuple[str, float | None]]:
         factor = float(f"{factors[adapter] * scale:.4g}") if adapter in factors else None
         if factor != 0:
             yield adapter, factor
-
-
-def _scale_of(cross_attention_kwargs: Any) -> float:
-    """The LoRA scale of a call."""
-    if cross_attention_kwargs is None:
-        return 1.0
-    try:
-        return float(cross_attention_kwargs.get("scale", 1.0))
-    except (AttributeError, TypeError, ValueError):
-        raise ValueError(
-            '`cross_attention_kwargs` must be a dict, in which "scale" is a number, or None, got '
-            f"{cross_attention_kwargs!r}."
-        ) from None
 
 
 def _is_precise(parameter: torch.Tensor) -> bool:

@@ -38,9 +38,8 @@ from semantic_edit.pipelines.progress import named_bar
 from semantic_edit.pipelines.ranges import plain_numbers
 
 SAME_PICTURE_TOLERANCE = 0.1
-SAME_PLACE_TOLERANCE = (
-    0.25  # of 2 x 2 latents, where JPEG from quality 75 on and another decoder stay below 0.1
-)
+SAME_PLACE_TOLERANCE = 0.25
+"""Of 2 x 2 latents, where JPEG from quality 75 on and another decoder stay below 0.12."""
 
 
 @dataclass(frozen=True)

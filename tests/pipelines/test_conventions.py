@@ -189,9 +189,7 @@ def test_the_documented_callback_ends_guidance(pipe, edit, counted):
 
 
 def test_the_documented_callback_on_several_rows_says_what_is_wrong(pipe, style_pipe, edit, restyle):
-    match = (
-        "as many rows of `prompt_embeds` as it was given, 2, got .1, 16, 32.*no unconditional rows to cut off"
-    )
+    match = r"\(1, 16, 32\) for `prompt_embeds`, .* \(2, 16, 32\) are needed\. It has no unconditional rows"
     with pytest.raises(ValueError, match=match):
         edit(pipe, prompt=[TARGET, "a mug"], **documented(0.5))
     with pytest.raises(ValueError, match=match):
@@ -244,14 +242,8 @@ def test_a_scale_that_a_callback_sets_is_used(pipe, style_pipe, edit, restyle):
 @pytest.mark.parametrize(
     ("returned", "message"),
     [
-        (
-            {"latents": torch.zeros(1, 4, 8, 8)},
-            r"`latents` of the shape that it was given, .* got \(1, 4, 8, 8\)",
-        ),
-        ({"latents": None}, "got NoneType"),
-        ({"prompt_embeds": torch.zeros(16, 32)}, r"as many rows of `prompt_embeds` .* 1, got \(16, 32\)"),
-        ({"prompt_embeds": "a mug"}, "as many rows of `prompt_embeds` .* got str"),
-        ({"negative_prompt_embeds": torch.zeros(2, 16, 32)}, "as many rows of `negative_prompt_embeds`"),
+        ({"prompt_embeds": torch.zeros(16, 32)}, r"returned torch\.float32 \(16, 32\) for `prompt_embeds`"),
+        ({"negative_prompt_embeds": torch.zeros(2, 16, 32)}, r"\(1, 16, 32\) are needed\. Leave out"),
     ],
 )
 def test_what_a_callback_may_not_return(pipe, edit, returned, message):
@@ -264,7 +256,7 @@ def test_what_a_callback_may_not_set(pipe, edit):
         ValueError, match=r"`_guidance_scale` cannot be set to 5\.0 in a call that was begun without"
     ):
         edit(pipe, guidance_scale=1.0, callback_on_step_end=set_scale(5.0))
-    with pytest.raises(ValueError, match="`guidance_scale` must be a number of at least 0, got 'high'"):
+    with pytest.raises(ValueError, match="`guidance_scale` must be a number from 0 to 1000, got 'high'"):
         edit(pipe, callback_on_step_end=set_scale("high"))
 
     def other(pipeline, step, timestep, tensors):
@@ -281,7 +273,7 @@ def test_what_a_callback_may_not_set(pipe, edit):
 
 @pytest.mark.parametrize("clip_skip", [100, 3, -3, 1.0, True])
 def test_layers_that_cannot_be_skipped(pipe, picture, edit, counted, clip_skip):
-    match = f"`clip_skip` must be None or an integer from 0 to 2, .* got {clip_skip}"
+    match = f"`clip_skip` must be an integer from 0 to 2, got {clip_skip}"
     calls = (
         lambda: edit(pipe, clip_skip=clip_skip),
         lambda: pipe.invert(image=picture, clip_skip=clip_skip),

@@ -139,13 +139,6 @@ def test_a_trajectory_and_lora(make_pipe, make_unet, edit, invert, counted):
     torch.testing.assert_close(edit(adapted, trajectory=without), edit(plain), rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("kwargs", ["x", {"scale": None}, {"scale": "much"}])
-def test_a_scale_that_is_none(make_pipe, make_unet, edit, invert, kwargs):
-    adapted = make_pipe(unet=with_lora(make_unet()))
-    with pytest.raises(ValueError, match="`cross_attention_kwargs` must be a dict"):
-        edit(adapted, trajectory=invert(adapted), cross_attention_kwargs=kwargs)
-
-
 def test_a_learned_picture_and_lora(make_style_pipe, make_unet, learn, tmp_path):
     plain, adapted = make_style_pipe(), make_style_pipe(unet=with_lora(make_unet()))
     learn(adapted).save_pretrained(tmp_path)
