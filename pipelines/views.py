@@ -204,7 +204,7 @@ def _difference(made_of: Frame, here: Frame) -> str:
         return f"that one has {shown_size(made_of.picture)} pixels, this one {shown_size(here.picture)}"
     if looks_like(made_of.look, here.look, made_of.part):
         return ""
-    return "they are of one size and look different, if only in a small place"
+    return "they are of one size and look different"
 
 
 def _part(mask: torch.Tensor, row: int, frame: Frame) -> torch.Tensor:
