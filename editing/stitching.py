@@ -49,7 +49,9 @@ def looks_like(one: str, other: str, part: Region = (0.0, 0.0, 1.0, 1.0)) -> boo
         return False
     left, upper, right, lower = part
     rows, columns = _cells_within(upper, lower), _cells_within(left, right)
-    differences = (cells[0] - cells[1]).abs()[:, rows, columns]
+    everywhere = (cells[0] - cells[1]).abs()
+    within = everywhere[:, rows, columns]
+    differences = within if within.numel() else everywhere  # a part too small to be known by itself
     return bool((differences <= LOOK_TOLERANCE).all())
 
 
