@@ -10,16 +10,18 @@ import torch.nn.functional as F
 from semantic_edit.editing.frames import Frame, Region, Size
 from semantic_edit.editing.mask_shapes import feather_mask
 
-LOOK_SIDE = (
-    16  # cells along a side of what a picture is known by; a hundredth of it fills more than half of one
-)
-LOOK_TOLERANCE = (
-    10  # of 255: JPEG from quality 75 on and other decoders stay below 8, what is retouched is above 12
-)
-LOOK_ALIKE = (
-    0.5  # the part of the cells that must agree, wherever they lie, for two pictures to be the same one
-)
-SEEN = (0.06, 0.15)  # differences, in [0, 1], from which a change is laid over the original, and wholly
+LOOK_SIDE = 16
+"""Cells along a side of what a picture is known by; a hundredth of the picture fills more than half of one."""
+
+LOOK_TOLERANCE = 10
+"""Of 255: JPEG from quality 75 on and other decoders stay below 8, what is retouched is above 12."""
+
+LOOK_ALIKE = 0.4
+"""The part of the cells that must agree, wherever they lie, for two pictures to be the same one."""
+
+SEEN = (0.06, 0.15)
+"""Differences, in [0, 1], from which an edit is laid over the original, and wholly."""
+
 BAND = 256  # rows that are mixed at once, so that no second picture is held in floats
 
 

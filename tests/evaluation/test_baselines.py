@@ -491,7 +491,7 @@ def test_stylediffusion_with_the_texts_own_values_and_no_tau_u_is_prompt_to_prom
     plain = PromptToPrompt(4, tau_c=0.75, tau_s=0.5)
     assert_alike(style.edit(loaded, learned, TARGET), plain(loaded, picture, SOURCE, TARGET))
     with_tau_u = replace(style, tau_u=1.0).edit(loaded, learned, TARGET)
-    assert np.abs(pixels(with_tau_u) - pixels(style.edit(loaded, learned, TARGET))).max() > 1
+    assert (pixels(with_tau_u) != pixels(style.edit(loaded, learned, TARGET))).any()
 
 
 @pytest.mark.parametrize("variant", ["modulate", "direct"])

@@ -132,7 +132,7 @@ def test_weights_of_words(call, counted):
 
 def test_whole_numbers_and_fractions_of_any_type_are_what_they_are(call, tmp_path):
     seeded = {"output_type": "np", "generator": torch.Generator().manual_seed(0)}
-    plain = call("diffedit", num_maps_per_mask=2, mask_grow=1, **seeded)
+    plain = call("diffedit", num_maps_per_mask=2, mask_grow=1, guidance_scale=7.5, **seeded)
     seeded["generator"].manual_seed(0)
     other = call(
         "diffedit",

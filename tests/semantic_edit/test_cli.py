@@ -115,10 +115,11 @@ def test_a_model_that_gives_nan_ends_in_one_line_and_writes_nothing(
 
 
 def test_a_saved_trajectory_and_mask_give_the_same_edit_without_inverting(edit, monkeypatch):
-    assert edit("--save-mask", "mask.png", "--save-trajectory", "way.safetensors") == 0
+    paper = ("--preset", "paper")  # which does not look at the kind of edit
+    assert edit(*paper, "--save-mask", "mask.png", "--save-trajectory", "way.safetensors") == 0
     first = pixels("out.png")
     monkeypatch.setattr("semantic_edit.pipelines.diffedit.invert_pictures", None)
-    assert edit("--mask", "mask.png", "--trajectory", "way.safetensors", "--strip", "strip.png") == 0
+    assert edit(*paper, "--mask", "mask.png", "--trajectory", "way.safetensors", "--strip", "strip.png") == 0
     # up to rounding: the prompts are encoded in other batches
     assert np.abs(pixels("out.png").astype(int) - first).max() <= 1
     width = round(64 * PANEL_HEIGHT / 48)
