@@ -19,7 +19,7 @@ LOOK_TOLERANCE = 10
 LOOK_ALIKE = 0.4
 """The part of the cells that must agree, wherever they lie, for two pictures to be the same one."""
 
-SEEN = (0.06, 0.15)
+SEEN = (0.05, 0.12)
 """Differences, in [0, 1], from which an edit is laid over the original, and wholly."""
 
 BAND = 256  # rows that are mixed at once, so that no second picture is held in floats

@@ -161,7 +161,7 @@ class DiffEditPipeline(
             num_inference_steps: Steps of the whole schedule; 20 or, in the paper, 50.
             guidance_scale: Classifier-free guidance while decoding; above 1 it guides. By default 7.5 away from the
                 negative prompt, and in the default preset, for edits that are found to change an object and without a
-                negative prompt, 3 away from the source prompt.
+                negative prompt, 2.5 away from the source prompt.
             negative_prompt: What to guide away from.
             source_negative_prompt: The same for the source side of the mask; `negative_prompt` by default.
                 Finding a mask costs twice as much where the two differ.

@@ -12,7 +12,7 @@ from semantic_edit.editing.refinement import changes_colour
 
 USUAL_GUIDANCE = 7.5
 
-SOURCE_GUIDANCE = 3.0
+SOURCE_GUIDANCE = 2.5
 """The scale of an object edit's guidance, which leads away from what the picture shows: on validation pictures it
 changes more objects than the usual one, away from nothing in particular. It would miss colours."""
 

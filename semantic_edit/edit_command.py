@@ -101,7 +101,7 @@ def _add_method(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--steps", type=steps, metavar="N", help="steps of the whole schedule (default: 20; paper: 50)"
     )
-    add_guidance(group, default="7.5, or 3 away from --source where an object changes")
+    add_guidance(group, default="7.5, or 2.5 away from --source where an object changes")
     add_negative(group)
     group.add_argument(
         "--strength",

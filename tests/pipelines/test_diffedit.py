@@ -419,7 +419,7 @@ def test_the_kind_of_edit_decides_what_is_left_open():
     coherence = torch.tensor([0.9, 0.1, 0.1])
     default, paper = (preset_of(name) for name in ("default", "paper"))
     by_kind = guidance_of(default, coherence, [True, True, False])
-    assert by_kind == EditGuidance([7.5, 3.0, 7.5], [0.5, 1.0, 1.0], [False, True, False])
+    assert by_kind == EditGuidance([7.5, 2.5, 7.5], [0.5, 1.0, 1.0], [False, True, False])
     unknown = guidance_of(default, None, [True, True])
     assert unknown == guidance_of(paper, coherence[:2], [True, True])
     assert unknown == EditGuidance([7.5, 7.5], [1.0, 1.0], [False, False])
