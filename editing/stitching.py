@@ -135,9 +135,17 @@ def stitched(
         laid = resized(eight_bits(edited)[None], frame.box_size)[0]
     else:
         laid = resized(edited[None], frame.box_size)[0] * (255 if whole_numbers else 1)
-    for rows in torch.arange(part.shape[1]).split(BAND):
-        band = slice(int(rows[0]), int(rows[-1]) + 1)
+    touched = opacity[0] > 0
+    rows, columns = _extent(touched.any(1)), _extent(touched.any(0))
+    for first in range(rows.start, rows.stop, BAND):
+        band = (slice(None), slice(first, min(first + BAND, rows.stop)), columns)
         # lerp returns the end itself at weight 0
-        mixed = torch.lerp(part[:, band].float(), laid[:, band].float(), opacity[:, band])
-        part[:, band] = mixed.round().to(part.dtype) if whole_numbers else mixed
+        mixed = torch.lerp(part[band].float(), laid[band].float(), opacity[band])
+        part[band] = mixed.round().to(part.dtype) if whole_numbers else mixed
     return result
+
+
+def _extent(marked: torch.Tensor) -> slice:
+    """From the first to the last of some booleans that is true."""
+    places = marked.nonzero().flatten().tolist()
+    return slice(places[0], places[-1] + 1) if places else slice(0, 0)
