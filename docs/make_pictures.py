@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from semantic_edit.editing.origins import mask_as_picture
 from semantic_edit.loading import load_pipeline, quiet_loading
 from semantic_edit.pipelines import DiffEditPipeline, StyleDiffusionPipeline
 from semantic_edit.still_life.cases import EditCase, edit_cases
@@ -43,7 +44,8 @@ def edited_row(pipe: DiffEditPipeline, case: EditCase, seed: int) -> Image.Image
         prompt=case.prompt,
         generator=torch.Generator("cpu").manual_seed(seed),
     )
-    strip = edit_strip(case.image, output.images[0], output.pixel_mask, output.soft_mask)
+    mask = mask_as_picture(output.pixel_mask[0])
+    strip = edit_strip(case.image, output.images[0], mask, output.soft_mask, output.frames[0].box)
     return titled(strip, f"{case.source_prompt}   becomes   {case.prompt}")
 
 

@@ -94,9 +94,9 @@ class Frame:
         """In words, for people."""
         whole, size = shown_size(self.picture), shown_size(self.size)
         if self.is_whole:
-            return f"{whole} pixels" if self.is_plain else f"{whole} pixels, worked at as {size}"
+            return f"{whole} pixels" if self.is_plain else f"{whole} pixels, processed at {size}"
         left, upper = self.box[:2]
-        return f"{shown_size(self.box_size)} pixels at ({left}, {upper}) of {whole}, worked at as {size}"
+        return f"{shown_size(self.box_size)} pixels at ({left}, {upper}) of {whole}, processed at {size}"
 
 
 def shown_size(size: Size) -> str:

@@ -47,7 +47,8 @@ def upright(name: str, picture: PIL.Image.Image) -> PIL.Image.Image:
             "open until its pixels are loaded."
         ) from error
     if frames > 1:
-        warnings.warn(f"`{name}` holds {frames} frames, and only one is taken.", stacklevel=4)
+        taken = picture.tell() + 1
+        warnings.warn(f"`{name}` holds {frames} frames, of which only number {taken} is taken.", stacklevel=4)
     try:
         return PIL.ImageOps.exif_transpose(picture)
     except UNREADABLE:

@@ -323,7 +323,9 @@ class DiffEditPipeline(
             pastes = preserves and output_type != "latent"
             room = round(chosen.mask_room * self.vae_scale_factor) if pastes else 0
             shape = MaskShape(mask_grow or 0, mask_feather or 0.0, room)
-            mask = shape_edit_mask(drawn, request.edits, clean, self.vae_scale_factor, shape)
+            mask = shape_edit_mask(
+                drawn, request.edits, clean, self.vae_scale_factor, shape, is_found=found is not None
+            )
             whole_mask = view.whole_mask(mask.pixels, own, shape)
             inversion, walk = request.trajectory, None
             if not mask.empty.all():

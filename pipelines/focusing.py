@@ -15,7 +15,7 @@ from semantic_edit.pipelines.views import View, own_size
 CONTEXT = 2.2
 """How many times longer than the mask its surroundings are: what stands in a picture as its subject usually does."""
 
-CLOSER = 0.7
+CLOSER = 0.5
 """How long surroundings may be, as a part of what is seen without them, that are looked at unasked."""
 
 SMALLEST = 0.25

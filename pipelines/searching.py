@@ -70,6 +70,11 @@ def searched_view(
         if closer.frames == view.frames:
             break
         view = closer
+    if focus and all(frame.is_whole for frame in view.frames):
+        raise ValueError(
+            "`focus=True` found no part of the picture where the words lie by which the prompts differ. Draw a "
+            "`mask_image` around what is to change, or leave out `focus`."
+        )
     return view
 
 

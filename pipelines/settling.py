@@ -162,7 +162,7 @@ def _check_wishes(frames: Sequence[Frame], size: Size | None, focus: bool | None
         )
     if size is not None and size != frames[0].size:
         raise ValueError(
-            f"The `trajectory` was worked at as {shown_size(frames[0].size)}, and `width` x `height` is "
+            f"The `trajectory` was made at {shown_size(frames[0].size)}, and `width` x `height` is "
             f"{shown_size(size)}; leave one of the two out."
         )
 

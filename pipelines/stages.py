@@ -220,8 +220,9 @@ def locate_edit(
 def _warn_of_alike_prompts(found: MaskResult) -> None:
     alike = (found.relative_difference < NEGLIGIBLE_DIFFERENCE).nonzero().flatten().tolist()
     if alike:
+        whose = "" if len(found.relative_difference) == 1 else f" for edits {alike}"
         warnings.warn(
-            f"The source and target prompts barely differ for edits {alike}: their predictions are within "
+            f"The source and target prompts barely differ{whose}: their predictions are within "
             f"{NEGLIGIBLE_DIFFERENCE:.1%} of each other, so the mask shows little but rounding. Name the "
             "thing that is to change in both prompts, or pass a `mask_image`.",
             stacklevel=5,
@@ -253,7 +254,7 @@ def draw_edit_mask(
 
 
 def shape_edit_mask(
-    mask: torch.Tensor, edits: int, clean: torch.Tensor, factor: int, shape: MaskShape
+    mask: torch.Tensor, edits: int, clean: torch.Tensor, factor: int, shape: MaskShape, is_found: bool = False
 ) -> EditMask:
     """Grow and feather a mask of any size, and warn where there is nothing to edit or nothing to keep.
 
@@ -261,33 +262,36 @@ def shape_edit_mask(
         mask: (edits or 1, 1, any, any) in [0, 1].
         clean: The pictures' latents, (batch, channels, height, width).
         factor: Pixels to a latent on each side.
+        is_found: Whether it is no mask of the caller's own.
     """
     height, width = (side * factor for side in clean.shape[-2:])
     pixels = shape_mask(mask.to(clean.device), height, width, shape).expand(edits, -1, -1, -1)
     weights = mask_to_latents(grow_mask(pixels, shape.room), factor)
-    empty = pixels.flatten(1).amax(1) == 0
-    full = (pixels.flatten(1).amin(1) == 1).nonzero().flatten().tolist()
-    if empty.any():
-        warnings.warn(
-            f"The mask of edits {empty.nonzero().flatten().tolist()} is empty, so nothing is edited "
-            "there. If DiffEdit found it, lower `mask_threshold` or name the thing that is to change in both prompts; "
-            "if you passed it, paint white in `mask_image` what may change.",
-            stacklevel=4,
-        )
-    faint = ((pixels.flatten(1).amax(1) < 0.5) & ~empty).nonzero().flatten().tolist()
-    if faint:
-        warnings.warn(
-            f"The mask of edits {faint} is nowhere brighter than half, so the edit is laid only thinly over the "
-            "picture. If that is not meant, divide `mask_image` by its maximum.",
-            stacklevel=4,
-        )
-    if full:
-        warnings.warn(
-            f"The mask of edits {full} covers the whole picture, so nothing is kept as it was there. If DiffEdit "
-            "found it, raise `mask_threshold`; if you passed it, leave black in `mask_image` what must stay.",
-            stacklevel=4,
-        )
-    return EditMask(pixels, weights, empty)
+    _warn_of_masks(pixels, is_found)
+    return EditMask(pixels, weights, empty=pixels.flatten(1).amax(1) == 0)
+
+
+def _warn_of_masks(pixels: torch.Tensor, is_found: bool) -> None:
+    """Warn of masks, (edits, 1, height, width), that edit nothing, little or all."""
+    highest, lowest = pixels.flatten(1).amax(1), pixels.flatten(1).amin(1)
+    told = {
+        "is empty, so nothing is edited. "
+        + (
+            "Lower `mask_threshold`, or name the thing that is to change in both prompts."
+            if is_found
+            else "Paint white in `mask_image` what may change."
+        ): highest == 0,
+        "is nowhere brighter than half, so the edit is laid only thinly over the picture. If that is not meant, divide "
+        "`mask_image` by its maximum.": (highest > 0) & (highest < 0.5) & (not is_found),
+        "covers the whole picture, so nothing of it is kept. "
+        + ("Raise `mask_threshold`." if is_found else "Leave black in `mask_image` what must stay."): lowest
+        == 1,
+    }
+    for what, which in told.items():
+        rows = which.nonzero().flatten().tolist()
+        if rows:
+            whose = "The mask" if len(pixels) == 1 else f"The mask of edits {rows}"
+            warnings.warn(f"{whose} {what}", stacklevel=5)
 
 
 def invert_pictures(

@@ -16,6 +16,9 @@ from semantic_edit.editing.stitching import cut_out, look_of, looks_like
 from semantic_edit.pipelines.pictures import PictureInput, Pictures, read_pictures
 from semantic_edit.pipelines.ranges import plain_numbers
 
+FADING = 8
+"""Pixels, as the model sees them, in which a mask fades out at a frame's edge: what lies behind it was never seen."""
+
 
 @dataclass(frozen=True, eq=False)
 class View:
@@ -103,8 +106,21 @@ class View:
                     done, grow=round(done.grow * frame.scale), feather=done.feather * frame.scale
                 )
                 part = shape_mask(_part(own, row, frame).to(cut), rows, columns, at_scale)
-            whole[row, :, upper:lower, left:right] = part[0]
+            whole[row, :, upper:lower, left:right] = part[0] * _fading(frame).to(part)
         return whole
+
+
+def _fading(frame: Frame) -> torch.Tensor:
+    """1 in a frame's box, and down to 0 at those of its edges that cut through the picture, (height, width)."""
+    left, upper, right, lower = frame.box
+    reach = max(1, round(FADING * frame.scale))
+    sides = []
+    for first, last, whole in ((upper, lower, frame.picture[1]), (left, right, frame.picture[0])):
+        places = torch.arange(last - first) + 0.5
+        before = places / reach if first > 0 else torch.ones_like(places)
+        behind = (last - first - places) / reach if last < whole else torch.ones_like(places)
+        sides.append(torch.minimum(before, behind).clamp(0, 1))
+    return sides[0][:, None] * sides[1]
 
 
 def own_size(pipe: Any) -> Size:

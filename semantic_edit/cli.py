@@ -8,6 +8,7 @@ answer at once.
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 import sys
 import warnings
@@ -51,7 +52,33 @@ class _Parser(argparse.ArgumentParser):
         super()._print_message("\n".join(map(visible, lines)), file)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+        self.exit(2, f"{self.prog}: error: {message}{self._hint(message)} (see {self.prog} --help)\n")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Keep what was typed, for hints."""
+        self._typed = [*(sys.argv[1:] if args is None else args)]
+        return super().parse_known_args(args, namespace)
+
+    def _hint(self, message: str) -> str:
+        """What may have been meant: an option or a command with a slip, or words that lack their quotes."""
+        commands = {
+            name: parser
+            for action in self._actions
+            if isinstance(action, argparse._SubParsersAction)
+            for name, parser in action.choices.items()
+        }
+        chosen = [self, *(commands[word] for word in self._typed[:1] if word in commands)]
+        options = [name for parser in chosen for action in parser._actions for name in action.option_strings]
+        for word in self._typed:
+            typed = word.partition("=")[0]
+            if typed.startswith("--") and typed not in options:
+                near = difflib.get_close_matches(typed, options, 1)
+                return f"; did you mean {near[0]}?" if near else ""
+        if "invalid choice" in message:
+            near = difflib.get_close_matches(self._typed[0], commands, 1)
+            return f"; did you mean {near[0]}?" if near else ""
+        is_text = message.startswith("unrecognized arguments") and "-" not in message
+        return "; text of several words needs quotes" if is_text else ""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

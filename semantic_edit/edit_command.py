@@ -35,6 +35,7 @@ from semantic_edit.options import (
     add_size,
     check_negative,
     number,
+    prompt,
     seed,
     sides,
     steps,
@@ -84,7 +85,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="TEXT",
         help="what the picture shows now, to find the mask by (may be left out)",
     )
-    parser.add_argument("--prompt", type=words, required=True, metavar="TEXT", help="what it shall show")
+    parser.add_argument("--prompt", type=prompt, required=True, metavar="TEXT", help="what it should show")
     add_output(parser, "where the edited picture goes")
     _add_method(parser.add_argument_group("the edit"))
     add_model(parser)
@@ -92,11 +93,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_method(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--seed", type=seed, help="of the mask's noises (default: 0)")
+    group.add_argument("--seed", type=seed, help="of the noise that the mask is found with (default: 0)")
     group.add_argument(
         "--preset",
         choices=PRESETS,
-        help="all that is not typed: what was best where we measured, or the paper's own (default: default)",
+        help="settings of all options left out: the best that were measured, or the paper's (default: default)",
     )
     group.add_argument(
         "--steps", type=steps, metavar="N", help="steps of the whole schedule (default: 20; paper: 50)"

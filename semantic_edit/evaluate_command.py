@@ -185,7 +185,7 @@ def _evaluate(options: argparse.Namespace, sweeps: list[Sweep]) -> None:
             )
             # the table says how near it came
             warnings.filterwarnings("ignore", "The learning did not converge")
-            warnings.filterwarnings("ignore", "The mask of")
+            warnings.filterwarnings("ignore", "The mask")
             report = evaluate(comparison, sweeps, say, options.curves)
         for line in report.splitlines():
             say(line)

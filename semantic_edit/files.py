@@ -98,8 +98,9 @@ def check_inputs(inputs: Mapping[str, Path]) -> None:
     """
     for path in inputs.values():
         if _ADDRESS.match(str(path)):
+            address = str(path).replace(":/", "://", 1)
             raise UsageError(
-                f"{path} is an address on the web, and files are read from this machine: download it first"
+                f"{address} is an address on the web, and files are read from this machine: download it"
             )
         settle(path.parent)
         try:
@@ -182,7 +183,7 @@ def check_suffix(option: str, path: Path, suffixes: Collection[str] | None = Non
     is_right = _keeps_pictures(path) if suffixes is None else path.suffix.lower() in suffixes
     if not is_right:
         hint = ", ".join(suffixes or (".png", ".jpg", ".webp", ".tiff"))
-        raise UsageError(f"{option} {path}: a name is needed that ends in one of {hint}")
+        raise UsageError(f"{option} {path}: the name must end in one of {hint}")
 
 
 def _keeps_pictures(path: Path) -> bool:

@@ -26,11 +26,11 @@ from semantic_edit.options import (
     add_model,
     add_output,
     add_size,
+    prompt,
     seed,
     sides,
     steps,
     typed,
-    words,
     words_for,
 )
 from semantic_edit.running import refusals, tell_frames
@@ -64,7 +64,7 @@ CHECKPOINT_FILE = "inputs.json"  # `mapping_networks.checkpoint.INPUTS_FILE`, wh
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("picture", type=Path, help="the picture to learn")
     parser.add_argument(
-        "--prompt", type=words, required=True, metavar="TEXT", help="what it shows; a single word will do"
+        "--prompt", type=prompt, required=True, metavar="TEXT", help="what it shows; a single word will do"
     )
     add_output(parser, "where the mapping network goes; one that is there is replaced", metavar="FOLDER")
     _add_learning(parser.add_argument_group("the learning"))
@@ -73,7 +73,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_learning(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--seed", type=seed, default=0, help="of the first step's network (default: 0)")
+    group.add_argument(
+        "--seed", type=seed, default=0, help="of the network that learning starts from (default: 0)"
+    )
     group.add_argument("--steps", type=steps, metavar="N", help="steps, of the edits too (default: 30)")
     add_guidance(group, default="7.5, for the edits too")
     group.add_argument(

@@ -27,7 +27,7 @@ def add_guidance(group: argparse._ArgumentGroup, default: str) -> None:
 
 def add_negative(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--negative", "--negative-prompt", type=words, metavar="TEXT", help="what the result shall not show"
+        "--negative", "--negative-prompt", type=words, metavar="TEXT", help="what to steer away from"
     )
 
 
@@ -46,7 +46,7 @@ def add_size(group: argparse._ArgumentGroup) -> None:
         "--size",
         type=size,
         metavar="WxH",
-        help="work at the picture at this size, for example 512x384 (default: about the model's own)",
+        help="process the picture at this size, for example 512x384 (default: about the model's own)",
     )
 
 
@@ -165,6 +165,13 @@ def words(text: str) -> str:
     if not is_utf8(text):
         raise argparse.ArgumentTypeError(f"text in UTF-8 is needed, got {shortened(text)}")
     return text
+
+
+def prompt(text: str) -> str:
+    """Text that asks for something."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("a few words are needed, got none")
+    return words(text)
 
 
 def size(text: str) -> tuple[int, int]:

@@ -34,6 +34,7 @@ from semantic_edit.options import (
     add_output,
     check_negative,
     fraction,
+    prompt,
     typed,
     word_factor,
     words,
@@ -78,11 +79,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_mapping(parser)
     parser.add_argument(
         "--prompt",
-        type=words,
+        type=prompt,
         required=True,
         action="append",
         metavar="TEXT",
-        help="what the picture shall show; type it again for a further edit",
+        help="what the picture should show; type it again for another edit",
     )
     add_output(
         parser, "where the edited picture goes; of several, out.png becomes out-1.png, out-2.png and so on"

@@ -33,7 +33,10 @@ def run_edit(pipe: Callable[..., Any], advice: str, **arguments: Any) -> Any:
     """
     with refusals():
         output = pipe(**arguments)
-    tell_frames(output.frames)
+    if arguments.get("image") is not None:
+        tell_frames(output.frames)
+    else:
+        _tell_learned(output.frames)
     flags = output.nsfw_content_detected or []
     withheld = [str(index) for index, flag in enumerate(flags, start=1) if flag]
     if withheld:
@@ -47,3 +50,15 @@ def tell_frames(frames: Sequence[Frame] | None) -> None:
     for frame in frames or ():
         if not frame.is_plain:
             complain("note", f"the picture: {frame}")
+
+
+def _tell_learned(frames: Sequence[Frame] | None) -> None:
+    """Say that a result is what was learned alone, where that is not just the picture."""
+    for frame in frames or ():
+        if not frame.is_plain:
+            width, height = frame.size
+            part = "" if frame.is_whole else " and shows only the part that was learned"
+            complain(
+                "note",
+                f"the result is {width} x {height} pixels{part}; --image and --mask give the whole picture",
+            )

@@ -13,7 +13,7 @@ from semantic_edit.terminal import say
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=seed, default=0, help="each seed is another still life (default: 0)")
     parser.add_argument(
-        "--objects", type=int, choices=(1, 2), help="how many objects (default: as the seed falls)"
+        "--objects", type=int, choices=(1, 2), help="how many objects (default: chosen by the seed)"
     )
     parser.add_argument(
         "--scale",

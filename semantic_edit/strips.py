@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
 
 PANEL_HEIGHT = 256
-HIGHEST_PANEL = 1024
+HIGHEST_PANEL = 512
 GAP = 8
 CAPTION_HEIGHT = 24
 LINE_HEIGHT = 18
@@ -69,9 +69,10 @@ def strip(panels: Sequence[tuple[str, Image.Image]], columns: int | None = None)
 
 def _row(panels: Sequence[tuple[str, Image.Image]]) -> Image.Image:
     """Captioned pictures of one height side by side."""
-    font = ImageFont.load_default(size=15)
+    times = max(1, round(panels[0][1].height / PANEL_HEIGHT))
+    font = ImageFont.load_default(size=15 * times)
     captions = [_broken(caption, picture.width, font) for caption, picture in panels]
-    caption_height = CAPTION_HEIGHT + LINE_HEIGHT * max(caption.count("\n") for caption in captions)
+    caption_height = times * (CAPTION_HEIGHT + LINE_HEIGHT * max(caption.count("\n") for caption in captions))
     width = sum(picture.width for _, picture in panels) + GAP * (len(panels) + 1)
     canvas = Image.new("RGB", (width, caption_height + panels[0][1].height + GAP), "white")
     draw = ImageDraw.Draw(canvas)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TextIO
 
 _NAME = re.compile(r"`([a-z_]+)(?:=[^`]*)?`")
+_TWICE = re.compile(r"(--[a-z-]+)(?: x | and |, )\1(?![a-z-])")
 
 
 def say(line: object) -> None:
@@ -31,7 +32,7 @@ def in_typed_words(text: str, words: Mapping[str, str]) -> str:
     Args:
         words: From an argument's name to the option.
     """
-    return _NAME.sub(lambda found: words.get(found[1], found[0]), text)
+    return _TWICE.sub(r"\1", _NAME.sub(lambda found: words.get(found[1], found[0]), text))
 
 
 def _print(line: str, stream: TextIO) -> None:

@@ -82,12 +82,12 @@ def test_a_frame_tells_what_it_is():
     whole = whole_frame((4032, 3024), (512, 512), 8)
     assert whole.is_whole
     assert not whole.is_plain
-    assert str(whole) == "4032 x 3024 pixels, worked at as 592 x 440"
+    assert str(whole) == "4032 x 3024 pixels, processed at 592 x 440"
     part = Frame((4032, 3024), (100, 200, 1124, 1224), (512, 512))
     assert not part.is_whole
     assert (part.box_size, part.scale) == ((1024, 1024), 2.0)
     assert part.share == pytest.approx(1024 / math.sqrt(4032 * 3024))
-    assert str(part) == "1024 x 1024 pixels at (100, 200) of 4032 x 3024, worked at as 512 x 512"
+    assert str(part) == "1024 x 1024 pixels at (100, 200) of 4032 x 3024, processed at 512 x 512"
     assert whole_frame((4032, 3024), (512, 512), 8, (640, 480)).size == (640, 480)
 
 

@@ -33,7 +33,7 @@ from semantic_edit.pipelines.stages import noise_predictor
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The learning did not converge"),  # untrained models need not
-    pytest.mark.filterwarnings("ignore:The mask of edits"),
+    pytest.mark.filterwarnings("ignore:The mask"),
 ]
 
 SOURCE, TARGET = "a red apple on grass", "a green pear on grass"

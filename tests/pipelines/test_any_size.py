@@ -220,7 +220,7 @@ def test_a_trajectory_remembers_its_picture(edit, photo, small, tmp_path):
         edit(photo, mask_image=mask_of(20, 200, 60, 230), trajectory=kept)
     with pytest.raises(ValueError, match="`focus=False` does not go with a `trajectory` of a part"):
         edit(photo, mask_image=small, trajectory=kept, focus=False)
-    with pytest.raises(ValueError, match="was worked at as 64 x 64, and `width` x `height` is 80 x 56"):
+    with pytest.raises(ValueError, match="was made at 64 x 64, and `width` x `height` is 80 x 56"):
         edit(photo, mask_image=small, trajectory=kept, width=80, height=56)
 
 

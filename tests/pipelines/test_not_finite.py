@@ -8,7 +8,7 @@ import torch
 
 from semantic_edit.mapping_networks import LearningSettings
 
-pytestmark = pytest.mark.filterwarnings("ignore:The mask of edits .* covers the whole picture")
+pytestmark = pytest.mark.filterwarnings("ignore:The mask.* covers the whole picture")
 
 SOURCE, TARGET = "a red apple on grass", "a green pear on grass"
 MASK = np.eye(8)[:6]

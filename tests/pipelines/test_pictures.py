@@ -171,7 +171,7 @@ def saved(picture, kind, **options):
 def test_further_frames_are_told(picture):
     frames = [picture.convert("P"), picture.rotate(90).convert("P")]
     opened = saved(frames[0], "GIF", save_all=True, append_images=frames[1:])
-    with pytest.warns(UserWarning, match="`image` holds 2 frames, and only one is taken"):
+    with pytest.warns(UserWarning, match="`image` holds 2 frames, of which only number 1 is taken"):
         read = pixels(opened)
     np.testing.assert_allclose(read[0].permute(1, 2, 0).numpy(), np.float32(frames[0].convert("RGB")) / 255)
 

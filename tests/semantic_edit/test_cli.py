@@ -216,10 +216,10 @@ def test_traceback_is_there_for_who_asks(edit, monkeypatch):
     ("options", "reason"),
     [
         (("-o", "missing/out.png"), "there is no folder"),
-        (("-o", "out.txt"), "a name is needed that ends in one of .png"),
+        (("-o", "out.txt"), "the name must end in one of .png"),
         (("-o", "picture.png"), "--output and the picture are the same file"),
         (("--strip", "out.png"), "--strip and --output are the same file"),
-        (("--save-trajectory", "way.pt"), "a name is needed that ends in one of .safetensors"),
+        (("--save-trajectory", "way.pt"), "the name must end in one of .safetensors"),
         (("--mask", "nowhere.png"), "nowhere.png cannot be read: No such file"),
         (("--trajectory", "nowhere.safetensors"), "nowhere.safetensors cannot be read: No such file"),
         (("--trajectory", "picture.png"), "cannot be read as a safetensors file"),
@@ -373,7 +373,7 @@ def test_what_a_file_carries_and_loses_is_told(edit, picture, capsys):
     picture.save("two.gif", save_all=True, append_images=[picture.rotate(90)])
     for name, reason in {
         "seen.png": "the picture is transparent in places; they are laid over white",
-        "two.gif": "the picture holds 2 frames, and only one is taken",
+        "two.gif": "the picture holds 2 frames, of which only number 1 is taken",
     }.items():
         assert edit("--mask-threshold", "0.9", picture=name) == 0
         assert capsys.readouterr().err == f"semantic-edit: warning: {reason}" + (
@@ -386,7 +386,7 @@ def test_what_a_file_carries_and_loses_is_told(edit, picture, capsys):
     [
         (
             "https://example.com/a.png",
-            "is an address on the web, and files are read from this machine: download it",
+            "https://example.com/a.png is an address on the web, and files are read from this machine: download",
         ),
         (
             "photo.heic",
@@ -440,7 +440,7 @@ def photo(tmp_path):
 
 def test_a_photograph_comes_back_at_its_size_and_what_was_done_is_told(edit, photo, capsys):
     assert edit("--mask-threshold", "0.9", "--save-mask", "mask.png", picture=photo) == 0
-    note = "semantic-edit: note: the picture: 451 x 303 pixels, worked at as 80 x 56\n"
+    note = "semantic-edit: note: the picture: 451 x 303 pixels, processed at 80 x 56\n"
     assert capsys.readouterr().err == note
     outside = pixels("mask.png") == 0
     assert pixels("out.png").shape == (303, 451, 3)
@@ -456,7 +456,7 @@ def test_a_small_mask_is_looked_at_closer_and_its_files_know_the_picture(edit, p
     files = ("--save-mask", "mask.png", "--save-trajectory", "way.safetensors")
     assert edit("--mask", "mine.png", *files, picture=photo) == 0
     note = (
-        "semantic-edit: note: the picture: 66 x 66 pixels at (277, 82) of 451 x 303, worked at as 64 x 64\n"
+        "semantic-edit: note: the picture: 66 x 66 pixels at (277, 82) of 451 x 303, processed at 64 x 64\n"
     )
     assert capsys.readouterr().err.endswith(note)
     first = pixels("out.png")

@@ -101,7 +101,7 @@ def test_an_unwritable_folder_is_refused(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["a", "a.txt", "a.png.bak", "a.safetensors"])
 def test_a_name_that_no_picture_has_is_refused(tmp_path, name):
-    with pytest.raises(UsageError, match=r"a name is needed that ends in one of \.png"):
+    with pytest.raises(UsageError, match=r"the name must end in one of \.png"):
         check_suffix("--output", tmp_path / name)
 
 

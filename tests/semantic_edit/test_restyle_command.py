@@ -147,7 +147,7 @@ def test_options_left_out_stay_with_the_pipelines_defaults(restyle, calls):
     ("options", "reason"),
     [
         (("-o", "missing/out.png"), "there is no folder"),
-        (("-o", "out.txt"), "a name is needed that ends in one of .png"),
+        (("-o", "out.txt"), "the name must end in one of .png"),
         (("--strip", "out.png"), "--strip and --output are the same file"),
         (
             ("--prompt", PEAR, "--prompt", BLUE, "--strip", "out-2.png"),
@@ -321,7 +321,7 @@ def test_attention_draws_over_the_learned_picture_or_over_its_edit(run):
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (("-o", "out.txt"), "a name is needed that ends in one of .png"),
+        (("-o", "out.txt"), "the name must end in one of .png"),
         (("--prompt", " "), "there are no words to draw; name some with --prompt"),
         (("--mapping", "nowhere"), "--mapping nowhere: there is no such folder"),
     ],
