@@ -28,7 +28,7 @@ from PIL import Image, ImageCms
 from semantic_edit.editing.origins import MASK_ORIGIN
 from semantic_edit.mapping_networks import LearningSettings
 
-pytestmark = [pytest.mark.filterwarnings("ignore")]
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 SOURCE, TARGET = "a red apple on grass", "a green pear on grass"
 MASK = np.eye(8)[:6]
@@ -1150,7 +1150,7 @@ COMPONENTS: dict[str, Any] = {
     "no such spacing": ("edit invert learn", scheduled(timestep_spacing="odd"), Refused("scheduler")),
     "no such betas": ("edit invert learn", scheduled(beta_schedule="odd"), Refused("scheduler")),
     "NaN betas": ("edit invert learn", scheduled(beta_start=NAN), Refused("DDIM")),
-    "negative betas": ("edit invert learn", scheduled(beta_start=-1.0), Refused("DDIM")),
+    "negative betas": ("edit invert learn", scheduled(beta_start=-1.0), Refused("scheduler")),
     "betas above 1": ("edit invert learn", scheduled(beta_end=5.0), Refused("DDIM")),
     "betas as text": ("edit invert learn", scheduled(beta_end="x"), Refused("scheduler")),
     "one trained beta": ("edit invert learn", scheduled(trained_betas=[0.1]), Refused("timesteps")),
@@ -1211,7 +1211,7 @@ NETWORKS: dict[str, Any] = {
     "other timesteps": (altered(timesteps=[1, 2, 3, 4]), Edits()),
     "guided by text": (altered(guidance_scale="7"), Refused("guidance_scale")),
     "guided by NaN": (altered(guidance_scale=NAN), Refused("guidance_scale")),
-    "another size": (altered(latent_shape=[4, 8, 6]), Refused()),
+    "another size": (altered(latent_shape=[4, 8, 6]), Refused("mapping network")),
     "no size": (altered(latent_shape=None), Refused("'latent_shape'")),
     "a broken frame": (altered(frame={"picture": [64, 48]}), Refused("'frame'")),
     "a frame outside": (
