@@ -140,6 +140,12 @@ def plain_text(longest: int = MOST_TEXT) -> Rule:
     return is_right, f"text of at most {longest} characters"
 
 
+def is_path(value: Any) -> bool:
+    """Whether a value can be the name of a file or folder: text or a path, not empty, without a null."""
+    name = os.fspath(value) if isinstance(value, (str, os.PathLike)) else None
+    return isinstance(name, str) and name != "" and "\0" not in name
+
+
 def is_utf8(text: str) -> bool:
     """Whether text can be encoded: half of a surrogate pair cannot."""
     try:

@@ -19,14 +19,13 @@ def native_tensor(name: str, values: np.ndarray | torch.Tensor) -> torch.Tensor:
         ValueError: If they are no numbers, or no tensor holds them as they are.
     """
     if isinstance(values, torch.Tensor):
-        if values.layout != torch.strided or values.is_quantized or values.is_complex() or values.is_meta:
-            kind = (
-                "a tensor without values"
-                if values.is_meta
-                else f"a tensor of {values.dtype}, {values.layout}"
-            )
-            raise ValueError(f"`{name}` is {kind}; pass a dense one of real numbers, as `.to_dense()` gives.")
+        check_dense(name, values)
         return values.detach()
+    if isinstance(values, np.ma.MaskedArray) and values.mask.any():
+        raise ValueError(
+            f"`{name}` is an array that hides {np.count_nonzero(values.mask)} of its values; pass one that has them "
+            "all, as `.filled(0)` gives."
+        )
     if values.dtype.kind not in "biuf":
         raise ValueError(
             f"`{name}` is an array of {values.dtype}, and no array of numbers; bring it into 8-bit integers or floats "
@@ -35,6 +34,27 @@ def native_tensor(name: str, values: np.ndarray | torch.Tensor) -> torch.Tensor:
     is_wide = values.dtype.kind == "f" and values.dtype.itemsize > 8
     native = np.ascontiguousarray(values, dtype=np.float64 if is_wide else values.dtype.newbyteorder("="))
     return torch.from_numpy(native if native.flags.writeable else native.copy())  # torch warns of others
+
+
+def check_dense(name: str, values: torch.Tensor) -> None:
+    """Refuse a tensor that cannot be computed with as it is.
+
+    Args:
+        name: The caller's argument.
+
+    Raises:
+        ValueError: If it is sparse, nested, quantized or complex, or has a shape and no values.
+    """
+    if values.is_meta:
+        raise ValueError(
+            f'`{name}` is a tensor without values, on the device "meta"; pass one that has them.'
+        )
+    if values.is_nested or values.layout != torch.strided or values.is_quantized or values.is_complex():
+        kind = "nested" if values.is_nested else f"of {values.dtype}, {values.layout}"
+        raise ValueError(
+            f"`{name}` is a tensor that is {kind}; pass a dense one of real numbers, as "
+            "`.to_dense()` gives of a sparse one."
+        )
 
 
 def unit_floats(name: str, values: torch.Tensor, advice: str) -> torch.Tensor:

@@ -151,8 +151,12 @@ def schedule_from_scheduler(scheduler: Any, num_inference_steps: int) -> Schedul
         ValueError: If the scheduler is stochastic, of another process, or clips or thresholds its
             predictions; or if the number of steps is out of range.
     """
-    config = scheduler.config
     name = type(scheduler).__name__
+    config = getattr(scheduler, "config", None)
+    if not isinstance(config, Mapping) or "num_train_timesteps" not in config:
+        raise ValueError(
+            f"`scheduler` must be one of diffusers' schedulers, got a {name}; a DDIMScheduler always does."
+        )
     _check_deterministic(scheduler, name, config)
     is_ddim = any(cls.__name__.startswith("DDIM") for cls in type(scheduler).__mro__)
     if config.get("thresholding", False) or (is_ddim and config.get("clip_sample", True)):
@@ -162,7 +166,10 @@ def schedule_from_scheduler(scheduler: Any, num_inference_steps: int) -> Schedul
             "`DDIMScheduler.from_config(pipe.scheduler.config, clip_sample=False, thresholding=False)` as "
             "`scheduler`."
         )
-    trained_on = config["num_train_timesteps"]
+    in_config = "It is in the scheduler's config, and 1000 for Stable Diffusion."
+    trained_on = read_number(
+        "num_train_timesteps", config["num_train_timesteps"], whole_number(1, 1_000_000), in_config
+    )
     why = f"The model was trained on {trained_on} timesteps."
     steps = read_number("num_inference_steps", num_inference_steps, whole_number(1, trained_on), why)
     return _ddim_levels(config, is_ddim, steps)
@@ -194,8 +201,14 @@ def _ddim_levels(config: Mapping[str, Any], exact: bool, num_inference_steps: in
     taken = {name: config[name] for name in names if name in config}
     taken = {name: value for name, value in taken.items() if name not in ("clip_sample", "thresholding")}
     # a scheduler of this call's own: set_timesteps writes to it, and the user's may be shared between threads
-    ddim = DDIMScheduler.from_config(config, **taken, clip_sample=False, thresholding=False)
-    ddim.set_timesteps(num_inference_steps)
+    try:
+        ddim = DDIMScheduler.from_config(config, **taken, clip_sample=False, thresholding=False)
+        ddim.set_timesteps(num_inference_steps)
+    except (NotImplementedError, TypeError, ValueError, RuntimeError, ArithmeticError) as error:
+        raise ValueError(
+            f"The `scheduler`'s config gives no noise schedule ({error}). Load the scheduler again from the model's "
+            "folder."
+        ) from error
     timesteps = tuple(int(timestep) for timestep in reversed(ddim.timesteps.tolist()))
     trained_on = len(ddim.alphas_cumprod)
     if timesteps[-1] >= trained_on or len(set(timesteps)) != num_inference_steps:

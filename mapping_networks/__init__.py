@@ -1,6 +1,8 @@
 """What StyleDiffusion learns from a picture, and how: no UNet here, models and schedules come in as functions."""
 
 from semantic_edit.mapping_networks.card import model_card
+from semantic_edit.mapping_networks.checkpoint import check_checkpoint
+from semantic_edit.mapping_networks.config import check_config
 from semantic_edit.mapping_networks.learning import learn_mappings
 from semantic_edit.mapping_networks.mapping import (
     VARIANTS,
@@ -22,6 +24,8 @@ __all__ = [
     "LearningSettings",
     "MappingNetwork",
     "StepReport",
+    "check_checkpoint",
+    "check_config",
     "initial_parameters",
     "learn_mappings",
     "mapping_forward",

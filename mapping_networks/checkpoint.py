@@ -17,6 +17,7 @@ import torch
 from semantic_edit.disk.claims import held_folder
 from semantic_edit.disk.reading import (
     Rule,
+    is_path,
     plain_text,
     read_object,
     real_number,
@@ -25,7 +26,7 @@ from semantic_edit.disk.reading import (
     whole_number,
 )
 from semantic_edit.disk.sealed import read_sealed, sealed
-from semantic_edit.disk.writing import settle, write_file
+from semantic_edit.disk.writing import OURS, settle, write_file
 from semantic_edit.mapping_networks.report import StepReport
 
 CHECKPOINT_FORMAT = "semantic_edit.learning/1"
@@ -153,6 +154,26 @@ class Checkpoint:
 
 def _form(tensors: Mapping[str, torch.Tensor]) -> dict[str, tuple[torch.Size, torch.dtype]]:
     return {name: (value.shape, value.dtype) for name, value in tensors.items()}
+
+
+def check_checkpoint(folder: Any) -> None:
+    """Refuse what cannot become a checkpoint's folder.
+
+    Raises:
+        ValueError: Naming it.
+    """
+    if folder is None:
+        return
+    if not is_path(folder):
+        raise ValueError(f"`checkpoint` must be the name of a folder, or None, got {shortened(folder)}.")
+    place = Path(folder)
+    if os.path.lexists(place) and not place.is_dir():
+        raise ValueError(f"`checkpoint` must be a folder, and {os.fspath(folder)!r} is none; name another.")
+    held = [name for name in os.listdir(place) if not name.startswith(OURS)] if place.is_dir() else []
+    if held and INPUTS_FILE not in held:
+        raise ValueError(
+            f"`checkpoint` {os.fspath(folder)!r} holds something other than a checkpoint; name another folder."
+        )
 
 
 @contextmanager

@@ -196,5 +196,23 @@ class MappingNetwork(StoredModel):
                 f"The `mapping_network` does not fit this call ({'; '.join(listed)}). Call with the model and "
                 f"settings that it was learned with{learned_on}, or learn the picture again."
             )
+        self._check_tensors()
         if not all(torch.isfinite(value).all() for value in self.state_dict().values()):
             raise ValueError("The `mapping_network` holds NaN or infinite values; learn the picture again.")
+
+    def _check_tensors(self) -> None:
+        config, own = self.config, self.state_dict()
+        sizes = (config.num_text_tokens, config.text_width, config.num_image_tokens, config.image_width)
+        shapes = parameter_shapes(config.variant, *sizes)
+        wanted = {name: (config.num_inference_steps, *shape) for name, shape in shapes.items()}
+        wanted |= {"image_tokens": sizes[2:], "latents": tuple(config.latent_shape)}
+        check_tensors(
+            missing=wanted.keys() - own.keys(),
+            extra=own.keys() - wanted.keys(),
+            shapes=[(name, own[name].shape, wanted[name]) for name in own.keys() & wanted.keys()],
+        )
+        if any(value.is_meta for value in own.values()):
+            raise ValueError(
+                'The `mapping_network` has no values: it is on the device "meta". Load it again, or learn the picture '
+                "again."
+            )

@@ -15,7 +15,7 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
 from safetensors.torch import save
 
-from semantic_edit.disk.reading import read_object, shortened
+from semantic_edit.disk.reading import is_path, read_object, shortened
 from semantic_edit.disk.sealed import seal
 from semantic_edit.disk.writing import settle, write_file, write_folder
 from semantic_edit.mapping_networks.card import HUB_ID, model_card
@@ -96,6 +96,14 @@ class StoredModel(ModelMixin, ConfigMixin):
         for name in ("torch_dtype", "dtype"):
             kwargs.pop(name, None)
         wants_info = kwargs.pop("output_loading_info", False)
+        name = pretrained_model_name_or_path
+        if not is_path(name):
+            raise ValueError(f"A mapping network is loaded from a folder or a Hub id, got {shortened(name)}.")
+        if os.path.lexists(name) and not os.path.isdir(name):
+            raise ValueError(
+                f"A mapping network is loaded from a folder, and {os.fspath(name)!r} is none; name the folder that "
+                "`save_pretrained` wrote."
+            )
         settle(os.path.join(pretrained_model_name_or_path, kwargs.get("subfolder") or ""))
         try:
             with warnings.catch_warnings():

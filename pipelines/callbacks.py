@@ -51,7 +51,7 @@ def step_callback(
             given = {name: tensors[name] for name in tensor_inputs}
             changed = callback_on_step_end(pipe, step, timestep, given) or {}
             _check_returned(changed, tensors)
-            changed = dict(changed)
+            changed = {name: _in_the_type_of(value, tensors.get(name)) for name, value in changed.items()}
             if pipe.guidance_scale != before:
                 _check_guides(pipe.guidance_scale, tensors)
                 changed["guidance_scale"] = pipe.guidance_scale
@@ -70,7 +70,11 @@ def _check_returned(changed: Any, tensors: dict[str, Any]) -> None:
     for name, was in tensors.items():
         if name in changed and not _can_replace(name, changed[name], was):
             got = changed[name]
-            kind = f"{got.dtype} {tuple(got.shape)}" if isinstance(got, torch.Tensor) else shortened(got)
+            kind = shortened(got)
+            if isinstance(got, torch.Tensor):
+                kind = f"{got.dtype} {tuple(got.shape)}"
+                if was is not None and (got.layout, got.device) != (was.layout, was.device):
+                    kind += f" ({got.layout}, on {got.device})"
             raise ValueError(
                 f"`callback_on_step_end` returned {kind} for `{name}`, where floats of shape {tuple(was.shape)} are "
                 f"needed. Leave out of the dict what is to stay as it is.{CUT_OFF if name == 'prompt_embeds' else ''}"
@@ -80,10 +84,17 @@ def _check_returned(changed: Any, tensors: dict[str, Any]) -> None:
 def _can_replace(name: str, value: Any, was: torch.Tensor | None) -> bool:
     if value is None or was is None:
         return name == "negative_prompt_embeds"  # there is no guidance, from here on or until now
-    if not isinstance(value, torch.Tensor) or not value.is_floating_point() or value.ndim != was.ndim:
+    if not isinstance(value, torch.Tensor) or not value.is_floating_point() or value.is_nested:
+        return False
+    if (value.layout, value.device, value.ndim) != (was.layout, was.device, was.ndim):
         return False
     fixed = slice(None) if name == "latents" else slice(0, None, 2)  # prompts may have other lengths
     return value.shape[fixed] == was.shape[fixed]
+
+
+def _in_the_type_of(value: Any, was: torch.Tensor | None) -> Any:
+    """What a callback returned, in the type in which the steps compute."""
+    return value if was is None or value is None else value.to(was.dtype)
 
 
 def _check_guides(guidance_scale: float, tensors: Mapping[str, Any]) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 
@@ -20,6 +21,7 @@ from semantic_edit.disk.reading import (
 from semantic_edit.editing.schedule import Schedule
 from semantic_edit.pipelines.ranges import plain_numbers
 
+OF_ATTENTION = {"attn", "hidden_states", "encoder_hidden_states", "attention_mask", "temb", "gligen"}
 LORA_SCALE: Rule = real_number(-1000, 1000)
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 CALLBACK_TENSORS = ("latents", "prompt_embeds", "negative_prompt_embeds")
@@ -38,7 +40,12 @@ def check_model(pipe: Any) -> None:
             f"This pipeline has no {' and no '.join(missing)}, and nothing can be edited without. Pass what is missing "
             "to `from_pretrained` or `from_pipe`, or leave out the `None` that is in its place."
         )
-    config, channels = pipe.unet.config, pipe.vae.config.latent_channels
+    config, channels = pipe.unet.config, pipe.vae.config.get("latent_channels")
+    if channels is None:
+        raise ValueError(
+            f"The `vae` is a {type(pipe.vae).__name__}, which says of no `latent_channels` in its config; load an "
+            "AutoencoderKL or AutoencoderTiny."
+        )
     needs = None
     if config.get("encoder_hid_dim_type") == "ip_image_proj":
         needs = "an IP-Adapter's image; call `unload_ip_adapter()` on the pipeline that loaded it"
@@ -121,6 +128,12 @@ def read_attention_kwargs(given: Any) -> dict[str, Any] | None:
             f"{shortened(given)}."
         )
     why = "It is how strongly LoRA layers act; 1 is as they were trained."
+    if taken := OF_ATTENTION & given.keys():
+        raise ValueError(
+            f"`cross_attention_kwargs` must not hold {', '.join(sorted(taken))}, which attention layers get from the "
+            "UNet, or which text-to-image models do not take; what the prompts say is passed as `prompt` or "
+            "`prompt_embeds`."
+        )
     name = "cross_attention_kwargs['scale']"
     return {
         key: read_number(name, value, LORA_SCALE, why) if key == "scale" else value
@@ -144,23 +157,43 @@ def read_clip_skip(pipe: Any, clip_skip: Any) -> int | None:
 
 def check_output_type(output_type: Any, allowed: tuple[str, ...] = OUTPUT_TYPES) -> None:
     """Refuse an unknown `output_type`."""
-    if output_type not in allowed:
-        raise ValueError(f"`output_type` must be one of {', '.join(allowed)}, got {output_type!r}.")
+    check_one_of("output_type", output_type, allowed)
 
 
-def check_callbacks(callback_on_step_end: Callable[..., Any] | None, tensor_inputs: Sequence[str]) -> None:
+def check_one_of(name: str, value: Any, allowed: Sequence[str]) -> None:
+    """Refuse what is none of some texts."""
+    if not isinstance(value, str) or value not in allowed:
+        raise ValueError(f"`{name}` must be one of {', '.join(allowed)}, got {shortened(value)}.")
+
+
+def check_flags(**given: Any) -> None:
+    """Refuse what is neither true nor false: text such as "no" would count as true."""
+    for name, value in given.items():
+        if not isinstance(value, (bool, np.bool_)):
+            raise ValueError(f"`{name}` must be True or False, got {shortened(value)}.")
+
+
+def check_callable(name: str, callback: Any) -> None:
+    """Refuse a callback that nobody can call."""
+    if callback is not None and not callable(callback):
+        raise TypeError(f"`{name}` must be a function, or None, got {shortened(callback)}.")
+
+
+def check_callbacks(callback_on_step_end: Any, tensor_inputs: Any) -> None:
     """Refuse callbacks that could not do what they are for."""
+    check_callable("callback_on_step_end", callback_on_step_end)
     if isinstance(callback_on_step_end, (PipelineCallback, MultiPipelineCallbacks)):
         raise ValueError(
             f"{type(callback_on_step_end).__name__} is made for pipelines that keep the prompts of both branches in "
             "one tensor, and this one keeps them apart. Pass a function `(pipe, step, timestep, tensors) -> dict` as "
             "`callback_on_step_end`; there `pipe._guidance_scale = 1.0` ends guidance."
         )
-    unknown = [name for name in tensor_inputs if name not in CALLBACK_TENSORS]
+    is_list = isinstance(tensor_inputs, (list, tuple))
+    unknown = [one for one in tensor_inputs if one not in CALLBACK_TENSORS] if is_list else [tensor_inputs]
     if unknown:
         raise ValueError(
-            f"`callback_on_step_end_tensor_inputs` may name {', '.join(CALLBACK_TENSORS)}, got "
-            f"{', '.join(unknown)}."
+            f"`callback_on_step_end_tensor_inputs` is a list that may name {', '.join(CALLBACK_TENSORS)}, got "
+            f"{', '.join(shortened(one, quoted=not isinstance(one, str) or not is_list) for one in unknown)}."
         )
 
 

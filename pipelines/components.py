@@ -99,7 +99,7 @@ class StableDiffusionComponents:
                     "`image_encoder=pipe.image_encoder` to `from_pipe` too."
                 )
             image_encoder = None
-        if scheduler is not None and scheduler.config.get("steps_offset", 1) != 1:
+        if getattr(scheduler, "config", {}).get("steps_offset", 1) != 1:
             # as StableDiffusionPipeline does, or else one model would have one schedule there and another one here; in
             # a copy, as others may use this one
             scheduler = copy.copy(scheduler)

@@ -14,6 +14,7 @@ from semantic_edit.attention_processors.locks import lock_of
 from semantic_edit.attention_processors.tokens import check_padded
 from semantic_edit.disk.reading import is_utf8, shortened
 from semantic_edit.editing.finite import FiniteWatch
+from semantic_edit.editing.numbers import check_dense
 from semantic_edit.pipelines.truncation import truncation_told, warn_of_truncation
 from semantic_edit.pipelines.vocabulary import warn_of_unknown_words
 
@@ -100,6 +101,7 @@ def _check_embeds(name: str, embeds: torch.Tensor, width: int | None) -> None:
     if not isinstance(embeds, torch.Tensor) or not embeds.is_floating_point():
         kind = embeds.dtype if isinstance(embeds, torch.Tensor) else type(embeds).__name__
         raise ValueError(f"`{name}` must be a floating-point tensor, got {kind}.")
+    check_dense(name, embeds)
     if embeds.ndim != 3 or 0 in embeds.shape:
         raise ValueError(f"`{name}` must have shape (batch, tokens, width), got {tuple(embeds.shape)}.")
     if width is not None and embeds.shape[-1] != width:

@@ -25,8 +25,10 @@ from semantic_edit.editing.trajectory import Trajectory
 from semantic_edit.pipelines.callbacks import every_steps, step_callback
 from semantic_edit.pipelines.calls import CallSettings, running_call
 from semantic_edit.pipelines.checks import (
+    check_callable,
     check_callbacks,
     check_decoding,
+    check_flags,
     check_generator,
     check_model,
     check_output_type,
@@ -239,6 +241,10 @@ class DiffEditPipeline(
         )
         check_output_type(output_type)
         check_callbacks(callback_on_step_end, callback_on_step_end_tensor_inputs)
+        check_callable("callback", callback)
+        check_flags(return_dict=return_dict)
+        settled = {"mask_refine": mask_refine, "preserve_background": preserve_background}
+        check_flags(**{name: value for name, value in settled.items() if value is not None})
         check_decoding(eta, latents)
         cross_attention_kwargs = read_attention_kwargs(cross_attention_kwargs)
         clip_skip = read_clip_skip(self, clip_skip)
@@ -269,7 +275,11 @@ class DiffEditPipeline(
             trajectory,
             (
                 (prompt, prompt_embeds),
-                (None if source_prompt == "" else source_prompt, source_prompt_embeds),
+                # "" is the default, beside which embeddings may be given
+                (
+                    None if isinstance(source_prompt, str) and not source_prompt else source_prompt,
+                    source_prompt_embeds,
+                ),
                 (negative_prompt, negative_prompt_embeds),
                 (source_negative_prompt, source_negative_prompt_embeds),
             ),
@@ -531,6 +541,8 @@ class DiffEditPipeline(
             num_auto_corr_rolls=num_auto_corr_rolls,
         )
         check_output_type(output_type, ("pil", "np", "pt"))
+        check_callable("callback", callback)
+        check_flags(decode_latents=decode_latents, return_dict=return_dict)
         cross_attention_kwargs = read_attention_kwargs(cross_attention_kwargs)
         clip_skip = read_clip_skip(self, clip_skip)
         steps = preset_of(preset, num_inference_steps=num_inference_steps).num_inference_steps

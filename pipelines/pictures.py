@@ -10,7 +10,7 @@ import numpy as np
 import PIL.Image
 import torch
 
-from semantic_edit.editing.numbers import native_tensor, unit_floats
+from semantic_edit.editing.numbers import check_dense, native_tensor, unit_floats
 from semantic_edit.editing.pillow import SIXTEEN_BIT_MODES, in_srgb, upright
 from semantic_edit.editing.stitching import eight_bits
 
@@ -77,6 +77,8 @@ def read_pictures(image: PictureInput, factor: int = 1, latent_channels: int = 4
     if not pictures:
         raise ValueError("`image` is an empty list; pass at least one picture.")
     tensors = [picture for picture in pictures if isinstance(picture, torch.Tensor)]
+    for tensor in tensors:
+        check_dense("image", tensor)
     if len(tensors) == len(pictures) and all(_holds_latents(one, latent_channels) for one in tensors):
         return Pictures(latents=_read_latents(tensors))
     parts = [_read_one(picture) for picture in pictures]

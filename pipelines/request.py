@@ -9,6 +9,7 @@ import torch
 
 from semantic_edit.editing.frames import Size
 from semantic_edit.editing.mask_shapes import MaskInput, mask_to_tensor
+from semantic_edit.editing.numbers import check_dense
 from semantic_edit.editing.origins import origins_of
 from semantic_edit.editing.schedule import Schedule, schedule_from_scheduler
 from semantic_edit.editing.trajectory import Trajectory
@@ -98,7 +99,7 @@ def read_edit_prompts(
     source_prompt = other = None
     if source is not None:
         source_prompt = read_prompt(names[2], *source, width=width, default="")
-        if source_negative != (None, None):
+        if any(given is not None for given in source_negative):
             other = read_prompt("source_negative_prompt", *source_negative, width=width, unconditional=True)
     if not guided:
         negative_prompt, other = None, None
@@ -238,11 +239,12 @@ def read_known_inversion(
         )
     else:
         known = trajectory
+        check_dense("trajectory", known.latents)
     shape = [pipe.vae.config.latent_channels, *known.latents.shape[3:]]
     if view.originals.latents is not None:
         shape[1:] = list(view.originals.latents.shape[2:])
-    elif view.has_pixels and not known.frames:  # else its frames are what this call works at
-        shape[1:] = [side // pipe.vae_scale_factor for side in reversed(view.frames[0].size)]
+    elif frames := known.frames or view.frames:  # its own are what this call works at
+        shape[1:] = [side // pipe.vae_scale_factor for side in reversed(frames[0].size)]
     known.check_fits(
         schedule,
         levels,

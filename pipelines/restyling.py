@@ -62,7 +62,9 @@ class RestyleSettings:
             raise TypeError(f"`local_blend` must be a word or a list of words, got {self.local_blend!r}.")
         for name in ("tau_v", "tau_c", "tau_s", "tau_u", "local_blend_threshold", "self_attention_side"):
             object.__setattr__(self, name, *plain_numbers(**{name: getattr(self, name)}))
-        if self.edit_type not in (None, "replace", "refine"):
+        if self.edit_type is not None and (
+            not isinstance(self.edit_type, str) or self.edit_type not in ("replace", "refine")
+        ):
             raise ValueError(
                 f'`edit_type` must be "replace", "refine" or None to choose by the prompts, got {self.edit_type!r}.'
             )

@@ -13,6 +13,7 @@ import PIL.Image
 import torch
 import torch.nn.functional as F
 
+from semantic_edit.disk.reading import shortened
 from semantic_edit.editing.finite import check_finite
 from semantic_edit.editing.frames import Frame
 from semantic_edit.editing.guidance import PredictNoise
@@ -27,6 +28,7 @@ from semantic_edit.editing.masking import (
     num_mask_chunks,
     outline_mask,
 )
+from semantic_edit.editing.numbers import check_dense
 from semantic_edit.editing.refinement import drawn_mask, followed_mask
 from semantic_edit.editing.schedule import Schedule
 from semantic_edit.editing.trajectory import Trajectory
@@ -362,6 +364,13 @@ def trajectory_from_image_latents(
         raise ValueError(
             "`image_latents` must be a floating-point tensor or a list of them, as `invert(...).latents` "
             f"gives, got {type(image_latents).__name__}."
+        )
+    for part in parts:
+        check_dense("image_latents", part)
+    if len({part.shape[1:] for part in parts}) > 1 or not parts[0].ndim:
+        raise ValueError(
+            "`image_latents` must hold tensors (batch, levels + 1, channels, height, width) of one size, got "
+            f"{shortened([tuple(part.shape) for part in parts])}."
         )
     latents = torch.cat(parts).detach()
     if latents.ndim == 4 and latents.shape[0] % (levels + 1) == 0:

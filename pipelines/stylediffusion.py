@@ -23,14 +23,22 @@ from semantic_edit.disk.reading import shortened
 from semantic_edit.editing.mask_shapes import MaskInput, MaskShape, mask_to_tensor
 from semantic_edit.editing.origins import origins_of
 from semantic_edit.editing.schedule import Schedule, schedule_from_scheduler
-from semantic_edit.mapping_networks import VARIANTS, LearningSettings, MappingNetwork
+from semantic_edit.mapping_networks import (
+    VARIANTS,
+    LearningSettings,
+    MappingNetwork,
+    check_checkpoint,
+    check_config,
+)
 from semantic_edit.pipelines.callbacks import step_callback
 from semantic_edit.pipelines.calls import CallSettings, running_call
 from semantic_edit.pipelines.checks import (
     check_callbacks,
+    check_flags,
     check_generator,
     check_model,
     check_no_group_offload,
+    check_one_of,
     check_output_type,
     read_attention_kwargs,
 )
@@ -161,8 +169,9 @@ class StyleDiffusionPipeline(
             guidance_scale=guidance_scale, attention_side=attention_side
         )
         cross_attention_kwargs = read_attention_kwargs(cross_attention_kwargs)
-        if variant not in VARIANTS:
-            raise ValueError(f"`variant` must be one of {', '.join(VARIANTS)}, got {variant!r}.")
+        check_one_of("variant", variant, VARIANTS)
+        check_flags(gradient_checkpointing=gradient_checkpointing)
+        check_checkpoint(checkpoint)
         if not isinstance(negative_prompt, str):
             raise TypeError(
                 f"`negative_prompt` must be one string for all pictures, got {negative_prompt!r}."
@@ -289,6 +298,11 @@ class StyleDiffusionPipeline(
         self._check_text()
         check_output_type(output_type)
         check_callbacks(callback_on_step_end, callback_on_step_end_tensor_inputs)
+        check_flags(
+            preserve_background=preserve_background,
+            output_attention_maps=output_attention_maps,
+            return_dict=return_dict,
+        )
         cross_attention_kwargs = read_attention_kwargs(cross_attention_kwargs)
         network = mapping_network
         schedule = self._schedule_of(network, num_inference_steps, cross_attention_kwargs)
@@ -401,16 +415,22 @@ class StyleDiffusionPipeline(
                 "CLIPVisionModelWithProjection and CLIPImageProcessor, for example from "
                 '"openai/clip-vit-base-patch16", and pass them to `from_pretrained` or `from_pipe`.'
             )
+        if not hasattr(getattr(self.image_encoder, "vision_model", self.image_encoder), "post_layernorm"):
+            raise ValueError(
+                f"The `image_encoder` is a {type(self.image_encoder).__name__}, and no CLIPVisionModelWithProjection, "
+                'which learning a picture needs; load one, for example from "openai/clip-vit-base-patch16".'
+            )
 
     def _schedule_of(
         self, network: Any, num_inference_steps: int | None, cross_attention_kwargs: dict[str, Any] | None
     ) -> Schedule:
         """The schedule that a mapping network was learned on, once everything about it fits this pipeline."""
-        if not hasattr(network, "value_embeds"):
+        if not hasattr(network, "value_embeds") or isinstance(network, type):
             raise TypeError(
                 f"`mapping_network` must be a MappingNetwork, got {type(network).__name__}; make one with "
                 "`pipe.learn_mapping(image, prompt)` or load one with `pipe.load_mapping_network(folder)`."
             )
+        check_config(network.config)
         learned = network.config.num_inference_steps
         steps = plain_number(num_inference_steps)
         if steps is not None and not (isinstance(steps, int) and steps == learned):
@@ -448,7 +468,7 @@ def _read_settings(settings: Any) -> LearningSettings:
     if isinstance(settings, str) and settings in named:
         return named[settings]()
     # not by class: a custom pipeline's LearningSettings is another class each time that its file is loaded
-    if not hasattr(settings, "updates_at"):
+    if not hasattr(settings, "updates_at") or isinstance(settings, type):
         raise TypeError(
             f'`settings` must be "short", "published" or LearningSettings, got {settings!r}; it says how long to learn.'
         )

@@ -87,6 +87,39 @@ def trajectory(make_pipe, picture):
         ),
         ({"image_latents": "latents"}, "must be a floating-point tensor or a list of them"),
         ({"image_latents": torch.full((1, 5, 4, 6, 8), float("nan"))}, "NaN or infinite"),
+        (
+            {"image_latents": [torch.zeros(1, 5, 4, 6, 8), torch.zeros(1, 5, 4, 8, 6)]},
+            "`image_latents` must hold tensors .* of one size, got ",
+        ),
+        ({"image_latents": torch.tensor(0.5)}, r"`image_latents` must hold tensors .* got \[\(\)\]"),
+        (
+            {"image_latents": torch.zeros(1, 5, 4, 6, 8).to_sparse()},
+            "`image_latents` is a tensor that is of .*sparse",
+        ),
+        (
+            {"prompt": None, "prompt_embeds": torch.zeros(1, 16, 32).to_sparse()},
+            "`prompt_embeds` is a tensor that is",
+        ),
+        ({"negative_prompt_embeds": torch.zeros(1, 16, 32, device="meta")}, "without values, on the device"),
+        ({"image": np.ma.masked_less(np.eye(8), 0.5)}, "`image` is an array that hides 56 of its values"),
+        (
+            {"mask_image": np.ma.masked_less(MASK, 0.5)},
+            "`mask_image` is an array that hides 42 of its values",
+        ),
+        ({"mask_refine": "no"}, "`mask_refine` must be True or False, got 'no'"),
+        ({"preserve_background": 2}, "`preserve_background` must be True or False, got 2"),
+        ({"return_dict": None}, "`return_dict` must be True or False, got None"),
+        (
+            {"output_type": np.array(["pil", "np"])},
+            "`output_type` must be one of pil, np, pt, latent, got array",
+        ),
+        ({"callback_on_step_end_tensor_inputs": "latents"}, "is a list that may name .* got 'latents'"),
+        ({"callback_on_step_end_tensor_inputs": None}, "is a list that may name .* got None"),
+        ({"cross_attention_kwargs": {"gligen": {}}}, "`cross_attention_kwargs` must not hold gligen, which"),
+        (
+            {"cross_attention_kwargs": {"attention_mask": None}},
+            "must not hold attention_mask, which attention",
+        ),
     ],
 )
 def test_bad_arguments(refuses, changes, message):
@@ -95,6 +128,25 @@ def test_bad_arguments(refuses, changes, message):
 
 def test_text_in_place_of_the_picture(refuses):
     refuses("`image` is the text 'a mug', but must be a picture", error=TypeError, image="a mug")
+
+
+@pytest.mark.parametrize("name", ["callback", "callback_on_step_end"])
+def test_callbacks_that_cannot_be_called(refuses, pipe, picture, name):
+    refuses(f"`{name}` must be a function, or None, got 'print'", error=TypeError, **{name: "print"})
+    with pytest.raises(TypeError, match="`callback` must be a function, or None, got 7"):
+        pipe.invert(image=picture, callback=7)
+    with pytest.raises(ValueError, match="`decode_latents` must be True or False, got 'no'"):
+        pipe.invert(image=picture, decode_latents="no")
+
+
+@pytest.mark.parametrize("name", ["prompt", "source_prompt", "negative_prompt", "source_negative_prompt"])
+def test_arrays_of_prompts(refuses, name):
+    refuses(
+        f"`{name}` must be a string or a list of strings, got array",
+        error=TypeError,
+        mask_image=None,
+        **{name: np.array([TARGET, "a mug"])},
+    )
 
 
 def test_numbers_of_pictures_and_prompts(refuses, pictures):
@@ -128,6 +180,10 @@ def test_trajectories_that_do_not_fit(refuses, trajectory, picture, pictures, ma
     refuses(r"model: trajectory \w+, this call \w+", pipe=other, trajectory=trajectory)
     refuses("of another picture than `image`", trajectory=trajectory, image=pictures[1])
     refuses("Got both `trajectory`", trajectory=trajectory, image_latents=trajectory.latents.transpose(0, 1))
+    smaller = dataclasses.replace(trajectory, latents=trajectory.latents[..., :7])
+    refuses(r"latent shape: trajectory \(4, 6, 7\), this call \(4, 6, 8\)", trajectory=smaller)
+    elsewhere = dataclasses.replace(trajectory, latents=trajectory.latents.to("meta"))
+    refuses("`trajectory` is a tensor without values", trajectory=elsewhere)
     two = dataclasses.replace(trajectory, latents=trajectory.latents.repeat(1, 2, 1, 1, 1))
     refuses("number of pictures: trajectory 2, this call 3", trajectory=two, image=pictures)
 
@@ -136,6 +192,37 @@ def test_v_prediction_is_no_epsilon(refuses, trajectory, make_pipe):
     pipe = make_pipe()
     pipe.scheduler.register_to_config(prediction_type="v_prediction")
     refuses("prediction_type: trajectory epsilon, this call v_pred", pipe=pipe, trajectory=trajectory)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"num_train_timesteps": "x"},
+            "`num_train_timesteps` must be an integer .* got 'x'. It is in the scheduler's",
+        ),
+        (
+            {"beta_schedule": "odd"},
+            "The `scheduler`'s config gives no noise schedule .*odd is not implemented",
+        ),
+        (
+            {"timestep_spacing": "odd"},
+            "The `scheduler`'s config gives no noise schedule .*odd is not supported",
+        ),
+        ({"beta_end": "x"}, "The `scheduler`'s config gives no noise schedule"),
+    ],
+)
+def test_configs_that_give_no_schedule(refuses, make_pipe, changes, message):
+    pipe = make_pipe()
+    pipe.scheduler.register_to_config(**changes)
+    refuses(message, pipe=pipe)
+
+
+def test_components_that_are_something_else(refuses, make_pipe, tokenizer, unet):
+    refuses(
+        "`scheduler` must be one of diffusers' schedulers, got a CLIP", pipe=make_pipe(scheduler=tokenizer)
+    )
+    refuses("The `vae` is a UNet2DConditionModel, which says of no", pipe=make_pipe(vae=unet))
 
 
 @pytest.mark.parametrize(

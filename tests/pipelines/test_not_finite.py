@@ -187,6 +187,34 @@ def test_a_callback_that_returns_something_else(pipe, style_pipe, learned, pictu
         style_pipe(TARGET, learned, **hook)
 
 
+def test_a_callback_that_returns_what_cannot_be_computed_with(pipe, picture):
+    for options, kind in (
+        ({"layout": torch.sparse_coo}, "sparse_coo, on cpu"),
+        ({"device": "meta"}, "on meta"),
+    ):
+        hook = {
+            "callback_on_step_end": lambda *_, options=options: {
+                "latents": torch.zeros(1, 4, 6, 8, **options)
+            }
+        }
+        with pytest.raises(
+            ValueError, match=rf"returned torch.float32 \(1, 4, 6, 8\) \(.*{kind}\) for `latents`"
+        ):
+            pipe(picture, TARGET, mask_image=MASK, num_inference_steps=4, **hook)
+
+
+def test_a_callback_that_returns_another_precision(pipe, picture):
+    """Steps go on computing in their own."""
+    options = {"mask_image": MASK, "num_inference_steps": 4, "output_type": "pt"}
+    doubled = pipe(
+        picture,
+        TARGET,
+        callback_on_step_end=lambda pipe, step, timestep, tensors: {"latents": tensors["latents"].double()},
+        **options,
+    )
+    assert torch.equal(doubled.images, pipe(picture, TARGET, **options).images)
+
+
 def test_the_vae_alone_in_float32(make_pipe, make_unet, text_encoder, vae, picture):
     """What the error advises: everything else stays in its own precision."""
     seen = []

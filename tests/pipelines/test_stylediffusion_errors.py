@@ -1,6 +1,7 @@
 """Every bad input is a clear error, before the UNet is first evaluated."""
 
 import copy
+from pathlib import Path
 
 import diffusers
 import numpy as np
@@ -162,6 +163,11 @@ def test_networks_of_another_model_or_schedule(refuses, make_style_pipe, make_un
     [
         ({"variant": "scale"}, "`variant` must be one of modulate, direct, got 'scale'"),
         ({"guidance_scale": float("inf")}, "`guidance_scale` must be a number from 0 to 1000, got inf"),
+        ({"gradient_checkpointing": "no"}, "`gradient_checkpointing` must be True or False, got 'no'"),
+        ({"checkpoint": 7}, "`checkpoint` must be the name of a folder, or None, got 7"),
+        ({"checkpoint": ""}, "`checkpoint` must be the name of a folder, or None, got ''"),
+        ({"checkpoint": __file__}, "`checkpoint` must be a folder, and '.*' is none"),
+        ({"checkpoint": Path(__file__).parent}, "`checkpoint` '.*' holds something other than a checkpoint"),
         ({"attention_side": 2.5}, r"`attention_side` must be an integer from 1 to 16384, .* got 2\.5"),
         ({"num_inference_steps": 0}, "`num_inference_steps` must be an integer from 1 to 1000, got 0"),
         ({"image": None}, "`image` is missing"),
@@ -187,10 +193,58 @@ def test_bad_arguments_of_learning(refuses_to_learn, changes, message):
             {"settings": "long"},
             r'`settings` must be "short", "published" or LearningSettings, got \'long\'',
         ),
+        (
+            {"settings": LearningSettings},
+            r'`settings` must be "short", "published" or LearningSettings, got <class',
+        ),
     ],
 )
 def test_arguments_of_learning_of_the_wrong_type(refuses_to_learn, changes, message):
     refuses_to_learn(message, error=TypeError, **changes)
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({"prompt": 7}, "'prompt' of a mapping network must be text .* got 7"),
+        ({"latent_shape": None}, "'latent_shape' of a mapping network must be a list of 3"),
+        ({"frame": {"picture": [64, 48]}}, "'frame' of a mapping network must be an object of"),
+        ({"latent_shape": (4, 8, 6)}, r"latents: got \(4, 6, 8\), the config asks for \(4, 8, 6\)"),
+    ],
+)
+def test_configs_that_were_changed(style_pipe, learned, entries, message):
+    network = copy.deepcopy(learned)
+    network.register_to_config(**entries)
+    with pytest.raises(ValueError, match=message):
+        style_pipe(TARGET, network)
+
+
+def test_networks_without_values(style_pipe, learned):
+    with pytest.raises(ValueError, match="The `mapping_network` has no values: it is on the device"):
+        style_pipe(TARGET, copy.deepcopy(learned).to("meta"))
+    with pytest.raises(TypeError, match="`mapping_network` must be a MappingNetwork, got type"):
+        style_pipe(TARGET, type(learned))
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        (None, "loaded from a folder or a Hub id, got None"),
+        ("", "loaded from a folder or a Hub id, got ''"),
+        ("a\x00b", "loaded from a folder or a Hub id, got"),
+        (__file__, "loaded from a folder, and '.*' is none"),
+    ],
+)
+def test_places_that_hold_no_network(style_pipe, place, message):
+    with pytest.raises(ValueError, match=f"A mapping network is {message}"):
+        style_pipe.load_mapping_network(place)
+
+
+def test_learning_needs_an_encoder_of_pictures(refuses_to_learn, make_style_pipe, text_encoder):
+    pipe = make_style_pipe(image_encoder=text_encoder)
+    refuses_to_learn(
+        "The `image_encoder` is a CLIPTextModel, and no CLIPVisionModelWithProjection", pipe=pipe
+    )
 
 
 @pytest.mark.parametrize("missing", ["image_encoder", "feature_extractor"])
