@@ -93,8 +93,8 @@ class StoredModel(ModelMixin, ConfigMixin):
         """
         if kwargs.pop("use_safetensors", True) is False:
             raise ValueError("A mapping network is read from safetensors only; drop `use_safetensors=False`.")
-        for name in ("torch_dtype", "dtype"):
-            kwargs.pop(name, None)
+        for precision in ("torch_dtype", "dtype"):
+            kwargs.pop(precision, None)
         wants_info = kwargs.pop("output_loading_info", False)
         name = pretrained_model_name_or_path
         if not is_path(name):
