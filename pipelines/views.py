@@ -106,7 +106,8 @@ class View:
                     done, grow=round(done.grow * frame.scale), feather=done.feather * frame.scale
                 )
                 part = shape_mask(_part(own, row, frame).to(cut), rows, columns, at_scale)
-            whole[row, :, upper:lower, left:right] = part[0] * _fading(frame).to(part)
+            fading = 1 if frame.is_whole else _fading(frame).to(part)
+            whole[row, :, upper:lower, left:right] = part[0] * fading
         return whole
 
 
