@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from semantic_edit.disk.claims import held_folder
+from semantic_edit.disk.claims import OURS, held_folder
 from semantic_edit.disk.reading import (
     Rule,
     is_path,
@@ -26,7 +26,7 @@ from semantic_edit.disk.reading import (
     whole_number,
 )
 from semantic_edit.disk.sealed import read_sealed, sealed
-from semantic_edit.disk.writing import OURS, settle, write_file
+from semantic_edit.disk.writing import settle, write_file
 from semantic_edit.mapping_networks.report import StepReport
 
 CHECKPOINT_FORMAT = "semantic_edit.learning/1"

@@ -87,8 +87,8 @@ class StoredModel(ModelMixin, ConfigMixin):
         Only safetensors are read. A dtype is accepted, and the tensors stay float32.
 
         Raises:
-            ValueError: If the config is not a mapping network's, a tensor is missing, extra or of another shape, or
-                anything is not as it was saved.
+            ValueError: If it is not the name of a folder or repository, the config is not a mapping network's, a tensor
+                is missing, extra or of another shape, or anything is not as it was saved.
             OSError: If there is no such folder or repository, or no safetensors file in it.
         """
         if kwargs.pop("use_safetensors", True) is False:
@@ -96,12 +96,14 @@ class StoredModel(ModelMixin, ConfigMixin):
         for precision in ("torch_dtype", "dtype"):
             kwargs.pop(precision, None)
         wants_info = kwargs.pop("output_loading_info", False)
-        name = pretrained_model_name_or_path
-        if not is_path(name):
-            raise ValueError(f"A mapping network is loaded from a folder or a Hub id, got {shortened(name)}.")
-        if os.path.lexists(name) and not os.path.isdir(name):
+        place = pretrained_model_name_or_path
+        if not is_path(place):
             raise ValueError(
-                f"A mapping network is loaded from a folder, and {os.fspath(name)!r} is none; name the folder that "
+                f"A mapping network is loaded from a folder or a Hub id, got {shortened(place)}."
+            )
+        if os.path.lexists(place) and not os.path.isdir(place):
+            raise ValueError(
+                f"A mapping network is loaded from a folder, and {os.fspath(place)!r} is none; name the folder that "
                 "`save_pretrained` wrote."
             )
         settle(os.path.join(pretrained_model_name_or_path, kwargs.get("subfolder") or ""))

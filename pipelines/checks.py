@@ -189,7 +189,11 @@ def check_callbacks(callback_on_step_end: Any, tensor_inputs: Any) -> None:
             "`callback_on_step_end`; there `pipe._guidance_scale = 1.0` ends guidance."
         )
     is_list = isinstance(tensor_inputs, (list, tuple))
-    unknown = [one for one in tensor_inputs if one not in CALLBACK_TENSORS] if is_list else [tensor_inputs]
+    unknown = (
+        [one for one in tensor_inputs if not isinstance(one, str) or one not in CALLBACK_TENSORS]
+        if is_list
+        else [tensor_inputs]
+    )
     if unknown:
         raise ValueError(
             f"`callback_on_step_end_tensor_inputs` is a list that may name {', '.join(CALLBACK_TENSORS)}, got "
