@@ -16,7 +16,10 @@ CONTEXT = 2.2
 """How many times longer than the mask its surroundings are: what stands in a picture as its subject usually does."""
 
 CLOSER = 0.5
-"""How long surroundings may be, as a part of what is seen without them, that are looked at unasked."""
+"""How long surroundings may be, as a part of the picture, that are looked at unasked: larger ones cut things apart."""
+
+STEP = 0.7
+"""How long they may be, as a part of what is seen before them: less is gained by another look."""
 
 SMALLEST = 0.25
 """How long surroundings must be that are asked for, as a part of the model's own size; unasked, nothing is enlarged."""
@@ -64,7 +67,13 @@ def focused_view(
         mask_region(mask[row if len(mask) > 1 else 0, 0], (0, 0, *view.frame(row).picture), margin)
         for row in range(max(len(mask), len(view.frames)))
     ]
-    return closer_view(pipe, view, regions, focus, size)
+    return unless_large(closer_view(pipe, view, regions, focus, size), view, focus)
+
+
+def unless_large(closer: View, view: View, focus: bool | None) -> View:
+    """A closer view, or the view before it where nobody asked and what is seen is no small part of the picture."""
+    is_large = any(frame.share > CLOSER for frame in closer.frames)
+    return view if focus is None and is_large else closer
 
 
 def closer_view(
@@ -111,6 +120,6 @@ def _closer_frame(
     own, multiple = own_size(pipe), pipe.vae_scale_factor
     least = math.sqrt(math.prod(own)) * (SMALLEST if focus else 1)
     closer = replace(frame, box=box_around(region, frame.picture, size or own, context, least))
-    if not focus and math.prod(closer.box_size) > CLOSER**2 * math.prod(frame.box_size):
+    if not focus and closer.share > STEP * frame.share:
         return frame
     return replace(closer, size=size or working_size(closer.box_size, own, multiple, tolerance=1))

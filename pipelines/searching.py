@@ -14,7 +14,7 @@ from semantic_edit.attention_processors.locks import lock_of
 from semantic_edit.attention_processors.tokens import changed_tokens, tokenize_prompt
 from semantic_edit.editing.finite import check_finite
 from semantic_edit.editing.mask_shapes import grow_mask
-from semantic_edit.pipelines.focusing import CLOSER, closer_view, mask_region
+from semantic_edit.pipelines.focusing import CLOSER, closer_view, mask_region, unless_large
 from semantic_edit.pipelines.request import EditRequest
 from semantic_edit.pipelines.stages import EditEmbeds, encode_pictures, noise_predictor
 from semantic_edit.pipelines.views import View, own_size
@@ -75,7 +75,7 @@ def searched_view(
             "`focus=True` found no part of the picture where the words lie by which the prompts differ. Draw a "
             "`mask_image` around what is to change, or leave out `focus`."
         )
-    return view
+    return unless_large(view, request.view, focus)
 
 
 def _telling_words(
