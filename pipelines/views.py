@@ -91,6 +91,8 @@ class View:
         if self.is_plain:
             return cut
         width, height = self.frames[0].picture
+        if own is None and all(frame.is_whole for frame in self.frames):
+            return F.interpolate(cut, size=(height, width), mode="bilinear", antialias=True).clamp_(0, 1)
         whole = cut.new_zeros(len(cut), 1, height, width)
         for row, inside in enumerate(cut.split(1)):
             frame = self.frame(row)
@@ -106,8 +108,7 @@ class View:
                     done, grow=round(done.grow * frame.scale), feather=done.feather * frame.scale
                 )
                 part = shape_mask(_part(own, row, frame).to(cut), rows, columns, at_scale)
-            fading = 1 if frame.is_whole else _fading(frame).to(part)
-            whole[row, :, upper:lower, left:right] = part[0] * fading
+            whole[row, :, upper:lower, left:right] = part[0] * _fading(frame).to(part)
         return whole
 
 
