@@ -95,7 +95,7 @@ types: $(READY)
 # make lock TORCH=torch==2.14.0
 lock:
 	@test -x $(UV)/uv || { $(PYTHON) -m venv build/uv && $(UV)/python $(PIP_INSTALL) uv; }
-	echo '$(TORCH)' | $(UV)/uv pip compile --quiet --universal --python-version 3.10 --upgrade --extra dev --extra train \
+	echo '$(TORCH)' | $(UV)/uv pip compile --quiet --universal --python-version 3.10 --upgrade --extra dev \
 		--excludes requirements/cuda.txt --custom-compile-command 'make lock' --output-file $(LOCK) setup.py -
 
 # Exit status 0 whether the tests pass or fail: it tells what a release elsewhere broke, and gates nothing. Any other

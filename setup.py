@@ -86,7 +86,6 @@ setup(
             "torchmetrics>=1.4.0.post0",
             "torchvision>=0.27.1",
         ],
-        "train": [],  # training needs nothing more; the name is here for what it may need
     },
     entry_points={"console_scripts": ["semantic-edit = semantic_edit.cli:main"]},
     zip_safe=False,

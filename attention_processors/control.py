@@ -47,8 +47,8 @@ class AttentionPlan:
     kept_queries: Cross-attention layers of so many queries make their maps and leave them in `maps`; the others, and
         all by default, have none.
     maps: Filled by the evaluation, layer by layer: (batch, heads, queries, tokens) in float32 or better, of each row's
-        own queries and keys, before swaps. Gradients flow. To keep maps of other layers, of some tokens, or summed up,
-        see [`captured_attention`].
+        own queries and keys, before swaps. Gradients flow. For sums of them without gradients, see
+        [`captured_cross_attention`].
 
     Source: StyleDiffusion, arXiv:2303.15649, for the values; Prompt-to-Prompt, arXiv:2208.01626, for the swaps.
     """

@@ -21,7 +21,6 @@ class AttentionLayer:
 
     name: str
     is_cross: bool
-    heads: int
     level: int
 
 
@@ -29,7 +28,7 @@ def attention_layers(unet: UNet2DConditionModel) -> tuple[AttentionLayer, ...]:
     """All attention layers of `unet`, in the order of its modules."""
     levels = len(unet.config.block_out_channels)
     return tuple(
-        AttentionLayer(name, bool(layer.is_cross_attention), layer.heads, _level(name, levels))
+        AttentionLayer(name, bool(layer.is_cross_attention), _level(name, levels))
         for name, layer in unet.named_modules()
         if isinstance(layer, Attention)
     )

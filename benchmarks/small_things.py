@@ -15,23 +15,21 @@ FIRST_SCENE = 900_000_000  # far from the scenes of other figures
 WORDS = {"colour": ("colour", tuple(COLOURS)), "object": ("kind", KINDS)}
 
 
-def small_cases(count: int, kind: str, split: str = "test", smaller: int = SMALLER) -> list[EditCase]:
+def small_cases(count: int, kind: str, split: str = "test") -> list[EditCase]:
     """Edits of one small thing on a wide table, with their ground truth.
 
     Args:
         kind: "colour" or "object".
         split: "test" or "validation".
-        smaller: 1 gives the usual sizes and places, in a picture of `SMALLER` times as many pixels a side.
     """
-    return [_case(number, kind, split, smaller) for number in range(count)]
+    return [_case(number, kind, split) for number in range(count)]
 
 
-def _case(number: int, kind: str, split: str, smaller: int) -> EditCase:
+def _case(number: int, kind: str, split: str) -> EditCase:
     scene = sample_scene(FIRST_SCENE + number, split, objects=1)
     rng = np.random.default_rng((number, len(kind)))
-    if smaller > 1:
-        place = {"x": float(rng.uniform(0.2, 0.8)) * SIDE, "base": float(rng.uniform(0.6, 0.9)) * SIDE}
-        scene = scene.with_object(0, size=scene.objects[0].size / smaller, **place)
+    place = {"x": float(rng.uniform(0.2, 0.8)) * SIDE, "base": float(rng.uniform(0.6, 0.9)) * SIDE}
+    scene = scene.with_object(0, size=scene.objects[0].size / SMALLER, **place)
     attribute, words = WORDS[kind]
     source = getattr(scene.objects[0], attribute)
     target = str(rng.choice([word for word in words if word != source]))

@@ -69,7 +69,7 @@ def background_at(
     return max(reached, default=None)
 
 
-def gap_at_equal_success(curve: Curve, baseline: Curve, knob: str, draws: int = 2000, seed: int = 0) -> Gap:
+def gap_at_equal_success(curve: Curve, baseline: Curve, knob: str, draws: int = 2000) -> Gap:
     """Compare a curve with a baseline's setting, both on the same edits.
 
     Raises:
@@ -94,7 +94,7 @@ def gap_at_equal_success(curve: Curve, baseline: Curve, knob: str, draws: int = 
         return float(rates[row]), float(heights[row]), float(own_rates.max()), gap
 
     success, background, best, gap = difference(slice(None))
-    drawn = [difference(sample)[3] for sample in bootstrap_samples(curve.pictures, draws, seed)]
+    drawn = [difference(sample)[3] for sample in bootstrap_samples(curve.pictures, draws)]
     resolved = [value for value in drawn if value is not None]
     interval = quantile_interval(resolved) if 2 * len(resolved) > draws else None
     return Gap(success, background, best, gap, interval, len(resolved) / draws)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -37,7 +36,7 @@ class FlexIT(EditMethod):
     target = text_weight * E(prompt) + image_weight * E(source picture) - source_weight * E(source prompt), all E of
     length 1. Every step is `learning_rate` times the length of the source's latent. The defaults are those of the
     authors' published configuration, which has a VQGAN for the VAE, five CLIPs for the one, LPIPS (VGG) for the
-    perceptual distance, pictures of 288 and one random view a step.
+    perceptual distance, pictures of 288 and one random view a step where this one has the picture itself.
 
     `num_inference_steps` and `guidance_scale` play no part.
 
@@ -46,7 +45,6 @@ class FlexIT(EditMethod):
     perceptual_weight: Of `perceptual_distance` to the source, lambda_p.
     latent_weight: Of the latent's distance to the source's, lambda_z: norms over the channels, summed over positions,
         relative to the same sum of the source's latent.
-    views: Random views of the picture that CLIP sees at each step, averaged; 0 is the picture itself.
     text_is_projected: Whether what the text encoder pools lies in the space of the image encoder's embeddings as it is,
         for want of a projection. So it is in the still-life model, and not in Stable Diffusion's text encoders.
 
@@ -62,7 +60,6 @@ class FlexIT(EditMethod):
     source_weight: float = 0.4
     perceptual_weight: float = 0.15
     latent_weight: float = 0.05
-    views: int = 0
     text_is_projected: bool = False
 
     def prepare(self, pipe: Any, images: Sequence[Image.Image], source_prompts: Sequence[str]) -> list[Seen]:
@@ -75,8 +72,8 @@ class FlexIT(EditMethod):
         return [Seen(*one) for one in parts]
 
     def edit(self, pipe: Any, prepared: Seen, prompt: str, seed: int = 0) -> Image.Image:
-        """One edit; nothing is drawn but the views."""
-        return picture_of(pipe, self.optimise(pipe, prepared, prompt, seed)[0])
+        """One edit; nothing is drawn, so the seed plays no part."""
+        return picture_of(pipe, self.optimise(pipe, prepared, prompt)[0])
 
     def reconstruct(self, pipe: Any, prepared: Seen) -> np.ndarray:
         """What the autoencoder leaves of the picture."""
@@ -92,12 +89,9 @@ class FlexIT(EditMethod):
         layers = [F.normalize(layer.float(), dim=-1) for layer in seen.hidden_states]
         return torch.stack([(layer[0] - layer[1]).square().sum(-1).mean() for layer in layers]).mean()
 
-    def optimise(
-        self, pipe: Any, prepared: Seen, prompt: str, seed: int = 0
-    ) -> tuple[torch.Tensor, list[float]]:
+    def optimise(self, pipe: Any, prepared: Seen, prompt: str) -> tuple[torch.Tensor, list[float]]:
         """The edit's latents, (1, channels, height, width), and the loss before each update."""
         target = self._target(pipe, prepared, prompt)
-        generator = torch.Generator().manual_seed(seed)
         start, latents = prepared.latents, prepared.latents
         losses: list[float] = []
         with (
@@ -111,7 +105,7 @@ class FlexIT(EditMethod):
         ):
             for step in range(self.steps):
                 latents = latents.detach().requires_grad_()
-                loss = self._loss(pipe, prepared, target, latents, generator)
+                loss = self._loss(pipe, prepared, target, latents)
                 (slope,) = torch.autograd.grad(loss, latents)
                 losses.append(loss.item())
                 length = self.learning_rate * start.norm() / slope.norm().clamp(min=1e-12)
@@ -119,22 +113,13 @@ class FlexIT(EditMethod):
                 check_finite(f"the update of step {step}", latents)
         return latents, losses
 
-    def _loss(
-        self,
-        pipe: Any,
-        prepared: Seen,
-        target: torch.Tensor,
-        latents: torch.Tensor,
-        generator: torch.Generator,
-    ) -> torch.Tensor:
+    def _loss(self, pipe: Any, prepared: Seen, target: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
         pixels = decode_pixels(pipe, latents)
-        seen = _tower_pixels(pipe, pixels)
-        if self.views:
-            seen = random_views(seen, self.views, generator)
+        (seen,) = _image_embeds(pipe, _tower_pixels(pipe, pixels))
         moved = torch.linalg.vector_norm(latents - prepared.latents, dim=1).sum()
         size = torch.linalg.vector_norm(prepared.latents, dim=1).sum()
         return (
-            -(_image_embeds(pipe, seen).mean(0) @ target)
+            -(seen @ target)
             + self.perceptual_weight * self.perceptual_distance(pipe, pixels, prepared.pixels)
             + self.latent_weight * moved / size
         )
@@ -203,23 +188,3 @@ def _tower_pixels(pipe: Any, pixels: torch.Tensor) -> torch.Tensor:
         for values in (extractor.image_mean, extractor.image_std)
     )
     return ((cropped - mean) / spread).to(pipe.image_encoder.dtype)
-
-
-def random_views(pixels: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
-    """Views of one square picture, (1, channels, side, side) to (count, channels, side, side).
-
-    Each is turned by up to 10 degrees, cropped to 0.8 to 1 of the area at aspects of 0.9 to 1.1, and mirrored or not:
-    what FlexIT's published code does.
-    """
-    draws = 2 * torch.rand(6, count, generator=generator) - 1
-    angle, mirrored = math.radians(10) * draws[0], torch.sign(draws[4])
-    area, aspect = 0.9 + 0.1 * draws[1], 1 + 0.1 * draws[2]
-    across, down = ((area * ratio).sqrt().clamp(max=1) for ratio in (aspect, 1 / aspect))
-    rows = [
-        torch.stack([across * mirrored * angle.cos(), -down * angle.sin(), (1 - across) * draws[3]], dim=-1),
-        torch.stack([across * mirrored * angle.sin(), down * angle.cos(), (1 - down) * draws[5]], dim=-1),
-    ]
-    theta = torch.stack(rows, dim=1).to(pixels)
-    grid = F.affine_grid(theta, [count, *pixels.shape[1:]], align_corners=False)
-    shown = pixels.expand(count, -1, -1, -1)
-    return F.grid_sample(shown, grid, padding_mode="reflection", align_corners=False)

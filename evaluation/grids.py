@@ -30,9 +30,9 @@ def picture_grid(pictures: Sequence[Image.Image], columns: int) -> Image.Image:
 
 
 def edit_grid(
-    rows: Sequence[tuple[Image.Image, np.ndarray, np.ndarray, Image.Image, Image.Image]], edits_a_row: int = 2
+    rows: Sequence[tuple[Image.Image, np.ndarray, np.ndarray, Image.Image, Image.Image]],
 ) -> Image.Image:
-    """One strip an edit: before, soft map, mask, after, perfect edit."""
+    """One strip an edit, two a row: before, soft map, mask, after, perfect edit."""
     cells: list[Image.Image] = []
     for before, soft, mask, after, perfect in rows:
         maps = [Image.fromarray((values * 255).astype(np.uint8)).convert("RGB") for values in (soft, mask)]
@@ -42,4 +42,4 @@ def edit_grid(
             after,
             perfect,
         ]
-    return picture_grid(cells, columns=5 * edits_a_row)
+    return picture_grid(cells, columns=2 * 5)

@@ -55,14 +55,8 @@ def edit_rows(comparison: Comparison, sweep: Sweep, items: Sequence[EditItem]) -
     ]
 
 
-def curve_of(
-    comparison: Comparison,
-    sweep: Sweep,
-    items: Sequence[EditItem],
-    success: str,
-    background: str = BACKGROUND,
-) -> Curve:
-    """A sweep as a trade-off of one measure against another."""
+def curve_of(comparison: Comparison, sweep: Sweep, items: Sequence[EditItem], success: str) -> Curve:
+    """A sweep as a trade-off of one measure against what is kept of the background."""
     rows = edit_rows(comparison, sweep, items)
     groups = {group: number for number, group in enumerate(dict.fromkeys(item.group for item in items))}
     return Curve(
@@ -70,7 +64,7 @@ def curve_of(
         knobs=tuple(label for label, _ in sweep.points),
         pictures=tuple(groups[item.group] for item in items),
         success=_values(rows, success),
-        background=_values(rows, background),
+        background=_values(rows, BACKGROUND),
     )
 
 

@@ -42,4 +42,4 @@ def judge_metric() -> EditMetric:
         (answer,) = judged(judge, [picture])
         return float(shows_edit(item.case, answer))
 
-    return EditMetric(JUDGE, "", True, "case", measure)
+    return EditMetric(JUDGE, "case", measure)

@@ -12,7 +12,7 @@ import PIL.Image
 import torch
 
 from semantic_edit.attention_processors.borrowing import BorrowedNetwork
-from semantic_edit.attention_processors.capture import AttentionMaps, captured_attention
+from semantic_edit.attention_processors.capture import AttentionMaps, captured_cross_attention
 from semantic_edit.attention_processors.control import AttentionPlan, controlled_attention
 from semantic_edit.attention_processors.layers import nearest_queries
 from semantic_edit.attention_processors.locks import lock_of
@@ -287,10 +287,8 @@ def _watched(unet: BorrowedNetwork, call: Restyling, side: tuple[int, int]) -> I
     with ExitStack() as stack:
         maps = AttentionMaps()
         if call.settings.local_blend or call.watches_words:
-            conditional = tuple(range(rows, 2 * rows))
-            maps = stack.enter_context(
-                captured_attention(unet, lambda layer: layer.is_cross, math.prod(side), rows=conditional)
-            )
+            conditional = slice(rows, 2 * rows)
+            maps = stack.enter_context(captured_cross_attention(unet, math.prod(side), conditional))
         yield maps
 
 

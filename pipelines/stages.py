@@ -173,13 +173,10 @@ def clean_latents(
     pipe: Any, pictures: Pictures, trajectory: Trajectory | None, device: torch.device
 ) -> torch.Tensor:
     """The pictures' own latents, from a known inversion where there is one: (batch, channels, height, width)."""
-    encoded = encode_pictures(pipe, pictures, device) if pictures.batch_size else None
     if trajectory is None:
-        if encoded is None:
-            raise ValueError("There is nothing to edit: pass an `image`, a `trajectory` or `image_latents`.")
-        return encoded
-    if encoded is not None:
-        check_same_picture(encoded, trajectory)
+        return encode_pictures(pipe, pictures, device)
+    if pictures.batch_size:
+        check_same_picture(encode_pictures(pipe, pictures, device), trajectory)
     return trajectory.latents[0].to(device).float()
 
 

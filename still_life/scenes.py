@@ -85,12 +85,6 @@ class Scene:
     def with_surface(self, surface: str) -> Scene:
         return replace(self, surface=surface)
 
-    def without_object(self, index: int) -> Scene:
-        return replace(self, objects=self.objects[:index] + self.objects[index + 1 :])
-
-    def with_added(self, item: SceneObject) -> Scene:
-        return replace(self, objects=tuple(sorted((*self.objects, item), key=lambda one: one.x)))
-
 
 def sample_scene(seed: int, split: str = "test", objects: int | None = None) -> Scene:
     """Draw a scene. The splits never share a scene; `objects` fixes how many there are (1 or 2).

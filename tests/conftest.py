@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import PIL.Image
 import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers.models.attention_processor import Attention
 from transformers import (
     CLIPImageProcessor,
     CLIPTextConfig,
@@ -162,6 +164,44 @@ def make_unet() -> Callable[..., UNet2DConditionModel]:
 @pytest.fixture(scope="session")
 def unet(make_unet: Callable[..., UNet2DConditionModel]) -> UNet2DConditionModel:
     return make_unet()
+
+
+@pytest.fixture(scope="session")
+def explicit_maps() -> Callable[[UNet2DConditionModel, int], AbstractContextManager[dict[str, torch.Tensor]]]:
+    """The maps of a UNet's cross-attention layers of so many queries, from what hooks see of their inputs.
+
+    By the layers' paths, (batch, heads, queries, tokens), of the latest evaluation; gradients flow.
+    """
+
+    @contextmanager
+    def watched(unet: UNet2DConditionModel, queries: int) -> Iterator[dict[str, torch.Tensor]]:
+        maps: dict[str, torch.Tensor] = {}
+
+        def keep(name: str) -> Callable[..., None]:
+            def see(layer, args, kwargs, output):
+                query, key = (
+                    part.unflatten(-1, (layer.heads, -1)).transpose(1, 2)
+                    for part in (layer.to_q(args[0]), layer.to_k(kwargs["encoder_hidden_states"]))
+                )
+                at_least_single = torch.promote_types(query.dtype, torch.float32)
+                scores = query.to(at_least_single) @ key.to(at_least_single).mT * layer.scale
+                if scores.shape[2] == queries:
+                    maps[name] = scores.softmax(dim=-1)
+
+            return see
+
+        hooks = [
+            module.register_forward_hook(keep(name), with_kwargs=True)
+            for name, module in unet.named_modules()
+            if isinstance(module, Attention) and module.is_cross_attention
+        ]
+        try:
+            yield maps
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    return watched
 
 
 @pytest.fixture

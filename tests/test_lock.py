@@ -26,8 +26,7 @@ def asked() -> list[Requirement]:
     from distutils.core import run_setup
 
     fields = run_setup(str(ROOT / "setup.py"), stop_after="init")
-    extras = fields.extras_require
-    return [Requirement(line) for line in (*fields.install_requires, *extras["dev"], *extras["train"])]
+    return [Requirement(line) for line in (*fields.install_requires, *fields.extras_require["dev"])]
 
 
 def locked(place: dict[str, str]) -> dict[str, str]:

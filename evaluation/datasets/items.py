@@ -34,7 +34,6 @@ class EditItem:
     kind: The kind of edit, as the data calls it; "" where it does not.
     load_mask: Reads the mask, if the data has one: all that may change.
     load_region: Reads where the edit is, if that is not all of the mask.
-    blend_words: The words whose regions alone should change, for methods that take such; of the source's prompt first.
     case: The edit's ground truth, which only still lifes have.
     target_class: What the picture shall show, where the data has true pictures of it.
     load_examples: Reads those, one after the other.
@@ -48,7 +47,6 @@ class EditItem:
     kind: str = ""
     load_mask: Callable[[], np.ndarray] | None = None
     load_region: Callable[[], np.ndarray] | None = None
-    blend_words: tuple[str, ...] = ()
     case: EditCase | None = None
     target_class: str = ""
     load_examples: Callable[[], Iterable[Image.Image]] | None = None

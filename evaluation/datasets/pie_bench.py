@@ -25,7 +25,6 @@ from semantic_edit.evaluation.datasets.picture_files import load_picture, path_i
 from semantic_edit.evaluation.datasets.records import (
     Record,
     checked_record,
-    optional_text,
     read_json,
     text_of,
 )
@@ -58,7 +57,7 @@ def pie_bench_items(
     """The edits of mapping_file.json, in its order and named by its keys.
 
     Of an entry are read `image_path`, in annotation_images/; `original_prompt` and `editing_prompt`, without the square
-    brackets that mark the words which differ; `editing_type_id`, 0 to 9; `blended_word`; and `mask`.
+    brackets that mark the words which differ; `editing_type_id`, 0 to 9; and `mask`.
 
     Args:
         folder: Holds mapping_file.json and annotation_images/.
@@ -93,8 +92,6 @@ def _item(folder: Path, key: str, entry: Record) -> EditItem:
         kind=_kind(entry),
         load_mask=partial(decoded_mask, runs, size),
         load_region=partial(annotated_region, runs, size),
-        # "bicycle bicycle" is the word of the source, then that of the edit
-        blend_words=tuple(dict.fromkeys(optional_text(entry, "blended_word").split())),
     )
 
 

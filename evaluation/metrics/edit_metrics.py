@@ -32,15 +32,10 @@ class EditMetric:
     """One measure of an edit.
 
     name: As `edit_metrics` takes it.
-    unit: "dB", or "" for a bare number.
-    higher_is_better: None where the perfect edit would not have the best figure, as with all that compares whole
-        pictures before and after: there the unedited picture has it.
     needs: What an item must have: "case" for its ground truth, "mask" for where the edit is expected, or "".
     """
 
     name: str
-    unit: str
-    higher_is_better: bool | None
     needs: str
     measure: Callable[[EditItem, Image.Image], float]
 
@@ -79,8 +74,6 @@ def edit_metrics(names: Sequence[str] | None, pipe: Any) -> list[EditMetric]:
 
 @dataclass(frozen=True)
 class _Row:
-    unit: str
-    higher_is_better: bool | None
     needs: str
     network: str  # of `Networks`, or ""
     measure: Measure
@@ -90,7 +83,7 @@ def _built(name: str, networks: Networks) -> EditMetric:
     row = _TABLE[name]
     if row.network:
         getattr(networks, row.network)  # what is missing shall be known before the first edit
-    return EditMetric(name, row.unit, row.higher_is_better, row.needs, partial(row.measure, networks))
+    return EditMetric(name, row.needs, partial(row.measure, networks))
 
 
 def _is_available(name: str, networks: Networks) -> bool:
@@ -143,56 +136,38 @@ def _structure(tokens: Tokens, first: Image.Image, second: Image.Image) -> float
 
 _OWN = {
     # success, where the perfect edit is known
-    "nearest": _Row("", True, "case", "", lambda _, item, out: _finds_target(item, out)),
-    "psnr_to_target": _Row("dB", True, "case", "", lambda _, item, out: psnr(out, _case(item).target_image)),
-    "leftover": _Row("", False, "case", "", lambda _, item, out: _leftover(item, out)),
-    "psnr_inside": _Row("dB", True, "case", "", lambda _, item, out: _to_target(item, out)),
-    "psnr_around": _Row("dB", True, "case", "", lambda _, item, out: _to_target(item, out, around=True)),
-    "ssim_to_target": _Row("", True, "case", "", lambda _, item, out: ssim(out, _case(item).target_image)),
+    "nearest": _Row("case", "", lambda _, item, out: _finds_target(item, out)),
+    "psnr_to_target": _Row("case", "", lambda _, item, out: psnr(out, _case(item).target_image)),
+    "leftover": _Row("case", "", lambda _, item, out: _leftover(item, out)),
+    "psnr_inside": _Row("case", "", lambda _, item, out: _to_target(item, out)),
+    "psnr_around": _Row("case", "", lambda _, item, out: _to_target(item, out, around=True)),
+    "ssim_to_target": _Row("case", "", lambda _, item, out: ssim(out, _case(item).target_image)),
     "features_to_target": _Row(
-        "",
-        False,
-        "case",
-        "vision",
-        lambda n, item, out: _layer_distance(n.vision, out, _case(item).target_image),
+        "case", "vision", lambda n, item, out: _layer_distance(n.vision, out, _case(item).target_image)
     ),
     "vae_features_to_target": _Row(
-        "", False, "case", "vae", lambda n, item, out: _layer_distance(n.vae, out, _case(item).target_image)
+        "case", "vae", lambda n, item, out: _layer_distance(n.vae, out, _case(item).target_image)
     ),
     # agreement with the prompt
-    "clip": _Row("", True, "", "clip", lambda n, item, out: n.clip.agreement(item.prompt, out)),
-    "clip_edited": _Row(
-        "", True, "mask", "clip", lambda n, item, out: n.clip.agreement(item.prompt, out, _mask(item))
-    ),
+    "clip": _Row("", "clip", lambda n, item, out: n.clip.agreement(item.prompt, out)),
+    "clip_edited": _Row("mask", "clip", lambda n, item, out: n.clip.agreement(item.prompt, out, _mask(item))),
     # what was kept
-    "psnr_outside": _Row("dB", True, "mask", "", lambda _, item, out: _kept(item, out)),
-    "ssim_outside": _Row("", True, "mask", "", lambda _, item, out: ssim(out, item.image, ~_mask(item))),
-    "structure": _Row("", False, "", "patches", lambda n, item, out: _structure(n.patches, item.image, out)),
-    "psnr_to_input": _Row("dB", None, "", "", lambda _, item, out: psnr(out, item.image)),
-    "ssim_to_input": _Row("", None, "", "", lambda _, item, out: ssim(out, item.image)),
-    "features_to_input": _Row(
-        "", None, "", "vision", lambda n, item, out: _layer_distance(n.vision, out, item.image)
-    ),
-    "vae_features_to_input": _Row(
-        "", None, "", "vae", lambda n, item, out: _layer_distance(n.vae, out, item.image)
-    ),
+    "psnr_outside": _Row("mask", "", lambda _, item, out: _kept(item, out)),
+    "ssim_outside": _Row("mask", "", lambda _, item, out: ssim(out, item.image, ~_mask(item))),
+    "structure": _Row("", "patches", lambda n, item, out: _structure(n.patches, item.image, out)),
+    "psnr_to_input": _Row("", "", lambda _, item, out: psnr(out, item.image)),
+    "ssim_to_input": _Row("", "", lambda _, item, out: ssim(out, item.image)),
+    "features_to_input": _Row("", "vision", lambda n, item, out: _layer_distance(n.vision, out, item.image)),
+    "vae_features_to_input": _Row("", "vae", lambda n, item, out: _layer_distance(n.vae, out, item.image)),
 }
 _PUBLISHED = {
-    "lpips": _Row("", None, "", "lpips", lambda n, item, out: lpips(n.lpips, item.image, out)),
-    "ns_lpips": _Row(
-        "", False, "mask", "lpips", lambda n, item, out: ns_lpips(n.lpips, item.image, out, _mask(item))
-    ),
-    "clip_score": _Row(
-        "", True, "", "published_clip", lambda n, item, out: n.published_clip.score(item.prompt, out)
-    ),
+    "lpips": _Row("", "lpips", lambda n, item, out: lpips(n.lpips, item.image, out)),
+    "ns_lpips": _Row("mask", "lpips", lambda n, item, out: ns_lpips(n.lpips, item.image, out, _mask(item))),
+    "clip_score": _Row("", "published_clip", lambda n, item, out: n.published_clip.score(item.prompt, out)),
     "clip_score_edited": _Row(
-        "",
-        True,
-        "mask",
-        "published_clip",
-        lambda n, item, out: n.published_clip.score(item.prompt, out, _mask(item)),
+        "mask", "published_clip", lambda n, item, out: n.published_clip.score(item.prompt, out, _mask(item))
     ),
-    "dino_structure": _Row("", False, "", "dino", lambda n, item, out: _structure(n.dino, item.image, out)),
+    "dino_structure": _Row("", "dino", lambda n, item, out: _structure(n.dino, item.image, out)),
 }
 _TABLE = _OWN | _PUBLISHED
 JUDGE = "judge"  # of still lifes; `judge_metric` builds it

@@ -13,26 +13,21 @@ from semantic_edit.evaluation.metrics.unavailable import check_torch_weights, op
 
 # Of two batches of pictures (batch, 3, height, width) in [-1, 1], their mean distance.
 PairDistance = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-_WEIGHTS = {"alex": "AlexNet_Weights", "vgg": "VGG16_Weights", "squeeze": "SqueezeNet1_1_Weights"}
 
 
-def cached_lpips(net: str = "alex", device: torch.device | str = "cpu") -> PairDistance:
-    """LPIPS version 0.1 as torchmetrics has it, with the backbone's weights from torch.hub's cache.
+def cached_lpips(device: torch.device | str = "cpu") -> PairDistance:
+    """LPIPS version 0.1 as torchmetrics has it, on AlexNet as in most papers, with weights from torch.hub's cache.
 
     Args:
-        net: "alex" as in most papers, "vgg", or "squeeze" as in PIE-Bench.
         device: Where it runs.
 
     Raises:
-        ValueError: For another `net`.
         MetricUnavailable: If torchmetrics, torchvision or the weights are not there.
     """
-    if net not in _WEIGHTS:
-        raise ValueError(f"`net` must be one of {', '.join(_WEIGHTS)}, got {net!r}.")
     models = optional_module("torchvision.models", "LPIPS")
     metrics = optional_module("torchmetrics.image.lpip", "LPIPS")
-    check_torch_weights(getattr(models, _WEIGHTS[net]).DEFAULT.url, "LPIPS")
-    network = metrics.LearnedPerceptualImagePatchSimilarity(net_type=net).to(device)
+    check_torch_weights(models.AlexNet_Weights.DEFAULT.url, "LPIPS")
+    network = metrics.LearnedPerceptualImagePatchSimilarity(net_type="alex").to(device)
 
     def distance(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
         value = network(first.to(device), second.to(device))

@@ -58,7 +58,7 @@ class Networks:
     @cached_property
     def lpips(self) -> PairDistance:
         """LPIPS on AlexNet."""
-        return cached_lpips(device=self._pipe.device)
+        return cached_lpips(self._pipe.device)
 
     @cached_property
     def dino(self) -> Tokens:

@@ -21,7 +21,6 @@ from peft import LoraConfig
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from semantic_edit.attention_processors.borrowing import BorrowedNetwork
-from semantic_edit.attention_processors.capture import captured_attention
 from semantic_edit.attention_processors.control import (
     AttentionControl,
     AttentionPlan,
@@ -370,8 +369,9 @@ def test_gradients_survive_checkpointing(make_unet):
         latents, timestep, text = _inputs(unet)
         learned = text.flip(0).requires_grad_()
         with BorrowedNetwork(unet) as borrowed, controlled_attention(borrowed) as control:
-            control.plan = _plan(_edit(), 0, 10, value_embeds=learned)
+            plan = control.plan = _plan(_edit(), 0, 10, value_embeds=learned, kept_queries=FINE)
             loss = borrowed(latents, timestep, text).sample.square().sum()
+            loss = loss + sum(one.square().sum() for one in plan.maps)
             gradients.append(torch.autograd.grad(loss, learned)[0])
     torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-4, atol=1e-5)
 
@@ -512,19 +512,16 @@ def test_a_plan_that_does_not_fit_names_both_sides(unet, plan, message):
 
 @torch.no_grad()
 @pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
-def test_kept_maps_are_those_that_a_capture_sees(make_unet, dtype):
+def test_kept_maps_are_the_softmax_of_each_layers_own_queries_and_keys(make_unet, explicit_maps, dtype):
     unet = make_unet().to(dtype)
     inputs, plan = _inputs(unet, dtype=dtype), AttentionPlan(kept_queries=FINE)
-    with (
-        BorrowedNetwork(unet) as borrowed,
-        captured_attention(borrowed, lambda layer: layer.is_cross, FINE, keep_heads=True) as captured,
-    ):
-        plain = _under(AttentionPlan(), borrowed, *inputs)
+    with explicit_maps(unet, FINE) as expected:
+        plain = _controlled(unet, AttentionPlan(), *inputs)
     kept = _controlled(unet, plan, *inputs)
     tolerance = TOLERANCES[dtype] * plain.abs().max()
     assert (kept - plain).abs().max() <= tolerance
-    assert len(plan.maps) == len(captured.totals) > 1
-    for ours, theirs in zip(plan.maps, captured.totals.values(), strict=True):
+    assert len(plan.maps) == len(expected) > 1
+    for ours, theirs in zip(plan.maps, expected.values(), strict=True):
         assert ours.dtype == theirs.dtype == torch.promote_types(dtype, torch.float32)
         assert (ours - theirs).abs().max() <= TOLERANCES[dtype]
 
@@ -548,20 +545,30 @@ def test_kept_maps_are_from_before_swaps_and_change_none(make_unet):
     assert not torch.equal(first[ROWS["source"]], first[ROWS["targets"][0]])
 
 
-def test_gradients_flow_through_kept_maps_and_what_they_give(make_unet):
+def test_gradients_flow_through_kept_maps_and_what_they_give(make_unet, explicit_maps):
     unet = make_unet().double().requires_grad_(False)
     latents, timestep, text = _inputs(unet, dtype=torch.float64)
     text.requires_grad_()
 
     def gradient(kept_queries: int | None) -> torch.Tensor:
-        with (
-            BorrowedNetwork(unet) as borrowed,
-            captured_attention(borrowed, lambda layer: layer.is_cross, FINE, differentiable=True) as captured,
-        ):
-            plan = AttentionPlan(kept_queries=kept_queries)
-            output = _under(plan, borrowed, latents, timestep, text)
-        maps = [one.mean(dim=1) for one in plan.maps] or list(captured.totals.values())
+        plan = AttentionPlan(kept_queries=kept_queries)
+        with explicit_maps(unet, FINE) as explicit:
+            output = _controlled(unet, plan, latents, timestep, text)
+        maps = list(explicit.values()) if kept_queries is None else plan.maps
         loss = output.square().mean() + sum(one.square().sum() for one in maps)
         return torch.autograd.grad(loss, text)[0]
 
     torch.testing.assert_close(gradient(FINE), gradient(None), rtol=1e-9, atol=1e-12)
+
+
+def test_gradients_of_kept_maps_are_right(make_unet):
+    unet = make_unet(block_out_channels=(4, 8), attention_head_dim=2).double().requires_grad_(False)
+    latents, timestep, text = _inputs(unet, batch=1, dtype=torch.float64)
+
+    def kept_map(value_embeds: torch.Tensor) -> torch.Tensor:
+        plan = AttentionPlan(value_embeds, kept_queries=COARSE)
+        _controlled(unet, plan, latents, timestep, text)
+        (kept,) = plan.maps
+        return kept
+
+    assert torch.autograd.gradcheck(kept_map, text.clone().requires_grad_(), fast_mode=True)

@@ -20,7 +20,7 @@ from transformers import CLIPTextModelWithProjection, CLIPVisionModelWithProject
 from semantic_edit.editing.inversion import decode_latents
 from semantic_edit.evaluation.diffedit_method import NOISE_SEED, DiffEditMethod
 from semantic_edit.evaluation.encode_decode import EncodeDecode
-from semantic_edit.evaluation.flexit import FlexIT, random_views
+from semantic_edit.evaluation.flexit import FlexIT
 from semantic_edit.evaluation.ilvr import ILVR
 from semantic_edit.evaluation.method import embeds_of, latents_of, picture_of, vae_reconstruction
 from semantic_edit.evaluation.null_text import NullTextInversion
@@ -44,7 +44,7 @@ METHODS = [
     DiffEditMethod(4, num_maps_per_mask=2, encoding=False, with_reference=False),
     ILVR(4, down_factor=2),
     PromptToPrompt(4),
-    FlexIT(steps=3, views=1, text_is_projected=True),
+    FlexIT(steps=3, text_is_projected=True),
 ]
 NAMES = ["EncodeDecode", "DiffEdit", "DiffEdit without encoding", "ILVR", "PromptToPrompt", "FlexIT"]
 
@@ -379,27 +379,6 @@ def test_flexits_loss_falls_and_its_picture_nears_the_target(loaded, picture):
     lengths = (latents - prepared.latents).norm() / prepared.latents.norm()
     assert 0 < lengths <= 12 * 0.02 + 1e-4  # each step has a fixed length
     assert not latents.requires_grad
-
-
-def test_flexits_seed_is_that_of_its_views_alone(loaded, picture):
-    for views, alike in ((0, True), (2, False)):
-        method = FlexIT(steps=2, views=views, text_is_projected=True)
-        (prepared,) = method.prepare(loaded, [picture], [SOURCE])
-        first, second = (method.optimise(loaded, prepared, TARGET, seed)[0] for seed in (1, 2))
-        assert torch.equal(first, second) == alike
-
-
-def test_a_view_is_a_part_of_the_picture(loaded):
-    ramp = torch.linspace(0, 1, 16).expand(1, 3, 16, 16)
-    views = random_views(ramp, 50, torch.Generator().manual_seed(0))
-    assert views.shape == (50, 3, 16, 16)
-    assert 0 <= views.min() <= views.max() <= 1
-    slopes = (views[..., -1] - views[..., 0]).mean((1, 2))
-    assert (slopes > 0).any()
-    assert (slopes < 0).any()  # mirrored
-    assert (slopes.abs() > 0.7).all()  # no view is far smaller than the picture
-    same = random_views(ramp, 50, torch.Generator().manual_seed(0))
-    assert torch.equal(views, same)
 
 
 def test_flexit_sees_what_the_feature_extractor_prepares(loaded, picture, monkeypatch):

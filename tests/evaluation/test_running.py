@@ -64,7 +64,7 @@ def fading(name: str, kind: str, *greys: float) -> Sweep:
 
 
 def constant(name: str, value: float) -> EditMetric:
-    return EditMetric(name, "", True, "", lambda item, picture: value)
+    return EditMetric(name, "", lambda item, picture: value)
 
 
 @pytest.fixture(scope="module")

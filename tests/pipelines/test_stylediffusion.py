@@ -7,8 +7,6 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from benchmarks.memory import peak_bytes
-from semantic_edit.attention_processors.borrowing import BorrowedNetwork
-from semantic_edit.attention_processors.capture import captured_attention
 from semantic_edit.editing.inversion import invert_latents
 from semantic_edit.editing.schedule import schedule_from_scheduler
 from semantic_edit.mapping_networks import LearningSettings, MappingNetwork
@@ -212,7 +210,7 @@ class StopHereError(Exception):
 
 
 @torch.no_grad()
-def test_learning_is_told_the_inversion_and_its_maps(style_pipe, pictures, unet, monkeypatch):
+def test_learning_is_told_the_inversion_and_its_maps(style_pipe, pictures, unet, explicit_maps, monkeypatch):
     """DDIM's at a guidance of 1, and the maps that it looked with on the way up to each level."""
     told = []
 
@@ -229,13 +227,10 @@ def test_learning_is_told_the_inversion_and_its_maps(style_pipe, pictures, unet,
     expected = invert_latents(noise_predictor(style_pipe), schedule, clean, text_embeds, 3)
     torch.testing.assert_close(trajectory, expected, rtol=1e-4, atol=1e-4)
     for level in (1, 2, 3):
-        with (
-            BorrowedNetwork(unet) as borrowed,
-            captured_attention(borrowed, lambda layer: layer.is_cross, 3 * 4, keep_heads=True) as maps,
-        ):
-            borrowed(trajectory[level - 1], schedule.timestep(level), text_embeds)
+        with explicit_maps(unet, 3 * 4) as maps:
+            unet(trajectory[level - 1], schedule.timestep(level), text_embeds)
         assert source_maps(level)[0].shape == (2, 4, 12, 16)
-        torch.testing.assert_close(source_maps(level), list(maps.totals.values()), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(source_maps(level), list(maps.values()), rtol=1e-4, atol=1e-5)
 
 
 def test_one_prompt_serves_several_pictures_and_one_picture_several_prompts(style_pipe, pictures):

@@ -26,7 +26,6 @@ ROWS = {
         "original_prompt": "a cat",
         "editing_prompt": "a dog",
         "editing_type_id": "0",
-        "blended_word": "cat",
         "mask": [9, 2],
     },
     "imagenet": {"source": "cat", "target": "dog", "source_words": "cat", "target_words": "dog"},

@@ -50,7 +50,6 @@ def test_an_entry_becomes_an_item(write):
     assert item.source_prompt == "a slanted mountain bicycle on the road"
     assert item.prompt == "a rusty mountain bicycle on the road"
     assert item.kind == "random"
-    assert item.blend_words == ("bicycle",)
     assert item.group == ENTRY["image_path"]
     assert item.image.size == (8, 6)
 
@@ -87,11 +86,6 @@ def test_order_is_the_mappings_and_kinds_are_told_by_number(write):
     assert items[-1].kind == "change style"
 
 
-def test_blended_words_may_be_none_or_two(write):
-    items = pie_bench_items(write(a={**ENTRY, "blended_word": ""}, b={**ENTRY, "blended_word": "cat dog"}))
-    assert [one.blend_words for one in items] == [(), ("cat", "dog")]
-
-
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -103,7 +97,6 @@ def test_blended_words_may_be_none_or_two(write):
         ({"original_prompt": None}, "entry 'a': `original_prompt` is missing"),
         ({"editing_prompt": "[]"}, r"entry 'a': '\[\]' has no words"),
         ({"editing_type_id": "10"}, "entry 'a': `editing_type_id` must be one of 0 to 9, got '10'"),
-        ({"blended_word": ["cat"]}, r"entry 'a': `blended_word` must be text, got \['cat'\]"),
         ({"mask": None}, "entry 'a': `mask` is missing"),
         ({"mask": "9 2"}, "entry 'a': `mask` must be a list of whole numbers from 0 up"),
         ({"mask": [9, -2]}, "entry 'a': `mask` must be a list of whole numbers from 0 up"),
