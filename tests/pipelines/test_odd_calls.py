@@ -946,7 +946,7 @@ COMBINED: dict[str, Any] = {  # what only together is wrong, or right
         lambda w: {"trajectory": w.trajectory, "height": 64, "width": 64},
         Refused("`trajectory`"),
     ),
-    "focus and no mask": ({"mask_image": None, "focus": True}, Edits()),
+    "focus and no mask": ({"mask_image": None, "focus": True}, Refused("`focus=True` found no part")),
     "focus, black": ({"mask_image": np.zeros((6, 8)), "focus": True}, Edits(kept=lambda w: w.array)),
     "focus, three pictures": (
         lambda w: {"image": w.pictures, "mask_image": np.stack([MASK] * 3), "focus": True},
@@ -1201,7 +1201,7 @@ NETWORKS: dict[str, Any] = {
     "another prompt": (altered(prompt="a blue mug"), Refused()),
     "no prompt": (altered(prompt=None), Refused("'prompt'")),
     "a prompt of numbers": (altered(prompt=7), Refused("'prompt'")),
-    "other steps": (altered(num_inference_steps=5), Refused()),
+    "other steps": (altered(num_inference_steps=5), Refused("a mapping network of 5 steps")),
     "steps as text": (altered(num_inference_steps="4"), Refused("num_inference_steps")),
     "other timesteps": (altered(timesteps=[1, 2, 3, 4]), Edits()),
     "guided by text": (altered(guidance_scale="7"), Refused("guidance_scale")),
