@@ -319,6 +319,7 @@ def killed_at() -> Callable[[int, Callable[[], Any]], bool]:
     def run(number: int, act: Callable[[], Any]) -> bool:
         child = os.fork()
         if child == 0:
+            torch.set_num_threads(1)  # the others of the pool stayed behind, and would be waited for
             left = [number]
 
             def die(event: str, _arguments: tuple[Any, ...]) -> None:
