@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from semantic_edit.disk.reading import Rule, plain_text, record, several, whole_number
-
 Size = tuple[int, int]
 """Width and height in pixels, as Pillow has them."""
 
@@ -20,14 +18,6 @@ Region = tuple[float, float, float, float]
 
 LEFT_ALONE = 2.0
 """How many times the model's own area, or how small a part of it, a whole picture may have that keeps its size."""
-
-FRAME_RULE: Rule = record(
-    picture=several(whole_number(1, 2**24), 2, 2),
-    box=several(whole_number(0, 2**24), 4, 4),
-    size=several(whole_number(1, 2**24), 2, 2),
-    look=plain_text(longest=4000),
-)
-"""How a file keeps a frame: what `dataclasses.asdict` makes of it."""
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ import numpy as np
 import PIL.Image
 import torch
 
+from semantic_edit.disk.frames import FRAME_RULE
 from semantic_edit.disk.reading import check_fields, parse_object
-from semantic_edit.editing.frames import FRAME_RULE, Frame
+from semantic_edit.editing.frames import Frame
 
 MASK_ORIGIN = "semantic_edit.frame"
 """Under this name a mask's picture, and a PNG file's text, keep the frame."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from semantic_edit.disk.frames import FRAME_RULE
 from semantic_edit.disk.reading import (
     Rule,
     one_of,
@@ -22,7 +23,7 @@ from semantic_edit.disk.reading import (
 )
 from semantic_edit.disk.sealed import read_sealed, sealed
 from semantic_edit.disk.writing import write_file
-from semantic_edit.editing.frames import FRAME_RULE, Frame
+from semantic_edit.editing.frames import Frame
 from semantic_edit.editing.schedule import Schedule
 from semantic_edit.editing.summaries import Summarised
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from semantic_edit.disk.frames import FRAME_RULE
 from semantic_edit.disk.reading import (
     Rule,
     check_fields,
@@ -14,7 +15,6 @@ from semantic_edit.disk.reading import (
     or_none,
     plain_text,
     real_number,
-    record,
     rising,
     several,
     shortened,
@@ -114,14 +114,7 @@ RULES: dict[str, Rule] = {
     "digest": plain_text(100),
     "learning": (_are_settings, "names with text, finite numbers or None"),
     "reconstruction_psnr": or_none(real_number(-1000, 1000)),  # dB
-    "frame": or_none(
-        record(
-            picture=several(whole_number(1, 2**24), 2, 2),
-            box=several(whole_number(0, 2**24), 4, 4),
-            size=several(whole_number(1, 2**24), 2, 2),
-            look=plain_text(4000),
-        )
-    ),
+    "frame": or_none(FRAME_RULE),
     "text_look": plain_text(1000),
     "reconstruction_ssim": or_none(real_number(-1.001, 1.001)),  # rounding may lead beyond 1
 }

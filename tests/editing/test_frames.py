@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semantic_edit.editing.frames import FRAME_RULE, Frame, box_around, whole_frame, working_size
+from semantic_edit.disk.frames import FRAME_RULE
+from semantic_edit.editing.frames import Frame, box_around, whole_frame, working_size
 
 SIDES = st.integers(1, 20_000)
 SIZES = st.tuples(SIDES, SIDES)

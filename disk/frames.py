@@ -1,0 +1,13 @@
+"""How files keep a part of a picture: trajectories, masks and learned pictures alike."""
+
+from __future__ import annotations
+
+from semantic_edit.disk.reading import Rule, plain_text, record, several, whole_number
+
+FRAME_RULE: Rule = record(
+    picture=several(whole_number(1, 2**24), 2, 2),
+    box=several(whole_number(0, 2**24), 4, 4),
+    size=several(whole_number(1, 2**24), 2, 2),
+    look=plain_text(longest=4000),
+)
+"""What `dataclasses.asdict` makes of a `Frame`."""
