@@ -305,8 +305,9 @@ class DiffEditPipeline(
         self._interrupt = False
         with components_restored(self), running_call(self, call):
             embeds = request.prompts.encode(self, request.edits, cross_attention_kwargs, clip_skip)
-            view = searched_view(self, request, embeds, cross_attention_kwargs)
-            clean = clean_latents(self, view.pictures, request.trajectory, embeds.target.device)
+            view, clean = searched_view(self, request, embeds, cross_attention_kwargs)
+            if clean is None:
+                clean = clean_latents(self, view.pictures, request.trajectory, embeds.target.device)
             found, own = None, request.own_mask
             shaped = mask_grow is not None or mask_feather is not None
             if own is None:

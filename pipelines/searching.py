@@ -36,18 +36,21 @@ AROUND_PEAKS = 3.5
 
 def searched_view(
     pipe: Any, request: EditRequest, embeds: EditEmbeds, cross_attention_kwargs: dict[str, Any] | None
-) -> View:
+) -> tuple[View, torch.Tensor | None]:
     """The view that a call works at: closer than the whole pictures where what is to change is a small part of them.
 
     The words by which the prompts differ tell: where they are looked at in the picture with little noise, two
     evaluations for each edit and look. Pictures of about the model's own area are not searched, nor without such words.
+
+    Returns:
+        The view, and its pictures' latents, (pictures, channels, height, width), if they were looked at.
     """
     view, focus = request.view, request.focus
     if request.own_mask is not None or focus is False:
-        return view
+        return view, None
     least = math.sqrt(math.prod(own_size(pipe)))
     if focus is None and any(least > CLOSER * math.sqrt(math.prod(frame.picture)) for frame in view.frames):
-        return view
+        return view, None
     told = [_telling_words(pipe, request, embeds, edit) for edit in range(request.edits)]
     if not all(words for _, words in told):
         if focus:
@@ -55,10 +58,11 @@ def searched_view(
                 "`focus=True` finds the part to work at by the words that only one of the two prompts has, and here "
                 "there are none. Pass both prompts as text, or a `mask_image`."
             )
-        return view
+        return view, None
+    looked_at: dict[View, torch.Tensor] = {}
     for look in range(LOOKS):
-        clean = encode_pictures(pipe, view.pictures, embeds.target.device)
-        clean = clean.expand(request.edits, -1, -1, -1)
+        looked_at[view] = encode_pictures(pipe, view.pictures, embeds.target.device)
+        clean = looked_at[view].expand(request.edits, -1, -1, -1)
         regions = []
         for edit, (side, words) in enumerate(told):
             map_of_words = _looked_at(
@@ -75,7 +79,8 @@ def searched_view(
             "`focus=True` found no part of the picture where the words lie by which the prompts differ. Draw a "
             "`mask_image` around what is to change, or leave out `focus`."
         )
-    return unless_large(view, request.view, focus)
+    view = unless_large(view, request.view, focus)
+    return view, looked_at.get(view)
 
 
 def _telling_words(

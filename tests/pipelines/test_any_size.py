@@ -14,7 +14,7 @@ from semantic_edit.editing.frames import Frame
 from semantic_edit.editing.origins import mask_as_picture
 from semantic_edit.editing.trajectory import Trajectory
 from semantic_edit.mapping_networks import LearningSettings, MappingNetwork
-from semantic_edit.pipelines import DiffEditPipeline
+from semantic_edit.pipelines import DiffEditPipeline, searching
 from semantic_edit.still_life import model_path
 
 SOURCE, TARGET = "a red apple on grass", "a green pear on grass"
@@ -98,6 +98,15 @@ def test_another_working_size(edit, photo):
     assert done.frames[0].size == (96, 72)
     assert done.mask.shape == (1, 1, 9, 12)
     assert done.images[0].size == photo.size
+
+
+def test_a_picture_that_was_searched_is_not_encoded_again(edit, pipe, photo, monkeypatch):
+    calls = []
+    encode = pipe.vae.encode
+    monkeypatch.setattr(pipe.vae, "encode", lambda pixels: calls.append(pixels.shape) or encode(pixels))
+    monkeypatch.setattr(searching, "closer_view", lambda pipe, view, *_: view)
+    assert edit(photo).frames[0].is_whole
+    assert calls == [(1, 3, 56, 80)]
 
 
 def test_a_small_mask_is_looked_at_closer(edit, photo, small):
