@@ -42,15 +42,20 @@ def unserved_folder(index: Mapping[str, Any]) -> str:
 
 def variants_alone(folder: Path) -> dict[str, set[str]]:
     """For each component without files of the usual name the variants that it has, for example {"fp16"}."""
-    found: dict[str, set[str]] = {}
-    for path in folder.glob("*/*"):
-        match = WEIGHTS.fullmatch(path.name)
-        if match is not None:
-            found.setdefault(path.parent.name, set()).add(match["variant"] or "")
+    found = _variants(folder)
     return {component: variants for component, variants in sorted(found.items()) if "" not in variants}
 
 
 def variants_of(folder: Path) -> set[str]:
     """All variants that a folder has files of."""
-    matches = (WEIGHTS.fullmatch(path.name) for path in folder.glob("*/*"))
-    return {match["variant"] for match in matches if match is not None and match["variant"]}
+    return set().union(*_variants(folder).values()) - {""}
+
+
+def _variants(folder: Path) -> dict[str, set[str]]:
+    """The variants of each component's files; "" is the usual one."""
+    found: dict[str, set[str]] = {}
+    for path in folder.glob("*/*"):
+        match = WEIGHTS.fullmatch(path.name)
+        if match is not None:
+            found.setdefault(path.parent.name, set()).add(match["variant"] or "")
+    return found

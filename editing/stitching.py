@@ -136,7 +136,7 @@ def stitched(
     else:
         laid = resized(edited[None], frame.box_size)[0] * (255 if whole_numbers else 1)
     touched = opacity[0] > 0
-    rows, columns = _extent(touched.any(1)), _extent(touched.any(0))
+    rows, columns = extent(touched.any(1)), extent(touched.any(0))
     for first in range(rows.start, rows.stop, BAND):
         band = (slice(None), slice(first, min(first + BAND, rows.stop)), columns)
         # lerp returns the end itself at weight 0
@@ -145,7 +145,7 @@ def stitched(
     return result
 
 
-def _extent(marked: torch.Tensor) -> slice:
-    """From the first to the last of some booleans that is true."""
+def extent(marked: torch.Tensor) -> slice:
+    """From the first to the last of some booleans that is true; empty if none is."""
     places = marked.nonzero().flatten().tolist()
     return slice(places[0], places[-1] + 1) if places else slice(0, 0)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from semantic_edit.editing.frames import Box, Frame, Region, Size, box_around, working_size
+from semantic_edit.editing.stitching import extent
 from semantic_edit.pipelines.views import View, own_size
 
 CONTEXT = 2.2
@@ -47,9 +48,9 @@ def mask_region(mask: torch.Tensor, box: Box, margin: float = 0.0) -> Region | N
         return None
     edges = []
     for dim, start, end in ((0, box[0], box[2]), (1, box[1], box[3])):
-        marked = seen.any(dim).nonzero().flatten().tolist()
+        marked = extent(seen.any(dim))
         cell = (end - start) / seen.shape[1 - dim]
-        edges.append((start + marked[0] * cell - margin, start + (marked[-1] + 1) * cell + margin))
+        edges.append((start + marked.start * cell - margin, start + marked.stop * cell + margin))
     (left, right), (upper, lower) = edges
     return left, upper, right, lower
 

@@ -18,19 +18,6 @@ from diffusers import (
 from semantic_edit.pipelines import DiffEditPipeline, StyleDiffusionPipeline, diffedit, stylediffusion
 
 SOURCE, TARGET = "a red apple on grass", "a green pear on grass"
-MASK = np.zeros((6, 8))
-MASK[:, 4:] = 1
-
-
-@pytest.fixture
-def edit(picture):
-    """An edit with its own mask, as pixels or latents."""
-
-    def run(pipe, **changes):
-        options = {"prompt": TARGET, "mask_image": MASK, "num_inference_steps": 5, "output_type": "latent"}
-        return pipe(picture, **{**options, **changes}).images
-
-    return run
 
 
 @pytest.fixture

@@ -23,8 +23,6 @@ from semantic_edit.still_life import edit_cases, model_path
 
 SOURCE, TARGET = "a red apple on grass", "a green pear on grass"
 ONE_UPDATE = LearningSettings(inner_steps=1, converged_below=100.0)
-MASK = np.zeros((6, 8))
-MASK[:, 4:] = 1
 LORA = LoraConfig(r=2, target_modules=["to_q", "to_v"], init_lora_weights=False)
 OTHER_LORA = "with another LoRA, or another scale of it, than the UNet has in this call"
 
@@ -33,15 +31,6 @@ def with_lora(network, name="default", config=LORA, seed=1):
     torch.manual_seed(seed)
     network.add_adapter(config, adapter_name=name)
     return network
-
-
-@pytest.fixture
-def edit(picture):
-    def run(pipe, **changes):
-        options = {"prompt": TARGET, "mask_image": MASK, "num_inference_steps": 5, "output_type": "latent"}
-        return pipe(picture, **{**options, **changes}).images
-
-    return run
 
 
 @pytest.fixture
