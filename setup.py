@@ -13,6 +13,7 @@ HERE = Path(__file__).parent
 FACE = "semantic_edit"
 ROOMS = (
     "attention_processors",
+    "denoisers",
     "disk",
     "editing",
     "evaluation",

@@ -8,7 +8,7 @@ from typing import Any
 
 from semantic_edit.attention_processors.locks import lock_of
 from semantic_edit.attention_processors.tokens import tokenize_prompt
-from semantic_edit.pipelines.truncation import truncation_told
+from semantic_edit.denoisers.truncation import truncation_told
 
 SMALL_VOCABULARY = 5_000  # tokens; CLIP has 49,408, and spells rare words that it knows well
 MOST_NAMED = 10

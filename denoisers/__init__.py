@@ -1,0 +1,16 @@
+"""What a model family is to an edit: one file a family, and the only place that evaluates a model's networks."""
+
+from semantic_edit.denoisers.denoiser import Denoiser
+from semantic_edit.denoisers.prompts import Prompt, PromptInput
+from semantic_edit.denoisers.schedules import schedule_from_scheduler
+from semantic_edit.denoisers.stable_diffusion import StableDiffusionDenoiser
+from semantic_edit.denoisers.unet import UNetDenoiser
+
+__all__ = [
+    "Denoiser",
+    "Prompt",
+    "PromptInput",
+    "StableDiffusionDenoiser",
+    "UNetDenoiser",
+    "schedule_from_scheduler",
+]
