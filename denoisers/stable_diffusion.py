@@ -46,13 +46,15 @@ class StableDiffusionDenoiser(UNetDenoiser):
         ):
             needs = "further embeddings, as Kandinsky's do"
         if needs is not None:
-            raise ValueError(f"This `unet` needs {needs}. Use a text-to-image Stable Diffusion 1.x or 2.x model.")
+            raise ValueError(
+                f"This `unet` needs {needs}. Use a text-to-image Stable Diffusion 1.x or 2.x model."
+            )
         width = config.cross_attention_dim
         widths = set(width) if isinstance(width, (list, tuple)) else {width}
         if encoder is not None and widths != {encoder.config.hidden_size}:
             raise ValueError(
-                f"The `text_encoder` gives embeddings {encoder.config.hidden_size} wide, but the UNet's cross attention "
-                f"takes {', '.join(map(str, sorted(widths)))}: they are of different models. Stable Diffusion 1.x has "
+                f"The `text_encoder` gives embeddings {encoder.config.hidden_size} wide, but the UNet's cross "
+                f"attention takes {', '.join(map(str, sorted(widths)))}: they are of different models. Stable Diffusion 1.x has "
                 "768, 2.x 1024. Load both from one model."
             )
 

@@ -38,7 +38,7 @@ from semantic_edit.evaluation.tables import (
     usable_items,
 )
 from semantic_edit.evaluation.verdicts import judge_metric
-from semantic_edit.pipelines.identity import network_identity
+from semantic_edit.denoisers.identity import network_identity
 
 OWN = ("DiffEdit", "StyleDiffusion", "StyleDiffusion, presets")  # what all others are compared with
 

@@ -8,10 +8,13 @@ import inspect
 import json
 import os
 import warnings
+from collections.abc import Mapping
+from dataclasses import replace
 from types import FunctionType
 from typing import Any, ClassVar
 
 import diffusers
+import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.image_processor import VaeImageProcessor
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
@@ -19,8 +22,10 @@ from diffusers.schedulers import KarrasDiffusionSchedulers
 from diffusers.utils import logging
 from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
+from semantic_edit.denoisers.stable_diffusion import StableDiffusionDenoiser
 from semantic_edit.disk.models import unserved, unserved_folder
 from semantic_edit.pipelines.calls import OfTheCall
+from semantic_edit.pipelines.checks import read_attention_kwargs, read_clip_skip
 from semantic_edit.pipelines.versions import check_diffusers
 
 logger = logging.get_logger(__name__)
@@ -119,6 +124,26 @@ class StableDiffusionComponents:
         self.image_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)
         self._interrupt = False
         self.register_to_config(requires_safety_checker=requires_safety_checker)
+
+    def _denoiser(self: Any, arguments: Mapping[str, Any]) -> StableDiffusionDenoiser:
+        """The loaded model for one call, checked, with what the call's arguments tell it."""
+        denoiser = StableDiffusionDenoiser(self)
+        denoiser.check()
+        return replace(
+            denoiser,
+            cross_attention_kwargs=read_attention_kwargs(arguments["cross_attention_kwargs"]),
+            clip_skip=read_clip_skip(self.text_encoder, arguments.get("clip_skip")),
+        )
+
+    def _censored(self: Any, images: torch.Tensor) -> tuple[torch.Tensor, list[bool] | None]:
+        """Pictures, those black that the safety checker flags, and its flags."""
+        if self.safety_checker is None:
+            return images, None
+        # the VAE may be in a wider one than all else
+        dtype = getattr(self.safety_checker, "dtype", self.vae.dtype)
+        _, flags = self.run_safety_checker(2 * images - 1, images.device, dtype)
+        safe = torch.tensor([not flag for flag in flags], device=images.device)
+        return images * safe[:, None, None, None], flags
 
     @property
     def interrupt(self: Any) -> bool:

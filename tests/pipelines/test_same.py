@@ -12,7 +12,7 @@ from peft import LoraConfig
 from semantic_edit.editing import Trajectory
 from semantic_edit.mapping_networks import LearningSettings, MappingNetwork
 from semantic_edit.pipelines import DiffEditPipeline, StyleDiffusionPipeline
-from semantic_edit.pipelines.identity import (
+from semantic_edit.denoisers.identity import (
     check_same_adapters,
     check_same_text,
     model_fingerprint,

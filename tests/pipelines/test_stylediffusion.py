@@ -8,7 +8,7 @@ from diffusers import StableDiffusionPipeline
 
 from benchmarks.memory import peak_bytes
 from semantic_edit.editing.inversion import invert_latents
-from semantic_edit.editing.schedule import schedule_from_scheduler
+from semantic_edit.denoisers.schedules import schedule_from_scheduler
 from semantic_edit.mapping_networks import LearningSettings, MappingNetwork
 from semantic_edit.pipelines import learning, restyling
 from semantic_edit.pipelines.pictures import read_pictures

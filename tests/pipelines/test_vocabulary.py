@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from semantic_edit.pipelines import DiffEditPipeline
-from semantic_edit.pipelines.vocabulary import warn_of_unknown_words
+from semantic_edit.denoisers.vocabulary import warn_of_unknown_words
 from semantic_edit.still_life import edit_cases, model_path
 
 ALL = ("colour", "object", "surface")
@@ -70,5 +70,5 @@ def test_a_textual_inversion_is_known(pipe, make_pipe, tokenizer, text_encoder):
 
 def test_a_large_vocabulary_spells_words_that_it_knows(pipe, monkeypatch):
     assert said(pipe, "a dog")
-    monkeypatch.setattr("semantic_edit.pipelines.vocabulary.SMALL_VOCABULARY", pipe.tokenizer.vocab_size - 1)
+    monkeypatch.setattr("semantic_edit.denoisers.vocabulary.SMALL_VOCABULARY", pipe.tokenizer.vocab_size - 1)
     assert not said(pipe, "a dog")
