@@ -24,7 +24,8 @@ class StableDiffusionDenoiser(UNetDenoiser):
     def text_width(self) -> int | None:
         """How wide each token's embedding is that the cross attention takes, if that is one number."""
         width = self.unet.config.cross_attention_dim
-        return width if isinstance(width, int) else None
+        widths = set(width) if isinstance(width, (list, tuple)) else {width}
+        return widths.pop() if len(widths) == 1 else None
 
     def check(self) -> None:
         """Refuse a pipeline that lacks a model, or whose UNet needs more than latents, a timestep and its text.

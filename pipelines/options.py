@@ -101,7 +101,7 @@ def read_prompt_inputs(
         target, source, negative: The names of their arguments.
     """
     # "" is the default, beside which embeddings may be given
-    without = {source: None} if given.get(source) == "" else {}
+    without = {source: None} if isinstance(given.get(source), str) and not given[source] else {}
     return {
         "target": PromptInput.of(given, target),
         "source": PromptInput.of({**given, **without}, source),

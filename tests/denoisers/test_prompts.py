@@ -3,12 +3,19 @@ import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
-from semantic_edit.pipelines.conditioning import (
-    check_token_counts,
-    common_batch_size,
-    encode_prompts,
-    read_prompt,
-)
+from semantic_edit.denoisers import PromptInput, StableDiffusionDenoiser
+from semantic_edit.denoisers.prompts import check_token_counts
+from semantic_edit.editing import Conditioning
+from semantic_edit.pipelines.checks import common_batch_size
+
+
+def read_prompt(pipe, name, text=None, embeds=None, **how):
+    return StableDiffusionDenoiser(pipe).read_prompt(PromptInput(name, text, embeds=embeds), **how)
+
+
+def embed(pipe, prompts, batch_size, clip_skip=None):
+    given = StableDiffusionDenoiser(pipe, clip_skip=clip_skip).embed(prompts, batch_size)
+    return [None if one is None else one.prompt_embeds for one in given]
 
 
 @pytest.fixture(scope="module")
@@ -18,10 +25,10 @@ def embeds(make_pipe):
 
 def test_embeddings_are_diffusers_own(pipe):
     prompts = [
-        read_prompt("prompt", ["a red apple", "a mug"], None),
-        read_prompt("negative_prompt", None, None, default="", unconditional=True),
+        read_prompt(pipe, "prompt", ["a red apple", "a mug"]),
+        read_prompt(pipe, "negative_prompt", required=False, unconditional=True),
     ]
-    positive, negative = encode_prompts(pipe, prompts, 2)
+    positive, negative = embed(pipe, prompts, 2)
     expected = StableDiffusionPipeline.encode_prompt(pipe, ["a red apple", "a mug"], "cpu", 1, True)
     torch.testing.assert_close(positive, expected[0])
     torch.testing.assert_close(negative, expected[1])
@@ -29,11 +36,11 @@ def test_embeddings_are_diffusers_own(pipe):
 
 def test_clip_skip_leaves_out_last_layers_but_for_unconditional_prompts(pipe):
     prompts = [
-        read_prompt("prompt", "a red apple", None),
-        read_prompt("negative_prompt", "a red apple", None, unconditional=True),
+        read_prompt(pipe, "prompt", "a red apple"),
+        read_prompt(pipe, "negative_prompt", "a red apple", unconditional=True),
     ]
-    skipped, unconditional = encode_prompts(pipe, prompts, 1, clip_skip=1)
-    usual, _ = encode_prompts(pipe, prompts, 1)
+    skipped, unconditional = embed(pipe, prompts, 1, clip_skip=1)
+    usual, _ = embed(pipe, prompts, 1)
     torch.testing.assert_close(unconditional, usual)
     tokens = pipe.tokenizer("a red apple", padding="max_length", max_length=16, return_tensors="pt").input_ids
     outputs = pipe.text_encoder(tokens, output_hidden_states=True)
@@ -52,24 +59,24 @@ def test_each_different_text_is_encoded_once(pipe, monkeypatch):
 
     monkeypatch.setattr(pipe.text_encoder, "forward", counting)
     prompts = [
-        read_prompt("prompt", ["a mug", "a pear", "a mug"], None),
-        read_prompt("source_prompt", "", None),
-        read_prompt("negative_prompt", "", None, unconditional=True),
+        read_prompt(pipe, "prompt", ["a mug", "a pear", "a mug"]),
+        read_prompt(pipe, "source_prompt", ""),
+        read_prompt(pipe, "negative_prompt", "", unconditional=True),
         None,
     ]
-    result = encode_prompts(pipe, prompts, 3)
+    result = embed(pipe, prompts, 3)
     assert encoded == [3]
     assert [None if one is None else one.shape for one in result] == [(3, 16, 32)] * 3 + [None]
 
 
 def test_given_embeddings_are_used_as_they_are(pipe, embeds):
-    (found,) = encode_prompts(pipe, [read_prompt("prompt", None, embeds, width=32)], 2)
+    (found,) = embed(pipe, [read_prompt(pipe, "prompt", None, embeds)], 2)
     assert torch.equal(found, embeds)
 
 
-def test_prompts_that_agree_are_known_to(embeds):
+def test_prompts_that_agree_are_known_to(pipe, embeds):
     def prompt(text=None, embeds=None, unconditional=True):
-        return read_prompt("negative_prompt", text, embeds, unconditional=unconditional)
+        return read_prompt(pipe, "negative_prompt", text, embeds, unconditional=unconditional)
 
     assert prompt("a").same_as(prompt(["a", "a"]))
     assert prompt(["a", "b"]).same_as(prompt(["a", "b"]))
@@ -94,16 +101,16 @@ def test_prompts_that_agree_are_known_to(embeds):
         (None, torch.full((1, 2, 32), float("nan")), ValueError, "NaN or infinite"),
     ],
 )
-def test_bad_prompts_are_refused(text, given, error, message):
+def test_bad_prompts_are_refused(pipe, text, given, error, message):
     with pytest.raises(error, match=message):
-        read_prompt("prompt", text, given, width=32)
+        read_prompt(pipe, "prompt", text, given)
 
 
 def test_text_needs_a_text_encoder(make_pipe, embeds):
     pipe = make_pipe(text_encoder=None, tokenizer=None)
     with pytest.raises(ValueError, match=r"`prompt` is text, but .* pass `prompt_embeds` instead"):
-        encode_prompts(pipe, [read_prompt("prompt", "a mug", None)], 1)
-    assert encode_prompts(pipe, [read_prompt("prompt", None, embeds)], 2)[0] is not None
+        embed(pipe, [read_prompt(pipe, "prompt", "a mug")], 1)
+    assert embed(pipe, [read_prompt(pipe, "prompt", None, embeds)], 2)[0] is not None
     given = {"prompt_embeds": embeds, "source_prompt_embeds": embeds, "negative_prompt_embeds": embeds}
     with pytest.raises(ValueError, match=r"inversion's empty prompt` is text, .* pass a `trajectory` that"):
         pipe(Image.new("RGB", (64, 48)), num_inference_steps=2, **given)
@@ -114,7 +121,10 @@ def test_numbers_that_do_not_match_are_named():
     with pytest.raises(ValueError, match="do not match in number: `image` 2, `prompt` 3"):
         common_batch_size(image=2, prompt=3)
     with pytest.raises(ValueError, match="same number of tokens, got `prompt` 16, `source_prompt` 20"):
-        check_token_counts(prompt=torch.zeros(1, 16, 2), source_prompt=torch.zeros(1, 20, 2))
+        check_token_counts(
+            prompt=Conditioning({"prompt_embeds": torch.zeros(1, 16, 2)}),
+            source_prompt=Conditioning({"prompt_embeds": torch.zeros(1, 20, 2)}),
+        )
 
 
 LONG = "a red apple on a table and a green pear on the grass of the photo of an apple, strawberries"
@@ -124,9 +134,9 @@ LONG = "a red apple on a table and a green pear on the grass of the photo of an 
 def test_a_prompt_that_is_too_long_is_told_with_its_name_and_the_words_that_are_cut_off(
     pipe, caplog, clip_skip
 ):
-    prompts = (read_prompt("source_prompt", "a red apple", None), read_prompt("prompt", LONG, None))
+    prompts = (read_prompt(pipe, "source_prompt", "a red apple"), read_prompt(pipe, "prompt", LONG))
     with pytest.warns(UserWarning, match="is longer than") as told, caplog.at_level("WARNING"):
-        encode_prompts(pipe, prompts, 1, clip_skip=clip_skip)
+        embed(pipe, prompts, 1, clip_skip=clip_skip)
     (message,) = {str(one.message) for one in told} - {
         str(one.message) for one in told if "know" in str(one.message)
     }
@@ -139,5 +149,5 @@ def test_a_prompt_that_is_too_long_is_told_with_its_name_and_the_words_that_are_
 
 @pytest.mark.parametrize("text", ["", "a", "a a a a a a a a a a a a a a", "a red apple \n\t  "])
 def test_a_prompt_that_fits_is_no_reason_to_warn(pipe, text, recwarn):
-    encode_prompts(pipe, (read_prompt("prompt", text, None),), 1)
+    embed(pipe, (read_prompt(pipe, "prompt", text),), 1)
     assert [str(one.message) for one in recwarn] == []
