@@ -24,7 +24,10 @@ def check_own_scheduler(scheduler: Any) -> None:
         return  # which `schedule_from_scheduler` refuses
     lineage = [cls.__name__ for cls in type(scheduler).__mro__]
     # with both of these diffusers' Euler scheduler tells the model a quarter of the noise's logarithm
-    is_continuous = (config.get("timestep_type"), config.get("prediction_type")) == ("continuous", "v_prediction")
+    is_continuous = (config.get("timestep_type"), config.get("prediction_type")) == (
+        "continuous",
+        "v_prediction",
+    )
     if "sigma_data" in config or is_continuous:
         raise ValueError(
             f"The scheduler is a {lineage[0]} of the EDM kind, as Playground 2.5 and CosXL have: their UNets are told "
