@@ -443,6 +443,7 @@ class TestLoRA:
 
 
 PIXELS = seeded(1, 3, 48, 64).sigmoid()
+STATISTICS = {"latents_mean": [-1.6, 2.2, -0.2, 1.5], "latents_std": [8.4, 5.9, 5.5, 4.0]}
 
 
 class TestTheVAE:
@@ -540,8 +541,6 @@ class TestTheVAE:
         assert len(results) == 3
         assert all(torch.equal(one, expected) for one in results)
         assert denoiser.pipe.vae.dtype == torch.float16
-
-    STATISTICS = {"latents_mean": [-1.6, 2.2, -0.2, 1.5], "latents_std": [8.4, 5.9, 5.5, 4.0]}
 
     @pytest.mark.parametrize("config", [{}, STATISTICS, {**STATISTICS, "latents_std": None}])
     def test_latents_are_scaled_as_diffusers_scales_them(self, make, monkeypatch, config):
