@@ -4,6 +4,7 @@ from semantic_edit.denoisers.denoiser import Denoiser
 from semantic_edit.denoisers.prompts import Prompt, PromptInput
 from semantic_edit.denoisers.schedules import schedule_from_scheduler
 from semantic_edit.denoisers.stable_diffusion import StableDiffusionDenoiser
+from semantic_edit.denoisers.stable_diffusion_xl import StableDiffusionXLDenoiser
 from semantic_edit.denoisers.unet import UNetDenoiser
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "Prompt",
     "PromptInput",
     "StableDiffusionDenoiser",
+    "StableDiffusionXLDenoiser",
     "UNetDenoiser",
     "schedule_from_scheduler",
 ]

@@ -8,6 +8,8 @@ from contextlib import ExitStack, contextmanager
 from logging import LogRecord, getLogger
 from typing import Any
 
+from transformers import PreTrainedTokenizerBase
+
 from semantic_edit.attention_processors.locks import lock_of
 from semantic_edit.attention_processors.tokens import tokenize_prompt
 
@@ -15,25 +17,32 @@ MOST_SHOWN = 300  # characters
 OTHERS_WORDS = ("The following part of your input was truncated", "Token indices sequence length is longer")
 OTHERS_LOGGERS = (
     "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion",
+    "diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl",
     "transformers.tokenization_utils_base",
 )
 
 
-def warn_of_truncation(pipe: Any, name: str, texts: Sequence[str]) -> None:
-    """Say which words of a prompt nobody will read.
+def warn_of_truncation(
+    pipe: Any, tokenizers: Sequence[PreTrainedTokenizerBase], name: str, texts: Sequence[str]
+) -> None:
+    """Say which words of a prompt nobody will read; where all of its tokenizers cut off the same, once.
 
     Args:
+        tokenizers: Those that the texts are for.
         name: The argument that the texts came from.
     """
     for text in texts:
-        with lock_of(pipe.tokenizer), truncation_told():
-            cut_off = tokenize_prompt(pipe.tokenizer, pipe.maybe_convert_prompt(text, pipe.tokenizer)).cut_off
-        if cut_off:
-            warnings.warn(
-                f"`{name}` is longer than the {pipe.tokenizer.model_max_length} tokens that the text encoder reads; "
-                f"what is cut off: {cut_off[:MOST_SHOWN]!r}{'' if len(cut_off) <= MOST_SHOWN else ' and more'}.",
-                stacklevel=5,
-            )
+        told = set()
+        for tokenizer in tokenizers:
+            with lock_of(tokenizer), truncation_told():
+                cut_off = tokenize_prompt(tokenizer, pipe.maybe_convert_prompt(text, tokenizer)).cut_off
+            if cut_off and cut_off not in told:
+                told.add(cut_off)
+                warnings.warn(
+                    f"`{name}` is longer than the {tokenizer.model_max_length} tokens that the text encoder reads; "
+                    f"what is cut off: {cut_off[:MOST_SHOWN]!r}{'' if len(cut_off) <= MOST_SHOWN else ' and more'}.",
+                    stacklevel=5,
+                )
 
 
 @contextmanager

@@ -186,17 +186,19 @@ class UNetDenoiser(Denoiser):
 
         One thread at a time encodes with a tokenizer: how it pads and cuts is kept in it. See [`Denoiser.embed`].
         """
+        prompts = self._without_absent(prompts)
         wanted = [prompt for prompt in prompts if prompt is not None and prompt.texts is not None]
         if wanted and not self._can_encode:
-            instead = wanted[0].instead or f"`{wanted[0].name}_embeds`"
+            instead = wanted[0].instead or self._instead_of_text(wanted[0].name)
             raise ValueError(
                 f"`{wanted[0].name}` is text, but this pipeline has no text encoder and tokenizer; pass {instead} "
                 "instead."
             )
         for prompt in wanted:
-            warn_of_truncation(self.pipe, prompt.name, prompt.texts or ())
+            for name, texts, tokenizers in self._readings(prompt):
+                warn_of_truncation(self.pipe, tokenizers, name, texts)
         if wanted:
-            warn_of_unknown_words(self.pipe, [text for prompt in wanted for text in prompt.texts or ()])
+            warn_of_unknown_words(self.pipe, [text for one in wanted for pair in one.pairs for text in pair])
         rows = self._encoded(wanted)
 
         def embedded(prompt: Prompt | None) -> Conditioning | None:
@@ -216,25 +218,36 @@ class UNetDenoiser(Denoiser):
         watch.check()
         return given
 
-    def _key(self, prompt: Prompt, pair: tuple[str, str]) -> tuple[str, str, bool, bool]:
-        # without clip_skip both kinds are encoded alike, and share their rows
-        return *pair, prompt.unconditional and self.clip_skip is not None, prompt.is_absent
+    def _without_absent(self, prompts: Sequence[Prompt | None]) -> Sequence[Prompt | None]:
+        """The same prompts, with embeddings in place of those that nobody gave and that stand for no text."""
+        return prompts
 
-    def _encoded(self, prompts: Sequence[Prompt]) -> dict[tuple[str, str, bool, bool], Conditioning]:
+    def _instead_of_text(self, name: str) -> str:
+        """What may be passed in place of a prompt's text, as an error says it."""
+        return f"`{name}_embeds`"
+
+    def _readings(self, prompt: Prompt) -> list[tuple[str, Sequence[str], Sequence[CLIPTokenizer]]]:
+        """Which texts are read by which tokenizers, each under the argument that it came from."""
+        return [(prompt.name, prompt.texts or (), [self.pipe.tokenizer])]  # type: ignore[list-item]
+
+    def _key(self, prompt: Prompt, pair: tuple[str, str]) -> tuple[str, str, bool]:
+        # without clip_skip both kinds are encoded alike, and share their rows
+        return *pair, prompt.unconditional and self.clip_skip is not None
+
+    def _encoded(self, prompts: Sequence[Prompt]) -> dict[tuple[str, str, bool], Conditioning]:
         """A row for each different text."""
         keys = dict.fromkeys(self._key(prompt, pair) for prompt in prompts for pair in prompt.pairs)
-        rows: dict[tuple[str, str, bool, bool], Conditioning] = {}
+        rows: dict[tuple[str, str, bool], Conditioning] = {}
         for unskipped in (False, True):
             group = [key for key in keys if key[2] == unskipped]
             if not group:
                 continue
-            pairs = [(first, second) for first, second, _, _ in group]
+            pairs = [(first, second) for first, second, _ in group]
             with lock_of(self.pipe.tokenizer), truncation_told():
                 given = self._encode_texts(pairs, None if unskipped else self.clip_skip)
             check_padded(self.pipe.tokenizer, given.prompt_embeds.shape[1])
             for index, key in enumerate(group):
-                row = given.rows(slice(index, index + 1))
-                rows[key] = row.map(torch.zeros_like) if key[3] else row
+                rows[key] = given.rows(slice(index, index + 1))
         return rows
 
     @property

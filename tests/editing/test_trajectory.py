@@ -4,8 +4,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from semantic_edit.denoisers.schedules import schedule_from_scheduler
 from semantic_edit.editing import trajectory as module
-from semantic_edit.editing.schedule import schedule_from_scheduler
 from semantic_edit.editing.trajectory import Trajectory
 
 
