@@ -2,13 +2,9 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
-from semantic_edit.editing.regularization import (
-    auto_correlation_loss,
-    kl_loss,
-    noise_regularizer,
-    predicted_noise,
-)
-from semantic_edit.editing.schedule import PREDICTION_TYPES, schedule_from_scheduler
+from semantic_edit.denoisers import schedule_from_scheduler
+from semantic_edit.editing.schedule import PREDICTION_TYPES
+from semantic_edit.pipelines.upstream import Regularization, auto_correlation_loss, kl_loss, regularised
 
 
 @pytest.mark.parametrize("prediction_type", PREDICTION_TYPES)
@@ -24,7 +20,7 @@ def test_predicted_noise_is_what_was_added(prediction_type):
         "sample": clean,
         "v_prediction": scheduler.get_velocity(clean, noise, timestep),
     }
-    found = predicted_noise(model_output[prediction_type], latents, schedule, 5)
+    found = schedule.noise_in(latents, model_output[prediction_type], 5)
     torch.testing.assert_close(found, noise, rtol=1e-4, atol=1e-4)
 
 
@@ -38,16 +34,19 @@ def test_losses_are_small_for_white_noise_and_large_for_a_blur():
 
 
 def test_regularization_works_where_gradients_are_off(scheduler):
-    adjust = noise_regularizer(schedule_from_scheduler(scheduler, 10), 1)
+    schedule = schedule_from_scheduler(scheduler, 10)
     with torch.inference_mode():
         prediction = torch.randn(1, 4, 16, 16)
-        assert torch.isfinite(adjust(prediction, torch.zeros_like(prediction), 5)).all()
+        adjusted = regularised(lambda latents, level: prediction, schedule, Regularization(1))
+        assert torch.isfinite(adjusted(torch.zeros_like(prediction), 5)).all()
 
 
 def test_regularization_lowers_its_losses(scheduler):
     schedule = schedule_from_scheduler(scheduler, 10)
     prediction = 2 * torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
-    adjust = noise_regularizer(schedule, 5, generator=torch.Generator().manual_seed(0))
-    adjusted = adjust(prediction, torch.zeros_like(prediction), 5)
+    settings = Regularization(5, generator=torch.Generator().manual_seed(0))
+    adjusted = regularised(lambda latents, level: prediction, schedule, settings)(
+        torch.zeros_like(prediction), 5
+    )
     assert kl_loss(adjusted) < kl_loss(prediction)
     assert not adjusted.requires_grad
