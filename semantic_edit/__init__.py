@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from semantic_edit.pipelines import (
         DiffEditPipeline,
         DiffEditPipelineOutput,
+        StableDiffusionXLDiffEditPipeline,
+        StableDiffusionXLStyleDiffusionPipeline,
         StyleDiffusionPipeline,
         StyleDiffusionPipelineOutput,
     )
@@ -20,6 +22,8 @@ __all__ = [
     "DiffEditPipelineOutput",
     "LearningSettings",
     "MappingNetwork",
+    "StableDiffusionXLDiffEditPipeline",
+    "StableDiffusionXLStyleDiffusionPipeline",
     "StyleDiffusionPipeline",
     "StyleDiffusionPipelineOutput",
     "Trajectory",
@@ -31,6 +35,8 @@ _HOME = {
     "DiffEditPipelineOutput": "semantic_edit.pipelines",
     "LearningSettings": "semantic_edit.mapping_networks",
     "MappingNetwork": "semantic_edit.mapping_networks",
+    "StableDiffusionXLDiffEditPipeline": "semantic_edit.pipelines",
+    "StableDiffusionXLStyleDiffusionPipeline": "semantic_edit.pipelines",
     "StyleDiffusionPipeline": "semantic_edit.pipelines",
     "StyleDiffusionPipelineOutput": "semantic_edit.pipelines",
     "Trajectory": "semantic_edit.editing",
