@@ -185,7 +185,7 @@ class StableDiffusionXLDenoiser(UNetDenoiser):
         else:
             tokens = USUAL_TOKENS if tokenizer is None else tokenizer.model_max_length
         shapes = {"prompt_embeds": (1, tokens, self.text_width), POOLED_EMBEDS: (1, self.pooled_width)}
-        zeros = Conditioning({name: torch.zeros(shape) for name, shape in shapes.items()})
+        zeros = Conditioning({name: torch.zeros(shape) for name, shape in shapes.items()})  # type: ignore[arg-type]
         return [
             replace(prompt, texts=None, texts_2=None, embeds=zeros)
             if prompt is not None and prompt.is_absent
@@ -206,9 +206,9 @@ class StableDiffusionXLDenoiser(UNetDenoiser):
     def _readings(self, prompt: Prompt) -> list[tuple[str, Sequence[str], Sequence[CLIPTokenizer]]]:
         first, second = self.pipe.tokenizer, self.pipe.tokenizer_2
         if prompt.texts_2 is None:
-            return [(prompt.name, prompt.texts or (), [first, second])]  # type: ignore[list-item]
+            return [(prompt.name, prompt.texts or (), [first, second])]
         (own,) = super()._readings(prompt)
-        return [own, (PromptInput(prompt.name).name_2, prompt.texts_2, [second])]  # type: ignore[list-item]
+        return [own, (PromptInput(prompt.name).name_2, prompt.texts_2, [second])]
 
     def _encode_texts(self, pairs: Sequence[tuple[str, str]], clip_skip: int | None) -> Conditioning:
         pipe = self.pipe

@@ -228,7 +228,7 @@ class UNetDenoiser(Denoiser):
 
     def _readings(self, prompt: Prompt) -> list[tuple[str, Sequence[str], Sequence[CLIPTokenizer]]]:
         """Which texts are read by which tokenizers, each under the argument that it came from."""
-        return [(prompt.name, prompt.texts or (), [self.pipe.tokenizer])]  # type: ignore[list-item]
+        return [(prompt.name, prompt.texts or (), [self.pipe.tokenizer])]
 
     def _key(self, prompt: Prompt, pair: tuple[str, str]) -> tuple[str, str, bool]:
         # without clip_skip both kinds are encoded alike, and share their rows
