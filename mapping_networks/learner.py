@@ -55,7 +55,7 @@ class _Step:
         self.forward_evaluations = [1] * pictures  # the unconditional one
 
     def learn(self) -> FinishedStep:
-        steps = len(self.objective.trajectory) - 1
+        steps = len(self.objective.inputs.trajectory) - 1
         for update in range(self.settings.updates_at(self.step, steps)):
             outcome = self._evaluate(self.active.parameters, self.active.rows)
             if update == 0:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -14,10 +13,8 @@ from semantic_edit.mapping_networks.mapping import (
     parameter_shapes,
     value_embeds_of,
 )
+from semantic_edit.mapping_networks.problem import LearningDenoiser, LearningInputs, LearningOptions
 from semantic_edit.mapping_networks.settings import LearningSettings
-
-# evaluate(latents, level, value_embeds, rows) -> (noise_pred, attention maps); see `learn_mappings`
-Evaluate = Callable[[torch.Tensor, int, torch.Tensor, torch.Tensor], tuple[torch.Tensor, list[torch.Tensor]]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,40 +62,41 @@ class Outcome:
 
 @dataclass(frozen=True, eq=False)
 class Objective:
-    """The arguments of `learn_mappings`, in the dtype in which it learns."""
+    """What the networks are learned for; `inputs` are at the precision in which they learn."""
 
-    evaluate: Evaluate
-    evaluate_unconditional: Callable[[torch.Tensor, int], torch.Tensor]
-    step_back: Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
-    source_maps: Callable[[int], list[torch.Tensor]]
-    trajectory: torch.Tensor
-    text_embeds: torch.Tensor
-    image_tokens: torch.Tensor
-    variant: str
-    guidance_scale: float
-    settings: LearningSettings
+    denoiser: LearningDenoiser
+    inputs: LearningInputs
+    options: LearningOptions
+
+    @property
+    def settings(self) -> LearningSettings:
+        """How long and how fast to learn."""
+        return self.options.settings
 
     def start(self) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         """The parameters, (pictures, *shape), and latents that step 0 starts from; all pictures' draws agree."""
-        shapes = parameter_shapes(self.variant, *self.text_embeds.shape[1:], *self.image_tokens.shape[1:])
+        shapes = parameter_shapes(
+            self.options.variant, *self.inputs.text_embeds.shape[1:], *self.inputs.image_tokens.shape[1:]
+        )
         drawn = initial_parameters(shapes, self.settings.seed)
-        pictures = len(self.image_tokens)
+        pictures = len(self.inputs.image_tokens)
         parameters = {
-            name: value.to(self.image_tokens).expand(pictures, *value.shape) for name, value in drawn.items()
+            name: value.to(self.inputs.image_tokens).expand(pictures, *value.shape)
+            for name, value in drawn.items()
         }
-        return parameters, self.trajectory[-1]
+        return parameters, self.inputs.trajectory[-1]
 
     @torch.no_grad()
     def goal(self, step: int, latents: torch.Tensor) -> Goal:
         """Evaluate the unconditional branch and fetch what the step is measured by."""
-        level = len(self.trajectory) - 1 - step
-        maps = self.source_maps(level) if self.settings.attention_weight else []
+        level = len(self.inputs.trajectory) - 1 - step
+        maps = self.denoiser.source_maps(level) if self.settings.attention_weight else []
         return Goal(
             step=step,
             level=level,
             latents=latents,
-            target=self.trajectory[level - 1],
-            unconditional=self.evaluate_unconditional(latents, level).to(latents.dtype),
+            target=self.inputs.trajectory[level - 1],
+            unconditional=self.denoiser.evaluate_unconditional(latents, level).to(latents.dtype),
             maps=[stored.to(latents) for stored in maps],
         )
 
@@ -107,12 +105,12 @@ class Objective:
 
         Source: StyleDiffusion, arXiv:2303.15649, Sec. 3.2: the reconstruction and the attention loss.
         """
-        mapped = mapping_forward(parameters, self.image_tokens[rows])
-        values = value_embeds_of(self.variant, mapped, self.text_embeds[rows])
+        mapped = mapping_forward(parameters, self.inputs.image_tokens[rows])
+        values = value_embeds_of(self.options.variant, mapped, self.inputs.text_embeds[rows])
         latents, unconditional = goal.latents[rows], goal.unconditional[rows]
-        conditional, maps = self.evaluate(latents, goal.level, values, rows)
-        guided = unconditional + self.guidance_scale * (conditional.to(latents.dtype) - unconditional)
-        reached = self.step_back(latents, guided, goal.level)
+        conditional, maps = self.denoiser.evaluate(latents, goal.level, values, rows)
+        guided = unconditional + self.options.guidance_scale * (conditional.to(latents.dtype) - unconditional)
+        reached = self.denoiser.step_back(latents, guided, goal.level)
         latent_error = _error_by_picture(reached, goal.target[rows])
         attention_error = self._attention_error(goal, maps, rows, torch.zeros_like(latent_error))
         settings = self.settings
@@ -141,7 +139,7 @@ class Objective:
             raise ValueError(
                 "`evaluate` must be differentiable in `value_embeds`, but what it gave does not depend on them."
             )
-        scale = 2.0 ** round(math.log2(self.trajectory[0, 0].numel()))
+        scale = 2.0 ** round(math.log2(self.inputs.trajectory[0, 0].numel()))
         scaled = torch.autograd.grad(loss.sum() * scale, list(parameters.values()))
         gradients = [gradient / scale for gradient in scaled]
         if not torch.stack([torch.isfinite(gradient).all() for gradient in gradients]).all():

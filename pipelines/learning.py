@@ -24,6 +24,8 @@ from semantic_edit.editing.schedule import Schedule
 from semantic_edit.editing.similarity import psnr, ssim
 from semantic_edit.editing.stitching import eight_bits
 from semantic_edit.mapping_networks import (
+    LearningInputs,
+    LearningOptions,
     LearningReport,
     LearningResult,
     LearningSettings,
@@ -111,7 +113,7 @@ def learn_pictures(
         remembered_prefix(unet) as prefix,
     ):
         branch = _ConditionalBranch(unet, lesson, control, prefix, cross_attention_kwargs)
-        trajectory, source_maps = _inverted(pipe, lesson, branch)
+        trajectory, branch.maps = _inverted(pipe, lesson, branch)
         levels = lesson.schedule.num_inference_steps
         with named_bar(pipe, "learn", levels) as progress_bar, torch.enable_grad():
 
@@ -120,23 +122,10 @@ def learn_pictures(
                 progress_bar.update()
 
             result = learn_mappings(
-                branch.evaluate,
-                branch.evaluate_unconditional,
-                lambda latents, noise_pred, level: ddim_step(latents, noise_pred, lesson.schedule, level),
-                lambda level: source_maps[level - 1],
-                trajectory,
-                lesson.text_embeds.float(),
-                lesson.image_tokens,
-                lesson.variant,
-                lesson.guidance_scale,
-                lesson.settings,
+                branch,
+                LearningInputs(trajectory, lesson.text_embeds.float(), lesson.image_tokens),
+                LearningOptions(lesson.variant, lesson.guidance_scale, lesson.settings),
                 checkpoint,
-                {
-                    "model": network_identity(unet.network, cross_attention_kwargs),
-                    "schedule": lesson.schedule.fingerprint,
-                    "negative_prompt": lesson.negative_prompt,
-                    "queries": str(lesson.queries),
-                },
                 advance,
             )
     return result, trajectory[-1]
@@ -146,6 +135,7 @@ class _ConditionalBranch:
     """The UNet as `learn_mappings` wants it: differentiable in the value embeddings, with its maps.
 
     graphs: In a block of `cuda_graphs` one for each number of pictures, of forward and backward passes.
+    maps: Those of each level of the inversion from 1 on, once there is one.
     """
 
     def __init__(
@@ -163,6 +153,16 @@ class _ConditionalBranch:
         recomputes = unet.network.is_gradient_checkpointing
         self.replays = records_graphs(unet.network) and lesson.clean.is_cuda and not recomputes
         self.graphs: dict[int, Callable[..., tuple[torch.Tensor, ...]]] = {}
+        self.maps: list[Maps] = []
+
+    @property
+    def identity(self) -> dict[str, str]:
+        return {
+            "model": network_identity(self.unet.network, self.kwargs),
+            "schedule": self.lesson.schedule.fingerprint,
+            "negative_prompt": self.lesson.negative_prompt,
+            "queries": str(self.lesson.queries),
+        }
 
     def evaluate(
         self, latents: torch.Tensor, level: int, value_embeds: torch.Tensor, rows: torch.Tensor
@@ -181,6 +181,12 @@ class _ConditionalBranch:
             return self._replayed(latents, level, negative, negative.float())[0].clone()
         self.control.plan = AttentionPlan()
         return self._predict(latents, self._timestep(level), negative)
+
+    def step_back(self, latents: torch.Tensor, noise_pred: torch.Tensor, level: int) -> torch.Tensor:
+        return ddim_step(latents, noise_pred, self.lesson.schedule, level)
+
+    def source_maps(self, level: int) -> Maps:
+        return self.maps[level - 1]
 
     def evaluate_plain(self, latents: torch.Tensor, level: int) -> tuple[torch.Tensor, Maps]:
         """With the text as it is."""

@@ -8,7 +8,7 @@ import torch
 
 from semantic_edit.disk import writing
 from semantic_edit.disk.sealed import read_sealed, sealed
-from semantic_edit.mapping_networks import LearningSettings, checkpoint, learn_mappings
+from semantic_edit.mapping_networks import LearningSettings, checkpoint
 
 SETTINGS = dataclasses.replace(LearningSettings.short(), stop_below=0.2)  # some pictures stop early
 pytestmark = pytest.mark.filterwarnings("ignore:The learning did not converge")
@@ -27,7 +27,7 @@ def kill_at(number):
 
 
 def learn(toy, folder=None, **changes):
-    return learn_mappings(**{**toy.problem(), "settings": SETTINGS, "checkpoint": folder, **changes})
+    return toy.learn(**{"settings": SETTINGS, "checkpoint": folder, **changes})
 
 
 def assert_same_bits(first, second):

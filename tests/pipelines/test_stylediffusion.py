@@ -221,7 +221,8 @@ def test_learning_is_told_the_inversion_and_its_maps(style_pipe, pictures, unet,
     monkeypatch.setattr(learning, "learn_mappings", stop)
     with pytest.raises(StopHereError):
         style_pipe.learn_mapping(pictures[:2], SOURCE, 3, attention_side=4)
-    source_maps, trajectory, text_embeds = told[3:6]
+    denoiser, inputs, *_ = told
+    trajectory, text_embeds = inputs.trajectory, inputs.text_embeds
     schedule = schedule_from_scheduler(style_pipe.scheduler, 3)
     clean = encode_pictures(style_pipe, read_pictures(pictures[:2]))
     expected = invert_latents(noise_predictor(style_pipe), schedule, clean, text_embeds, 3)
@@ -229,8 +230,8 @@ def test_learning_is_told_the_inversion_and_its_maps(style_pipe, pictures, unet,
     for level in (1, 2, 3):
         with explicit_maps(unet, 3 * 4) as maps:
             unet(trajectory[level - 1], schedule.timestep(level), text_embeds)
-        assert source_maps(level)[0].shape == (2, 4, 12, 16)
-        torch.testing.assert_close(source_maps(level), list(maps.values()), rtol=1e-4, atol=1e-5)
+        assert denoiser.source_maps(level)[0].shape == (2, 4, 12, 16)
+        torch.testing.assert_close(denoiser.source_maps(level), list(maps.values()), rtol=1e-4, atol=1e-5)
 
 
 def test_one_prompt_serves_several_pictures_and_one_picture_several_prompts(style_pipe, pictures):
