@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from semantic_edit.disk.claims import OURS, held_folder
+from semantic_edit.disk.fitting import listed_differences
 from semantic_edit.disk.reading import (
     Rule,
     is_path,
@@ -92,15 +93,14 @@ class Checkpoint:
             write_file(path, (json.dumps(described, indent=2) + "\n").encode())
 
     def _check_inputs(self, stored: dict[str, Any], wanted: dict[str, Any]) -> None:
-        listed = [
-            f"{name}: checkpoint {shortened(stored.get(name))}, this call {shortened(wanted.get(name))}"
-            for name in sorted(stored.keys() | wanted.keys())
-            if stored.get(name) != wanted.get(name)
-        ]
+        compared = (
+            (name, stored.get(name), wanted.get(name)) for name in sorted(stored.keys() | wanted.keys())
+        )
+        listed = listed_differences("checkpoint", compared, quoted=True)
         if listed:
             raise ValueError(
-                f"The checkpoint in {os.fspath(self.folder)!r} is of another learning ({'; '.join(listed)}). Name "
-                "another folder, or remove this one to start again."
+                f"The checkpoint in {os.fspath(self.folder)!r} is of another learning ({listed}). Name another folder, "
+                "or remove this one to start again."
             )
 
     def save(self, finished: FinishedStep) -> None:

@@ -9,6 +9,13 @@ import torch
 from diffusers.configuration_utils import register_to_config
 from torch import nn
 
+from semantic_edit.disk.fitting import (
+    KnownSchedule,
+    check_agrees,
+    compared_if_known,
+    compared_models,
+    compared_schedules,
+)
 from semantic_edit.mapping_networks.config import FORMAT_VERSION, check_config
 from semantic_edit.mapping_networks.mapping import mapping_forward, parameter_shapes, value_embeds_of
 from semantic_edit.mapping_networks.report import LearningReport
@@ -149,53 +156,42 @@ class MappingNetwork(StoredModel):
 
     def check_fits(
         self,
-        *,
-        num_inference_steps: int,
-        prediction_type: str,
-        schedule_fingerprint: str,
-        num_text_tokens: int,
-        text_width: int,
+        schedule: KnownSchedule,
+        text_shape: tuple[int, int],
         latent_shape: Sequence[int] | None = None,
         scaling_factor: float | None = None,
         base_fingerprint: str = "",
     ) -> None:
-        """Refuse to serve a call that it was not learned for.
+        """Raise unless the network was learned for a call like this one.
 
         Args:
+            schedule: The call's schedule.
+            text_shape: The call's (text tokens, text width).
             latent_shape: The call's (channels, height, width), if known.
             scaling_factor: The call's VAE scaling factor, if known.
             base_fingerprint: The call's base model; "" on either side is not compared.
 
         Raises:
-            ValueError: Naming what differs, the network's side and the call's.
+            ValueError: Listing what differs, with the network's value and the call's; or if the network's tensors are
+                missing, of the wrong shape or not finite.
         """
         config = self.config
-        pairs: list[tuple[str, object, object]] = [
-            ("num_inference_steps", config.num_inference_steps, num_inference_steps),
-            ("prediction_type", config.prediction_type, prediction_type),
-        ]
-        if all(own == wanted for _, own, wanted in pairs):
-            pairs.append(("noise schedule", config.schedule_fingerprint, schedule_fingerprint))
-        pairs.append(("number of text tokens", config.num_text_tokens, num_text_tokens))
-        pairs.append(("text width", config.text_width, text_width))
-        if latent_shape is not None:
-            pairs.append(("latent shape", tuple(config.latent_shape), tuple(latent_shape)))
-        if scaling_factor is not None:
-            pairs.append(("VAE scaling factor", config.scaling_factor, scaling_factor))
-        own_base, _, _ = config.base_fingerprint.partition("+")  # adapters follow
-        if base_fingerprint and own_base:
-            pairs.append(("base model", own_base, base_fingerprint))
-        listed = [
-            f"{what}: mapping network {own}, this call {wanted}"
-            for what, own, wanted in pairs
-            if own != wanted
-        ]
-        if listed:
-            learned_on = f" on {config.base_model!r}" if config.base_model else ""
-            raise ValueError(
-                f"The `mapping_network` does not fit this call ({'; '.join(listed)}). Call with the model and "
-                f"settings that it was learned with{learned_on}, or learn the picture again."
-            )
+        kept = (config.num_inference_steps, config.prediction_type, config.schedule_fingerprint)
+        num_text_tokens, text_width = text_shape
+        shape = latent_shape and tuple(latent_shape)
+        learned_on = f" on {config.base_model!r}" if config.base_model else ""
+        check_agrees(
+            "mapping_network",
+            [
+                *compared_schedules(kept, schedule),
+                ("number of text tokens", config.num_text_tokens, num_text_tokens),
+                ("text width", config.text_width, text_width),
+                *compared_if_known("latent shape", tuple(config.latent_shape), shape),
+                *compared_if_known("VAE scaling factor", config.scaling_factor, scaling_factor),
+                *compared_models("base model", config.base_fingerprint, base_fingerprint),
+            ],
+            f"Call with the model and settings that it was learned with{learned_on}, or learn the picture again.",
+        )
         self._check_tensors()
         if not all(torch.isfinite(value).all() for value in self.state_dict().values()):
             raise ValueError("The `mapping_network` holds NaN or infinite values; learn the picture again.")

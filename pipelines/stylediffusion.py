@@ -443,11 +443,8 @@ class StyleDiffusionPipeline(
         latent_shape = (self.vae.config.latent_channels, *network.config.latent_shape[1:])
         identity = network_identity(self.unet, cross_attention_kwargs)
         network.check_fits(
-            num_inference_steps=learned,
-            prediction_type=schedule.prediction_type,
-            schedule_fingerprint=schedule.fingerprint,
-            num_text_tokens=self.tokenizer.model_max_length,
-            text_width=self.text_encoder.config.hidden_size,
+            schedule,
+            (self.tokenizer.model_max_length, self.text_encoder.config.hidden_size),
             latent_shape=latent_shape,
             scaling_factor=self.vae.config.scaling_factor,
             base_fingerprint=base_of(identity),

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from diffusers import DDIMScheduler, DiffusionPipeline
@@ -5,16 +7,18 @@ from diffusers import DDIMScheduler, DiffusionPipeline
 from semantic_edit.mapping_networks import MappingNetwork, mapping_forward, value_embeds_of
 from semantic_edit.mapping_networks.config import FORMAT_VERSION
 
+SCHEDULE = SimpleNamespace(num_inference_steps=3, prediction_type="epsilon", fingerprint="5c0dc4ed01e50000")
 FITS = {
-    "num_inference_steps": 3,
-    "prediction_type": "epsilon",
-    "schedule_fingerprint": "5c0dc4ed01e50000",
-    "num_text_tokens": 4,
-    "text_width": 6,
+    "schedule": SCHEDULE,
+    "text_shape": (4, 6),
     "latent_shape": (2, 2, 3),
     "scaling_factor": 0.18215,
     "base_fingerprint": "0123456789abcdef",
 }
+
+
+def another_schedule(**changes):
+    return {"schedule": SimpleNamespace(**{**vars(SCHEDULE), **changes})}
 
 
 @pytest.mark.parametrize("variant", ["modulate", "direct"])
@@ -103,11 +107,17 @@ def test_what_it_was_learned_for_fits(network):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"num_inference_steps": 50}, "num_inference_steps: mapping network 3, this call 50"),
-        ({"prediction_type": "sample"}, "prediction_type: mapping network epsilon, this call sample"),
-        ({"schedule_fingerprint": "ff"}, "noise schedule: mapping network 5c0dc4ed01e50000, this call ff"),
-        ({"num_text_tokens": 77}, "number of text tokens: mapping network 4, this call 77"),
-        ({"text_width": 768}, "text width: mapping network 6, this call 768"),
+        (another_schedule(num_inference_steps=50), "num_inference_steps: mapping network 3, this call 50"),
+        (
+            another_schedule(prediction_type="sample"),
+            "prediction_type: mapping network epsilon, this call sample",
+        ),
+        (
+            another_schedule(fingerprint="ff"),
+            "noise schedule: mapping network 5c0dc4ed01e50000, this call ff",
+        ),
+        ({"text_shape": (77, 6)}, "number of text tokens: mapping network 4, this call 77"),
+        ({"text_shape": (4, 768)}, "text width: mapping network 6, this call 768"),
         ({"latent_shape": (2, 8, 8)}, r"latent shape: mapping network \(2, 2, 3\), this call \(2, 8, 8\)"),
         ({"scaling_factor": 0.5}, "VAE scaling factor: mapping network 0.18215, this call 0.5"),
         (
