@@ -60,6 +60,10 @@ class AttentionPlan:
     kept_queries: int | None = None
     maps: list[torch.Tensor] = field(default_factory=list, init=False, repr=False)
 
+    def self_swaps_among(self, queries: int) -> tuple[SelfSwap, ...]:
+        """The edits of self-attention maps that are made in a layer of so many queries."""
+        return self.self_swaps if self.self_queries is None or queries <= self.self_queries else ()
+
 
 @dataclass
 class AttentionControl:
@@ -127,29 +131,17 @@ class ControlledAttnProcessor(StandIn):
         if maps is not None and not self.borrowed.recomputes:
             plan.maps.append(maps)
         scale = None if attn.scale_qk else attn.scale
-        if maps is not None and not plan.cross_swaps:
+        cross_swaps = plan.cross_swaps if is_cross else ()
+        self_swaps = () if is_cross else plan.self_swaps_among(query.shape[2])
+        if cross_swaps:
+            output = swapped_cross_attention(query, key, value, cross_swaps, mask, scale)
+        elif self_swaps:
+            output = swapped_self_attention(query, key, value, self_swaps, mask, scale)
+        elif maps is not None:
             output = maps.to(value.dtype) @ value  # cheaper than a fused call beside them
         else:
-            output = _planned_attention(plan, is_cross, query, key, value, mask, scale)
+            output = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale)
         return _projected_back(attn, output, hidden_states)
-
-
-def _planned_attention(
-    plan: AttentionPlan,
-    is_cross: bool,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    mask: torch.Tensor | None,
-    scale: float | None,
-) -> torch.Tensor:
-    """(batch, heads, queries, head width)."""
-    if is_cross and plan.cross_swaps:
-        return swapped_cross_attention(query, key, value, plan.cross_swaps, mask, scale)
-    is_swapped = plan.self_queries is None or query.shape[2] <= plan.self_queries
-    if not is_cross and plan.self_swaps and is_swapped:
-        return swapped_self_attention(query, key, value, plan.self_swaps, mask, scale)
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale)
 
 
 def _fitting_embeds(value_embeds: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
