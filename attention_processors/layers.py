@@ -16,29 +16,29 @@ class AttentionLayer:
 
     name: Its module path, such as "mid_block.attentions.0.transformer_blocks.0.attn2".
     is_cross: Whether its keys come from the text. In a UNet with `only_cross_attention` those of "attn1" do, too.
-    level: How often the latent's sides were halved before it; 0 is the finest.
+    halvings: How many times the latent's sides were halved before it; 0 at the finest resolution.
     """
 
     name: str
     is_cross: bool
-    level: int
+    halvings: int
 
 
 def attention_layers(unet: UNet2DConditionModel) -> tuple[AttentionLayer, ...]:
     """All attention layers of `unet`, in the order of its modules."""
-    levels = len(unet.config.block_out_channels)
+    most = len(unet.config.block_out_channels) - 1
     return tuple(
-        AttentionLayer(name, bool(layer.is_cross_attention), _level(name, levels))
+        AttentionLayer(name, bool(layer.is_cross_attention), _halvings(name, most))
         for name, layer in unet.named_modules()
         if isinstance(layer, Attention)
     )
 
 
-def _level(name: str, levels: int) -> int:
+def _halvings(name: str, most: int) -> int:
     place, index, *_ = name.removeprefix("_orig_mod.").split(".")  # torch.compile's wrapper
     if place == "down_blocks":
         return int(index)
-    return levels - 1 - (int(index) if place == "up_blocks" else 0)
+    return most - (int(index) if place == "up_blocks" else 0)
 
 
 def nearest_queries(
@@ -47,7 +47,7 @@ def nearest_queries(
     """The resolution of `unet`'s cross attention that comes nearest to `side` x `side` positions.
 
     Args:
-        latent_height, latent_width: The latent's sides; each level of the UNet halves them, rounding up.
+        latent_height, latent_width: The latent's sides; each resolution of the UNet halves them, rounding up.
         side: The wanted side; by default max(16, a quarter of the latent's side), which in Stable Diffusion at
             512 pixels is StyleDiffusion's 16. Sides of what is not square are their geometric means.
 
@@ -61,13 +61,13 @@ def nearest_queries(
     """
     if side is None:
         side = max(16.0, math.sqrt(latent_height * latent_width) / 4)
-    levels = sorted({layer.level for layer in attention_layers(unet) if layer.is_cross})
-    if not levels:
+    halvings = sorted({layer.halvings for layer in attention_layers(unet) if layer.is_cross})
+    if not halvings:
         raise ValueError(
             f"`unet` ({type(unet).__name__}) has no cross-attention layer, so no resolution is near {side:g} positions "
             "a side. Pass a UNet that is conditioned on text."
         )
-    sizes = [(-(-latent_height // 2**level), -(-latent_width // 2**level)) for level in levels]
+    sizes = [(-(-latent_height // 2**count), -(-latent_width // 2**count)) for count in halvings]
     return min(sizes, key=lambda size: abs(math.sqrt(math.prod(size)) - side))
 
 

@@ -190,7 +190,7 @@ def _chosen(tensor: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class PromptToPrompt:
+class PromptSwaps:
     """The schedule of an edit with one source row and T target rows; steps are counted from the noisy end.
 
     Column j of a target's cross-attention map becomes, at a step before the token's `cross_until`, that of

@@ -31,13 +31,13 @@ from semantic_edit.disk.writing import settle, write_file
 from semantic_edit.mapping_networks.report import StepReport
 
 CHECKPOINT_FORMAT = "semantic_edit.learning/1"
-STEP_FORMAT = "semantic_edit.learning-step/1"
+STEP_FORMAT = "semantic_edit.learning-step/2"
 INPUTS_FILE = "inputs.json"
 MOST_PICTURES = 100_000
 ERRORS: Rule = several(real_number(), 1, MOST_PICTURES)
 COUNTS: Rule = several(whole_number(0, 10**9), 1, MOST_PICTURES)
 STEP_RULES: dict[str, Rule] = {
-    "inputs": plain_text(longest=100),
+    "inputs_digest": plain_text(longest=100),
     "step": whole_number(0, 10**6),
     "level": whole_number(0, 10**6),
     "latent_before": ERRORS,
@@ -85,7 +85,7 @@ class Checkpoint:
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         described = json.loads(json.dumps({"format": CHECKPOINT_FORMAT, **inputs}))
-        self.inputs = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:32]
+        self.inputs_digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:32]
         path = self.folder / INPUTS_FILE
         if path.exists():
             self._check_inputs(read_object(path), described)
@@ -105,7 +105,7 @@ class Checkpoint:
 
     def save(self, finished: FinishedStep) -> None:
         """Write one step; a reader sees the whole file or none."""
-        fields = {"inputs": self.inputs, **dataclasses.asdict(finished.report)}
+        fields = {"inputs_digest": self.inputs_digest, **dataclasses.asdict(finished.report)}
         tensors = {"latents": finished.latents, **finished.parameters}
         write_file(self._path(finished.report.step), sealed(STEP_FORMAT, fields, tensors))
 
@@ -134,7 +134,7 @@ class Checkpoint:
             name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
         }
         fits = (
-            reported.pop("inputs") == self.inputs
+            reported.pop("inputs_digest") == self.inputs_digest
             and fields["step"] == step
             and all(len(value) == len(latents) for value in reported.values() if isinstance(value, tuple))
             and _form(tensors) == _form(wanted)

@@ -115,6 +115,6 @@ RULES: dict[str, Rule] = {
     "learning": (_are_settings, "names with text, finite numbers or None"),
     "reconstruction_psnr": or_none(real_number(-1000, 1000)),  # dB
     "frame": or_none(FRAME_RULE),
-    "text_look": plain_text(1000),
+    "text_fingerprint": plain_text(1000),
     "reconstruction_ssim": or_none(real_number(-1.001, 1.001)),  # rounding may lead beyond 1
 }

@@ -24,10 +24,10 @@ def learn_step(
         latents: Where the closed loop is, (pictures, channels, height, width).
     """
     with torch.enable_grad():
-        return _Step(objective, step, parameters, latents).learn()
+        return _LearningStep(objective, step, parameters, latents).learn()
 
 
-class _Step:
+class _LearningStep:
     """A step while it is being learned.
 
     learned: The parameters of the pictures that have stopped; of the others, what they started from.

@@ -48,7 +48,7 @@ class MappingNetwork(StoredModel):
         frame: What it was learned from: the size of the whole "picture", (width, height); the "box" that was cut out of
             it, (left, upper, right, lower); the "size" at which that was worked at; by what "look" the picture is known
             again. `None` where that is not known.
-        text_look: By what the embeddings of both prompts are known again, or "" where unknown.
+        text_fingerprint: By what the embeddings of both prompts are known again, or "" where unknown.
         digest: Tells the tensors from others, "" in a network that was never saved.
         format_version: Of this config and its tensors.
 
@@ -85,7 +85,7 @@ class MappingNetwork(StoredModel):
         reconstruction_psnr: float | None = None,
         reconstruction_ssim: float | None = None,
         frame: Mapping[str, Any] | None = None,
-        text_look: str = "",
+        text_fingerprint: str = "",
         digest: str = "",
         format_version: int = FORMAT_VERSION,
     ) -> None:

@@ -27,7 +27,7 @@ from semantic_edit.mapping_networks.config import (
 )
 
 MAPPING_FORMAT = "semantic_edit.mapping_network/1"
-LATER = ("frame", "text_look")
+LATER = ("frame", "text_fingerprint")
 """Entries that the first files lack: sealed only where they say something."""
 
 

@@ -297,7 +297,7 @@ def learned_network(
         learning=asdict(lesson.settings),
         reconstruction_psnr=min(psnr(best, reached).item(), 120.0),
         reconstruction_ssim=ssim(best, reached).item() if large_enough else None,
-        text_look=text_look(lesson.text_embeds[index], lesson.negative_embeds[index]),
+        text_fingerprint=text_look(lesson.text_embeds[index], lesson.negative_embeds[index]),
         frame=asdict(lesson.frames[index if len(lesson.frames) > 1 else 0]) if lesson.frames else None,
     )
     network.fill(result.picture(index), lesson.image_tokens[index], noisiest[index])

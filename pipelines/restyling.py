@@ -16,7 +16,7 @@ from semantic_edit.attention_processors.capture import AttentionMaps, captured_c
 from semantic_edit.attention_processors.control import AttentionPlan, controlled_attention
 from semantic_edit.attention_processors.layers import nearest_queries
 from semantic_edit.attention_processors.locks import lock_of
-from semantic_edit.attention_processors.swaps import ROUNDING, PromptToPrompt
+from semantic_edit.attention_processors.swaps import ROUNDING, PromptSwaps
 from semantic_edit.attention_processors.tokens import (
     PromptTokens,
     align,
@@ -88,7 +88,7 @@ class PromptRows:
     """
 
     tokens: tuple[PromptTokens, ...]
-    swaps: PromptToPrompt
+    swaps: PromptSwaps
     blended: tuple[tuple[int, ...], ...]
 
     @property
@@ -115,7 +115,7 @@ def read_prompt_rows(
     alignments = [align(tokens[0], target, settings.edit_type) for target in tokens[1:]]  # type: ignore[arg-type]
     return PromptRows(
         tokens=tokens,
-        swaps=PromptToPrompt(
+        swaps=PromptSwaps(
             matrices=torch.stack([alignment.matrix for alignment in alignments]),
             shared=torch.stack([alignment.shared for alignment in alignments]),
             factors=_word_factors("reweight", tokens[1:], settings.reweight, 1.0),
@@ -184,7 +184,7 @@ class Restyling:
 
 
 @dataclass(frozen=True, eq=False)
-class Restyled:
+class RestyledLatents:
     """latents: (1 + T, channels, height, width), the source's reconstruction first. blend_masks: (T, 1, height, width),
     where LocalBlend let the edit through in the end, or `None`. word_maps: (1 + T, rows, columns, tokens) or `None`."""
 
@@ -198,7 +198,7 @@ OnStep = Callable[[int, int, dict[str, Any]], dict[str, Any]]
 
 def restyle(
     pipe: Any, call: Restyling, cross_attention_kwargs: dict[str, Any] | None, on_step: OnStep
-) -> Restyled:
+) -> RestyledLatents:
     """Decode the learned picture and its edits side by side, by P2Plus.
 
     Raises:
@@ -253,7 +253,7 @@ def restyle(
     watch.see("the callback of the last step", latents)  # which may have written to them
     watch.check()
     word_maps = maps.mean().unflatten(1, side) if call.watches_words and maps.totals else None
-    return Restyled(latents, inside, word_maps)
+    return RestyledLatents(latents, inside, word_maps)
 
 
 def _plan(

@@ -350,7 +350,7 @@ class StyleDiffusionPipeline(
             )
             embeds = encode_prompts(self, rows, 1 + edits, cross_attention_kwargs)
             told = [given[0] for given in embeds if given is not None]
-            check_same_text(config.text_look, told, config.prompt)
+            check_same_text(config.text_fingerprint, told, config.prompt)
             if network.device != device:
                 network = copy.deepcopy(network).to(device)  # the caller's stays where it is
             shape = MaskShape(mask_grow or 0, mask_feather or 0.0)

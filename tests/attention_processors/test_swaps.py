@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from semantic_edit.attention_processors.swaps import (
     WIDEST_HEAD,
     CrossSwap,
-    PromptToPrompt,
+    PromptSwaps,
     SelfSwap,
     swapped_cross_attention,
     swapped_self_attention,
@@ -29,7 +29,7 @@ TOLERANCES = {torch.float64: 1e-10, torch.float32: 2e-6, torch.float16: 4e-3, to
 class Case:
     """An edit at one step, and the rows [uncond source, uncond targets, source, targets] that it is made in."""
 
-    edit: PromptToPrompt
+    edit: PromptSwaps
     step: int
     num_steps: int
     seed: int
@@ -71,7 +71,7 @@ def cases(draw: st.DrawFn) -> Case:
             torch.eye(tokens).double()[torch.randint(tokens, (targets, tokens), generator=generator)].mT
         )
     fractions = draw(st.lists(st.integers(0, 100), min_size=3, max_size=3))
-    edit = PromptToPrompt(
+    edit = PromptSwaps(
         matrices=matrices,
         shared=per_token({"replace": [1.0], "refine": [0.0, 1.0], "any": [0.0, 0.25, 1.0]}[some]),
         factors=per_token(draw(st.sampled_from([[1.0], [0.0], [1.0, 0.0, -1.5, 2.0]]))),
@@ -82,9 +82,9 @@ def cases(draw: st.DrawFn) -> Case:
     return Case(edit, step, num_steps, seed)
 
 
-def plain_edit(targets: int = 1, tokens: int = 5, until: float = 0.5) -> PromptToPrompt:
+def plain_edit(targets: int = 1, tokens: int = 5, until: float = 0.5) -> PromptSwaps:
     """Replace with shared tokens alone and no weights."""
-    return PromptToPrompt(
+    return PromptSwaps(
         matrices=torch.eye(tokens).expand(targets, -1, -1),
         shared=torch.ones(targets, tokens),
         factors=torch.ones(targets, tokens),

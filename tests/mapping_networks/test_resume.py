@@ -185,7 +185,7 @@ def test_a_changed_byte_of_a_step_is_noticed_wherever_it_is(make_toy, tmp_path):
         lambda tensors, fields: tensors.update(more=tensors["latents"].clone()),
         lambda tensors, fields: tensors.pop("conv_in_weight"),
         lambda tensors, fields: fields.update(step=2),
-        lambda tensors, fields: fields.update(inputs="0" * 32),
+        lambda tensors, fields: fields.update(inputs_digest="0" * 32),
         lambda tensors, fields: fields.update(updates=[1, 1]),
     ],
 )

@@ -384,7 +384,7 @@ def test_one_word_is_replaced_by_another(style_pipe, picture, counted):
 
 
 def test_the_learned_negative_prompt_and_guidance_are_the_defaults(style_pipe, learned):
-    network = with_entries(learned, negative_prompt="the table", guidance_scale=5.0, text_look="")
+    network = with_entries(learned, negative_prompt="the table", guidance_scale=5.0, text_fingerprint="")
     usual, _ = latents_of(style_pipe, TARGET, network)
     same, _ = latents_of(style_pipe, TARGET, network, negative_prompt="the table", guidance_scale=5.0)
     assert torch.equal(same, usual)
