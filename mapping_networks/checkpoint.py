@@ -81,7 +81,7 @@ class Checkpoint:
         ValueError: If the folder holds the steps of a learning from other inputs, or nobody can tell.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], inputs: Mapping[str, Any]) -> None:
+    def __init__(self, folder: str | os.PathLike[str], inputs: Mapping[str, object]) -> None:
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         described = json.loads(json.dumps({"format": CHECKPOINT_FORMAT, **inputs}))
@@ -92,7 +92,7 @@ class Checkpoint:
         else:
             write_file(path, (json.dumps(described, indent=2) + "\n").encode())
 
-    def _check_inputs(self, stored: dict[str, Any], wanted: dict[str, Any]) -> None:
+    def _check_inputs(self, stored: Mapping[str, object], wanted: Mapping[str, object]) -> None:
         compared = (
             (name, stored.get(name), wanted.get(name)) for name in sorted(stored.keys() | wanted.keys())
         )
@@ -156,7 +156,7 @@ def _form(tensors: Mapping[str, torch.Tensor]) -> dict[str, tuple[torch.Size, to
     return {name: (value.shape, value.dtype) for name, value in tensors.items()}
 
 
-def check_checkpoint(folder: Any) -> None:
+def check_checkpoint(folder: object) -> None:
     """Refuse what cannot become a checkpoint's folder.
 
     Raises:
@@ -178,7 +178,7 @@ def check_checkpoint(folder: Any) -> None:
 
 @contextmanager
 def kept_checkpoint(
-    folder: str | os.PathLike[str] | None, inputs: Mapping[str, Any]
+    folder: str | os.PathLike[str] | None, inputs: Mapping[str, object]
 ) -> Iterator[Checkpoint | None]:
     """The checkpoint in a folder, held for this process alone in the block; `None` without a folder.
 

@@ -84,7 +84,7 @@ def check_entries(entries: Iterable[str], known: Iterable[str], required: Iterab
         )
 
 
-def _are_settings(value: Any) -> bool:
+def _are_settings(value: object) -> bool:
     is_name, _ = plain_text(100)
     is_text, _ = plain_text(1000)
     return isinstance(value, dict) and all(

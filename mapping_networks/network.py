@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from diffusers.configuration_utils import register_to_config
@@ -81,10 +80,10 @@ class MappingNetwork(StoredModel):
         negative_prompt: str = "",
         base_model: str = "",
         base_fingerprint: str = "",
-        learning: Mapping[str, Any] | None = None,
+        learning: Mapping[str, object] | None = None,
         reconstruction_psnr: float | None = None,
         reconstruction_ssim: float | None = None,
-        frame: Mapping[str, Any] | None = None,
+        frame: Mapping[str, object] | None = None,
         text_fingerprint: str = "",
         digest: str = "",
         format_version: int = FORMAT_VERSION,

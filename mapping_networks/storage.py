@@ -8,7 +8,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -30,6 +30,8 @@ MAPPING_FORMAT = "semantic_edit.mapping_network/1"
 LATER = ("frame", "text_fingerprint")
 """Entries that the first files lack: sealed only where they say something."""
 
+Stored = TypeVar("Stored", bound="StoredModel")
+
 
 class StoredModel(ModelMixin, ConfigMixin):
     """A diffusers model whose tensors stay float32 and whose files are read strictly or not at all."""
@@ -45,7 +47,9 @@ class StoredModel(ModelMixin, ConfigMixin):
         return super()._apply(move, recurse)
 
     @classmethod
-    def from_config(cls, config: Any = None, *args: Any, **kwargs: Any) -> Any:
+    def from_config(
+        cls: type[Stored], config: Mapping[str, Any] | None = None, *args: Any, **kwargs: Any
+    ) -> Stored:
         """Build a network of zeros from a config; see `ConfigMixin.from_config`.
 
         Raises:
@@ -81,7 +85,9 @@ class StoredModel(ModelMixin, ConfigMixin):
         return config
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> Any:
+    def from_pretrained(
+        cls: type[Stored], pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
+    ) -> Stored:
         """Load what `save_pretrained` wrote, from a folder or the Hub; see `ModelMixin.from_pretrained`.
 
         Only safetensors are read. A dtype is accepted, and the tensors stay float32.
@@ -128,7 +134,7 @@ class StoredModel(ModelMixin, ConfigMixin):
                 f"The mapping network in {os.fspath(pretrained_model_name_or_path)!r} is not what was saved: its "
                 "config or its tensors were damaged or changed since. Get it again, or learn the picture again."
             )
-        return (network, info) if wants_info else network
+        return (network, info) if wants_info else network  # type: ignore[return-value]  # diffusers' own types
 
     def save_pretrained(
         self,

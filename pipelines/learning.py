@@ -268,7 +268,7 @@ def learned_network(
     noisiest: torch.Tensor,
     index: int,
     identity: str,
-) -> Any:
+) -> MappingNetwork:
     """One picture's [`MappingNetwork`], with its reconstruction measured against the VAE's own.
 
     Args:

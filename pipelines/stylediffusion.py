@@ -125,7 +125,7 @@ class StyleDiffusionPipeline(
         width: int | None = None,
         focus: bool | None = None,
         cross_attention_kwargs: dict[str, Any] | None = None,
-    ) -> Any:
+    ) -> MappingNetwork | list[MappingNetwork]:
         """Learn what makes guidance under `prompt` give a picture back.
 
         Several pictures of one size learn side by side, faster than one after the other, and each as if alone but

@@ -155,6 +155,8 @@ def _learn(options: argparse.Namespace, pipe: StyleDiffusionPipeline, picture: A
         if options.mask is not None:
             arguments["mask_image"] = load_mask(options.mask)
         network = pipe.learn_mapping(picture, options.prompt, settings=settings, **arguments)
+    assert not isinstance(network, list)  # one picture under one prompt
+    assert network.report is not None  # it was learned just now
     if network.config.frame is not None:
         tell_frames([Frame.read(network.config.frame)])
     if not all(network.report.converged):
