@@ -1,4 +1,4 @@
-"""What StyleDiffusion learns from a picture, and how. No UNet here: learning is given a denoiser."""
+"""What StyleDiffusion learns from a picture, and how it learns it. No UNet here: learning is given a denoiser."""
 
 from semantic_edit.mapping_networks.card import model_card
 from semantic_edit.mapping_networks.checkpoint import check_checkpoint

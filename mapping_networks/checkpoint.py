@@ -1,4 +1,4 @@
-"""A folder that an interrupted learning goes on from: one file per finished step, and what they were made from."""
+"""A folder from which an interrupted run of learning resumes: one file per finished step, and what they depend on."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ STEP_RULES: dict[str, Rule] = {
     "seconds": real_number(0, 1e12),
 }
 Carried = tuple[dict[str, torch.Tensor], torch.Tensor]
-"""Parameters, (pictures, *shape) each, and latents, (pictures, channels, height, width), that a step starts from."""
+"""What a step starts from: parameters, (pictures, *shape) each, and latents, (pictures, channels, height, width)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +57,8 @@ class FinishedStep:
     """What the next step starts from.
 
     parameters: For each name of `parameter_shapes`, (pictures, *shape).
-    latents: What the step gave, (pictures, channels, height, width).
+    latents: The result of the step, (pictures, channels, height, width).
+    report: What the step took.
     """
 
     parameters: dict[str, torch.Tensor]
@@ -71,14 +72,14 @@ class FinishedStep:
 
 
 class Checkpoint:
-    """The finished steps of one learning in a folder, which is made if it is not there.
+    """The finished steps of one run of learning, kept in a folder.
 
     Args:
-        folder: Where.
-        inputs: Everything that the result depends on, as JSON values; tensors by `tensor_digest`.
+        folder: Created if it does not exist.
+        inputs: Everything that the result depends on, as JSON values; a tensor is represented by its `tensor_digest`.
 
     Raises:
-        ValueError: If the folder holds the steps of a learning from other inputs, or nobody can tell.
+        ValueError: If the folder holds the steps of a run with other inputs, or its inputs cannot be read.
     """
 
     def __init__(self, folder: str | os.PathLike[str], inputs: Mapping[str, object]) -> None:
@@ -99,24 +100,28 @@ class Checkpoint:
         listed = listed_differences("checkpoint", compared, quoted=True)
         if listed:
             raise ValueError(
-                f"The checkpoint in {os.fspath(self.folder)!r} is of another learning ({listed}). Name another folder, "
-                "or remove this one to start again."
+                f"The checkpoint in {os.fspath(self.folder)!r} belongs to another run of learning ({listed}). Name "
+                "another folder, or remove this one to start again."
             )
 
     def save(self, finished: FinishedStep) -> None:
-        """Write one step; a reader sees the whole file or none."""
+        """Write one step; a reader sees the whole file or none of it.
+
+        Raises:
+            OSError: Naming the file, if it cannot be written.
+        """
         fields = {"inputs_digest": self.inputs_digest, **dataclasses.asdict(finished.report)}
         tensors = {"latents": finished.latents, **finished.parameters}
         write_file(self._path(finished.report.step), sealed(STEP_FORMAT, fields, tensors))
 
     def load(self, like: Carried) -> list[FinishedStep]:
-        """The finished steps from 0 on, without a gap.
+        """The finished steps from 0 on, up to the first that is missing.
 
         Args:
-            like: What the learning starts from: the steps' tensors have these names, shapes and types.
+            like: What learning starts from; the tensors of every step have the same names, shapes and types.
 
         Raises:
-            ValueError: Naming the file that is damaged, was changed, or is of another learning.
+            ValueError: Naming the file that was damaged or changed, or that belongs to another run.
         """
         finished: list[FinishedStep] = []
         while os.path.lexists(path := self._path(len(finished))):
@@ -127,9 +132,9 @@ class Checkpoint:
         parameters, latents = like
         wanted = {"latents": latents, **parameters}
         try:
-            fields, tensors = read_sealed(path, STEP_FORMAT, STEP_RULES, "step of a learning")
+            fields, tensors = read_sealed(path, STEP_FORMAT, STEP_RULES, "finished step of learning")
         except (OSError, ValueError) as error:
-            raise ValueError(f"{error} Remove it to learn again from the step before.") from error
+            raise ValueError(f"{error} Remove it to resume from the step before.") from error
         reported: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
         }
@@ -142,8 +147,8 @@ class Checkpoint:
         )
         if not fits:
             raise ValueError(
-                f"{os.fspath(path)!r} is not step {step} of this learning. Remove it to learn again from the step "
-                "before."
+                f"{os.fspath(path)!r} is not step {step} of this run of learning. Remove it to resume from the "
+                "step before."
             )
         placed = {name: value.to(latents.device) for name, value in tensors.items()}
         return FinishedStep(latents=placed.pop("latents"), parameters=placed, report=StepReport(**reported))
@@ -157,18 +162,20 @@ def _form(tensors: Mapping[str, torch.Tensor]) -> dict[str, tuple[torch.Size, to
 
 
 def check_checkpoint(folder: object) -> None:
-    """Refuse what cannot become a checkpoint's folder.
+    """Raise unless `folder` is `None` or can serve as a checkpoint's folder.
 
     Raises:
-        ValueError: Naming it.
+        ValueError: Saying what is wrong with it.
     """
     if folder is None:
         return
     if not is_path(folder):
-        raise ValueError(f"`checkpoint` must be the name of a folder, or None, got {shortened(folder)}.")
+        raise ValueError(f"`checkpoint` must be the path of a folder, or None, got {shortened(folder)}.")
     place = Path(folder)
     if os.path.lexists(place) and not place.is_dir():
-        raise ValueError(f"`checkpoint` must be a folder, and {os.fspath(folder)!r} is none; name another.")
+        raise ValueError(
+            f"`checkpoint` must be a folder, and {os.fspath(folder)!r} is not one; name another."
+        )
     held = [name for name in os.listdir(place) if not name.startswith(OURS)] if place.is_dir() else []
     if held and INPUTS_FILE not in held:
         raise ValueError(
@@ -180,10 +187,14 @@ def check_checkpoint(folder: object) -> None:
 def kept_checkpoint(
     folder: str | os.PathLike[str] | None, inputs: Mapping[str, object]
 ) -> Iterator[Checkpoint | None]:
-    """The checkpoint in a folder, held for this process alone in the block; `None` without a folder.
+    """The checkpoint in a folder, reserved for this process during the block; `None` without a folder.
+
+    Args:
+        folder: Created if it does not exist.
+        inputs: See [`Checkpoint`].
 
     Raises:
-        ValueError: If the folder holds the steps of another learning, or another process learns there.
+        ValueError: If the folder holds the steps of another run, or is in use by another process.
     """
     if folder is None:
         yield None

@@ -27,15 +27,17 @@ def learn_mappings(
     checkpoint: str | os.PathLike[str] | None = None,
     on_step: OnLearnedStep | None = None,
 ) -> LearningResult:
-    """Learn for each step the network whose value embeddings make guidance follow the inversion.
+    """Learn, for each step, the network whose value embeddings make guidance follow the inversion.
 
-    The networks of all pictures learn side by side, each as if it were alone, but for rounding: its own loss, its own
-    Adam, its own early stop, after which it takes no part in the step's evaluations. Only the networks get gradients.
+    All pictures learn side by side and, apart from rounding, as if each were alone: each has its own loss, its own Adam
+    and its own early stop, after which it takes no part in the step's evaluations. Only the networks receive gradients.
 
     Args:
+        denoiser: Predicts noise and attention maps, and takes the steps between levels.
+        inputs: The pictures, as latents and embeddings.
         options: `LearningOptions()` if `None`.
-        checkpoint: A folder. An interrupted call that is repeated with it resumes after the last finished step, and on
-            the same CPU ends with the same bits.
+        checkpoint: A folder. Repeating an interrupted call with the same folder resumes after the last finished step;
+            on the same CPU the result has the same bits.
         on_step: Called with a `StepReport` after each step, including those restored from the checkpoint.
 
     Returns:
@@ -43,7 +45,7 @@ def learn_mappings(
 
     Raises:
         ValueError: If the maps do not match those of `source_maps`, `evaluate` is not differentiable, or the checkpoint
-            belongs to another learning.
+            belongs to another run of learning.
         FloatingPointError: If a loss or a gradient is not finite.
 
     Source: StyleDiffusion, arXiv:2303.15649, Sec. 3.2; the schedule as in the authors' published code.
@@ -63,7 +65,7 @@ def learn_mappings(
 
 
 def _described(objective: Objective) -> dict[str, object]:
-    """Everything that the result depends on."""
+    """Everything that the result depends on, as JSON values."""
     inputs, options = objective.inputs, objective.options
     return {
         **{name: tensor_digest(tensor) for name, tensor in vars(inputs).items()},
@@ -90,8 +92,8 @@ def _result(finished: list[FinishedStep], settings: LearningSettings) -> Learnin
             if not good
         )
         warnings.warn(
-            f"The learning did not converge for picture {listed}: the reconstruction's latents have a mean squared "
-            f"error of {settings.converged_below:.2g} or more. Raise `inner_steps`, or learn with "
+            f"The learning did not converge for picture {listed}: the mean squared error of the reconstructed latents "
+            f"is {settings.converged_below:.2g} or more. Raise `inner_steps`, or learn with "
             "`LearningSettings.published()`.",
             stacklevel=3,
         )

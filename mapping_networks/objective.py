@@ -1,4 +1,4 @@
-"""What a mapping network is learned by: where its step should lead, and the loss of where it leads."""
+"""What mapping networks are trained on: where a step should lead, and the loss of where it does lead."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from semantic_edit.mapping_networks.settings import LearningSettings
 
 @dataclass(frozen=True, eq=False)
 class Goal:
-    """What is fixed during a step, for all pictures.
+    """What stays fixed during a step, for all pictures.
 
-    step: 0-based, 0 the noisiest; it leads from `level` to the one below.
-    latents: Where the step starts: the closed loop's, (pictures, channels, height, width).
-    target: Where it should end: the inversion's.
+    step: 0-based index, 0 the noisiest; the step leads from `level` to the level below.
+    latents: Where the step starts, (pictures, channels, height, width): where the steps before have led.
+    target: Where it should end: the inversion's latents.
     unconditional: The unconditional prediction at `latents`.
     maps: What the attention maps should be, (pictures, ...) each.
     """
@@ -38,9 +38,9 @@ class Goal:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """One evaluation of some pictures' networks.
+    """The result of evaluating some pictures' networks once.
 
-    latents: What the step gives, (evaluated, channels, height, width).
+    latents: Where the step leads, (evaluated, channels, height, width).
     latent_error, attention_error, loss: (evaluated,).
     """
 
@@ -51,18 +51,18 @@ class Outcome:
 
     @property
     def errors(self) -> torch.Tensor:
-        """The latents' and the attention maps' errors, (2, evaluated)."""
+        """The errors of the latents and of the attention maps, (2, evaluated)."""
         return torch.stack([self.latent_error, self.attention_error]).detach()
 
     def of(self, which: torch.Tensor) -> Outcome:
-        """That of the pictures `which`, (evaluated,) booleans, without a graph."""
+        """The outcome for the pictures where `which`, (evaluated,) booleans, is true; detached from the graph."""
         tensors = (self.latents, self.latent_error, self.attention_error, self.loss)
         return Outcome(*(tensor.detach()[which] for tensor in tensors))
 
 
 @dataclass(frozen=True, eq=False)
 class Objective:
-    """What the networks are learned for; `inputs` are at the precision in which they learn."""
+    """What is learned; `inputs` have the precision in which it is learned."""
 
     denoiser: LearningDenoiser
     inputs: LearningInputs
@@ -70,11 +70,11 @@ class Objective:
 
     @property
     def settings(self) -> LearningSettings:
-        """How long and how fast to learn."""
+        """How long and how fast the networks learn."""
         return self.options.settings
 
     def start(self) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        """The parameters, (pictures, *shape), and latents that step 0 starts from; all pictures' draws agree."""
+        """The parameters, (pictures, *shape), and latents that step 0 starts from; all networks start equal."""
         shapes = parameter_shapes(
             self.options.variant, *self.inputs.text_embeds.shape[1:], *self.inputs.image_tokens.shape[1:]
         )
@@ -88,7 +88,7 @@ class Objective:
 
     @torch.no_grad()
     def goal(self, step: int, latents: torch.Tensor) -> Goal:
-        """Evaluate the unconditional branch and fetch what the step is measured by."""
+        """Evaluate the unconditional branch, and fetch what the step is measured against."""
         level = len(self.inputs.trajectory) - 1 - step
         maps = self.denoiser.source_maps(level) if self.settings.attention_weight else []
         return Goal(
@@ -101,7 +101,16 @@ class Objective:
         )
 
     def outcome(self, goal: Goal, parameters: dict[str, torch.Tensor], rows: torch.Tensor) -> Outcome:
-        """Evaluate the networks of the pictures `rows`, whose `parameters`, (rows, *shape), these are.
+        """Evaluate the networks of some pictures.
+
+        Args:
+            goal: The step's.
+            parameters: The networks', (rows, *shape) each.
+            rows: Indices of these pictures in the batch, (rows,).
+
+        Raises:
+            ValueError: If the denoiser's maps do not match those of the inversion.
+            FloatingPointError: Naming the pictures whose loss is not finite.
 
         Source: StyleDiffusion, arXiv:2303.15649, Sec. 3.2: the reconstruction and the attention loss.
         """
@@ -126,10 +135,10 @@ class Objective:
     def gradients(
         self, goal: Goal, loss: torch.Tensor, parameters: dict[str, torch.Tensor]
     ) -> list[torch.Tensor]:
-        """The gradient of the losses' sum, in the order of `parameters`; no other tensor gets one.
+        """The gradients of the summed losses, in the order of `parameters`; no other tensor receives one.
 
-        The loss, a mean over a picture's latents, is scaled to their sum's size on the way, by a power of two: this
-        changes no bit in float32, and under a float16 model it keeps gradients from vanishing.
+        A loss is a mean over a picture's latents. For the backward pass it is scaled up to about their sum, by a power
+        of two: in float32 that changes no bits, and with a float16 model it keeps gradients from vanishing.
 
         Raises:
             ValueError: If the loss does not depend on the parameters.
@@ -137,7 +146,7 @@ class Objective:
         """
         if not loss.requires_grad:
             raise ValueError(
-                "`evaluate` must be differentiable in `value_embeds`, but what it gave does not depend on them."
+                "`evaluate` must be differentiable in `value_embeds`, but its result does not depend on them."
             )
         scale = 2.0 ** round(math.log2(self.inputs.trajectory[0, 0].numel()))
         scaled = torch.autograd.grad(loss.sum() * scale, list(parameters.values()))
@@ -158,7 +167,7 @@ class Objective:
         expected = [(len(rows), *stored.shape[1:]) for stored in goal.maps]
         if got != expected:
             raise ValueError(
-                f"`evaluate` gave attention maps of shapes {got} at level {goal.level}, `source_maps` asks for "
+                f"`evaluate` returned attention maps of shapes {got} at level {goal.level}, where `source_maps` has "
                 f"{expected}."
             )
         for layer, stored in zip(maps, goal.maps, strict=True):

@@ -88,8 +88,8 @@ class LearningOptions:
     """How the pictures are learned.
 
     variant: "modulate" or "direct".
-    guidance_scale: Guidance while learning; edits should use the same.
-    settings: How long and how fast.
+    guidance_scale: Guidance during learning; edits should use the same.
+    settings: How long and how fast to learn.
 
     Raises:
         ValueError: If `variant` is neither.

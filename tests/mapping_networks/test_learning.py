@@ -327,7 +327,7 @@ def test_the_attention_loss_brings_the_maps_closer(make_toy):
 
 def test_the_report_follows_the_learning(make_toy):
     toy, seen = make_toy(pictures=2, levels=3), []
-    with pytest.warns(UserWarning, match=r"did not converge for picture 0 .* error of 1e-12 or more"):
+    with pytest.warns(UserWarning, match=r"did not converge for picture 0 .* latents is 1e-12 or more"):
         result = toy.learn(settings=dataclasses.replace(SHORT, converged_below=1e-12), on_step=seen.append)
     report = result.report
     assert report.steps == tuple(seen)
@@ -391,7 +391,7 @@ def test_a_denoiser_without_gradients_is_refused(make_toy):
         ({"variant": "add"}, "`variant` must be one of modulate, direct, got 'add'"),
         (
             {"source_maps": lambda level: [torch.zeros(1, 2, 3, 5)]},
-            r"maps of shapes \[\(1, 2, 3, 4\), .* at level 4, `source_maps` asks for \[\(1, 2, 3, 5\)\]",
+            r"maps of shapes \[\(1, 2, 3, 4\), .* at level 4, where `source_maps` has \[\(1, 2, 3, 5\)\]",
         ),
     ],
 )

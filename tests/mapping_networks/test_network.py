@@ -150,7 +150,7 @@ def test_broken_tensors_are_refused(network):
         ({"latent_shape": [2, 2]}, r"'latent_shape' .* a list of 3, each an integer from 1 .* got \[2, 2\]"),
         ({"latent_shape": "234"}, "'latent_shape' .* got '234'"),
         ({"num_inference_steps": -1}, "'num_inference_steps' .* got -1"),
-        ({"num_inference_steps": 4}, "of 4 steps must hold as many, got 3"),
+        ({"num_inference_steps": 4}, "of 4 steps must list one for each step, got 3"),
         ({"timesteps": [667, 334, 1]}, r"'timesteps' .* increasing .* got \[667, 334, 1\]"),
         ({"timesteps": [0.5, 1, 2]}, "'timesteps'"),
         ({"timesteps": 3}, "'timesteps'"),
@@ -175,7 +175,7 @@ def test_broken_tensors_are_refused(network):
         ({"text_width": 65536, "image_width": 65535}, "would hold 12,88.* values .* text_width 65536"),
         (
             {"latent_shape": [65536, 65536, 2]},
-            "which no picture needs: more than 1,073,741,824 are not built",
+            "No picture needs that many; the limit is 1,073,741,824",
         ),
         ({"format_version": "1"}, "'format_version' .* got '1'"),
         ({"format_version": FORMAT_VERSION + 1}, rf"version {FORMAT_VERSION + 1}, .* up to {FORMAT_VERSION}"),

@@ -137,7 +137,7 @@ def test_an_error_in_the_callers_callback_loses_nothing(make_toy, tmp_path):
     [
         (
             {"settings": dataclasses.replace(SETTINGS, learning_rate=0.02)},
-            r"another learning \(settings.learning_rate: checkpoint 0.01, this call 0.02\)",
+            r"another run of learning \(settings.learning_rate: checkpoint 0.01, this call 0.02\)",
         ),
         ({"guidance_scale": 3.0}, "guidance_scale: checkpoint 7.5, this call 3.0"),
         ({"variant": "direct"}, "variant: checkpoint 'modulate', this call 'direct'"),
@@ -160,7 +160,7 @@ def test_a_damaged_step_is_refused(make_toy, tmp_path):
     learn(toy, tmp_path)
     (tmp_path / "step-0002.safetensors").write_bytes(b"half")
     with pytest.raises(
-        ValueError, match=r"step-0002\.safetensors' cannot be read .* Remove it to learn again from"
+        ValueError, match=r"step-0002\.safetensors' cannot be read .* Remove it to resume from"
     ):
         learn(toy, tmp_path)
 
@@ -197,7 +197,7 @@ def test_a_step_of_another_learning_is_refused_although_it_is_whole(make_toy, tm
     change(tensors, fields)
     path.write_bytes(sealed(checkpoint.STEP_FORMAT, fields, tensors))
     with pytest.raises(
-        ValueError, match=r"step-0001\.safetensors' is not step 1 of this learning\. Remove it"
+        ValueError, match=r"step-0001\.safetensors' is not step 1 of this run of learning\. Remove it"
     ):
         learn(toy, tmp_path)
 

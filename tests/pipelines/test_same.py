@@ -155,7 +155,7 @@ def test_a_learned_picture_and_lora(make_style_pipe, make_unet, learn, tmp_path)
 def test_a_learning_does_not_go_on_with_another_scale(make_style_pipe, make_unet, learn, tmp_path):
     adapted = make_style_pipe(unet=with_lora(make_unet()))
     learn(adapted, checkpoint=tmp_path)
-    with pytest.raises(ValueError, match=r"is of another learning .*model: checkpoint"):
+    with pytest.raises(ValueError, match=r"belongs to another run of learning .*model: checkpoint"):
         learn(adapted, checkpoint=tmp_path, cross_attention_kwargs={"scale": 0.5})
 
 
