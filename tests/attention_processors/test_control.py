@@ -499,7 +499,7 @@ def test_processors_that_do_more_are_refused_before_anything_changes(make_unet, 
         (AttentionPlan(self_swaps=(SelfSwap(6, (1,)),)), r"rows \(6, 1\) .* batch has 6 rows"),
         (
             AttentionPlan(cross_swaps=(CrossSwap(0, (1,), torch.ones(1, 7, 7), torch.ones(1, 7)),)),
-            r"maps 7 source tokens to 7 target tokens and the text of this evaluation has 5",
+            r"maps 7 source tokens to 7 target tokens, but the text of this evaluation has 5",
         ),
     ],
 )

@@ -320,9 +320,9 @@ def test_without_guidance_there_is_no_unconditional_swap():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: SelfSwap(1, (1,)), r"`targets` \(1,\) must be at least one row and not hold its `source` 1"),
-        (lambda: SelfSwap(0, ()), r"`targets` \(\) must be at least one row"),
-        (lambda: SelfSwap(0, (2, 2)), r"Rows \[2, 2\] are each to get one map"),
+        (lambda: SelfSwap(1, (1,)), r"`targets` \(1,\) must name at least one row, and not its `source` 1"),
+        (lambda: SelfSwap(0, ()), r"`targets` \(\) must name at least one row"),
+        (lambda: SelfSwap(0, (2, 2)), r"Each of the rows \[2, 2\] can get only one map"),
         (
             lambda: CrossSwap(0, (1, 2), torch.zeros(1, 5, 5), torch.zeros(1, 5)),
             r"`from_source` \(1, 5, 5\) and `from_target` \(1, 5\) do not describe the 2 rows",
@@ -358,11 +358,11 @@ def test_what_cannot_be_is_refused_when_it_is_made(make, message):
         ),
         (
             [CrossSwap(0, (1,), torch.ones(1, 5, 5), torch.ones(1, 5))] * 2,
-            r"Rows \[1, 1\] are each to get one map",
+            r"Each of the rows \[1, 1\] can get only one map",
         ),
         (
             [CrossSwap(0, (1,), torch.ones(1, 7, 6), torch.ones(1, 6))],
-            r"maps 7 source tokens to 6 target tokens and the text of this evaluation has 5",
+            r"maps 7 source tokens to 6 target tokens, but the text of this evaluation has 5",
         ),
     ],
 )

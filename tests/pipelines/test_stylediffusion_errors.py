@@ -65,7 +65,10 @@ def with_entries(network, **entries):
         ({"local_blend_threshold": 1}, "`local_blend_threshold` must be a number above 0 and below 1, got 1"),
         ({"local_blend_threshold": "a"}, "`local_blend_threshold` must be a number .* got 'a'"),
         ({"edit_type": "add"}, '`edit_type` must be "replace", "refine" or None.* got \'add\''),
-        ({"edit_type": "replace", "prompt": "a mug"}, "Replacing needs prompts of equally many words, got 5"),
+        (
+            {"edit_type": "replace", "prompt": "a mug"},
+            "Replacing needs prompts with equally many words, got 5",
+        ),
         ({"self_attention_side": 0}, "`self_attention_side` must be an integer from 1 to 16384, .* got 0"),
         ({"num_inference_steps": 5}, "is 5, but the mapping network was learned with 4 steps: each step has"),
         ({"guidance_scale": -1}, "`guidance_scale` must be a number from 0 to 1000, got -1"),

@@ -163,7 +163,7 @@ def test_options_left_out_stay_with_the_pipelines_defaults(restyle, calls):
             ("--negative", "fog", "--guidance-scale", "1"),
             "--negative does nothing with a --guidance-scale of 1",
         ),
-        (("--prompt", "a pear", "--edit-type", "replace"), "Replacing needs prompts of equally many words"),
+        (("--prompt", "a pear", "--edit-type", "replace"), "Replacing needs prompts with equally many words"),
         (("--mapping", "nowhere"), "--mapping nowhere: there is no such folder, and a Hub id reads"),
         (("--mapping", "."), "a folder without config.json is no mapping network"),
         (("--mapping", "picture.png"), "is a file; name the folder of a mapping network or a Hub id"),
