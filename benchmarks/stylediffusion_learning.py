@@ -111,6 +111,8 @@ def largest_disagreement(
     with in_double_precision(pipe):
         plain = learn_as_published(pipe, image, prompt, steps, GUIDANCE, settings, only=checked)
         learned = pipe.learn_mapping(image, prompt, steps, GUIDANCE, settings=settings, **sides_of(image))
+    assert not isinstance(learned, list)  # one picture under one prompt
+    assert learned.report is not None  # it was learned just now
     ours = learned.report.steps[:checked]
     pairs = [
         (plain.before, [step.latent_before[0] for step in ours]),

@@ -8,7 +8,7 @@ import os
 import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 MOST_JSON = 16 * 2**20  # bytes: more than anything of ours takes, and little enough to read
 MOST_TEXT = 1_000_000  # characters
@@ -126,7 +126,7 @@ def real_number(
     return is_right, f"a number {start} {lowest:g}{end} {highest:g}"
 
 
-def is_finite_number(value: Any) -> bool:
+def is_finite_number(value: object) -> TypeGuard[int | float]:
     """Whether a value read from JSON is a number, and not infinite or NaN."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and -1e300 < value < 1e300
 
@@ -140,7 +140,7 @@ def plain_text(longest: int = MOST_TEXT) -> Rule:
     return is_right, f"text of at most {longest} characters"
 
 
-def is_path(value: Any) -> bool:
+def is_path(value: object) -> TypeGuard[str | os.PathLike[str]]:
     """Whether a value can be the name of a file or folder: text or a path, not empty, without a null."""
     name = os.fspath(value) if isinstance(value, (str, os.PathLike)) else None
     return isinstance(name, str) and name != "" and "\0" not in name

@@ -134,7 +134,7 @@ class StyleDiffusionMixin:
         self._interrupt = False
         with components_restored(self), running_call(self, call):
             told, negative = denoiser.embed(prompts, 1 + edits)
-            check_same_text(config.text_look, _first(told, negative), config.prompt)
+            check_same_text(config.text_fingerprint, _first(told, negative), config.prompt)
             if network.device != denoiser.device:
                 network = copy.deepcopy(network).to(denoiser.device)  # the caller's stays where it is
             shape = MaskShape(given["mask_grow"] or 0, given["mask_feather"] or 0.0)
@@ -222,11 +222,8 @@ def _schedule_of(denoiser: UNetDenoiser, network: Any, num_inference_steps: Any)
         )
     schedule, identity = denoiser.schedule(learned), denoiser.identity()
     network.check_fits(
-        num_inference_steps=learned,
-        prediction_type=schedule.prediction_type,
-        schedule_fingerprint=schedule.fingerprint,
-        num_text_tokens=denoiser.num_text_tokens,
-        text_width=denoiser.text_width,
+        schedule,
+        (denoiser.num_text_tokens, denoiser.text_width),
         latent_shape=(denoiser.latent_channels, *network.config.latent_shape[1:]),
         scaling_factor=denoiser.scaling_factor,
         base_fingerprint=base_of(identity),

@@ -96,7 +96,7 @@ def _write_card(folder: Path, text: str) -> None:
             shutil.copyfile(CARDS / link, folder / link)
 
 
-def check_folder(folder: Path) -> list[tuple[str, int]]:
+def check_repository(folder: Path) -> list[tuple[str, int]]:
     """Name and size in bytes of every file to send, once all of them may be sent.
 
     Raises:

@@ -18,7 +18,7 @@ from semantic_edit.files import (
     encode_picture,
 )
 from semantic_edit.loading import (
-    check_model,
+    check_model_choice,
     load_mask,
     load_picture,
     load_pipeline,
@@ -34,6 +34,7 @@ from semantic_edit.options import (
     add_output,
     add_size,
     check_negative,
+    model_choice,
     number,
     prompt,
     seed,
@@ -178,7 +179,7 @@ def _checked(options: argparse.Namespace) -> dict[str, Path]:
     check_outputs(named, inputs)
     check_inputs(inputs)
     check_pictures({option: path for option, path in inputs.items() if option != "--trajectory"})
-    check_model(options.model, options.model_variant)
+    check_model_choice(model_choice(options))
     return named
 
 
@@ -210,8 +211,7 @@ def _edit(
 
     from semantic_edit.pipelines import DiffEditPipeline
 
-    model = (options.model, options.device, options.dtype, options.offline, options.model_variant)
-    pipe = load_pipeline(DiffEditPipeline, *model)
+    pipe = load_pipeline(DiffEditPipeline, model_choice(options))
     generator = torch.Generator("cpu").manual_seed(options.seed or 0)
     advice = "try other words or another --seed"
     return run_edit(pipe, advice, image=picture, generator=generator, **arguments)

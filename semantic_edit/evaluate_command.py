@@ -13,12 +13,21 @@ from semantic_edit.disk.writing import settle
 from semantic_edit.files import UsageError, check_folder
 from semantic_edit.loading import (
     check_image_encoder,
-    check_model,
+    check_model_choice,
     load_image_encoder,
     load_pipeline,
     quiet_loading,
 )
-from semantic_edit.options import add_image_encoder, add_model, count, count_or_none, seed, size, steps
+from semantic_edit.options import (
+    add_image_encoder,
+    add_model,
+    count,
+    count_or_none,
+    model_choice,
+    seed,
+    size,
+    steps,
+)
 from semantic_edit.terminal import say
 
 if TYPE_CHECKING:
@@ -125,7 +134,7 @@ def _check_typed(options: argparse.Namespace) -> None:
             raise UsageError(f"--{idle[0]} is of still lifes; leave it out with --data {options.data}")
         if not Path(options.data).is_dir():
             raise UsageError(f"--data {options.data} is neither '{DATA}' nor a folder")
-    check_model(options.model, options.model_variant)
+    check_model_choice(model_choice(options))
     check_image_encoder(options.image_encoder)
 
 
@@ -166,8 +175,7 @@ def _evaluate(options: argparse.Namespace, sweeps: list[Sweep]) -> None:
     try:
         items = _items(options)
         vision = load_image_encoder(options.image_encoder, options.offline)
-        model = (options.model, options.device, options.dtype, options.offline, options.model_variant)
-        pipe = load_pipeline(StableDiffusionPipeline, *model, **vision)
+        pipe = load_pipeline(StableDiffusionPipeline, model_choice(options), **vision)
         pipe.set_progress_bar_config(disable=True)
         sweeps = _runnable(sweeps, pipe, skips=options.methods is None)
         check_sweeps(pipe, sweeps)

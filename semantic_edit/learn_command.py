@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from semantic_edit.files import UsageError, check_folder, check_pictures, is_mapping_folder
 from semantic_edit.loading import (
     check_image_encoder,
-    check_model,
+    check_model_choice,
     load_image_encoder,
     load_mask,
     load_picture,
@@ -26,6 +26,7 @@ from semantic_edit.options import (
     add_model,
     add_output,
     add_size,
+    model_choice,
     prompt,
     seed,
     sides,
@@ -107,7 +108,7 @@ def run(options: argparse.Namespace) -> None:
         raise UsageError("--focus is about what surrounds a mask; name one with --mask")
     read = {"the picture": options.picture, "--mask": options.mask}
     check_pictures({option: path for option, path in read.items() if path is not None})
-    check_model(options.model, options.model_variant)
+    check_model_choice(model_choice(options))
     check_image_encoder(options.image_encoder)
     quiet_loading()
     picture = load_picture(options.picture)
@@ -133,8 +134,7 @@ def _load(options: argparse.Namespace) -> StyleDiffusionPipeline:
     from semantic_edit.pipelines import StyleDiffusionPipeline
 
     vision = load_image_encoder(options.image_encoder, options.offline)
-    model = (options.model, options.device, options.dtype, options.offline, options.model_variant)
-    pipe = load_pipeline(StyleDiffusionPipeline, *model, **vision)
+    pipe = load_pipeline(StyleDiffusionPipeline, model_choice(options), **vision)
     if pipe.image_encoder is None:
         raise UsageError(
             "the model has no image encoder, which learning needs; name one, for example --image-encoder "
@@ -155,6 +155,8 @@ def _learn(options: argparse.Namespace, pipe: StyleDiffusionPipeline, picture: A
         if options.mask is not None:
             arguments["mask_image"] = load_mask(options.mask)
         network = pipe.learn_mapping(picture, options.prompt, settings=settings, **arguments)
+    assert not isinstance(network, list)  # one picture under one prompt
+    assert network.report is not None  # it was learned just now
     if network.config.frame is not None:
         tell_frames([Frame.read(network.config.frame)])
     if not all(network.report.converged):

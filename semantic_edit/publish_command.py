@@ -103,7 +103,7 @@ def _build(options: argparse.Namespace, folder: Path) -> None:
 
 
 def _show(options: argparse.Namespace, folder: Path) -> None:
-    from semantic_edit.publishing.repositories import check_folder as check_repository
+    from semantic_edit.publishing.repositories import check_repository
 
     files = check_repository(folder)
     say(f"{options.to} ({'private' if options.private else 'public'}), {len(files)} files:")

@@ -18,7 +18,7 @@ from semantic_edit.files import (
 )
 from semantic_edit.loading import (
     check_mapping,
-    check_model,
+    check_model_choice,
     load_mapping,
     load_mask,
     load_picture,
@@ -34,6 +34,7 @@ from semantic_edit.options import (
     add_output,
     check_negative,
     fraction,
+    model_choice,
     prompt,
     typed,
     word_factor,
@@ -152,11 +153,7 @@ def run(options: argparse.Namespace) -> None:
     pipe = load_pipeline_for(
         network,
         options.mapping,
-        options.model,
-        options.device,
-        options.dtype,
-        options.offline,
-        options.model_variant,
+        model_choice(options),
     )
     output = run_edit(pipe, "try other words", prompt=options.prompt, mapping_network=network, **arguments)
     write_files(_contents(options, outputs, network.config.prompt, output))
@@ -187,7 +184,7 @@ def _checked(options: argparse.Namespace) -> dict[str, Path]:
     check_pictures(inputs)
     check_mapping(options.mapping)
     if options.model is not None:  # else it is the one that the picture was learned with
-        check_model(options.model, options.model_variant)
+        check_model_choice(model_choice(options))
     return named
 
 

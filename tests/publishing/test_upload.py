@@ -190,7 +190,7 @@ def test_a_push_from_python_does_not_tell_where_the_model_lay(hub, this_process,
     network = MappingNetwork.from_pretrained(tmp_path / "it")
     network.register_to_config(base_model=str(tmp_path))
     this_process.setenv("HF_TOKEN", WRITE_TOKEN)
-    with pytest.warns(UserWarning, match="is no repository on the Hub"):
+    with pytest.warns(UserWarning, match="is not a repository on the Hub"):
         network.push_to_hub("someone/pushed")
     assert str(tmp_path).encode() not in b"".join(hub.files("someone/pushed").values())
 

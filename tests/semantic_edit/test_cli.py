@@ -19,6 +19,7 @@ import semantic_edit
 from semantic_edit import loading
 from semantic_edit.cli import main
 from semantic_edit.disk import writing
+from semantic_edit.options import ModelChoice
 from semantic_edit.pipelines import DiffEditPipeline, DiffEditPipelineOutput
 from semantic_edit.strips import CAPTION_HEIGHT, GAP, PANEL_HEIGHT
 
@@ -484,7 +485,7 @@ def test_a_picture_turned_by_exif_comes_out_upright(edit, picture, tmp_path):
 
 def test_a_stochastic_scheduler_gives_way_to_ddim(make_pipe, tmp_path):
     make_pipe(scheduler=EulerAncestralDiscreteScheduler(steps_offset=1)).save_pretrained(tmp_path)
-    pipe = loading.load_pipeline(DiffEditPipeline, str(tmp_path), dtype="bfloat16")
+    pipe = loading.load_pipeline(DiffEditPipeline, ModelChoice(str(tmp_path), dtype="bfloat16"))
     assert isinstance(pipe.scheduler, DDIMScheduler)
     assert not pipe.scheduler.config.clip_sample
     assert pipe.unet.dtype == torch.bfloat16
