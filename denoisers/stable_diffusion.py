@@ -55,8 +55,8 @@ class StableDiffusionDenoiser(UNetDenoiser):
         if encoder is not None and widths != {encoder.config.hidden_size}:
             raise ValueError(
                 f"The `text_encoder` gives embeddings {encoder.config.hidden_size} wide, but the UNet's cross "
-                f"attention takes {', '.join(map(str, sorted(widths)))}: they are of different models. Stable Diffusion "
-                "1.x has 768, 2.x 1024. Load both from one model."
+                f"attention takes {', '.join(map(str, sorted(widths)))}: they are of different models. Stable "
+                "Diffusion 1.x has 768, 2.x 1024. Load both from one model."
             )
 
     def _encode_texts(self, pairs: Sequence[tuple[str, str]], clip_skip: int | None) -> Conditioning:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from semantic_edit.denoisers.identity import network_identity
 from semantic_edit.disk.writing import write_folder
 from semantic_edit.evaluation.datasets import EditItem
 from semantic_edit.evaluation.figures import drawn_curves, drawn_grids
@@ -38,7 +39,6 @@ from semantic_edit.evaluation.tables import (
     usable_items,
 )
 from semantic_edit.evaluation.verdicts import judge_metric
-from semantic_edit.denoisers.identity import network_identity
 
 OWN = ("DiffEdit", "StyleDiffusion", "StyleDiffusion, presets")  # what all others are compared with
 

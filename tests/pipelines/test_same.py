@@ -9,9 +9,6 @@ import pytest
 import torch
 from peft import LoraConfig
 
-from semantic_edit.editing import Trajectory
-from semantic_edit.mapping_networks import LearningSettings, MappingNetwork
-from semantic_edit.pipelines import DiffEditPipeline, StyleDiffusionPipeline
 from semantic_edit.denoisers.identity import (
     check_same_adapters,
     check_same_text,
@@ -19,6 +16,9 @@ from semantic_edit.denoisers.identity import (
     network_identity,
     text_look,
 )
+from semantic_edit.editing import Trajectory
+from semantic_edit.mapping_networks import LearningSettings, MappingNetwork
+from semantic_edit.pipelines import DiffEditPipeline, StyleDiffusionPipeline
 from semantic_edit.still_life import edit_cases, model_path
 
 SOURCE, TARGET = "a red apple on grass", "a green pear on grass"
