@@ -13,10 +13,10 @@ HERE = Path(__file__).parent
 FACE = "semantic_edit"
 ROOMS = (
     "attention_processors",
+    "datasets",
     "disk",
     "editing",
     "evaluation",
-    "evaluation/datasets",
     "evaluation/metrics",
     "mapping_networks",
     "model_cards",

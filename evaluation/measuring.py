@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from semantic_edit.evaluation.datasets import EditItem
+from semantic_edit.datasets import EditItem
 from semantic_edit.evaluation.method import vae_reconstruction
 from semantic_edit.evaluation.metrics import iou, psnr, seam
 from semantic_edit.evaluation.metrics.edit_metrics import EditMetric

@@ -6,6 +6,7 @@ from semantic_edit.pipelines.outputs import (
     DiffEditPipelineOutput,
     StyleDiffusionPipelineOutput,
 )
+from semantic_edit.pipelines.pictures import opaque_rgb
 from semantic_edit.pipelines.stylediffusion import StyleDiffusionPipeline
 
 __all__ = [
@@ -14,4 +15,5 @@ __all__ = [
     "DiffEditPipelineOutput",
     "StyleDiffusionPipeline",
     "StyleDiffusionPipelineOutput",
+    "opaque_rgb",
 ]

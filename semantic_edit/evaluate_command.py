@@ -22,11 +22,11 @@ from semantic_edit.options import add_image_encoder, add_model, count, count_or_
 from semantic_edit.terminal import say
 
 if TYPE_CHECKING:
-    from semantic_edit.evaluation.datasets import EditItem
+    from semantic_edit.datasets import EditItem
     from semantic_edit.evaluation.sweeps import Sweep
 
 KINDS = ("colour", "object", "surface")
-DATA = "still-life"  # `evaluation.datasets.STILL_LIFE`, which takes seconds to import
+DATA = "still-life"  # `datasets.STILL_LIFE`, which takes seconds to import
 WORDS = {
     "num_inference_steps": "--steps",
     "image_encoder": "image encoder",
@@ -227,7 +227,7 @@ def _runnable(sweeps: list[Sweep], pipe: Any, skips: bool) -> list[Sweep]:
 
 def _items(options: argparse.Namespace) -> list[EditItem]:
     """The edits to run; of still lifes every kind of edit on each picture."""
-    from semantic_edit.evaluation.datasets import STILL_LIFE, open_dataset
+    from semantic_edit.datasets import STILL_LIFE, open_dataset
     from semantic_edit.evaluation.evaluate import resized
 
     if _is_still_life(options):

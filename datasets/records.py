@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from semantic_edit.datasets.items import ItemCollector, RowError
 from semantic_edit.disk.reading import is_utf8, shortened
-from semantic_edit.evaluation.datasets.items import ItemCollector, RowError
 
 Record = dict[str, Any]
 

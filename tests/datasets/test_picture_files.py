@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semantic_edit.evaluation.datasets.items import RowError
-from semantic_edit.evaluation.datasets.picture_files import load_mask, load_picture, path_inside, picture_size
+from semantic_edit.datasets.items import RowError
+from semantic_edit.datasets.picture_files import load_mask, load_picture, path_inside, picture_size
 
 
 def damaged(path, size=(64, 48)):
