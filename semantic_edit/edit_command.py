@@ -16,10 +16,10 @@ from semantic_edit.files import (
     check_pictures,
     check_suffix,
     encode_picture,
+    read_picture,
 )
 from semantic_edit.loading import (
     check_model,
-    load_mask,
     load_picture,
     load_pipeline,
     load_trajectory,
@@ -197,7 +197,7 @@ def _pipeline_arguments(options: argparse.Namespace) -> dict[str, Any]:
     """What the pipeline is called with besides the picture."""
     arguments = typed(options, _PIPELINE_OPTIONS) | sides(options)
     if options.mask is not None:
-        arguments["mask_image"] = load_mask(options.mask)
+        arguments["mask_image"] = read_picture(options.mask)
     if options.trajectory is not None:
         arguments["trajectory"] = load_trajectory(options.trajectory)
     return {"prompt": options.prompt, "source_prompt": options.source, **arguments}

@@ -9,12 +9,11 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from semantic_edit.files import UsageError, check_folder, check_pictures, is_mapping_folder
+from semantic_edit.files import UsageError, check_folder, check_pictures, is_mapping_folder, read_picture
 from semantic_edit.loading import (
     check_image_encoder,
     check_model,
     load_image_encoder,
-    load_mask,
     load_picture,
     load_pipeline,
     quiet_loading,
@@ -153,7 +152,7 @@ def _learn(options: argparse.Namespace, pipe: StyleDiffusionPipeline, picture: A
         warnings.filterwarnings("ignore", "The learning did not converge")  # it advises in terms of Python
         arguments = typed(options, _PIPELINE_OPTIONS) | sides(options)
         if options.mask is not None:
-            arguments["mask_image"] = load_mask(options.mask)
+            arguments["mask_image"] = read_picture(options.mask)
         network = pipe.learn_mapping(picture, options.prompt, settings=settings, **arguments)
     if network.config.frame is not None:
         tell_frames([Frame.read(network.config.frame)])

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 from semantic_edit.disk.models import unserved_folder, variants_alone, variants_of
 from semantic_edit.disk.reading import read_object
@@ -198,19 +198,10 @@ def load_picture(path: Path) -> Image.Image:
     Raises:
         UsageError: If there is no such picture, or its values cannot be converted without guessing.
     """
-    from semantic_edit.pipelines.pictures import opaque_rgb
+    from semantic_edit.pipelines import opaque_rgb
 
     with refusals():
         return opaque_rgb(read_picture(path))
-
-
-def load_mask(path: Path) -> Image.Image:
-    """Read a mask's picture, upright, with what it remembers.
-
-    Raises:
-        UsageError: If there is no such picture.
-    """
-    return ImageOps.exif_transpose(read_picture(path))
 
 
 def _base_model(network: MappingNetwork, is_folder: bool) -> str | None:

@@ -15,12 +15,12 @@ from semantic_edit.files import (
     check_pictures,
     check_suffix,
     encode_picture,
+    read_picture,
 )
 from semantic_edit.loading import (
     check_mapping,
     check_model,
     load_mapping,
-    load_mask,
     load_picture,
     load_pipeline_for,
     quiet_loading,
@@ -208,7 +208,7 @@ def _pipeline_arguments(options: argparse.Namespace) -> dict[str, Any]:
     if options.reweight is not None:
         arguments["reweight"] = dict(options.reweight)
     if options.mask is not None:
-        arguments["mask_image"] = load_mask(options.mask)
+        arguments["mask_image"] = read_picture(options.mask)
     if options.image is not None:
         arguments |= {"image": load_picture(options.image), "preserve_background": True}
     return arguments
