@@ -10,6 +10,7 @@ from pathlib import Path
 
 from huggingface_hub import ModelCard
 
+from semantic_edit.disk.hub_ids import is_hub_id
 from semantic_edit.disk.writing import write_file
 from semantic_edit.mapping_networks import MappingNetwork, model_card
 from semantic_edit.pipelines.versions import supported_range
@@ -71,11 +72,7 @@ def build_mapping(
     except (ValueError, OSError) as error:
         raise PublishError(f"{source} holds no mapping network that can be read: {error}") from error
     known = base_model or network.config.base_model
-    if (
-        not known
-        or (base_model is None and Path(known).is_dir())
-        or not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", known)
-    ):
+    if not is_hub_id(known) or (base_model is None and Path(known).is_dir()):
         raise PublishError(
             f"The picture was learned with {known or 'a model without a name'!r}, which others cannot load. Name the "
             "same model on the Hub with --base-model owner/name."
