@@ -26,6 +26,7 @@ from semantic_edit.evaluation.metrics.remains import leftover
 from semantic_edit.evaluation.metrics.similarity import psnr
 from semantic_edit.evaluation.verdicts import shows_edit
 from semantic_edit.loading import quiet_loading
+from semantic_edit.names import SPLITS
 from semantic_edit.pipelines import DiffEditPipeline
 from semantic_edit.still_life import EditCase, model_path
 from semantic_edit.still_life.judge import Judge, judged, load_judge
@@ -128,7 +129,7 @@ def main() -> None:
     add_count(parser, "--count", 64, "edits for each line of the second table")
     parser.add_argument(
         "--split",
-        choices=("test", "validation"),
+        choices=SPLITS,
         default="test",
         help="of the still lifes (default: %(default)s)",
     )

@@ -16,7 +16,8 @@ from semantic_edit.mapping_networks import MappingNetwork, model_card
 from semantic_edit.pipelines.versions import supported_range
 from semantic_edit.publishing.cards import CARDS, LINK, check_card, filled_card
 from semantic_edit.publishing.errors import PublishError
-from semantic_edit.publishing.pipelines import PIPELINES, pipeline_file, source_version
+from semantic_edit.publishing.pipelines import pipeline_file, source_version
+from semantic_edit.publishing.published import PIPELINES
 from semantic_edit.still_life import model_path
 
 # whatever may hold a pickle, by its name

@@ -25,6 +25,7 @@ from semantic_edit.loading import (
     load_trajectory,
     quiet_loading,
 )
+from semantic_edit.names import PRESETS
 from semantic_edit.options import (
     add_focus,
     add_guidance,
@@ -50,7 +51,6 @@ from semantic_edit.terminal import complain, say
 if TYPE_CHECKING:
     from semantic_edit.pipelines import DiffEditPipelineOutput
 
-PRESETS = ("default", "paper")  # those of `pipelines.presets`, which takes seconds to import
 _PIPELINE_OPTIONS = {
     "steps": "num_inference_steps",
     "guidance_scale": "guidance_scale",

@@ -18,6 +18,7 @@ from semantic_edit.loading import (
     load_pipeline,
     quiet_loading,
 )
+from semantic_edit.names import CHECKPOINT_FILE, SCHEDULES, VARIANTS
 from semantic_edit.options import (
     add_focus,
     add_guidance,
@@ -57,7 +58,6 @@ WORDS = words_for(
     width="--size",
     height="--size",
 )
-CHECKPOINT_FILE = "inputs.json"  # `mapping_networks.checkpoint.INPUTS_FILE`, which takes seconds to import
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -79,13 +79,13 @@ def _add_learning(group: argparse._ArgumentGroup) -> None:
     add_guidance(group, default="7.5, for the edits too")
     group.add_argument(
         "--schedule",
-        choices=("short", "published"),
+        choices=SCHEDULES,
         default="short",
         help="how long to learn: at most 90 updates in 30 steps, or as long as the paper's authors (default: short)",
     )
     group.add_argument(
         "--variant",
-        choices=("modulate", "direct"),
+        choices=VARIANTS,
         help="as in the published code, or as in the paper's figure (default: modulate)",
     )
     group.add_argument(
@@ -146,8 +146,7 @@ def _learn(options: argparse.Namespace, pipe: StyleDiffusionPipeline, picture: A
     from semantic_edit.editing.frames import Frame
     from semantic_edit.mapping_networks import LearningSettings
 
-    schedules = {"short": LearningSettings.short, "published": LearningSettings.published}
-    settings = dataclasses.replace(schedules[options.schedule](), seed=options.seed)
+    settings = dataclasses.replace(getattr(LearningSettings, options.schedule)(), seed=options.seed)
     with refusals(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The learning did not converge")  # it advises in terms of Python
         arguments = typed(options, _PIPELINE_OPTIONS) | sides(options)

@@ -9,8 +9,6 @@ from typing import Any
 from semantic_edit.disk.reading import is_utf8, shortened
 from semantic_edit.files import UsageError
 
-PIPELINES = ("diffedit", "stylediffusion")  # those of `publishing.pipelines`, which takes seconds to import
-
 
 def add_output(parser: argparse.ArgumentParser, purpose: str, metavar: str = "FILE") -> None:
     parser.add_argument("-o", "--output", required=True, type=Path, metavar=metavar, help=purpose)

@@ -25,6 +25,7 @@ from semantic_edit.loading import (
     load_pipeline_for,
     quiet_loading,
 )
+from semantic_edit.names import EDIT_TYPES
 from semantic_edit.options import (
     add_guidance,
     add_mapping,
@@ -104,7 +105,7 @@ def _add_method(group: argparse._ArgumentGroup) -> None:
         )
     group.add_argument(
         "--edit-type",
-        choices=("replace", "refine"),
+        choices=EDIT_TYPES,
         help="words exchanged one for one, or words added (default: by the number of words)",
     )
     group.add_argument(
