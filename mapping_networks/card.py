@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from typing import Any
 
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/\w[\w.-]*")  # what the Hub accepts as `base_model`
+from semantic_edit.disk.hub_ids import is_hub_id
 
 MODEL_CARD = """\
 ---
@@ -86,7 +85,7 @@ def model_card(config: Mapping[str, Any], location: str) -> str:
     base_model = config["base_model"]
     fields = {
         **config,
-        "base_model_entry": f"base_model: {base_model}\n" if HUB_ID.fullmatch(base_model) else "",
+        "base_model_entry": f"base_model: {base_model}\n" if is_hub_id(base_model) else "",
         "model_index": _model_index(config),
         "title": f'"{_cell(prompt)}"' if prompt else "a picture without a prompt",
         # diffusers takes any line of a custom pipeline's file that looks like an import for one, even inside a string

@@ -7,6 +7,7 @@ from semantic_edit.pipelines.outputs import (
     DiffEditPipelineOutput,
     StyleDiffusionPipelineOutput,
 )
+from semantic_edit.pipelines.pictures import opaque_rgb
 from semantic_edit.pipelines.stylediffusion import StyleDiffusionPipeline
 from semantic_edit.pipelines.stylediffusion_xl import StableDiffusionXLStyleDiffusionPipeline
 
@@ -18,4 +19,5 @@ __all__ = [
     "StableDiffusionXLStyleDiffusionPipeline",
     "StyleDiffusionPipeline",
     "StyleDiffusionPipelineOutput",
+    "opaque_rgb",
 ]

@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from semantic_edit.disk.reading import shortened
-from semantic_edit.evaluation.datasets.items import (
+from semantic_edit.datasets.items import (
     BadRow,
     EditItem,
     ItemCollector,
@@ -21,13 +20,14 @@ from semantic_edit.evaluation.datasets.items import (
     RowError,
     safe_name,
 )
-from semantic_edit.evaluation.datasets.picture_files import load_picture, path_inside, picture_size
-from semantic_edit.evaluation.datasets.records import (
+from semantic_edit.datasets.picture_files import load_picture, path_inside, picture_size
+from semantic_edit.datasets.records import (
     Record,
     checked_record,
     read_json,
     text_of,
 )
+from semantic_edit.disk.reading import shortened
 
 MAPPING = "mapping_file.json"
 PICTURES = "annotation_images"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from semantic_edit.evaluation.datasets.folder import folder_items
+from semantic_edit.datasets.folder import folder_items
 
 CAT = {"image": "cat.png", "source_prompt": "a cat", "prompt": "a dog"}
 

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PureWindowsPath
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from semantic_edit.editing.mask_shapes import mask_to_tensor
-from semantic_edit.evaluation.datasets.items import RowError
-from semantic_edit.pipelines.pictures import opaque_rgb
-
-_ORIENTATION = 0x0112
-_SIDEWAYS = (5, 6, 7, 8)  # values of it under which width and height change places
+from semantic_edit.datasets.items import RowError
+from semantic_edit.disk.pictures import UnreadablePicture, decoded_picture, size_of_file
+from semantic_edit.editing import mask_to_tensor
+from semantic_edit.pipelines import opaque_rgb
 
 
 def path_inside(name: str, *folders: Path) -> Path:
@@ -42,11 +39,8 @@ def picture_size(path: Path) -> tuple[int, int]:
     Raises:
         RowError: If it is no picture, or has more pixels than Pillow takes for honest.
     """
-    with _opened(path) as picture:
-        width, height = picture.size
-        # asking a PNG that has no such block before its pixels would decode them
-        turned = "exif" in picture.info and picture.getexif().get(_ORIENTATION) in _SIDEWAYS
-    return (height, width) if turned else (width, height)
+    with _named(path):
+        return size_of_file(path)
 
 
 def load_picture(path: Path) -> Image.Image:
@@ -55,9 +49,8 @@ def load_picture(path: Path) -> Image.Image:
     Raises:
         RowError: If it is damaged, or of a mode whose range of values is not known.
     """
-    with _opened(path) as file:
-        _check_mode(file, path)
-        return opaque_rgb(file)
+    with _named(path):
+        return opaque_rgb(decoded_picture(path))
 
 
 def load_mask(path: Path) -> np.ndarray:
@@ -66,9 +59,8 @@ def load_mask(path: Path) -> np.ndarray:
     Raises:
         RowError: If it is damaged, or so dark throughout that it was hardly meant as a mask with white for true.
     """
-    with _opened(path) as file:
-        _check_mode(file, path)
-        lightness = mask_to_tensor(file)[0, 0].numpy()
+    with _named(path):
+        lightness = mask_to_tensor(decoded_picture(path))[0, 0].numpy()
     if 0 < lightness.max() <= 0.5:
         brightest = f"{round(255 * float(lightness.max()))} of 255"
         raise RowError(
@@ -77,27 +69,12 @@ def load_mask(path: Path) -> np.ndarray:
     return lightness > 0.5
 
 
-def _check_mode(picture: Image.Image, path: Path) -> None:
-    picture.load()
-    if picture.mode in ("I", "F"):
-        raise RowError(
-            f"'{path}' has mode {picture.mode!r}, whose range of values is not known; save it in 8 bits"
-        )
-
-
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def _named(path: Path) -> Iterator[None]:
+    """Name the file in what is said of its picture."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
-                yield picture
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        limit = (Image.MAX_IMAGE_PIXELS or 0) // 10**6
-        raise RowError(f"'{path}' has more than {limit} million pixels; shrink it first") from None
-    except UnidentifiedImageError:
-        raise RowError(f"'{path}' is not a picture in a format that Pillow reads") from None
-    except RowError:
-        raise
-    except (OSError, SyntaxError, ValueError, EOFError) as error:  # what decoders raise on damaged data
-        raise RowError(f"'{path}' cannot be read, perhaps it is damaged: {error}") from None
+        yield
+    except UnreadablePicture as error:
+        raise RowError(f"'{path}' {error}") from None
+    except ValueError as error:  # a mode that no pipeline takes
+        raise RowError(f"'{path}' cannot be taken: {error}") from None

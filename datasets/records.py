@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from semantic_edit.disk.reading import is_utf8, shortened
-from semantic_edit.evaluation.datasets.items import ItemCollector, RowError
+from semantic_edit.datasets.items import ItemCollector, RowError
+from semantic_edit.disk.reading import is_utf8, parse_json, shortened
 
 Record = dict[str, Any]
 
@@ -75,14 +75,7 @@ def read_json(path: Path) -> Any:
     Raises:
         ValueError: If it is malformed, naming line and column.
     """
-    text = read_text(path)
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}"
-        raise ValueError(f"'{path}' is malformed JSON at {place}: {error.msg}.") from None
-    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, nesting without end
-        raise ValueError(f"'{path}' is JSON that cannot be read: {error}.") from None
+    return parse_json(read_text(path), f"'{path}'")
 
 
 def text_of(record: Record, *keys: str, may_be_empty: bool = False) -> str:

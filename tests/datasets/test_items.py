@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from semantic_edit.evaluation.datasets.items import BadRow, EditItem, ItemCollector, RowError, safe_name
+from semantic_edit.datasets.items import BadRow, EditItem, ItemCollector, RowError, safe_name
 
 TABLE = Path("some/prompts.csv")
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from semantic_edit.evaluation.datasets.items import ItemCollector, RowError
-from semantic_edit.evaluation.datasets.records import (
+from semantic_edit.datasets.items import ItemCollector, RowError
+from semantic_edit.datasets.records import (
     only_file,
     optional_text,
     read_json,

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from semantic_edit.evaluation.datasets.captions import Captions, number_of, read_captions
-from semantic_edit.evaluation.datasets.items import (
+from semantic_edit.datasets.captions import Captions, number_of, read_captions
+from semantic_edit.datasets.items import (
     BadRow,
     EditItem,
     ItemCollector,
@@ -20,8 +20,8 @@ from semantic_edit.evaluation.datasets.items import (
     digest,
     safe_name,
 )
-from semantic_edit.evaluation.datasets.picture_files import load_picture, path_inside, picture_size
-from semantic_edit.evaluation.datasets.records import (
+from semantic_edit.datasets.picture_files import load_picture, path_inside, picture_size
+from semantic_edit.datasets.records import (
     Record,
     checked_record,
     files_of,

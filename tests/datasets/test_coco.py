@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from semantic_edit.evaluation.datasets.coco import coco_items
+from semantic_edit.datasets.coco import coco_items
 
 FILES = {number: f"COCO_val2014_{number:012d}.jpg" for number in (1, 2, 3)}
 CAPTIONS = {

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from semantic_edit.evaluation.datasets.imagenet import imagenet_items
+from semantic_edit.datasets.imagenet import imagenet_items
 
 CAT, DOG = "n02123045", "n02099601"
 PAIR = {"source": "tabby_cat", "target": "golden_retriever"}

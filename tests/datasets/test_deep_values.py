@@ -7,10 +7,10 @@ import json
 
 import pytest
 
-from semantic_edit.evaluation.datasets.coco import coco_items
-from semantic_edit.evaluation.datasets.folder import folder_items
-from semantic_edit.evaluation.datasets.imagenet import imagenet_items
-from semantic_edit.evaluation.datasets.pie_bench import pie_bench_items
+from semantic_edit.datasets.coco import coco_items
+from semantic_edit.datasets.folder import folder_items
+from semantic_edit.datasets.imagenet import imagenet_items
+from semantic_edit.datasets.pie_bench import pie_bench_items
 
 MARK = "the deep value"
 ROWS = {

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from semantic_edit.evaluation.datasets.pie_bench import KINDS, decoded_mask, pie_bench_items
+from semantic_edit.datasets.pie_bench import KINDS, decoded_mask, pie_bench_items
 
 ENTRY = {
     "image_path": "0_random_140/000000000000.jpg",

@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
-from semantic_edit.evaluation.datasets import LAYOUTS, open_dataset
+from semantic_edit.datasets import LAYOUTS, open_dataset
 from semantic_edit.still_life.cases import edit_cases
 
 

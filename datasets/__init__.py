@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from semantic_edit.evaluation.datasets import coco, folder, imagenet, pie_bench
-from semantic_edit.evaluation.datasets.items import BadRow, EditItem, OnBad
-from semantic_edit.evaluation.datasets.still_life import still_life_items
+from semantic_edit.datasets import coco, folder, imagenet, pie_bench
+from semantic_edit.datasets.items import BadRow, EditItem, OnBad
+from semantic_edit.datasets.still_life import still_life_items
 
 __all__ = ["LAYOUTS", "STILL_LIFE", "BadRow", "EditItem", "OnBad", "open_dataset"]
 

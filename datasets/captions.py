@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from semantic_edit.datasets.items import RowError
+from semantic_edit.datasets.records import Record, checked_record, read_json, text_of
 from semantic_edit.disk.reading import shortened
-from semantic_edit.evaluation.datasets.items import RowError
-from semantic_edit.evaluation.datasets.records import Record, checked_record, read_json, text_of
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from semantic_edit.evaluation.datasets.items import (
+from semantic_edit.datasets.items import (
     BadRow,
     EditItem,
     ItemCollector,
@@ -21,8 +21,8 @@ from semantic_edit.evaluation.datasets.items import (
     RowError,
     safe_name,
 )
-from semantic_edit.evaluation.datasets.picture_files import load_picture, picture_size
-from semantic_edit.evaluation.datasets.records import (
+from semantic_edit.datasets.picture_files import load_picture, picture_size
+from semantic_edit.datasets.records import (
     Record,
     files_of,
     only_file,

@@ -6,7 +6,7 @@ from functools import partial
 
 from PIL import Image
 
-from semantic_edit.evaluation.datasets.items import EditItem
+from semantic_edit.datasets.items import EditItem
 from semantic_edit.still_life.cases import EDIT_KINDS, EditCase, edit_cases
 
 
