@@ -50,10 +50,10 @@ class EditComponents:
             diffusers.__version__
         )  # also where a custom pipeline's file is all there is of this package
         super().__init_subclass__(**kwargs)
-        owner = next(base for base in cls.__mro__ if "__init__" in vars(base))
+        init: Any = inspect.unwrap(cls.__init__)
+        families = (base for base in cls.__mro__ if EditComponents in base.__bases__ and base is not cls)
         # a copy, so that Python's messages name the class that people call
-        if owner is not cls and issubclass(owner, EditComponents):
-            init: Any = inspect.unwrap(vars(owner)["__init__"])
+        if any(init is vars(base).get("__init__") for base in families):
             own = FunctionType(init.__code__, init.__globals__, None, init.__defaults__, init.__closure__)
             functools.update_wrapper(own, init)
             own.__qualname__ = f"{cls.__qualname__}.__init__"
