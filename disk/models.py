@@ -1,4 +1,4 @@
-"""What a model's folder says of itself, before anything of it is loaded."""
+"""What a model's folder says about itself, before any of it is loaded."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ WEIGHTS = re.compile(
 
 
 def unserved(pipeline: str, components: Collection[str], unet: str) -> str:
-    """Why the pipelines here cannot work with a model, in half a sentence, or "" if nothing speaks against it.
+    """Why the pipelines here cannot work with a model.
 
     Args:
-        pipeline: The class that the model is of.
-        components: The names of what it is made of.
-        unet: Its UNet's class.
+        pipeline: The name of the model's pipeline class.
+        components: The names of its components.
+        unet: The name of its UNet's class.
+
+    Returns:
+        A phrase that continues "the model …", or "" if the model can be used.
     """
     is_other = not set(components) >= set(NEEDED) or any(name in components for name in OF_OTHERS)
     if not is_other and (unet == "UNet2DConditionModel" or not unet.startswith("UNet")):
@@ -30,7 +33,7 @@ def unserved(pipeline: str, components: Collection[str], unet: str) -> str:
 
 
 def unserved_folder(index: Mapping[str, Any]) -> str:
-    """The same of a folder's `model_index.json`."""
+    """The same for the content of a folder's `model_index.json`."""
     name, unet = index["_class_name"], index.get("unet")
     components = {name for name, value in index.items() if isinstance(value, list)} - {"_class_name"}
     return unserved(
@@ -41,18 +44,18 @@ def unserved_folder(index: Mapping[str, Any]) -> str:
 
 
 def variants_alone(folder: Path) -> dict[str, set[str]]:
-    """For each component without files of the usual name the variants that it has, for example {"fp16"}."""
+    """The variants, for example {"fp16"}, of each component that has no files under the usual name."""
     found = _variants(folder)
     return {component: variants for component, variants in sorted(found.items()) if "" not in variants}
 
 
 def variants_of(folder: Path) -> set[str]:
-    """All variants that a folder has files of."""
+    """All variants for which a folder has files."""
     return set().union(*_variants(folder).values()) - {""}
 
 
 def _variants(folder: Path) -> dict[str, set[str]]:
-    """The variants of each component's files; "" is the usual one."""
+    """The variants of each component's files; "" stands for the usual name."""
     found: dict[str, set[str]] = {}
     for path in folder.glob("*/*"):
         match = WEIGHTS.fullmatch(path.name)
