@@ -60,7 +60,7 @@ def load_judge() -> Judge:
 
 @torch.no_grad()
 def judged(judge: Judge, pictures: list[Image.Image]) -> list[tuple[str, ...]]:
-    """For each picture: surface, left kind, left colour, right kind, right colour; "nothing" where there is no object."""
+    """For each picture: surface, left kind, left colour, right kind, right colour; "nothing" where no object is."""
     answers = []
     for first in range(0, len(pictures), 64):
         pixels = as_pixels(
