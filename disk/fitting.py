@@ -1,4 +1,4 @@
-"""Whether something that was kept, such as a file's content, fits the call that it is used in."""
+"""Check that something kept from an earlier call, such as the content of a file, fits the present call."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Protocol
 from semantic_edit.disk.reading import shortened
 
 Compared = tuple[str, object, object]
-"""What is compared, its value in what was kept, and its value in the call."""
+"""What is compared, the value that was kept, and the value in the call."""
 
 
 class KnownSchedule(Protocol):
-    """A noise schedule as it is told from others."""
+    """What identifies a noise schedule."""
 
     @property
     def num_inference_steps(self) -> int:
-        """How many steps it has."""
+        """Its number of steps."""
 
     @property
     def prediction_type(self) -> str:
@@ -24,7 +24,7 @@ class KnownSchedule(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Differs between any two schedules."""
+        """Differs between any two schedules that are not the same."""
 
 
 def check_agrees(argument: str, compared: Iterable[Compared], hint: str) -> None:
@@ -32,7 +32,8 @@ def check_agrees(argument: str, compared: Iterable[Compared], hint: str) -> None
 
     Args:
         argument: The name of the argument that was kept.
-        hint: A sentence on what to do if it does not fit.
+        compared: The pairs of values.
+        hint: A sentence on what to do if they differ.
 
     Raises:
         ValueError: Listing each difference with both values.

@@ -1,4 +1,4 @@
-"""What a model's folder says of itself, before anything of it is loaded."""
+"""What a model's folder says about itself, before any of it is loaded."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ WEIGHTS = re.compile(
 class Family:
     """A family of models that the pipelines here serve.
 
+    name: As files keep it.
     title: As people know it.
     prefix: Of its pipelines' names, before "DiffEditPipeline".
     needed: Components that every model of it has.
     foreign: Components that none of it has.
     """
 
+    name: str
     title: str
     prefix: str
     needed: frozenset[str]
@@ -33,8 +35,12 @@ class Family:
 _OF_BOTH = frozenset({"vae", "text_encoder", "tokenizer", "unet", "scheduler"})
 _SECOND = frozenset({"text_encoder_2", "tokenizer_2"})
 _OF_OTHERS = frozenset({"transformer", "text_encoder_3", "movq", "prior"})
-STABLE_DIFFUSION = Family("Stable Diffusion 1.x and 2.x", "", _OF_BOTH, _OF_OTHERS | _SECOND)
-STABLE_DIFFUSION_XL = Family("SDXL", "StableDiffusionXL", _OF_BOTH | _SECOND, _OF_OTHERS)
+STABLE_DIFFUSION = Family(
+    "stable-diffusion", "Stable Diffusion 1.x and 2.x", "", _OF_BOTH, _OF_OTHERS | _SECOND
+)
+STABLE_DIFFUSION_XL = Family(
+    "stable-diffusion-xl", "SDXL", "StableDiffusionXL", _OF_BOTH | _SECOND, _OF_OTHERS
+)
 FAMILIES = (STABLE_DIFFUSION, STABLE_DIFFUSION_XL)
 PIPELINE_METHODS = {"diffedit": "DiffEditPipeline", "stylediffusion": "StyleDiffusionPipeline"}
 """The methods by name, and their pipelines' classes without a family's prefix."""
@@ -93,18 +99,18 @@ def _contents(index: Mapping[str, Any]) -> tuple[set[str], str]:
 
 
 def variants_alone(folder: Path) -> dict[str, set[str]]:
-    """For each component without files of the usual name the variants that it has, for example {"fp16"}."""
+    """The variants, for example {"fp16"}, of each component that has no files under the usual name."""
     found = _variants(folder)
     return {component: variants for component, variants in sorted(found.items()) if "" not in variants}
 
 
 def variants_of(folder: Path) -> set[str]:
-    """All variants that a folder has files of."""
+    """All variants for which a folder has files."""
     return set().union(*_variants(folder).values()) - {""}
 
 
 def _variants(folder: Path) -> dict[str, set[str]]:
-    """The variants of each component's files; "" is the usual one."""
+    """The variants of each component's files; "" stands for the usual name."""
     found: dict[str, set[str]] = {}
     for path in folder.glob("*/*"):
         match = WEIGHTS.fullmatch(path.name)

@@ -115,7 +115,7 @@ RULES: dict[str, Rule] = {
     "schedule_fingerprint": plain_text(1000),
     "prediction_type": one_of(*PREDICTIONS),
     "prompt": plain_text(),
-    "negative_prompt": plain_text(),
+    "negative_prompt": or_none(plain_text()),
     "guidance_scale": real_number(0, 1e6),
     "scaling_factor": real_number(1e-6, 1e6),
     "base_model": plain_text(4096),

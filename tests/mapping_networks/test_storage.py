@@ -340,8 +340,8 @@ def test_a_config_without_a_digest_is_refused(folder):
     [
         ("", "is malformed JSON at line 1, column 1"),
         ("{", "is malformed JSON"),
-        ("[]", "must hold a JSON object"),
-        ("null", "must hold a JSON object"),
+        ("[]", "must be a JSON object"),
+        ("null", "must be a JSON object"),
         ("[" * 100_000, "is JSON that cannot be read"),
         ("{}", "lacks guidance_scale, image_width"),
     ],

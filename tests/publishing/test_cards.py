@@ -44,7 +44,7 @@ def test_a_good_card_passes(tmp_path):
         ("# A card", "# {title}", r"\{title\} is not filled in"),
         ("(picture.png)", "(pictures/picture.png)", "links to pictures/picture.png, which is not"),
         ("(picture.png)", "(../picture.png)", r"links to \.\./picture.png, which is not"),
-        ('print("fine")', 'print("fine"', "an example is no Python"),
+        ('print("fine")', 'print("fine"', "an example is not valid Python"),
         (
             "tags:",
             "model-index:\n  - name: it\n    results:\n      - task: {}\ntags:",

@@ -65,5 +65,5 @@ def test_a_base_model_that_only_this_machine_has_must_be_named(folder, tmp_path)
 
 
 def test_a_folder_without_a_mapping_network_is_refused(tmp_path):
-    with pytest.raises(PublishError, match="holds no mapping network"):
+    with pytest.raises(PublishError, match="does not contain a readable mapping network"):
         build_mapping(tmp_path, tmp_path, "someone/apple", "cc-by-4.0")

@@ -110,7 +110,7 @@ def test_a_folder_that_holds_something_is_not_written_to(publish, tmp_path):
 @pytest.mark.parametrize(
     ("token", "to", "reason"),
     [
-        (None, "someone/apple", "There is no access token"),
+        (None, "someone/apple", "No access token was found"),
         ("wrong", "someone/apple", "the access token is not valid"),
         (READ_TOKEN, "someone/apple", "may not write to someone/apple"),
         (WRITE_TOKEN, "another/apple", "may not write to another/apple"),
@@ -133,7 +133,7 @@ def test_private_holds_or_nothing_is_sent(publish, hub):
     hub.add_repo("someone/apple", {})
     code, _, error = publish("--private")
     assert code == 2
-    assert "already there and public" in error
+    assert "already exists and is public" in error
     assert hub.files("someone/apple") == {}
 
 
