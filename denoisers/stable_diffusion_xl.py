@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer
@@ -16,6 +16,7 @@ from semantic_edit.denoisers.lora import restored_lora_scale
 from semantic_edit.denoisers.prompts import Prompt, PromptInput, check_embeds
 from semantic_edit.denoisers.unet import UNetComponents, UNetDenoiser
 from semantic_edit.denoisers.vae_precision import told_of_overflow, upcast_if_forced
+from semantic_edit.disk.models import STABLE_DIFFUSION_XL, Family
 from semantic_edit.editing.conditioning import Conditioning
 
 POOLED_EMBEDS = "pooled_prompt_embeds"
@@ -48,7 +49,9 @@ class StableDiffusionXLDenoiser(UNetDenoiser):
     crops_coords_top_left: tuple[int, int] | None = None
     target_size: tuple[int, int] | None = None
 
+    family: ClassVar[Family] = STABLE_DIFFUSION_XL
     usual_guidance = 5.0
+    knows_absence: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for name, smallest in (("original_size", 1), ("crops_coords_top_left", 0), ("target_size", 1)):

@@ -74,10 +74,10 @@ class Lesson:
         return texts[index if len(texts) > 1 else 0]
 
     @property
-    def negative_prompt(self) -> str:
-        """What all pictures are guided away from."""
+    def negative_prompt(self) -> str | None:
+        """What all pictures are guided away from, or `None` if that is no text at all."""
         (text,) = self.prompts[1].texts or ()
-        return text
+        return None if self.prompts[1].is_absent else text
 
 
 @torch.no_grad()
@@ -176,12 +176,13 @@ class _ConditionalBranch:
 
     @property
     def identity(self) -> dict[str, str]:
-        return {
+        told = {
             "model": self.denoiser.identity(),
             "schedule": self.schedule.fingerprint,
             "negative_prompt": self.lesson.negative_prompt,
             "queries": str(self.lesson.queries),
         }
+        return {name: value for name, value in told.items() if value is not None}
 
     def evaluate(
         self, latents: torch.Tensor, level: int, value_embeds: torch.Tensor, rows: torch.Tensor
@@ -304,6 +305,7 @@ def learned_network(
         negative_prompt=lesson.negative_prompt,
         guidance_scale=lesson.guidance_scale,
         scaling_factor=session.denoiser.scaling_factor,
+        model_family=session.denoiser.family.name,
         base_model=lesson.base_model,
         base_fingerprint=learned.identity,
         learning=asdict(lesson.settings),

@@ -43,7 +43,7 @@ class StableDiffusionXLStyleDiffusionPipeline(
             [`StableDiffusionXLPipeline`].
         image_encoder, feature_extractor: A CLIP vision tower and its preprocessing, which learning needs; the paper's
             is "openai/clip-vit-base-patch16".
-        force_zeros_for_empty_prompt, add_watermarker: Kept for `from_pipe`: both prompts of an edit are texts.
+        force_zeros_for_empty_prompt, add_watermarker: As for [`StableDiffusionXLDiffEditPipeline`].
 
     Source: StyleDiffusion, arXiv:2303.15649.
     """
@@ -54,7 +54,7 @@ class StableDiffusionXLStyleDiffusionPipeline(
         prompt: str | list[str],
         num_inference_steps: int = 30,
         guidance_scale: float = 7.5,
-        negative_prompt: str = "",
+        negative_prompt: str | None = None,
         variant: str = "modulate",
         settings: LearningSettings | str = "short",
         attention_side: int | None = None,
@@ -74,6 +74,7 @@ class StableDiffusionXLStyleDiffusionPipeline(
         The arguments mean what they mean to [`StyleDiffusionPipeline.learn_mapping`].
 
         Args:
+            negative_prompt: `None` for no text at all, as in [`StableDiffusionXLDiffEditPipeline`].
             original_size, target_size, crops_coords_top_left: What the model is told of sizes; see
                 [`StableDiffusionXLDiffEditPipeline`].
 

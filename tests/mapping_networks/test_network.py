@@ -9,6 +9,7 @@ from semantic_edit.mapping_networks.config import FORMAT_VERSION
 
 SCHEDULE = SimpleNamespace(num_inference_steps=3, prediction_type="epsilon", fingerprint="5c0dc4ed01e50000")
 FITS = {
+    "model_family": "stable-diffusion",
     "schedule": SCHEDULE,
     "text_shape": (4, 6),
     "latent_shape": (2, 2, 3),
