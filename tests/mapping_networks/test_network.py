@@ -161,7 +161,7 @@ def test_broken_tensors_are_refused(network):
             "'prediction_type' .* one of epsilon, v_prediction, sample, got 'flow'",
         ),
         ({"prompt": None}, "'prompt' .* text"),
-        ({"negative_prompt": None}, "'negative_prompt' .* text"),
+        ({"negative_prompt": 7}, "'negative_prompt' .* text"),
         ({"guidance_scale": float("nan")}, "'guidance_scale' .* number from 0 to 1e.06, got nan"),
         ({"scaling_factor": 0}, "'scaling_factor' .* number from 1e-06 .*, got 0"),
         ({"base_model": None}, "'base_model'"),
