@@ -382,20 +382,38 @@ class TestPrompts:
             warn_of_truncation(make_xl_pipe(), [tokenizer, other, tokenizer], "prompt", [text])
         assert len(told) == 2
 
-    def test_the_second_tokenizer_is_another_threads_too(self, make_xl_pipe, tokenizer_2):
-        """Whoever encodes waits for whoever holds the second tokenizer."""
-        denoiser, done = StableDiffusionXLDenoiser(make_xl_pipe()), threading.Event()
+    def test_no_other_thread_has_a_tokenizer_while_it_encodes(
+        self, make_xl_pipe, tokenizer, tokenizer_2, text_encoder_2
+    ):
+        taken = []
 
-        def encode():
-            denoiser.embed([Prompt("prompt", ("a mug",), ("a pear",))], 1)
-            done.set()
+        def try_to_take(*args):
+            def work():
+                for owner in (tokenizer, tokenizer_2):
+                    lock = lock_of(owner)
+                    taken.append(lock.acquire(blocking=False))
+                    if taken[-1]:
+                        lock.release()
 
-        thread = threading.Thread(target=encode)
-        with lock_of(tokenizer_2):
+            thread = threading.Thread(target=work)
             thread.start()
-            assert not done.wait(0.3)
-        thread.join(30)
-        assert done.is_set()
+            thread.join()
+
+        handle = text_encoder_2.register_forward_pre_hook(try_to_take)
+        try:
+            StableDiffusionXLDenoiser(make_xl_pipe()).embed([Prompt("prompt", ("a mug",), ("a pear",))], 1)
+            assert taken == [False, False]
+            try_to_take()
+            assert taken[2:] == [True, True]
+        finally:
+            handle.remove()
+
+    def test_words_that_a_small_model_does_not_know_are_told_of_either_prompt(self, make_xl_pipe):
+        prompt = Prompt("prompt", ("a red kiwi",), ("a blue lime",))
+        with pytest.warns(
+            UserWarning, match="This model does not know 'kiwi', 'lime': it was trained on few"
+        ):
+            StableDiffusionXLDenoiser(make_xl_pipe()).embed([prompt], 1)
 
 
 class TestLoRA:
