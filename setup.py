@@ -13,11 +13,11 @@ HERE = Path(__file__).parent
 FACE = "semantic_edit"
 ROOMS = (
     "attention_processors",
+    "datasets",
     "denoisers",
     "disk",
     "editing",
     "evaluation",
-    "evaluation/datasets",
     "evaluation/metrics",
     "mapping_networks",
     "model_cards",

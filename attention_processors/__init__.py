@@ -1,1 +1,1 @@
-"""What sits inside the UNet during an edit: processors that read its attention, and how they come and go."""
+"""What sits inside the UNet during an edit: what reads and changes its attention, and how it comes and goes."""

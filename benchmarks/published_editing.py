@@ -28,7 +28,7 @@ from benchmarks.published_learning import KEPT_QUERIES, PlainAttnProcessor, ddim
 from semantic_edit.attention_processors.borrowing import BorrowedNetwork
 from semantic_edit.attention_processors.install import installed
 from semantic_edit.attention_processors.swaps import CrossSwap, SelfSwap
-from semantic_edit.editing.schedule import schedule_from_scheduler
+from semantic_edit.denoisers.schedules import schedule_from_scheduler
 from semantic_edit.mapping_networks import MappingNetwork
 from semantic_edit.mapping_networks.mapping import mapping_forward, value_embeds_of
 from semantic_edit.pipelines.pictures import read_pictures

@@ -30,7 +30,8 @@ from torch import nn
 from semantic_edit.attention_processors.borrowing import BorrowedNetwork
 from semantic_edit.attention_processors.install import installed
 from semantic_edit.attention_processors.layers import nearest_queries
-from semantic_edit.editing.schedule import Schedule, schedule_from_scheduler
+from semantic_edit.denoisers.schedules import schedule_from_scheduler
+from semantic_edit.editing.schedule import Schedule
 from semantic_edit.mapping_networks import LearningSettings, initial_parameters, parameter_shapes
 from semantic_edit.pipelines.pictures import read_pictures
 from semantic_edit.pipelines.stages import encode_pictures

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
+from semantic_edit.attention_processors.tokens import PromptTokens
 from semantic_edit.denoisers.prompts import Prompt, PromptInput
 from semantic_edit.editing.conditioning import Conditioning
 from semantic_edit.editing.frames import Size
@@ -116,6 +117,24 @@ class Denoiser(ABC):
             latents: (batch, channels, height, width) in float32.
             timestep: What the network is told of their noise; also a tensor of no dimensions.
             given: A prompt for each.
+        """
+
+    @abstractmethod
+    def tokens(self, text: str) -> PromptTokens:
+        """A prompt's tokens and words, as the attention to it counts them."""
+
+    @abstractmethod
+    def attention_to(
+        self, words: Sequence[int], latents: torch.Tensor, timestep: float, given: Conditioning
+    ) -> torch.Tensor:
+        """How much some tokens of a prompt are looked at from each place, the mean of all latents: (rows, columns).
+
+        Args:
+            words: Indices of the tokens.
+            latents, timestep, given: As for `predict`.
+
+        Raises:
+            FloatingPointError: If the prediction is NaN or infinite.
         """
 
     def guide(

@@ -99,7 +99,11 @@ class Prompt:
         """The texts for both encoders, one pair for each prompt."""
         first, second = self.texts or (), self.texts_2 or self.texts or ()
         count = self.batch_size
-        return list(zip(first * (count // len(first)), second * (count // len(second)), strict=True)) if first else []
+        return (
+            list(zip(first * (count // len(first)), second * (count // len(second)), strict=True))
+            if first
+            else []
+        )
 
     def same_as(self, other: Prompt) -> bool:
         """Whether the two are known to give the same embeddings for every edit."""

@@ -115,4 +115,6 @@ def _ddim_levels(config: Mapping[str, Any], exact: bool, num_inference_steps: in
             f"{timesteps[-1]}); lower `num_inference_steps` or `steps_offset`."
         )
     alphas = [float(ddim.alphas_cumprod[timestep]) for timestep in timesteps]
-    return Schedule.of_alphas(timesteps, (float(ddim.final_alpha_cumprod), *alphas), ddim.config.prediction_type)
+    return Schedule.of_alphas(
+        timesteps, (float(ddim.final_alpha_cumprod), *alphas), ddim.config.prediction_type
+    )

@@ -24,7 +24,8 @@ class StableDiffusionDenoiser(UNetDenoiser):
     def text_width(self) -> int | None:
         """How wide each token's embedding is that the cross attention takes, if that is one number."""
         width = self.unet.config.cross_attention_dim
-        return width if isinstance(width, int) else None
+        widths = set(width) if isinstance(width, (list, tuple)) else {width}
+        return widths.pop() if len(widths) == 1 else None
 
     def check(self) -> None:
         """Refuse a pipeline that lacks a model, or whose UNet needs more than latents, a timestep and its text.
@@ -46,14 +47,16 @@ class StableDiffusionDenoiser(UNetDenoiser):
         ):
             needs = "further embeddings, as Kandinsky's do"
         if needs is not None:
-            raise ValueError(f"This `unet` needs {needs}. Use a text-to-image Stable Diffusion 1.x or 2.x model.")
+            raise ValueError(
+                f"This `unet` needs {needs}. Use a text-to-image Stable Diffusion 1.x or 2.x model."
+            )
         width = config.cross_attention_dim
         widths = set(width) if isinstance(width, (list, tuple)) else {width}
         if encoder is not None and widths != {encoder.config.hidden_size}:
             raise ValueError(
-                f"The `text_encoder` gives embeddings {encoder.config.hidden_size} wide, but the UNet's cross attention "
-                f"takes {', '.join(map(str, sorted(widths)))}: they are of different models. Stable Diffusion 1.x has "
-                "768, 2.x 1024. Load both from one model."
+                f"The `text_encoder` gives embeddings {encoder.config.hidden_size} wide, but the UNet's cross "
+                f"attention takes {', '.join(map(str, sorted(widths)))}: they are of different models. Stable "
+                "Diffusion 1.x has 768, 2.x 1024. Load both from one model."
             )
 
     def _encode_texts(self, pairs: Sequence[tuple[str, str]], clip_skip: int | None) -> Conditioning:

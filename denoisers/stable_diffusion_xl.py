@@ -23,7 +23,7 @@ NUM_TIME_IDS = 6
 USUAL_TOKENS = 77
 
 
-class StableDiffusionXLComponents(UNetComponents, Protocol):
+class TwoEncoderComponents(UNetComponents, Protocol):
     """What an SDXL pipeline has."""
 
     text_encoder_2: CLIPTextModelWithProjection | None
@@ -43,7 +43,7 @@ class StableDiffusionXLDenoiser(UNetDenoiser):
     crops_coords_top_left: (top, left) in pixels that it is told; by default (0, 0).
     """
 
-    pipe: StableDiffusionXLComponents
+    pipe: TwoEncoderComponents
     original_size: tuple[int, int] | None = None
     crops_coords_top_left: tuple[int, int] | None = None
     target_size: tuple[int, int] | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -14,6 +15,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from semantic_edit.attention_processors.borrowing import BorrowedNetwork
+from semantic_edit.attention_processors.capture import captured_cross_attention
 from semantic_edit.attention_processors.layers import nearest_queries
 from semantic_edit.attention_processors.locks import lock_of
 from semantic_edit.attention_processors.tokens import PromptTokens, check_padded, tokenize_prompt
@@ -123,6 +125,23 @@ class UNetDenoiser(Denoiser):
     ) -> tuple[int, int]:
         """The resolution of its cross attention that comes nearest to a side; see `nearest_queries`."""
         return nearest_queries(self.unet, latent_height, latent_width, side)
+
+    @property
+    def num_text_tokens(self) -> int:
+        """How many tokens a prompt is padded or cut to."""
+        return self.pipe.tokenizer.model_max_length  # type: ignore[union-attr]
+
+    def check_words(self) -> None:
+        """Refuse a pipeline that cannot tell a prompt's words.
+
+        Raises:
+            ValueError: If it has no text encoder, or no tokenizer.
+        """
+        if not self._can_encode:
+            raise ValueError(
+                "Prompts are aligned word by word, which needs `text_encoder` and `tokenizer`, and this pipeline lacks "
+                "one of them; load both."
+            )
 
     def tokens(self, text: str) -> PromptTokens:
         """A prompt's tokens and words, those of textual inversions in their place."""
@@ -285,6 +304,20 @@ class UNetDenoiser(Denoiser):
             **self._added(latents, given),
         )[0].float()
 
+    def attention_to(
+        self, words: Sequence[int], latents: torch.Tensor, timestep: float, given: Conditioning
+    ) -> torch.Tensor:
+        """From its cross-attention maps near StyleDiffusion's resolution; see [`Denoiser.attention_to`]."""
+        size = self.attention_size(*latents.shape[-2:])
+        with (
+            lock_of(self.unet),
+            BorrowedNetwork(self.unet) as unet,
+            captured_cross_attention(unet, math.prod(size)) as maps,
+        ):
+            predicted = self.through(unet).predict(latents, timestep, given)
+        check_finite(f"the search's predictions (timestep {timestep})", predicted)
+        return maps.mean().mean(0)[:, list(words)].mean(-1).unflatten(0, size)
+
     def _added(self, latents: torch.Tensor, given: Conditioning) -> dict[str, Any]:
         """Further arguments of the UNet."""
         return {}
@@ -310,10 +343,11 @@ class UNetDenoiser(Denoiser):
         if config.get("encoder_hid_dim_type") == "ip_image_proj":
             return "an IP-Adapter's image; call `unload_ip_adapter()` on the pipeline that loaded it"
         if config.in_channels != channels:
-            return f"{config.in_channels} input channels where the VAE gives {channels}, as inpainting models do"
+            return (
+                f"{config.in_channels} input channels where the VAE gives {channels}, as inpainting models do"
+            )
         if config.get("time_cond_proj_dim") is not None:
             return "an embedded guidance scale, as latent consistency models do"
         if config.get("class_embed_type") is not None or config.get("num_class_embeds") is not None:
             return "class labels, as upscalers do"
         return None
-

@@ -8,7 +8,7 @@ import os
 import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 MOST_JSON = 16 * 2**20  # bytes: more than anything of ours takes, and little enough to read
 MOST_TEXT = 1_000_000  # characters
@@ -56,8 +56,23 @@ def parse_object(text: str | bytes, where: str) -> dict[str, Any]:
     Raises:
         ValueError: If it is something else.
     """
+    value = parse_json(text, where)
+    if not isinstance(value, dict):
+        raise ValueError(f"{where} must hold a JSON object with names and values, got {shortened(value)}.")
+    return value
+
+
+def parse_json(text: str | bytes, where: str) -> Any:
+    """The value that a JSON text is.
+
+    Args:
+        where: What holds the text, for the error.
+
+    Raises:
+        ValueError: If it is malformed, naming line and column, or nested or long beyond what Python reads.
+    """
     try:
-        value = json.loads(text)
+        return json.loads(text)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
         raise ValueError(f"{where} is malformed JSON at {place}: {error.msg}.") from None
@@ -66,9 +81,6 @@ def parse_object(text: str | bytes, where: str) -> dict[str, Any]:
         RecursionError,
     ) as error:  # no UTF-8, numbers of thousands of digits, nesting without end
         raise ValueError(f"{where} is JSON that cannot be read: {error}.") from None
-    if not isinstance(value, dict):
-        raise ValueError(f"{where} must hold a JSON object with names and values, got {shortened(value)}.")
-    return value
 
 
 def check_fields(fields: Mapping[str, Any], rules: Mapping[str, Rule], where: str) -> None:
@@ -126,7 +138,7 @@ def real_number(
     return is_right, f"a number {start} {lowest:g}{end} {highest:g}"
 
 
-def is_finite_number(value: Any) -> bool:
+def is_finite_number(value: object) -> TypeGuard[int | float]:
     """Whether a value read from JSON is a number, and not infinite or NaN."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and -1e300 < value < 1e300
 
@@ -140,7 +152,7 @@ def plain_text(longest: int = MOST_TEXT) -> Rule:
     return is_right, f"text of at most {longest} characters"
 
 
-def is_path(value: Any) -> bool:
+def is_path(value: object) -> TypeGuard[str | os.PathLike[str]]:
     """Whether a value can be the name of a file or folder: text or a path, not empty, without a null."""
     name = os.fspath(value) if isinstance(value, (str, os.PathLike)) else None
     return isinstance(name, str) and name != "" and "\0" not in name

@@ -65,13 +65,16 @@ class Conditioning:
     def equals(self, other: Conditioning) -> bool:
         """Whether the other one holds the same numbers."""
         return self.tensors.keys() == other.tensors.keys() and all(
-            one is other.tensors[name] or torch.equal(one, other.tensors[name]) for name, one in self.tensors.items()
+            one is other.tensors[name] or torch.equal(one, other.tensors[name])
+            for name, one in self.tensors.items()
         )
 
     @staticmethod
     def cat(parts: Sequence[Conditioning]) -> Conditioning:
         """The prompts of all parts, one after the other."""
-        return Conditioning({name: torch.cat([part.tensors[name] for part in parts]) for name in parts[0].tensors})
+        return Conditioning(
+            {name: torch.cat([part.tensors[name] for part in parts]) for name in parts[0].tensors}
+        )
 
     @staticmethod
     def where(rows: torch.Tensor, first: Conditioning, second: Conditioning) -> Conditioning:

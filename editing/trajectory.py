@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from semantic_edit.disk.fitting import check_agrees, compared_if_known, compared_models, compared_schedules
 from semantic_edit.disk.frames import FRAME_RULE
 from semantic_edit.disk.reading import (
     Rule,
@@ -27,14 +28,14 @@ from semantic_edit.editing.frames import Frame
 from semantic_edit.editing.schedule import Schedule
 from semantic_edit.editing.summaries import Summarised
 
-TRAJECTORY_FORMAT = "semantic_edit.trajectory/3"
+TRAJECTORY_FORMAT = "semantic_edit.trajectory/4"
 TRAJECTORY_RULES: dict[str, Rule] = {  # of what a file says beside the latents
     "timesteps": rising(highest=1_000_000),
     "num_inference_steps": whole_number(1, 1_000_000),
     "strength": real_number(0, 1),
     "prediction_type": one_of("epsilon", "v_prediction", "sample"),
-    "schedule": plain_text(longest=1000),
-    "model": plain_text(longest=1000),
+    "schedule_fingerprint": plain_text(longest=1000),
+    "model_fingerprint": plain_text(longest=1000),
     "scaling_factor": real_number(1e-6, 1e6),
     "guidance_scale": real_number(0, 1e6),
     "prompts": or_none(several(plain_text(), 0, 100_000)),
@@ -53,8 +54,8 @@ class Trajectory(Summarised):
     num_inference_steps: Steps of the whole schedule that `timesteps` begins.
     strength: Fraction of that schedule that was asked for (the papers' encoding ratio).
     prediction_type: "epsilon", "v_prediction" or "sample".
-    schedule: `Schedule.fingerprint` of the whole schedule.
-    model: Fingerprint of the denoising model, or "" where none was known; behind "+" the adapters that acted on it.
+    schedule_fingerprint: `Schedule.fingerprint` of the whole schedule.
+    model_fingerprint: Of the denoising model, or "" where none was known; behind "+" the adapters that acted on it.
     scaling_factor: The VAE's.
     guidance_scale: Guidance during the inversion; 1.0 is none.
     prompts: The prompts of the inversion, or `None` if embeddings were given.
@@ -66,8 +67,8 @@ class Trajectory(Summarised):
     num_inference_steps: int
     strength: float
     prediction_type: str
-    schedule: str
-    model: str = ""
+    schedule_fingerprint: str
+    model_fingerprint: str = ""
     scaling_factor: float = 1.0
     guidance_scale: float = 1.0
     prompts: tuple[str, ...] | None = None
@@ -100,9 +101,13 @@ class Trajectory(Summarised):
             for row, latents in enumerate(self.latents.split(1, dim=1))
         )
 
+    def filled(self, latents: torch.Tensor) -> Trajectory:
+        """The same trajectory with other latents, those of all its levels."""
+        return dataclasses.replace(self, latents=latents)
+
     def to(self, device: str | torch.device) -> Trajectory:
         """The same trajectory with its latents on another device."""
-        return dataclasses.replace(self, latents=self.latents.to(device))
+        return self.filled(self.latents.to(device))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one safetensors file; a reader sees the old file or the new one, never half of it.
@@ -164,30 +169,20 @@ class Trajectory(Summarised):
         Raises:
             ValueError: Naming what differs, the trajectory's side and the call's.
         """
-        pairs: list[tuple[str, object, object]] = [
-            ("num_inference_steps", self.num_inference_steps, schedule.num_inference_steps),
-            ("prediction_type", self.prediction_type, schedule.prediction_type),
-        ]
-        if all(own == wanted for _, own, wanted in pairs):
-            pairs.append(("noise schedule", self.schedule, schedule.fingerprint))
+        kept = (self.num_inference_steps, self.prediction_type, self.schedule_fingerprint)
+        compared = compared_schedules(kept, schedule)
         if self.levels < levels:
-            pairs.append(("number of levels (`inpaint_strength`)", self.levels, levels))
-        if latent_shape is not None:
-            pairs.append(("latent shape", tuple(self.latents.shape[2:]), tuple(latent_shape)))
-        if batch_size is not None and self.batch_size != 1:
-            pairs.append(("number of pictures", self.batch_size, batch_size))
-        own_model, _, _ = self.model.partition("+")  # adapters follow
-        if model and own_model:
-            pairs.append(("model", own_model, model))
-        if scaling_factor is not None:
-            pairs.append(("VAE scaling factor", self.scaling_factor, scaling_factor))
-        listed = [
-            f"{what}: trajectory {own}, this call {wanted}" for what, own, wanted in pairs if own != wanted
-        ]
-        if listed:
-            raise ValueError(
-                f"The `trajectory` does not fit this call ({'; '.join(listed)}). Call with the settings "
-                "that it was made with, or leave it out to invert the picture again."
-            )
+            compared.append(("number of levels (`inpaint_strength`)", self.levels, levels))
+        shape = latent_shape and tuple(latent_shape)
+        compared += compared_if_known("latent shape", tuple(self.latents.shape[2:]), shape)
+        if self.batch_size != 1:
+            compared += compared_if_known("number of pictures", self.batch_size, batch_size)
+        compared += compared_models("model", self.model_fingerprint, model)
+        compared += compared_if_known("VAE scaling factor", self.scaling_factor, scaling_factor)
+        check_agrees(
+            "trajectory",
+            compared,
+            "Call with the settings that it was made with, or leave it out to invert the picture again.",
+        )
         if not torch.isfinite(self.latents).all():
             raise ValueError("The `trajectory` holds NaN or infinite values; invert the picture again.")

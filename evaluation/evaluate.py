@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from semantic_edit.datasets import EditItem
+from semantic_edit.denoisers.identity import network_identity
 from semantic_edit.disk.writing import write_folder
-from semantic_edit.evaluation.datasets import EditItem
 from semantic_edit.evaluation.figures import drawn_curves, drawn_grids
 from semantic_edit.evaluation.metrics import JUDGE, SET_METRICS, SetMetrics, edit_metrics
 from semantic_edit.evaluation.metrics.unavailable import optional_module
@@ -38,7 +39,6 @@ from semantic_edit.evaluation.tables import (
     usable_items,
 )
 from semantic_edit.evaluation.verdicts import judge_metric
-from semantic_edit.pipelines.identity import network_identity
 
 OWN = ("DiffEdit", "StyleDiffusion", "StyleDiffusion, presets")  # what all others are compared with
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from semantic_edit.evaluation.datasets import EditItem
+from semantic_edit.datasets import EditItem
 from semantic_edit.evaluation.method import vae_reconstruction
 from semantic_edit.evaluation.metrics import iou, psnr, seam
 from semantic_edit.evaluation.metrics.edit_metrics import EditMetric
@@ -42,6 +42,6 @@ def measured_reconstruction(pipe: Any, image: Image.Image, reconstruction: np.nd
     best = vae_reconstruction(pipe, image)
     return {
         "to_vae": psnr(reconstruction, best),
-        "to_picture": psnr(reconstruction, np.asarray(image.convert("RGB")) / 255.0),
-        "vae_to_picture": psnr(best, np.asarray(image.convert("RGB")) / 255.0),
+        "to_picture": psnr(reconstruction, image),
+        "vae_to_picture": psnr(best, image),
     }

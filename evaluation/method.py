@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from semantic_edit.editing.schedule import Schedule, schedule_from_scheduler
+from semantic_edit.denoisers.schedules import schedule_from_scheduler
+from semantic_edit.editing.schedule import Schedule
 from semantic_edit.pipelines.conditioning import encode_prompts, read_prompt
 from semantic_edit.pipelines.request import read_edit_pictures
 from semantic_edit.pipelines.stages import convert_pixels, decode_pixels, encode_pictures

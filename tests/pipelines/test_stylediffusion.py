@@ -7,12 +7,12 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from benchmarks.memory import peak_bytes
-from semantic_edit.editing.inversion import invert_latents
-from semantic_edit.editing.schedule import schedule_from_scheduler
+from semantic_edit.denoisers import StableDiffusionDenoiser, schedule_from_scheduler
+from semantic_edit.editing import Conditioning, PromptPair, invert_latents, predicting
 from semantic_edit.mapping_networks import LearningSettings, MappingNetwork
 from semantic_edit.pipelines import learning, restyling
 from semantic_edit.pipelines.pictures import read_pictures
-from semantic_edit.pipelines.stages import encode_pictures, noise_predictor
+from semantic_edit.pipelines.stages import encode_pictures
 
 SOURCE, TARGET = "a red apple on grass", "a green pear on grass"
 FREE = {"tau_v": 0.0, "tau_c": 0.0, "tau_s": 0.0, "tau_u": 0.0}
@@ -111,7 +111,7 @@ def test_the_short_schedule_is_the_default(style_pipe, picture):
 
 
 def test_learning_brings_the_picture_closer_than_guidance_does(style_pipe, learned, picture):
-    clean = encode_pictures(style_pipe, read_pictures(picture))
+    clean = encode_pictures(StableDiffusionDenoiser(style_pipe), read_pictures(picture))
     _, given_back = latents_of(style_pipe, TARGET, learned)
     plain = plainly_guided(style_pipe, SOURCE, learned)
     assert (given_back - clean).square().mean() < 0.5 * (plain - clean).square().mean()
@@ -221,16 +221,19 @@ def test_learning_is_told_the_inversion_and_its_maps(style_pipe, pictures, unet,
     monkeypatch.setattr(learning, "learn_mappings", stop)
     with pytest.raises(StopHereError):
         style_pipe.learn_mapping(pictures[:2], SOURCE, 3, attention_side=4)
-    source_maps, trajectory, text_embeds = told[3:6]
+    denoiser, inputs, *_ = told
+    trajectory, text_embeds = inputs.trajectory, inputs.text_embeds
     schedule = schedule_from_scheduler(style_pipe.scheduler, 3)
-    clean = encode_pictures(style_pipe, read_pictures(pictures[:2]))
-    expected = invert_latents(noise_predictor(style_pipe), schedule, clean, text_embeds, 3)
+    clean = encode_pictures(StableDiffusionDenoiser(style_pipe), read_pictures(pictures[:2]))
+    told_the_text = PromptPair(Conditioning({"prompt_embeds": text_embeds}))
+    predict = predicting(StableDiffusionDenoiser(style_pipe), schedule, told_the_text)
+    expected = invert_latents(predict, schedule, clean, 3)
     torch.testing.assert_close(trajectory, expected, rtol=1e-4, atol=1e-4)
     for level in (1, 2, 3):
         with explicit_maps(unet, 3 * 4) as maps:
             unet(trajectory[level - 1], schedule.timestep(level), text_embeds)
-        assert source_maps(level)[0].shape == (2, 4, 12, 16)
-        torch.testing.assert_close(source_maps(level), list(maps.values()), rtol=1e-4, atol=1e-5)
+        assert denoiser.source_maps(level)[0].shape == (2, 4, 12, 16)
+        torch.testing.assert_close(denoiser.source_maps(level), list(maps.values()), rtol=1e-4, atol=1e-5)
 
 
 def test_one_prompt_serves_several_pictures_and_one_picture_several_prompts(style_pipe, pictures):
@@ -383,7 +386,7 @@ def test_one_word_is_replaced_by_another(style_pipe, picture, counted):
 
 
 def test_the_learned_negative_prompt_and_guidance_are_the_defaults(style_pipe, learned):
-    network = with_entries(learned, negative_prompt="the table", guidance_scale=5.0, text_look="")
+    network = with_entries(learned, negative_prompt="the table", guidance_scale=5.0, text_fingerprint="")
     usual, _ = latents_of(style_pipe, TARGET, network)
     same, _ = latents_of(style_pipe, TARGET, network, negative_prompt="the table", guidance_scale=5.0)
     assert torch.equal(same, usual)
@@ -397,7 +400,7 @@ def test_a_picture_is_learned_under_its_negative_prompt(style_pipe, picture):
     )
     assert (network.config.negative_prompt, network.config.guidance_scale) == ("the table", 3.0)
     _, given_back = latents_of(style_pipe, TARGET, network)
-    clean = encode_pictures(style_pipe, read_pictures(picture))
+    clean = encode_pictures(StableDiffusionDenoiser(style_pipe), read_pictures(picture))
     error = (given_back - clean).square().mean().item()
     torch.testing.assert_close(error, network.report.latent_errors[0], rtol=1e-3, atol=0)
 
@@ -520,7 +523,9 @@ def test_learning_goes_on_after_an_interruption(style_pipe, unet, learned, pictu
     handle.remove()
     assert len(list((tmp_path / "kept").glob("step-*"))) == 2
     assert same_bits(style_pipe.learn_mapping(picture, SOURCE, STEPS, **options), learned)
-    with pytest.raises(ValueError, match=r"is of another learning .*identity.negative_prompt: checkpoint ''"):
+    with pytest.raises(
+        ValueError, match=r"belongs to another run of learning .*identity.negative_prompt: checkpoint ''"
+    ):
         style_pipe.learn_mapping(picture, SOURCE, STEPS, negative_prompt="the table", **options)
 
 
