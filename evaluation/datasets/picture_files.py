@@ -11,9 +11,9 @@ from pathlib import Path, PureWindowsPath
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from semantic_edit.editing.mask_shapes import mask_to_tensor
+from semantic_edit.editing import mask_to_tensor
 from semantic_edit.evaluation.datasets.items import RowError
-from semantic_edit.pipelines.pictures import opaque_rgb
+from semantic_edit.pipelines import opaque_rgb
 
 _ORIENTATION = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)  # values of it under which width and height change places
