@@ -1,4 +1,4 @@
-"""What sits inside the UNet during an edit: processors that read its attention, and how they come and go."""
+"""What sits inside the UNet during an edit: what reads and changes its attention, and how it comes and goes."""
 
 from semantic_edit.attention_processors.borrowing import BorrowedNetwork, frozen
 from semantic_edit.attention_processors.capture import captured_cross_attention

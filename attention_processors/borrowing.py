@@ -1,4 +1,4 @@
-"""Change a network for a while: for one's own evaluations alone, and undone wherever the block is cut off."""
+"""Change a network temporarily: only for one's own evaluations, and undone wherever the block is interrupted."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from semantic_edit.attention_processors.changes import Changes
 
 
 class _Here(threading.local):
-    """What is so in each thread by itself.
+    """The state of each thread.
 
-    acts: Whether it is in an evaluation of the borrower's.
-    recomputes: Whether it goes through one again.
+    acts: Whether the thread is inside an evaluation started by the borrower.
+    recomputes: Whether the thread is computing part of such an evaluation again, for a backward pass.
     """
 
     acts = False
@@ -25,19 +25,19 @@ class _Here(threading.local):
 
 
 class BorrowedNetwork(Changes):
-    """A network whose attributes may be replaced until the block ends; called like the network.
+    """A network whose attributes may be replaced until the block ends; it is called like the network itself.
 
-    Stand-ins act in such calls only. Whoever calls the network itself meanwhile, from another thread or from a
-    callback, is answered as if it had not been borrowed. It runs uncompiled: graphs see no stand-ins, and would be made
-    anew for each.
+    Stand-ins act only in calls of the borrowed network. Whoever calls the network itself in the meantime, from another
+    thread or from a callback, gets the same result as if it had not been borrowed. The network runs uncompiled, because
+    compiled graphs would not see the stand-ins and would have to be rebuilt for each of them.
 
         with lock_of(unet), BorrowedNetwork(unet) as borrowed, controlled_attention(borrowed) as control:
             borrowed(latents, timestep, text)
 
-    The lock is an item of its own, because an interrupt may cut off anything but C's own `__exit__`.
+    The lock is a separate item because an interrupt may cut off any `__exit__` that is not written in C.
 
     Attributes:
-        network: The network itself, without `torch.compile`'s wrapper.
+        network: The network itself, without the wrapper of `torch.compile`.
     """
 
     def __init__(self, network: Any) -> None:
@@ -46,18 +46,18 @@ class BorrowedNetwork(Changes):
         self._here = _Here()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Evaluate the network with all that was put in."""
+        """Evaluate the network with all stand-ins active."""
         with self._acting():
             return self.network(*args, **kwargs)
 
     @property
     def acts(self) -> bool:
-        """Whether what runs in this thread is an evaluation of the borrower's, not somebody else's."""
+        """Whether this thread is currently inside an evaluation started by the borrower."""
         return self._here.acts
 
     @property
     def recomputes(self) -> bool:
-        """Whether it is one that a backward pass goes through once more, under gradient checkpointing."""
+        """Whether this thread is computing part of such an evaluation again, for a backward pass."""
         return self._here.recomputes
 
     def __enter__(self) -> BorrowedNetwork:
@@ -73,7 +73,7 @@ class BorrowedNetwork(Changes):
             raise
 
     def recompute(self, module: Any) -> None:
-        """Let a block that can be checkpointed be so, in evaluations of the borrower's."""
+        """Turn on gradient checkpointing for a block that supports it, in the borrower's evaluations only."""
         usual = module._gradient_checkpointing_func if module.gradient_checkpointing else _called
         self.replace(module, "_gradient_checkpointing_func", _Checkpoint(self, usual))
         self.replace(module, "gradient_checkpointing", True)
@@ -89,7 +89,7 @@ class BorrowedNetwork(Changes):
 
 
 class StandIn:
-    """What is in the place of a callable for a while. A copy or a pickle of it is that callable."""
+    """Takes the place of a callable for a while. Copying or pickling it gives the callable."""
 
     def __init__(self, borrowed: BorrowedNetwork, usual: Callable[..., Any]) -> None:
         self.borrowed, self.usual = borrowed, usual
@@ -99,7 +99,7 @@ class StandIn:
 
 
 class _Checkpoint(StandIn):
-    """A block's checkpoint function. The backward pass may go through the block in a thread of its own."""
+    """A block's checkpoint function. The backward pass may recompute the block in another thread."""
 
     def __call__(self, block: Callable[..., Any], *args: Any) -> Any:
         if not self.borrowed.acts:
@@ -107,7 +107,7 @@ class _Checkpoint(StandIn):
         return checkpoint(block, *args, use_reentrant=False, context_fn=self._contexts)
 
     def _contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        """For the block's first run and for its second."""
+        """The contexts for the block's first run and for its second."""
         return nullcontext(), self.borrowed._acting(recomputes=True)
 
 
@@ -117,7 +117,7 @@ def _called(block: Callable[..., Any], *args: Any) -> Any:
 
 @contextmanager
 def recomputed_blocks(borrowed: BorrowedNetwork) -> Iterator[None]:
-    """Keep for the backward pass what goes into each of the network's blocks, and compute the rest of it twice."""
+    """Keep only the inputs of the network's blocks for the backward pass, which then computes the rest again."""
     with borrowed.changes():
         for module in borrowed.network.modules():
             if hasattr(module, "gradient_checkpointing"):
@@ -127,12 +127,15 @@ def recomputed_blocks(borrowed: BorrowedNetwork) -> Iterator[None]:
 
 @contextmanager
 def frozen(borrowed: BorrowedNetwork) -> Iterator[None]:
-    """Let no parameter ask for gradients in the block, whoever calls the network."""
+    """Let no parameter require gradients during the block, whoever calls the network."""
     module = borrowed.network
     asked = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
 
     def thaw() -> None:
-        for name, parameter in module.named_parameters():  # others than before, where weights are offloaded
+        for (
+            name,
+            parameter,
+        ) in module.named_parameters():  # looked up again: offloading replaces the parameters
             if name in asked:
                 parameter.requires_grad_(True)
 

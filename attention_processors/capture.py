@@ -23,10 +23,10 @@ from semantic_edit.attention_processors.layers import (
 
 @dataclass
 class AttentionMaps:
-    """The cross-attention maps of the layers that were watched, by the layers' paths; in float32 or better.
+    """The cross-attention maps of the watched layers, by module path; in float32 or better.
 
     totals: (rows, queries, tokens), the mean over heads, summed over evaluations.
-    evaluations: How many evaluations each layer's total holds.
+    evaluations: The number of evaluations in each layer's total.
     """
 
     totals: dict[str, torch.Tensor] = field(default_factory=dict)
@@ -40,8 +40,8 @@ class AttentionMaps:
         """
         if not self.totals:
             raise ValueError(
-                "No attention map was captured: none of the watched layers ran, or none that did has the wanted "
-                "number of queries. Choose height x width of one of the UNet's attention resolutions."
+                "No attention map was captured: either no watched layer ran, or none that ran has the requested number "
+                "of queries. Choose the height x width of one of the UNet's attention resolutions."
             )
         means = [total / self.evaluations[name] for name, total in self.totals.items()]
         return torch.stack(means).mean(dim=0)
@@ -51,69 +51,78 @@ class AttentionMaps:
 def captured_cross_attention(
     borrowed: BorrowedNetwork, queries: int, rows: slice | None = None
 ) -> Iterator[AttentionMaps]:
-    """Collect the cross-attention maps of all layers that have `queries` positions (16x16 are 256) in the block.
+    """Collect the cross-attention maps of all layers with `queries` positions while the block runs.
 
-    The maps are the softmax of each row's own queries and keys, computed beside whatever processor works in the layer:
-    swaps of [`controlled_attention`] do not show in them. (They are linear: apply them to the maps.) They carry no
-    gradients.
+    The maps are the softmax of each row's own queries and keys, computed alongside whatever processor the layer has, so
+    the swaps of [`controlled_attention`] do not show in them. (Swaps are linear and can be applied to the maps.) The
+    maps carry no gradients.
 
     Args:
+        borrowed: A UNet.
+        queries: Number of positions; 16x16 positions are 256.
         rows: The rows of the batch to keep; by default all.
+
+    Yields:
+        The maps collected so far.
     """
-    recorder = _MapRecorder(AttentionMaps(), queries, rows or slice(None))
-    unet = borrowed.network
+    maps, unet = AttentionMaps(), borrowed.network
     with borrowed.changes():
         for layer in attention_layers(unet):
             if layer.is_cross:
                 attn = unet.get_submodule(layer.name)
-                borrowed.replace(attn, "forward", _Watched(borrowed, attn, recorder, layer.name))
-        yield recorder.maps
+                watch = _LayerWatch(maps, layer.name, queries, rows or slice(None))
+                borrowed.replace(attn, "forward", _Watched(borrowed, attn, watch))
+        yield maps
 
 
 class _Watched(StandIn):
-    """An attention layer's `forward` whose inputs a recorder sees first.
+    """An attention layer's `forward` that first records the layer's maps.
 
-    Not a processor: one that wraps another would not get the other's keyword arguments from diffusers, which reads off
-    the processor's signature what to hand on (an IP-Adapter's masks, for one).
+    This is not a processor because diffusers reads a processor's signature to decide which keyword arguments to pass
+    on: one that wraps another would not receive the other's (an IP-Adapter's masks, for example).
     """
 
-    def __init__(self, borrowed: BorrowedNetwork, attn: Attention, recorder: _MapRecorder, name: str) -> None:
+    def __init__(self, borrowed: BorrowedNetwork, attn: Attention, watch: _LayerWatch) -> None:
         super().__init__(borrowed, attn.forward)
-        self.attn, self.recorder, self.name = attn, recorder, name
+        self.attn, self.watch = attn, watch
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.borrowed.acts and not self.borrowed.recomputes:
-            self.recorder.see(self.name, self.attn, *args, **kwargs)
+            self._see(*args, **kwargs)
         return self.usual(*args, **kwargs)
 
-
-@dataclass(frozen=True)
-class _MapRecorder:
-    """Computes from a layer's inputs the maps that were asked for."""
-
-    maps: AttentionMaps
-    queries: int
-    rows: slice
-
     @torch.no_grad()
-    def see(
+    def _see(
         self,
-        name: str,
-        attn: Attention,
         hidden_states: torch.Tensor,
         encoder_hidden_states: torch.Tensor | tuple[Any, ...],
         attention_mask: torch.Tensor | None = None,
         temb: torch.Tensor | None = None,
         **others: Any,
     ) -> None:
+        attn, rows = self.attn, self.watch.rows
         queries_from = positions(attn, hidden_states, temb)
-        if queries_from.shape[1] != self.queries:
+        if queries_from.shape[1] != self.watch.queries:
             return
         text = encoder_hidden_states
-        if isinstance(text, tuple):  # with an IP-Adapter: the text, and pictures
+        if isinstance(text, tuple):  # with an IP-Adapter: the text and the pictures
             text, *_ = text
-        queries_from, keys_from = queries_from[self.rows], normed_text(attn, text)[self.rows]
-        mask = prepared_mask(attn, None if attention_mask is None else attention_mask[self.rows], keys_from)
-        maps = attention_maps(attn, *queries_and_keys(attn, queries_from, keys_from), mask).mean(dim=1)
-        self.maps.totals[name] = self.maps.totals.get(name, 0.0) + maps
-        self.maps.evaluations[name] = self.maps.evaluations.get(name, 0) + 1
+        queries_from, keys_from = queries_from[rows], normed_text(attn, text)[rows]
+        mask = prepared_mask(attn, None if attention_mask is None else attention_mask[rows], keys_from)
+        self.watch.add(attention_maps(attn, *queries_and_keys(attn, queries_from, keys_from), mask))
+
+
+@dataclass(frozen=True)
+class _LayerWatch:
+    """Which maps of one layer are wanted, and where they are collected."""
+
+    collected: AttentionMaps
+    name: str
+    queries: int
+    rows: slice
+
+    def add(self, maps: torch.Tensor) -> None:
+        """Add one evaluation's maps, (rows, heads, queries, tokens)."""
+        totals, evaluations = self.collected.totals, self.collected.evaluations
+        totals[self.name] = totals.get(self.name, 0.0) + maps.mean(dim=1)
+        evaluations[self.name] = evaluations.get(self.name, 0) + 1

@@ -1,4 +1,4 @@
-"""Give modules other attributes for a while, and put back what was there, wherever the block is cut off."""
+"""Replace attributes of modules for a while, and put the old ones back wherever the block is interrupted."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ _ABSENT = object()
 
 @dataclass(eq=False)
 class _Replaced:
-    """hidden: What comes back when `value` goes."""
+    """hidden: What comes back when `value` is removed."""
 
     value: Any
     hidden: Any
 
 
-# for each module and name what hides what, the latest last
+# for each module and attribute name, which value hides which, the latest last
 _PILES: WeakKeyDictionary[torch.nn.Module, dict[str, list[_Replaced]]] = WeakKeyDictionary()
 
 
 class Changes:
-    """Changes of modules that are undone when the block ends, whichever of several such blocks ends first.
+    """Changes to modules that are undone when the block ends; several such blocks may end in any order.
 
-    An interrupt may come at almost any bytecode, the first of an `__exit__` among them. So each way back is noted
-    before its change, and may be taken at any time and again. Where `changes()` are made within a block of `Changes`,
-    both take it.
+    An interrupt may come at almost any bytecode, even at the first of an `__exit__`. So the way to undo a change is
+    recorded before the change is made, and may be taken at any time and more than once. Within a block of `Changes`, a
+    block of `changes()` undoes its own changes, and the outer block undoes whatever is left.
     """
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class Changes:
 
     @contextmanager
     def changes(self) -> Iterator[None]:
-        """Undo at the block's end what is changed in it."""
+        """Undo at the end of the block whatever was changed in it."""
         before = len(self._ways_back)
         try:
             yield
@@ -52,7 +52,7 @@ class Changes:
             self._undo(before)
 
     def replace(self, module: torch.nn.Module, name: str, value: Any) -> None:
-        """Give a module an attribute of its own, which hides the one that it has."""
+        """Set an attribute of a module, hiding the one that it has."""
         attributes = vars(module)
         pile = _PILES.setdefault(module, {}).setdefault(name, [])
         replaced = _Replaced(value, attributes.get(name, _ABSENT))
@@ -63,7 +63,7 @@ class Changes:
             above = pile[pile.index(replaced) + 1 :]
             if above:
                 above[0].hidden = replaced.hidden
-            elif attributes.get(name, _ABSENT) is value:  # else somebody outside changed it since
+            elif attributes.get(name, _ABSENT) is value:  # otherwise somebody else has changed it since
                 _put_back(attributes, name, replaced.hidden)
             pile.remove(replaced)
 
@@ -72,7 +72,7 @@ class Changes:
         attributes[name] = value
 
     def undo_by(self, way_back: Callable[[], None]) -> None:
-        """Note how to undo a change that comes next; `way_back` may find it not made, or undone."""
+        """Record how to undo the next change; `way_back` must also work if that was never made or is already undone."""
         self._ways_back.append(way_back)
 
     def _undo(self, down_to: int = 0) -> None:

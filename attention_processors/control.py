@@ -1,4 +1,4 @@
-"""Decide what a UNet's attention does in an evaluation: Prompt-to-Prompt's swaps and StyleDiffusion's values."""
+"""Control a UNet's attention during an evaluation: Prompt-to-Prompt's swaps and StyleDiffusion's values."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ from semantic_edit.attention_processors.swaps import (
 class AttentionPlan:
     """What attention does in one evaluation of the UNet.
 
-    value_embeds: (batch, tokens, width), what the values of every cross attention are made from in place of the text,
-        for all rows; keys still get the text. Gradients flow into it. It may be wider in precision than the UNet.
+    value_embeds: (batch, tokens, width), for all rows: what every cross attention computes its values from instead of
+        the text; keys are still computed from the text. Gradients flow into it. It may have a higher precision than the
+        UNet.
     cross_swaps: Edits of the cross-attention maps, in every layer.
     self_swaps: Edits of the self-attention maps.
-    self_queries: They are made only in layers of at most so many queries; `None`: in every layer.
-    kept_queries: Cross-attention layers of so many queries make their maps and leave them in `maps`; the others, and
-        all by default, have none.
-    maps: Filled by the evaluation, layer by layer: (batch, heads, queries, tokens) in float32 or better, of each row's
-        own queries and keys, before swaps. Gradients flow. For sums of them without gradients, see
+    self_queries: Self-attention maps are edited only in layers with at most this many queries; `None` means in all.
+    kept_queries: Cross-attention layers with this many queries leave their maps in `maps`; `None` means that none do.
+    maps: Filled by the evaluation, layer by layer: (batch, heads, queries, tokens) in float32 or better, from each
+        row's own queries and keys, before swaps. Gradients flow through them. For sums without gradients, see
         [`captured_cross_attention`].
 
     Source: StyleDiffusion, arXiv:2303.15649, for the values; Prompt-to-Prompt, arXiv:2208.01626, for the swaps.
@@ -60,12 +60,16 @@ class AttentionPlan:
     kept_queries: int | None = None
     maps: list[torch.Tensor] = field(default_factory=list, init=False, repr=False)
 
+    def self_swaps_among(self, queries: int) -> tuple[SelfSwap, ...]:
+        """The edits of the self-attention maps of a layer with this many queries."""
+        return self.self_swaps if self.self_queries is None or queries <= self.self_queries else ()
+
 
 @dataclass
 class AttentionControl:
-    """Holds the plan of the borrower's next evaluation; `None` leaves attention as it was.
+    """Holds the plan for the borrower's next evaluation; `None` leaves attention as it is.
 
-    Under gradient checkpointing the backward pass runs layers again: leave the plan until that is done.
+    Under gradient checkpointing the backward pass runs layers again: keep the plan in place until that is done.
     """
 
     plan: AttentionPlan | None = None
@@ -73,14 +77,17 @@ class AttentionControl:
 
 @contextmanager
 def controlled_attention(borrowed: BorrowedNetwork) -> Iterator[AttentionControl]:
-    """Let the plan that is set on the yielded control decide what a borrowed UNet's attention does in the block.
+    """Control a borrowed UNet's attention during the block by the plan that is set on the yielded control.
 
-    Under a plan all layers compute fused attention, whichever of diffusers' processors was there. The same objects come
-    back after the block. LoRA stays at work: it lives in the projections.
+    Under a plan all layers compute fused attention, whichever of diffusers' processors they had. After the block they
+    have the same processor objects again. LoRA keeps working, because it is part of the projections.
+
+    Yields:
+        The control, without a plan.
 
     Raises:
-        ValueError: Before anything changes, if a processor is there that does more than attention.
-            While the UNet runs, if the plan does not fit the evaluation.
+        ValueError: Before anything changes, if a layer's processor does more than attention; while the UNet runs, if
+            the plan does not fit the evaluation.
         RuntimeError: See [`installed`].
     """
     _refuse_foreign_processors(borrowed.network.attn_processors)
@@ -90,7 +97,7 @@ def controlled_attention(borrowed: BorrowedNetwork) -> Iterator[AttentionControl
 
 
 class ControlledAttnProcessor(StandIn):
-    """Fused attention that follows a control's plan; an empty one gives diffusers' `AttnProcessor2_0`, bit for bit."""
+    """Fused attention that follows a control's plan; with an empty plan it equals `AttnProcessor2_0`, bit for bit."""
 
     def __init__(
         self, borrowed: BorrowedNetwork, usual: AttentionProcessor, control: AttentionControl
@@ -109,7 +116,7 @@ class ControlledAttnProcessor(StandIn):
         """(batch, queries, channels) or (batch, channels, height, width), in and out."""
         plan = self.control.plan
         if plan is None or not self.borrowed.acts:
-            more = {} if temb is None else {"temb": temb}  # which not all of diffusers' processors take
+            more = {} if temb is None else {"temb": temb}  # not all of diffusers' processors take it
             return self.usual(attn, hidden_states, encoder_hidden_states, attention_mask, **more)
         queries_from = positions(attn, hidden_states, temb)
         if encoder_hidden_states is None:
@@ -127,43 +134,31 @@ class ControlledAttnProcessor(StandIn):
         if maps is not None and not self.borrowed.recomputes:
             plan.maps.append(maps)
         scale = None if attn.scale_qk else attn.scale
-        if maps is not None and not plan.cross_swaps:
-            output = maps.to(value.dtype) @ value  # cheaper than a fused call beside them
+        cross_swaps = plan.cross_swaps if is_cross else ()
+        self_swaps = () if is_cross else plan.self_swaps_among(query.shape[2])
+        if cross_swaps:
+            output = swapped_cross_attention(query, key, value, cross_swaps, mask, scale)
+        elif self_swaps:
+            output = swapped_self_attention(query, key, value, self_swaps, mask, scale)
+        elif maps is not None:
+            output = maps.to(value.dtype) @ value  # cheaper than another, fused call
         else:
-            output = _planned_attention(plan, is_cross, query, key, value, mask, scale)
+            output = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale)
         return _projected_back(attn, output, hidden_states)
-
-
-def _planned_attention(
-    plan: AttentionPlan,
-    is_cross: bool,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    mask: torch.Tensor | None,
-    scale: float | None,
-) -> torch.Tensor:
-    """(batch, heads, queries, head width)."""
-    if is_cross and plan.cross_swaps:
-        return swapped_cross_attention(query, key, value, plan.cross_swaps, mask, scale)
-    is_swapped = plan.self_queries is None or query.shape[2] <= plan.self_queries
-    if not is_cross and plan.self_swaps and is_swapped:
-        return swapped_self_attention(query, key, value, plan.self_swaps, mask, scale)
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale)
 
 
 def _fitting_embeds(value_embeds: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
     if value_embeds.shape != text.shape:
         raise ValueError(
             f"The plan's `value_embeds` are {tuple(value_embeds.shape)} and the text of this evaluation is "
-            f"{tuple(text.shape)}, (batch, tokens, width). Give every row of the batch its own, the text itself where "
-            "nothing was learned."
+            f"{tuple(text.shape)}, (batch, tokens, width). Pass one row for every row of the batch; where nothing was "
+            "learned, that is the text itself."
         )
     return value_embeds.to(text)
 
 
 def _projected_back(attn: Attention, output: torch.Tensor, hidden_states: torch.Tensor) -> torch.Tensor:
-    """The heads' outputs in the shape of the layer's input `hidden_states`."""
+    """The heads' outputs, projected and brought back to the shape of the layer's input `hidden_states`."""
     to_out, dropout = attn.to_out
     output = dropout(to_out(output.transpose(1, 2).flatten(2)))
     if hidden_states.ndim == 4:
@@ -173,7 +168,7 @@ def _projected_back(attn: Attention, output: torch.Tensor, hidden_states: torch.
     return output / attn.rescale_output_factor
 
 
-# They compute softmax(query key) value and nothing else, in different orders of work.
+# These compute softmax(query key) value and nothing else, only in different orders.
 _PLAIN_PROCESSORS = (
     AttnProcessor,
     AttnProcessor2_0,
@@ -185,10 +180,11 @@ _PLAIN_PROCESSORS = (
 
 def _refuse_foreign_processors(processors: Mapping[str, AttentionProcessor]) -> None:
     for name, processor in processors.items():
-        # a stand-in acts for its borrower alone; its class is another one in each copy of a custom pipeline's file
+        # a stand-in acts only for its borrower; its class differs between copies of a custom pipeline's file
         if type(processor) not in _PLAIN_PROCESSORS and not hasattr(processor, "borrowed"):
             raise ValueError(
-                f"The layer {name.removesuffix('.processor')} has a {type(processor).__name__}, whose work an edit of "
-                "attention would put out. Take it off first: `pipe.unload_ip_adapter()` if it is an IP-Adapter's, "
-                "else `unet.set_attn_processor(AttnProcessor2_0())` for plain attention in all layers."
+                f"The layer {name.removesuffix('.processor')} has a {type(processor).__name__}, whose effect would be "
+                "lost during an edit of attention. Remove it first: with `pipe.unload_ip_adapter()` if it belongs to "
+                "an IP-Adapter, else with `unet.set_attn_processor(AttnProcessor2_0())` for plain attention in all "
+                "layers."
             )

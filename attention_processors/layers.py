@@ -1,4 +1,4 @@
-"""The attention layers of a UNet: their paths, their resolutions, and what they make queries and keys from."""
+"""The attention layers of a UNet: their paths, their resolutions, and how they compute queries, keys and maps."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ class AttentionLayer:
     """One attention layer of a UNet.
 
     name: Its module path, such as "mid_block.attentions.0.transformer_blocks.0.attn2".
-    is_cross: Whether its keys come from the text. In a UNet with `only_cross_attention` those of "attn1" do, too.
-    level: How often the latent's sides were halved before it; 0 is the finest.
+    is_cross: Whether its keys come from the text. In a UNet with `only_cross_attention`, so do those of "attn1".
+    halvings: How many times the latent's sides were halved before it; 0 at the finest resolution.
     """
 
     name: str
     is_cross: bool
-    level: int
+    halvings: int
 
 
 def attention_layers(unet: UNet2DConditionModel) -> tuple[AttentionLayer, ...]:
     """All attention layers of `unet`, in the order of its modules."""
-    levels = len(unet.config.block_out_channels)
+    most = len(unet.config.block_out_channels) - 1
     return tuple(
-        AttentionLayer(name, bool(layer.is_cross_attention), _level(name, levels))
+        AttentionLayer(name, bool(layer.is_cross_attention), _halvings(name, most))
         for name, layer in unet.named_modules()
         if isinstance(layer, Attention)
     )
 
 
-def _level(name: str, levels: int) -> int:
+def _halvings(name: str, most: int) -> int:
     place, index, *_ = name.removeprefix("_orig_mod.").split(".")  # torch.compile's wrapper
     if place == "down_blocks":
         return int(index)
-    return levels - 1 - (int(index) if place == "up_blocks" else 0)
+    return most - (int(index) if place == "up_blocks" else 0)
 
 
 def nearest_queries(
@@ -47,32 +47,33 @@ def nearest_queries(
     """The resolution of `unet`'s cross attention that comes nearest to `side` x `side` positions.
 
     Args:
-        latent_height, latent_width: The latent's sides; each level of the UNet halves them, rounding up.
-        side: The wanted side; by default max(16, a quarter of the latent's side), which in Stable Diffusion at
-            512 pixels is StyleDiffusion's 16. Sides of what is not square are their geometric means.
+        unet: A UNet that is conditioned on text.
+        latent_height, latent_width: The latent's sides; each resolution of the UNet halves them, rounding up.
+        side: The desired side; by default max(16, a quarter of the latent's side), which for Stable Diffusion at 512
+            pixels is StyleDiffusion's 16. The side of a rectangle is the geometric mean of its two sides.
 
     Returns:
-        (height, width) in positions: height * width is the number of queries. Of two that are as near, the finer.
+        (height, width) in positions; height * width is the number of queries. Of two that are equally near, the finer.
 
     Raises:
         ValueError: If the UNet has no cross attention.
 
-    Source: StyleDiffusion, arXiv:2303.15649, which takes the maps of 16 x 16 positions.
+    Source: StyleDiffusion, arXiv:2303.15649, which uses the maps with 16 x 16 positions.
     """
     if side is None:
         side = max(16.0, math.sqrt(latent_height * latent_width) / 4)
-    levels = sorted({layer.level for layer in attention_layers(unet) if layer.is_cross})
-    if not levels:
+    halvings = sorted({layer.halvings for layer in attention_layers(unet) if layer.is_cross})
+    if not halvings:
         raise ValueError(
-            f"`unet` ({type(unet).__name__}) has no cross-attention layer, so no resolution is near {side:g} positions "
-            "a side. Pass a UNet that is conditioned on text."
+            f"`unet` ({type(unet).__name__}) has no cross-attention layer, so no resolution comes near {side:g} "
+            "positions a side. Pass a UNet that is conditioned on text."
         )
-    sizes = [(-(-latent_height // 2**level), -(-latent_width // 2**level)) for level in levels]
+    sizes = [(-(-latent_height // 2**count), -(-latent_width // 2**count)) for count in halvings]
     return min(sizes, key=lambda size: abs(math.sqrt(math.prod(size)) - side))
 
 
 def positions(attn: Attention, hidden_states: torch.Tensor, temb: torch.Tensor | None) -> torch.Tensor:
-    """A layer's input as its projections take it: normed, (batch, queries, width) also where it was a picture."""
+    """A layer's input as its projections take it: normalised, and flattened to (batch, queries, width)."""
     if attn.spatial_norm is not None:
         hidden_states = attn.spatial_norm(hidden_states, temb)
     if hidden_states.ndim == 4:
@@ -83,7 +84,7 @@ def positions(attn: Attention, hidden_states: torch.Tensor, temb: torch.Tensor |
 
 
 def normed_text(attn: Attention, text: torch.Tensor) -> torch.Tensor:
-    """Text as the projections to keys and values take it, (batch, tokens, width)."""
+    """Text as the key and value projections take it, (batch, tokens, width)."""
     return attn.norm_encoder_hidden_states(text) if attn.norm_cross else text
 
 
@@ -95,7 +96,7 @@ def split_heads(attn: Attention, projected: torch.Tensor) -> torch.Tensor:
 def queries_and_keys(
     attn: Attention, queries_from: torch.Tensor, keys_from: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(batch, heads, queries, head width) and (batch, heads, keys, head width)."""
+    """A layer's queries and keys, (batch, heads, queries or keys, head width)."""
     query, key = split_heads(attn, attn.to_q(queries_from)), split_heads(attn, attn.to_k(keys_from))
     return (
         query if attn.norm_q is None else attn.norm_q(query),
@@ -104,7 +105,7 @@ def queries_and_keys(
 
 
 def prepared_mask(attn: Attention, mask: torch.Tensor | None, keys_from: torch.Tensor) -> torch.Tensor | None:
-    """A layer's attention mask as what is added to its scores, (batch, heads, 1 or queries, keys)."""
+    """A layer's attention mask in the form that is added to its scores, (batch, heads, 1 or queries, keys)."""
     if mask is None:
         return None
     batch, keys, _ = keys_from.shape
@@ -117,8 +118,8 @@ def attention_maps(
     """The softmax of a layer's scores, (batch, heads, queries, keys), in float32 or better.
 
     Args:
-        query, key: What `queries_and_keys` gives.
-        mask: What `prepared_mask` gives.
+        query, key: The result of `queries_and_keys`.
+        mask: The result of `prepared_mask`.
     """
     at_least_single = torch.promote_types(query.dtype, torch.float32)
     parts = (None if part is None else part.flatten(0, 1).to(at_least_single) for part in (query, key, mask))

@@ -1,4 +1,4 @@
-"""One lock for each network or tokenizer, which all threads and all copies of this code find."""
+"""One lock for each network or tokenizer, shared by all threads and all copies of this code."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import diffusers
 
 
 def lock_of(owner: Any) -> AbstractContextManager[object]:
-    """The lock to hold while `owner` is changed, or while its state is used; the same thread may take it again.
+    """The lock to hold while changing `owner` or relying on its state; a thread that holds it may take it again.
 
-    It lives beside `owner`, in no copy, pickle or state dict of it, and is found through diffusers: a pipeline's file
-    that is loaded once more is another module with classes of its own.
+    The lock is kept outside `owner`, so no copy, pickle or state dict contains it. It is found through diffusers
+    because a pipeline's file that is loaded again becomes a new module with classes and globals of its own.
 
     Args:
         owner: A network, wrapped by `torch.compile` or not, or a tokenizer.

@@ -1,4 +1,4 @@
-"""Evaluate a UNet again for other values: what comes before its first cross attention is computed once."""
+"""Evaluate a UNet repeatedly with other values: whatever comes before its first cross attention is computed once."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from semantic_edit.attention_processors.layers import attention_layers
 
 
 class Prefix:
-    """What a UNet computes before its first cross attention, where values come in.
+    """What a UNet computes before its first cross attention, which is where values come in.
 
-    Between `begin` and the first cross attention the UNet's modules give what they gave in the evaluation before, if
-    that began with the same inputs; at all other times they compute.
+    Between `begin` and the first cross attention, the UNet's modules return what they returned in the evaluation
+    before, provided that it began with the same inputs; at all other times they compute.
     """
 
     def __init__(self) -> None:
         self._inputs: tuple[torch.Tensor, ...] = ()
         self._outputs: list[Any] = []
-        self._calls: int | None = None  # of this evaluation so far; `None` behind the prefix
+        self._calls: int | None = None  # so far in this evaluation; `None` after the prefix
 
     def begin(self, *inputs: torch.Tensor) -> None:
-        """An evaluation comes next; `inputs` are all that its prefix depends on."""
+        """Announce an evaluation; `inputs` are everything that its prefix depends on."""
         same = len(inputs) == len(self._inputs) and all(map(torch.equal, inputs, self._inputs))
         if not same:
             self._inputs, self._outputs = inputs, []
         self._calls = 0
 
     def end(self) -> None:
-        """Cross attention is reached."""
+        """Announce that cross attention has been reached."""
         self._calls = None
 
     def output(self, forward: Any, *args: Any, **kwargs: Any) -> Any:
-        """What `forward` gives for these arguments, from memory if it may be."""
+        """The result of `forward` for these arguments, from memory where possible."""
         if self._calls is None:
             return forward(*args, **kwargs)
         if self._calls == len(self._outputs):
@@ -47,10 +47,10 @@ class Prefix:
 
 @contextmanager
 def remembered_prefix(borrowed: BorrowedNetwork) -> Iterator[Prefix]:
-    """Let a borrowed UNet's modules remember their outputs as the yielded prefix says while the block runs.
+    """Let a borrowed UNet's modules reuse their outputs during the block, as the yielded prefix directs.
 
-    Results keep their bits. Within the block the UNet's weights must stay as they are, and so must its text wherever
-    something else than cross attention reads it.
+    Results keep their bits. During the block the UNet's weights must not change, nor must its text where anything other
+    than cross attention reads it.
     """
     prefix, unet = Prefix(), borrowed.network
     crossings = {unet.get_submodule(layer.name) for layer in attention_layers(unet) if layer.is_cross}
@@ -65,7 +65,7 @@ def remembered_prefix(borrowed: BorrowedNetwork) -> Iterator[Prefix]:
 def _parts_without(
     module: torch.nn.Module, crossings: Collection[torch.nn.Module]
 ) -> Iterator[torch.nn.Module]:
-    """The largest modules in `module` that can be called and hold none of `crossings`."""
+    """The largest callable modules inside `module` that contain none of `crossings`."""
     for part in module.children():
         if part in crossings:
             continue
@@ -77,7 +77,7 @@ def _parts_without(
 
 
 class _OnTheWay(StandIn):
-    """A module's `forward` in the way through a UNet's prefix."""
+    """The `forward` of a module that a UNet's prefix passes through."""
 
     def __init__(self, borrowed: BorrowedNetwork, usual: Callable[..., Any], prefix: Prefix) -> None:
         super().__init__(borrowed, usual)
@@ -85,7 +85,7 @@ class _OnTheWay(StandIn):
 
 
 class _Remembering(_OnTheWay):
-    """That of a part that holds no cross attention."""
+    """The `forward` of a part without cross attention."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not self.borrowed.acts:
@@ -94,7 +94,7 @@ class _Remembering(_OnTheWay):
 
 
 class _Crossing(_OnTheWay):
-    """That of cross attention."""
+    """The `forward` of cross attention."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.borrowed.acts:

@@ -1,7 +1,7 @@
-"""Prompt-to-Prompt's edits of attention maps as pure functions, without the maps.
+"""Prompt-to-Prompt's edits of attention maps as pure functions that never store a map.
 
-An edited map is linear in maps, so what it does is plain attention over changed values: (A M) V = A (M V). Fused
-attention computes that in memory linear in the number of queries.
+An edited map is linear in the original maps, so its effect is plain attention over changed values: (A M) V = A (M V).
+Fused attention computes that with memory linear in the number of queries.
 
 Source: Prompt-to-Prompt, arXiv:2208.01626, Sec. 3.2; for the unconditional rows StyleDiffusion, arXiv:2303.15649.
 """
@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 import torch
 import torch.nn.functional as F
 
-# A fraction that means a whole number of steps counts as it: 0.29 * 100 is 28.999999999999996.
+# A fraction that stands for a whole number of steps must count as that number: 0.29 * 100 is 28.999999999999996.
 ROUNDING = 1e-4
-# Heads up to which fused kernels are fast on every device; on GPUs some end at 128 and all at 256.
+# The widest heads for which fused kernels are fast on every device; on GPUs some stop at 128 and all at 256.
 WIDEST_HEAD = 128
 
 
@@ -24,15 +24,15 @@ WIDEST_HEAD = 128
 class CrossSwap:
     """Target rows' cross-attention maps become A_source @ from_source + A_target * from_target.
 
-    source: Row of the evaluation's batch that lends its map, as it is before any swap.
+    source: Row of the evaluation's batch whose map is used, as it is before any swap.
     targets: Rows that are edited.
     from_source: (targets, source tokens, target tokens).
     from_target: (targets, target tokens), factors on the columns of the target's own map.
-    lends, keeps: For each target, whether anything comes from the source, and whether from itself. They are read off
-        the tensors once, when the swap is made: on a GPU that waits for it, and no layer has to wait again.
+    lends, keeps: For each target, whether its map takes anything from the source, and whether it keeps anything of its
+        own. They are computed once, when the swap is created: on a GPU that has to wait, and so no layer has to.
 
     Raises:
-        ValueError: If shapes or rows disagree with each other.
+        ValueError: If shapes or rows disagree.
     """
 
     source: int
@@ -52,14 +52,20 @@ class CrossSwap:
                 "(targets, target tokens)."
             )
         lends = self.from_source.flatten(1).any(dim=1)
-        keeps = self.from_target.any(dim=1) | ~lends  # a row that nothing goes to is still computed, as zeros
+        keeps = (
+            self.from_target.any(dim=1) | ~lends
+        )  # a row that receives nothing is still computed, as zeros
         object.__setattr__(self, "lends", tuple(lends.tolist()))
         object.__setattr__(self, "keeps", tuple(keeps.tolist()))
 
 
 @dataclass(frozen=True)
 class SelfSwap:
-    """Target rows' self-attention maps become that of the row `source`, as it is before any swap."""
+    """Target rows' self-attention maps become that of the row `source`, as it is before any swap.
+
+    Raises:
+        ValueError: If `targets` is empty, repeats a row or contains `source`.
+    """
 
     source: int
     targets: tuple[int, ...]
@@ -76,20 +82,22 @@ def swapped_cross_attention(
     mask: torch.Tensor | None = None,
     scale: float | None = None,
 ) -> torch.Tensor:
-    """Attention of all rows with the target rows' maps edited, in one fused call for what rows keep of their own maps
-    and one for what they borrow.
+    """Attention of all rows, with the target rows' maps edited.
+
+    It takes one fused call for what rows keep of their own maps, and one for what they take from others.
 
     Args:
         query: (batch, heads, queries, head width).
         key, value: (batch, heads, tokens, head width).
-        mask: What is added to the scores, (batch, heads, 1 or queries, tokens).
-        scale: Factor on the scores; by default one over the root of the head width.
+        swaps: The edits; no row may be the target of two.
+        mask: Added to the scores, (batch, heads, 1 or queries, tokens).
+        scale: Factor on the scores; by default one over the square root of the head width.
 
     Returns:
         (batch, heads, queries, head width); gradients flow.
 
     Raises:
-        ValueError: If a row lies outside the batch or is the target of two swaps, or the tokens' numbers differ.
+        ValueError: If a row lies outside the batch or is the target of two swaps, or if the numbers of tokens differ.
     """
     _check_fits(swaps, query.shape[0])
     values, keepers, loans = list(value), list(range(query.shape[0])), []
@@ -121,17 +129,17 @@ def swapped_self_attention(
     mask: torch.Tensor | None = None,
     scale: float | None = None,
 ) -> torch.Tensor:
-    """Attention of all rows where each target row has its source's map and its own values.
+    """Attention of all rows, where each target row uses its source's map with its own values.
 
-    The values of two rows with one map stand side by side in a fused call over heads of twice the width, so that the
-    map is made once for both. What is left over, and everything where heads would grow too wide for fused kernels, has
-    a map for each row.
+    The values of two rows that share a map are put side by side in a fused call with heads of twice the width, so that
+    the map is computed once for both. Rows that are left over, and all rows if heads would become too wide for fused
+    kernels, get a map each.
 
-    Arguments, result and errors are those of [`swapped_cross_attention`], with positions for tokens.
+    Arguments, result and errors are those of [`swapped_cross_attention`], with positions in place of tokens.
     """
     _check_fits(swaps, query.shape[0])
     source_of = {target: swap.source for swap in swaps for target in swap.targets}
-    sharing: dict[int, list[int]] = {}  # by the row whose map they have
+    sharing: dict[int, list[int]] = {}  # by the row whose map they use
     for row in range(query.shape[0]):
         sharing.setdefault(source_of.get(row, row), []).append(row)
     width = 2 if 2 * value.shape[-1] <= WIDEST_HEAD else 1
@@ -166,7 +174,7 @@ def _attend(
     missing = values.shape[-1] - width
 
     def widened(tensor: torch.Tensor) -> torch.Tensor:
-        # fused kernels want one width, and zeros add nothing to the scores; padding by none would copy
+        # fused kernels want a single width; zeros add nothing to the scores, and padding by nothing would still copy
         return F.pad(tensor, (0, missing)) if missing else tensor
 
     return F.scaled_dot_product_attention(
@@ -179,9 +187,9 @@ def _attend(
 
 
 def _chosen(tensor: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
-    """Rows of a tensor by Python's numbers, without a copy where they are evenly spaced.
+    """Some rows of a tensor, without a copy if they are evenly spaced.
 
-    An index tensor would be brought to the GPU in every layer, and that waits for the GPU.
+    An index tensor would have to be moved to the GPU in every layer, which means waiting for the GPU.
     """
     step = rows[1] - rows[0] if len(rows) > 1 else 1
     if step > 0 and list(rows) == list(range(rows[0], rows[-1] + 1, step)):
@@ -190,24 +198,25 @@ def _chosen(tensor: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class PromptToPrompt:
-    """The schedule of an edit with one source row and T target rows; steps are counted from the noisy end.
+class PromptSwaps:
+    """Which maps are swapped at which step, for an edit with one source row and T target rows.
 
-    Column j of a target's cross-attention map becomes, at a step before the token's `cross_until`, that of
-    A_source @ matrices where the token is shared and stays its own where it is new, always times `factors`:
-    Replace shares all tokens, Refine those that both prompts have, Reweight sets factors and composes with either.
-    Nothing is renormalised.
+    Steps are counted from the noisy end. At a step before a token's `cross_until`, the token's column of the target's
+    cross-attention map is that of A_source @ matrices if the token is shared, and the target's own if it is new; in
+    either case it is multiplied by `factors`. Replace shares all tokens, Refine those that both prompts have; Reweight
+    sets factors and combines with either. Nothing is renormalised.
 
     matrices: (T, source tokens, target tokens).
     shared: (T, target tokens), 1 where a token takes the source's column, 0 where it keeps its own.
-    factors: (T, target tokens), at every step as in the paper. The published code drops them after `cross_until`.
-    cross_until: (T, target tokens), fractions of the steps in [0, 1] (tau_c), token by token.
-    self_until: Fraction of the steps with the source's self-attention map in the conditional rows (tau_s).
-    unconditional_self_until: The same in the unconditional rows (StyleDiffusion's tau_u).
+    factors: (T, target tokens), applied at every step as in the paper; the published code drops them after
+        `cross_until`.
+    cross_until: (T, target tokens), fractions of the steps in [0, 1], token by token (tau_c).
+    self_until: Fraction of the steps at which conditional rows use the source's self-attention map (tau_s).
+    unconditional_self_until: The same for the unconditional rows (StyleDiffusion's tau_u).
 
-    A swap with fraction tau is active while step < int(tau * num_steps). The published code counts cross attention's
-    otherwise, int(tau * (num_steps + 1)) steps: one more for .6 of 6 or .65 of 10, the same for tenths of 30 or 50.
-    Tensors on the UNet's device save copies.
+    A swap with fraction tau is active while step < int(tau * num_steps). For cross attention the published code counts
+    int(tau * (num_steps + 1)) steps instead: one more for .6 of 6 or .65 of 10, the same for tenths of 30 or 50.
+    Keep the tensors on the UNet's device to save copies.
 
     Raises:
         ValueError: If shapes disagree or a fraction lies outside [0, 1].
@@ -234,16 +243,18 @@ class PromptToPrompt:
             if not (low >= 0 and high <= 1):
                 raise ValueError(
                     f"`{name}` must lie in [0, 1], got {low:g} to {high:g}. It is the fraction of the steps, from the "
-                    "noisy end, that the source's maps are used for."
+                    "noisy end, at which the source's maps are used."
                 )
 
     def cross_swap(
         self, step: int, num_steps: int, source: int, targets: tuple[int, ...]
     ) -> CrossSwap | None:
-        """What happens to cross attention at `step`, 0 being the noisiest; `None` if nothing does.
+        """The edit of the cross-attention maps at a step; `None` if they stay as they are.
 
         Args:
-            source, targets: Rows of the evaluation's batch, those with the prompts in them; T targets.
+            step: 0-based index, 0 the noisiest.
+            num_steps: Number of steps.
+            source, targets: The rows of the evaluation's batch that hold the source prompt and the T target prompts.
 
         Raises:
             ValueError: If `targets` are not T rows.
@@ -268,11 +279,16 @@ class PromptToPrompt:
         unconditional_source: int | None = None,
         unconditional_targets: tuple[int, ...] = (),
     ) -> tuple[SelfSwap, ...]:
-        """What happens to self attention at `step`, 0 being the noisiest.
+        """The edits of the self-attention maps at a step; empty if they stay as they are.
 
         Args:
+            step: 0-based index, 0 the noisiest.
+            num_steps: Number of steps.
             source, targets: The conditional rows of the evaluation's batch.
-            unconditional_source, unconditional_targets: The unconditional ones; `None` if guidance is off.
+            unconditional_source, unconditional_targets: The unconditional rows; `None` and () without guidance.
+
+        Raises:
+            ValueError: If there are no targets, or they contain the source.
         """
         swaps = []
         if step < int(self.self_until * num_steps + ROUNDING):
@@ -289,10 +305,10 @@ def _check_distinct(swaps: Sequence[CrossSwap | SelfSwap]) -> None:
     for swap in swaps:
         if swap.source in swap.targets or not swap.targets:
             raise ValueError(
-                f"A swap's `targets` {swap.targets} must be at least one row and not hold its `source` {swap.source}."
+                f"A swap's `targets` {swap.targets} must name at least one row, and not its `source` {swap.source}."
             )
     if len(set(targets)) < len(targets):
-        raise ValueError(f"Rows {targets} are each to get one map: name no target twice.")
+        raise ValueError(f"Each of the rows {targets} can get only one map: name no target twice.")
 
 
 def _check_fits(swaps: Sequence[CrossSwap | SelfSwap], batch: int) -> None:
@@ -301,14 +317,14 @@ def _check_fits(swaps: Sequence[CrossSwap | SelfSwap], batch: int) -> None:
         rows = (swap.source, *swap.targets)
         if not all(0 <= row < batch for row in rows):
             raise ValueError(
-                f"A swap names the rows {rows} (source, then targets) and this evaluation's batch has {batch} rows. "
-                "Rows are counted from 0 over the whole batch, the unconditional ones included."
+                f"A swap names the rows {rows} (source, then targets), but this evaluation's batch has {batch} rows. "
+                "Rows are counted from 0 over the whole batch, including the unconditional ones."
             )
 
 
 def _check_tokens(swap: CrossSwap, tokens: int) -> None:
     if tuple(swap.from_source.shape[1:]) != (tokens, tokens):
         raise ValueError(
-            f"A swap maps {swap.from_source.shape[1]} source tokens to {swap.from_source.shape[2]} target tokens and "
-            f"the text of this evaluation has {tokens}. Make its matrices for the padded length of the prompts."
+            f"A swap maps {swap.from_source.shape[1]} source tokens to {swap.from_source.shape[2]} target tokens, "
+            f"but the text of this evaluation has {tokens}. Build its matrices for the padded length of the prompts."
         )

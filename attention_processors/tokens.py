@@ -1,7 +1,7 @@
-"""Which tokens a word covers, and which tokens of two prompts belong together.
+"""Which tokens a word covers, and which tokens of two prompts correspond to each other.
 
-Everything indexes the padded ids that the text encoder gets, so a matrix of this module applies to the columns of a
-cross-attention map as they are. Source: Prompt-to-Prompt, arXiv:2208.01626, Sec. 3.2 and its published code.
+All indices refer to the padded ids that the text encoder receives, so a matrix of this module can be applied directly
+to the columns of a cross-attention map. Source: Prompt-to-Prompt, arXiv:2208.01626, Sec. 3.2 and its published code.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
 
 @dataclass(frozen=True)
 class Word:
-    """A run of letters and digits of a prompt, with apostrophes and hyphens inside: "dog," holds "dog".
+    """A run of letters and digits in a prompt, including inner apostrophes and hyphens: "dog," contains "dog".
 
     start, end: Its characters are `prompt[start:end]`.
-    tokens: Indices into the padded ids, ascending; those that truncation left, so none where it was cut off.
+    tokens: Ascending indices into the padded ids; only those that truncation left, so none if the word was cut off.
     """
 
     text: str
@@ -43,10 +43,10 @@ class PromptTokens:
 
     prompt: In Unicode's composed form (NFC).
     ids: (tokens,), padded: start tokens, text, end tokens, padding.
-    words: In the prompt's order, those that were cut off included.
-    text_start, text_end: The text's tokens are `ids[text_start:text_end]`; `ids[:text_start]` start the prompt.
-    padding_start: `ids[text_end:padding_start]` end the prompt, what follows is padding.
-    cut_off: The end of the prompt, for which there was no room, from the first word on that is not whole.
+    words: In the prompt's order, including those that were cut off.
+    text_start, text_end: The text's tokens are `ids[text_start:text_end]`; `ids[:text_start]` are the start tokens.
+    padding_start: `ids[text_end:padding_start]` are the end tokens; what follows is padding.
+    cut_off: The part of the prompt for which there was no room, from the first incomplete word on.
     """
 
     prompt: str
@@ -77,12 +77,12 @@ def tokenize_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> PromptTo
     """Tokenize as diffusers does, padded and truncated to `tokenizer.model_max_length`, and find the words.
 
     Args:
-        tokenizer: A fast one is asked for its own offsets. Without them (CLIPTokenizer before transformers 5) the
-            tokens' texts are matched against the prompt, as CLIP's byte-pair tokens allow.
+        tokenizer: A fast tokenizer tells the offsets itself. Without offsets (CLIPTokenizer before transformers 5) the
+            texts of the tokens are matched against the prompt, which CLIP's byte-pair tokens allow.
         prompt: One prompt, with textual inversions already expanded (`maybe_convert_prompt`).
 
     Raises:
-        RuntimeError: If somebody else used the tokenizer at the same time; of ours, one waits for the other.
+        RuntimeError: If other code used the tokenizer at the same time; calls of this function wait for each other.
     """
     prompt = unicodedata.normalize("NFC", prompt)
     with lock_of(tokenizer):
@@ -110,7 +110,7 @@ def tokenize_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> PromptTo
             index for index, (first, stop) in enumerate(spans, text_start) if first < end and stop > start
         )
         words.append(Word(match.group(), start, end, tuple(covering)))
-    is_full = padding_start == len(ids)  # else what no token covers is nothing but blanks to the tokenizer
+    is_full = padding_start == len(ids)  # otherwise whatever no token covers is only blanks to the tokenizer
     end = spans[-1][1] if is_full and spans else len(prompt)
     end = next((word.start for word in words if word.start < end < word.end), end)
     cut_off = prompt[end:].strip()
@@ -118,29 +118,40 @@ def tokenize_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> PromptTo
 
 
 def check_padded(tokenizer: PreTrainedTokenizerBase, length: int) -> None:
-    """Refuse tokens that were padded or cut to another length than was asked for.
+    """Raise unless tokens were padded or truncated to the length that was asked for.
 
-    A fast tokenizer keeps in itself how to pad and cut, where another thread's call may change it half-way.
+    A fast tokenizer stores how to pad and truncate in itself, where a call from another thread may change it halfway.
+
+    Args:
+        length: The number of tokens that the tokenizer returned.
 
     Raises:
         RuntimeError: If `length` is not `tokenizer.model_max_length`.
     """
     if length != tokenizer.model_max_length:
         raise RuntimeError(
-            f"The tokenizer gave {length} tokens where {tokenizer.model_max_length} were asked for: something else "
-            "used it in another thread at the same moment. Run this again, and give the other thread a tokenizer of "
-            "its own, `copy.deepcopy(pipe.tokenizer)`."
+            f"The tokenizer returned {length} tokens where {tokenizer.model_max_length} were asked for: another thread "
+            "used it at the same moment. Run this again, and give the other thread a tokenizer of its own, "
+            "`copy.deepcopy(pipe.tokenizer)`."
         )
 
 
 def tokens_of(prompt_tokens: PromptTokens, word: str) -> tuple[int, ...]:
-    """Which tokens a word, or a phrase of several words, covers: those of all its occurrences, ascending.
+    """The tokens that a word, or a phrase of several words, covers in all its occurrences.
 
-    Case and punctuation do not matter: "Dog," is "dog". Of an occurrence that truncation cut into, the tokens that
-    are left count as long as each of its words has one.
+    Case and punctuation do not matter: "Dog," is "dog". If truncation cut into an occurrence, its remaining tokens
+        count
+    as long as each of its words has at least one.
+
+    Args:
+        prompt_tokens: The prompt.
+        word: The word or phrase.
+
+    Returns:
+        Ascending indices into the padded ids.
 
     Raises:
-        ValueError: If the prompt does not hold it, or only where the prompt was cut off.
+        ValueError: If the prompt does not contain it, or only in the part that was cut off.
     """
     wanted = [_folded(part) for part in _WORD.findall(unicodedata.normalize("NFC", word))]
     if not wanted:
@@ -151,13 +162,13 @@ def tokens_of(prompt_tokens: PromptTokens, word: str) -> tuple[int, ...]:
     if not found:
         raise ValueError(
             f"{word!r} is not in the prompt {prompt_tokens.prompt!r}. Name {_listed(prompt_tokens)}, or a phrase of "
-            "words that follow each other."
+            "consecutive words."
         )
     whole = [run for run in found if all(each.tokens for each in run)]
     if not whole:
         raise ValueError(
             f"{word!r} was cut off: the text encoder takes {len(prompt_tokens.ids)} tokens, and the prompt "
-            f"{prompt_tokens.prompt!r} has more. Shorten the prompt, or move the word towards its beginning."
+            f"{prompt_tokens.prompt!r} has more. Shorten the prompt, or move the word towards the beginning."
         )
     return tuple(sorted({token for run in whole for each in run for token in each.tokens}))
 
@@ -165,23 +176,25 @@ def tokens_of(prompt_tokens: PromptTokens, word: str) -> tuple[int, ...]:
 def token_factors(
     prompt_tokens: PromptTokens, factors: Mapping[str, float], default: float = 1.0
 ) -> torch.Tensor:
-    """One number per token from one number per word: weights to multiply by, or fractions of a schedule.
+    """Spread one number per word over the tokens: weights to multiply by, or fractions of a schedule.
 
     Args:
-        factors: From words or phrases, as `tokens_of` takes them; where two cover a token, the later one holds.
-        default: For every other token, the start, the end and the padding among them.
+        prompt_tokens: The prompt.
+        factors: Numbers by word or phrase, as `tokens_of` takes them; if two cover the same token, the later one
+            counts.
+        default: For all other tokens, including start, end and padding.
 
     Returns:
         (tokens,) in float32, on the CPU.
 
     Raises:
-        ValueError: If a number is not finite, or a word is not to be found.
+        ValueError: If a number is not finite, or a word is not in the prompt.
     """
     for name, factor in {**factors, "`default`": default}.items():
         if not math.isfinite(factor):
             raise ValueError(
-                f"The factor of {name} must be a finite number, got {factor}. Give 1 to leave a weight as it is, 0 to "
-                "silence a word."
+                f"The factor of {name} must be a finite number, got {factor}. Use 1 to leave a weight as it is, and 0 "
+                "to silence a word."
             )
     result = torch.full((len(prompt_tokens.ids),), float(default))
     for word, factor in factors.items():
@@ -190,14 +203,16 @@ def token_factors(
 
 
 def align(source: PromptTokens, target: PromptTokens, kind: AlignmentKind | None = None) -> Alignment:
-    """Relate the tokens of two prompts.
+    """Match the tokens of two prompts.
 
     Args:
-        kind: "replace" for words exchanged one for one (see `replacement_matrix`; `shared` is all ones), "refine" for
-            words added or removed (see `refinement_matrix`); `None` replaces where both have equally many words.
+        source, target: The prompts.
+        kind: "replace" if words are replaced one for one (see `replacement_matrix`; `shared` is all ones), "refine" if
+            words are added or removed (see `refinement_matrix`); `None` chooses "replace" if both prompts have equally
+            many words, else "refine".
 
     Raises:
-        ValueError: If `kind` is neither, or "replace" and the prompts' numbers of words differ.
+        ValueError: If `kind` is anything else, or if it is "replace" and the prompts' numbers of words differ.
     """
     if kind is None:
         kind = "replace" if len(source.words) == len(target.words) else "refine"
@@ -206,21 +221,22 @@ def align(source: PromptTokens, target: PromptTokens, kind: AlignmentKind | None
     if kind == "refine":
         return Alignment(kind, *refinement_matrix(source, target))
     raise ValueError(
-        f'`kind` must be "replace", "refine" or `None` to choose by the word counts, got {kind!r}.'
+        f'`kind` must be "replace", "refine", or `None` to choose by the numbers of words, got {kind!r}.'
     )
 
 
 def replacement_matrix(source: PromptTokens, target: PromptTokens) -> torch.Tensor:
-    """Matrix M with `A_target = A_source @ M` where words are exchanged one for one.
+    """The matrix M with `A_target = A_source @ M` for prompts whose words are replaced one for one.
 
-    The k-th word takes the k-th word's attention, one to one where both have equally many tokens. Otherwise each of the
-    m source tokens gives 1/n to each of the n target tokens, as published: rows sum to 1, so the attention that the
-    word draws in total stays what it was, and its columns sum to m/n. So does the punctuation between two words; a
-    target's token without a counterpart (m = 0: added punctuation, or words that truncation took from the source) has
-    a column of zeros. Start, end and padding: see `refinement_matrix`; their columns sum to 1.
+    The k-th target word takes the k-th source word's attention, token by token if both have equally many tokens.
+    Otherwise each of the m source tokens gives 1/n to each of the n target tokens, as published: rows sum to 1, so the
+    word's total attention stays the same, and its columns sum to m/n. Punctuation between two words is treated the same
+    way. A target token without a counterpart (m = 0: added punctuation, or a word that truncation removed from the
+    source) has a column of zeros. For start, end and padding see `refinement_matrix`; their columns sum to 1.
 
-    The published code splits words at spaces, so punctuation counts to its word, and leaves what follows the last
-    replaced word unshifted, so that behind a word that grew the others draw their neighbours' attention. Not so here.
+    The published code splits words at spaces, so that punctuation belongs to its word. It also leaves what follows the
+    last replaced word unshifted, so that after a word that became longer the others take their neighbours' attention.
+    This function does neither.
 
     Returns:
         (source tokens, target tokens) in float32, on the CPU.
@@ -230,7 +246,7 @@ def replacement_matrix(source: PromptTokens, target: PromptTokens) -> torch.Tens
     """
     if len(source.words) != len(target.words):
         raise ValueError(
-            f"Replacing needs prompts of equally many words, got {len(source.words)} in {source.prompt!r} and "
+            f"Replacing needs prompts with equally many words, got {len(source.words)} in {source.prompt!r} and "
             f'{len(target.words)} in {target.prompt!r}. Use "refine" where words are added or removed.'
         )
     matrix = _framed_matrix(source, target)
@@ -243,16 +259,18 @@ def replacement_matrix(source: PromptTokens, target: PromptTokens) -> torch.Tens
 
 
 def refinement_matrix(source: PromptTokens, target: PromptTokens) -> tuple[torch.Tensor, torch.Tensor]:
-    """Matrix M and mask for a prompt with words added or removed: shared tokens take the source's columns.
+    """The matrix and mask for prompts with words added or removed: shared tokens take the source's columns.
 
-    The texts' ids are aligned globally (Needleman-Wunsch; gap 0, match 1, mismatch -1, as published; of equally good
-    alignments the one that matches early tokens of the target). Start and end map to start and end, padding to the
-    source's padding at the same position; where the source has none there, to its first (published: to whatever token
-    is at that position; without any padding in the source, the target's is new).
+    The ids of both texts are aligned globally (Needleman-Wunsch with gap 0, match 1 and mismatch -1, as published; of
+    equally good alignments, the one that matches early tokens of the target). Start and end tokens map to start and end
+    tokens. Padding maps to the source's padding at the same position, or to the first padding of the source if it has
+    none there (in the published code, to whatever token is there). If the source has no padding at all, the target's is
+    new.
 
     Returns:
-        The matrix, (source tokens, target tokens), each column a single 1 or, for a new token, all zero; and the
-        mask, (target tokens,): 1.0 where the token is taken from the source, 0.0 where it is new. Both in float32.
+        The matrix, (source tokens, target tokens), whose columns have a single 1 or, for new tokens, are all zero; and
+        the mask, (target tokens,): 1.0 where the token is taken from the source, 0.0 where it is new. Both in float32,
+        on the CPU.
     """
     matrix = _framed_matrix(source, target)
     texts = [side.ids[side.text_start : side.text_end] for side in (source, target)]
@@ -262,7 +280,7 @@ def refinement_matrix(source: PromptTokens, target: PromptTokens) -> tuple[torch
 
 
 def changed_tokens(source: PromptTokens, target: PromptTokens) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Of each of two prompts the text's tokens that the other has not, by the alignment of `refinement_matrix`."""
+    """For each of two prompts, its text tokens that the other lacks, by the alignment of `refinement_matrix`."""
     matrix, shared = refinement_matrix(source, target)
     kept = (matrix.sum(dim=1), shared)
     return tuple(  # type: ignore[return-value]
@@ -272,7 +290,7 @@ def changed_tokens(source: PromptTokens, target: PromptTokens) -> tuple[tuple[in
 
 
 def _framed_matrix(source: PromptTokens, target: PromptTokens) -> torch.Tensor:
-    """The matrix with the columns of start, end and padding filled, those of the text still zero."""
+    """The matrix with the columns of start, end and padding filled in; those of the text are still zero."""
     matrix = torch.zeros(len(source.ids), len(target.ids))
     for index in range(min(source.text_start, target.text_start)):
         matrix[index, index] = 1.0
@@ -286,7 +304,7 @@ def _framed_matrix(source: PromptTokens, target: PromptTokens) -> torch.Tensor:
 
 
 def _pieces(prompt_tokens: PromptTokens) -> Iterator[range]:
-    """The text's tokens in order: punctuation, word, punctuation, word, …, punctuation; a piece may be empty."""
+    """The text's tokens in order: punctuation, word, punctuation, word, …, punctuation; any piece may be empty."""
     end = prompt_tokens.text_end
     position = prompt_tokens.text_start
     for word in prompt_tokens.words:
@@ -298,7 +316,7 @@ def _pieces(prompt_tokens: PromptTokens) -> Iterator[range]:
 
 
 def _matched(source: Sequence[int], target: Sequence[int]) -> list[tuple[int, int]]:
-    """Index pairs of equal ids in a best global alignment; with free gaps a mismatch never pays."""
+    """Index pairs of equal ids in an optimal global alignment; as gaps are free, a mismatch never pays."""
     scores = [[0] * (len(target) + 1) for _ in range(len(source) + 1)]
     for i, source_id in enumerate(source):
         for j, target_id in enumerate(target):
@@ -320,9 +338,9 @@ def _matched(source: Sequence[int], target: Sequence[int]) -> list[tuple[int, in
 def _spans_by_text(
     tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], prompt: str
 ) -> list[tuple[int, int]]:
-    """The characters that each token covers, found by reading the tokens along the lower-cased prompt.
+    """The characters that each token covers, found by following the tokens along the lower-cased prompt.
 
-    A token whose text is not there, such as an unknown one, covers what lies before the next token that is found.
+    A token whose text is not found, such as an unknown one, covers everything before the next token that is found.
     """
     text = "".join(prompt.split()).lower().encode()
     owners = [index for index, each in enumerate(prompt) if not each.isspace() for _ in each.lower().encode()]
@@ -342,7 +360,7 @@ def _spans_by_text(
 
 
 def _token_bytes(tokenizer: PreTrainedTokenizerBase, token: str) -> bytes:
-    """The text of a token as bytes; CLIP's slow tokenizer writes each byte as a character of its own alphabet."""
+    """The text of a token as bytes; CLIP's slow tokenizer writes each byte as a character of a special alphabet."""
     token = token.removesuffix("</w>")
     alphabet: Mapping[str, int] = getattr(tokenizer, "byte_decoder", {})
     if alphabet and all(character in alphabet for character in token):

@@ -6,7 +6,6 @@ the image encoder StyleDiffusion's ViT-B/16. Edits by it show nothing. Any bench
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -21,6 +20,7 @@ from transformers import (
 )
 
 from semantic_edit.loading import load_pipeline
+from semantic_edit.options import ModelChoice
 from semantic_edit.still_life import model_path
 
 NAME = "sd15-random"
@@ -73,8 +73,10 @@ def open_pipeline(
     pipeline: type[Pipeline], model: str | None, device: str | None = None, dtype: str | None = None
 ) -> Pipeline:
     """`load_pipeline`, which also knows `sd15-random`; silent."""
-    make = random_pipeline if model == NAME else partial(load_pipeline, model=model)
-    pipe = make(pipeline, device=device, dtype=dtype)
+    if model == NAME:
+        pipe = random_pipeline(pipeline, device, dtype)
+    else:
+        pipe = load_pipeline(pipeline, ModelChoice(model, device, dtype))
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 
 from semantic_edit.attention_processors.tokens import PromptTokens
 from semantic_edit.denoisers.prompts import Prompt, PromptInput
+from semantic_edit.disk.models import Family
 from semantic_edit.editing.conditioning import Conditioning
 from semantic_edit.editing.frames import Size
 from semantic_edit.editing.guidance import classifier_free_guidance
@@ -25,6 +27,8 @@ class Denoiser(ABC):
     scaling_factor: What its VAE's latents are multiplied by.
     usual_guidance: The guidance scale that suits its prompts.
     """
+
+    family: ClassVar[Family]
 
     cell: int
     multiple: int

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from diffusers.utils import scale_lora_layers, unscale_lora_layers
 
 from semantic_edit.denoisers.lora import restored_lora_scale
 from semantic_edit.denoisers.unet import UNetDenoiser
+from semantic_edit.disk.models import STABLE_DIFFUSION, Family
 from semantic_edit.editing.conditioning import Conditioning
 
 
@@ -18,6 +19,7 @@ from semantic_edit.editing.conditioning import Conditioning
 class StableDiffusionDenoiser(UNetDenoiser):
     """A Stable Diffusion 1.x or 2.x model: one text encoder, and a UNet that is told nothing but its text."""
 
+    family: ClassVar[Family] = STABLE_DIFFUSION
     usual_guidance = 7.5
 
     @property
@@ -55,8 +57,8 @@ class StableDiffusionDenoiser(UNetDenoiser):
         if encoder is not None and widths != {encoder.config.hidden_size}:
             raise ValueError(
                 f"The `text_encoder` gives embeddings {encoder.config.hidden_size} wide, but the UNet's cross "
-                f"attention takes {', '.join(map(str, sorted(widths)))}: they are of different models. Stable Diffusion 1.x has "
-                "768, 2.x 1024. Load both from one model."
+                f"attention takes {', '.join(map(str, sorted(widths)))}: they are of different models. Stable "
+                "Diffusion 1.x has 768, 2.x 1024. Load both from one model."
             )
 
     def _encode_texts(self, pairs: Sequence[tuple[str, str]], clip_skip: int | None) -> Conditioning:

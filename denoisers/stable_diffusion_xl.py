@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer
@@ -16,6 +16,7 @@ from semantic_edit.denoisers.lora import restored_lora_scale
 from semantic_edit.denoisers.prompts import Prompt, PromptInput, check_embeds
 from semantic_edit.denoisers.unet import UNetComponents, UNetDenoiser
 from semantic_edit.denoisers.vae_precision import told_of_overflow, upcast_if_forced
+from semantic_edit.disk.models import STABLE_DIFFUSION_XL, Family
 from semantic_edit.editing.conditioning import Conditioning
 
 POOLED_EMBEDS = "pooled_prompt_embeds"
@@ -23,7 +24,7 @@ NUM_TIME_IDS = 6
 USUAL_TOKENS = 77
 
 
-class StableDiffusionXLComponents(UNetComponents, Protocol):
+class TwoEncoderComponents(UNetComponents, Protocol):
     """What an SDXL pipeline has."""
 
     text_encoder_2: CLIPTextModelWithProjection | None
@@ -43,12 +44,14 @@ class StableDiffusionXLDenoiser(UNetDenoiser):
     crops_coords_top_left: (top, left) in pixels that it is told; by default (0, 0).
     """
 
-    pipe: StableDiffusionXLComponents
+    pipe: TwoEncoderComponents
     original_size: tuple[int, int] | None = None
     crops_coords_top_left: tuple[int, int] | None = None
     target_size: tuple[int, int] | None = None
 
+    family: ClassVar[Family] = STABLE_DIFFUSION_XL
     usual_guidance = 5.0
+    knows_absence: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for name, smallest in (("original_size", 1), ("crops_coords_top_left", 0), ("target_size", 1)):
@@ -185,7 +188,7 @@ class StableDiffusionXLDenoiser(UNetDenoiser):
         else:
             tokens = USUAL_TOKENS if tokenizer is None else tokenizer.model_max_length
         shapes = {"prompt_embeds": (1, tokens, self.text_width), POOLED_EMBEDS: (1, self.pooled_width)}
-        zeros = Conditioning({name: torch.zeros(shape) for name, shape in shapes.items()})
+        zeros = Conditioning({name: torch.zeros(shape) for name, shape in shapes.items()})  # type: ignore[arg-type]
         return [
             replace(prompt, texts=None, texts_2=None, embeds=zeros)
             if prompt is not None and prompt.is_absent
@@ -206,9 +209,9 @@ class StableDiffusionXLDenoiser(UNetDenoiser):
     def _readings(self, prompt: Prompt) -> list[tuple[str, Sequence[str], Sequence[CLIPTokenizer]]]:
         first, second = self.pipe.tokenizer, self.pipe.tokenizer_2
         if prompt.texts_2 is None:
-            return [(prompt.name, prompt.texts or (), [first, second])]  # type: ignore[list-item]
+            return [(prompt.name, prompt.texts or (), [first, second])]
         (own,) = super()._readings(prompt)
-        return [own, (PromptInput(prompt.name).name_2, prompt.texts_2, [second])]  # type: ignore[list-item]
+        return [own, (PromptInput(prompt.name).name_2, prompt.texts_2, [second])]
 
     def _encode_texts(self, pairs: Sequence[tuple[str, str]], clip_skip: int | None) -> Conditioning:
         pipe = self.pipe

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -61,6 +61,9 @@ class UNetDenoiser(Denoiser):
     cross_attention_kwargs: Mapping[str, Any] | None = None
     clip_skip: int | None = None
     network: BorrowedNetwork | None = None
+
+    knows_absence: ClassVar[bool] = False
+    """Whether a prompt that is not given may be something else than an empty text."""
 
     @property
     def unet(self) -> UNet2DConditionModel:
@@ -228,7 +231,7 @@ class UNetDenoiser(Denoiser):
 
     def _readings(self, prompt: Prompt) -> list[tuple[str, Sequence[str], Sequence[CLIPTokenizer]]]:
         """Which texts are read by which tokenizers, each under the argument that it came from."""
-        return [(prompt.name, prompt.texts or (), [self.pipe.tokenizer])]  # type: ignore[list-item]
+        return [(prompt.name, prompt.texts or (), [self.pipe.tokenizer])]
 
     def _key(self, prompt: Prompt, pair: tuple[str, str]) -> tuple[str, str, bool]:
         # without clip_skip both kinds are encoded alike, and share their rows

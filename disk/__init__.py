@@ -1,1 +1,1 @@
-"""How anything is kept on a disk: written whole or not at all, and read with suspicion."""
+"""How things are kept on disk: written completely or not at all, and never trusted when read."""

@@ -1,4 +1,4 @@
-"""Files and folders that one process at a time works in; a claim ends with its process, however that ends."""
+"""Files and folders that one process at a time works in; a claim ends with its process, however the process ends."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-OURS = ".semantic-edit-"  # how everything begins that is not meant to stay in a folder
+OURS = ".semantic-edit-"  # how the names of all files begin that are not meant to stay in a folder
 HELD = f"{OURS}held.json"
 
 
 @contextlib.contextmanager
 def claimed(path: str | os.PathLike[str]) -> Iterator[bool]:
-    """Whether a file could be claimed for the block.
+    """Claim a file for the duration of the block.
 
-    It could not if it is gone, even since it was opened, somebody else's, claimed already, or on a disk that knows no
-    claims.
+    Yields:
+        Whether it could be claimed. It could not if it does not exist (any more), belongs to another user, is claimed
+        already, or lies on a disk that does not support claims.
     """
     try:
         handle = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
@@ -34,9 +35,13 @@ def claimed(path: str | os.PathLike[str]) -> Iterator[bool]:
 
 
 def claim(handle: int) -> bool | None:
-    """Claim an open file until it is closed: whether nobody else has it, `None` where the system cannot tell."""
+    """Claim an open file until it is closed.
+
+    Returns:
+        Whether it could be claimed; `None` if the system does not support claims.
+    """
     try:
-        # in these words, or diffusers asks those who load this as a custom pipeline on Windows to install it
+        # written like this, or diffusers asks users who load this as a custom pipeline on Windows to install it
         import fcntl as posix
     except ImportError:
         return None
@@ -50,7 +55,7 @@ def claim(handle: int) -> bool | None:
 
 
 def is_at(handle: int, path: str | os.PathLike[str]) -> bool:
-    """Whether an open file is still the one at a path, and no other has taken its place."""
+    """Whether the file at a path is still the one that was opened."""
     try:
         return os.path.samestat(os.fstat(handle), os.stat(path))
     except FileNotFoundError:
@@ -59,10 +64,10 @@ def is_at(handle: int, path: str | os.PathLike[str]) -> bool:
 
 @contextlib.contextmanager
 def held_folder(folder: str | os.PathLike[str]) -> Iterator[None]:
-    """Hold a folder for this process alone in the block.
+    """Reserve a folder for this process during the block.
 
     Raises:
-        ValueError: Saying who holds it.
+        ValueError: If another process has reserved it; names that process.
     """
     path = Path(folder) / HELD
     handle = _held(path)
@@ -81,13 +86,13 @@ def _held(path: Path) -> int:
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         is_free = claim(handle) is not False
-        if is_free and is_at(handle, path):  # else who held it has just removed it
+        if is_free and is_at(handle, path):  # otherwise its holder has just removed it
             return handle
         holder = "another process" if is_free else _holder(handle)
         os.close(handle)
         if not is_free:
             raise ValueError(
-                f"{os.fspath(path.parent)!r} is in use by {holder}. Wait for its end, or name another folder."
+                f"{os.fspath(path.parent)!r} is in use by {holder}. Wait until that ends, or name another folder."
             )
 
 
@@ -95,5 +100,5 @@ def _holder(handle: int) -> str:
     try:
         about = json.loads(os.pread(handle, 1000, 0))
         return f"process {about['process']:d} on {about['host']}, since {about['since']}"
-    except (ValueError, TypeError, KeyError):  # it has not written it down yet
+    except (ValueError, TypeError, KeyError):  # it has not written its name yet
         return "another process"

@@ -1,4 +1,4 @@
-"""How files keep a part of a picture: trajectories, masks and learned pictures alike."""
+"""How files store which part of a picture they are about: trajectories, masks and learned pictures alike."""
 
 from __future__ import annotations
 
@@ -10,4 +10,4 @@ FRAME_RULE: Rule = record(
     size=several(whole_number(1, 2**24), 2, 2),
     look=plain_text(longest=4000),
 )
-"""What `dataclasses.asdict` makes of a `Frame`."""
+"""For a `Frame` as `dataclasses.asdict` converts it."""

@@ -1,4 +1,4 @@
-"""Numbers that anybody may pass, held to the rules that files are held to."""
+"""Numbers that callers pass, checked by the same rules as the contents of files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from semantic_edit.disk.reading import Rule, shortened
 
 
 def plain_number(value: Any) -> Any:
-    """A real number of any type, such as numpy's or a fraction, as Python's own; what is none stays what it is."""
+    """A real number of any type, such as a numpy number or a fraction, as an int or float; other values unchanged."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return value
     try:
@@ -19,12 +19,16 @@ def plain_number(value: Any) -> Any:
 
 
 def read_number(name: str, value: Any, rule: Rule, why: str = "") -> Any:
-    """An argument as Python's own number.
+    """Check a numeric argument, and convert it to an int or float.
 
     Args:
-        name: The argument's.
-        rule: What it must be.
-        why: A sentence more for the error.
+        name: The argument's name.
+        value: Its value.
+        rule: What it must satisfy.
+        why: A further sentence for the error.
+
+    Returns:
+        The number; or whatever else the rule allows.
 
     Raises:
         ValueError: Naming the argument, what it must be, and what it is.

@@ -1,4 +1,4 @@
-"""Files that anybody may have written or damaged: whatever is wrong with one is one sentence with its name."""
+"""Read files that anyone may have written or damaged: whatever is wrong is reported in one sentence with the name."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import os
 import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
-MOST_JSON = 16 * 2**20  # bytes: more than anything of ours takes, and little enough to read
+MOST_JSON = 16 * 2**20  # bytes: more than any file of ours needs, and little enough to read
 MOST_TEXT = 1_000_000  # characters
 
 Rule = tuple[Callable[[Any], bool], str]
-"""Whether a value is right, and what a right one is, in words."""
+"""A test of a value, and what a valid value is, in words."""
 
 
 def check_is_file(path: str | os.PathLike[str]) -> None:
-    """Refuse what is no regular file: a pipe would never end, and a device holds no such thing.
+    """Raise unless there is a regular file: reading a pipe might never end, and devices hold no such content.
 
     Raises:
-        FileNotFoundError: If there is nothing.
+        FileNotFoundError: If there is nothing at the path.
         ValueError: If there is something else.
     """
     mode = os.stat(path).st_mode
@@ -33,11 +33,11 @@ def check_is_file(path: str | os.PathLike[str]) -> None:
 
 
 def read_object(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The object that a JSON file holds.
+    """The object in a JSON file.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: Naming the file, if it is no JSON, or JSON of something else, or larger than anything of ours.
+        ValueError: Naming the file, if it is not JSON, does not contain an object, or is too large.
     """
     check_is_file(path)
     if os.path.getsize(path) > MOST_JSON:
@@ -48,38 +48,51 @@ def read_object(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def parse_object(text: str | bytes, where: str) -> dict[str, Any]:
-    """The object that a JSON text is.
+    """The object that a JSON text describes.
+
+    Args:
+        where: Where the text comes from, for the error.
+
+    Raises:
+        ValueError: If it is not JSON, or describes something else.
+    """
+    value = parse_json(text, where)
+    if not isinstance(value, dict):
+        raise ValueError(f"{where} must be a JSON object with names and values, got {shortened(value)}.")
+    return value
+
+
+def parse_json(text: str | bytes, where: str) -> Any:
+    """The value that a JSON text is.
 
     Args:
         where: What holds the text, for the error.
 
     Raises:
-        ValueError: If it is something else.
+        ValueError: If it is malformed, naming line and column, or nested or long beyond what Python reads.
     """
     try:
-        value = json.loads(text)
+        return json.loads(text)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
         raise ValueError(f"{where} is malformed JSON at {place}: {error.msg}.") from None
     except (
         ValueError,
         RecursionError,
-    ) as error:  # no UTF-8, numbers of thousands of digits, nesting without end
+    ) as error:  # not UTF-8, numbers with thousands of digits, endless nesting
         raise ValueError(f"{where} is JSON that cannot be read: {error}.") from None
-    if not isinstance(value, dict):
-        raise ValueError(f"{where} must hold a JSON object with names and values, got {shortened(value)}.")
-    return value
 
 
 def check_fields(fields: Mapping[str, Any], rules: Mapping[str, Rule], where: str) -> None:
-    """Refuse fields that are missing, unknown or not what they must be.
+    """Raise unless the fields are exactly those of the rules, and satisfy them.
 
     Args:
-        rules: Of every field.
-        where: What holds the fields, for the error.
+        fields: Values by name.
+        rules: One for every field.
+        where: Where the fields come from, for the error.
 
     Raises:
-        ValueError: Naming the field, what it must be, and what it is.
+        ValueError: Naming the fields that are missing or unknown, or the first invalid one with what it must be.
     """
     missing, unknown = sorted(rules.keys() - fields.keys()), sorted(fields.keys() - rules.keys())
     if missing or unknown:
@@ -93,16 +106,16 @@ def check_fields(fields: Mapping[str, Any], rules: Mapping[str, Rule], where: st
 
 
 def shortened(value: object, quoted: bool = True) -> str:
-    """`value` as an error shows it, however much it is."""
+    """`value` as text of at most 60 characters, for an error; `quoted` as `repr` writes it."""
     try:
         text = repr(value) if quoted else str(value)
-    except (RecursionError, ValueError):  # nesting without end, numbers of thousands of digits
+    except (RecursionError, ValueError):  # endless nesting, numbers with thousands of digits
         return f"a {type(value).__name__}"
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def whole_number(lowest: int, highest: int) -> Rule:
-    """An integer between two, both included."""
+    """The rule for an integer from `lowest` to `highest`."""
 
     def is_right(value: Any) -> bool:
         return isinstance(value, int) and not isinstance(value, bool) and lowest <= value <= highest
@@ -113,7 +126,7 @@ def whole_number(lowest: int, highest: int) -> Rule:
 def real_number(
     lowest: float = -1e30, highest: float = 1e30, above: bool = False, below: bool = False
 ) -> Rule:
-    """A finite number between two, both included, but for the first with `above` and the second with `below`."""
+    """The rule for a finite number from `lowest` (excluded with `above`) to `highest` (excluded with `below`)."""
 
     def is_right(value: Any) -> bool:
         if not is_finite_number(value) or not lowest <= value <= highest:
@@ -126,13 +139,13 @@ def real_number(
     return is_right, f"a number {start} {lowest:g}{end} {highest:g}"
 
 
-def is_finite_number(value: Any) -> bool:
-    """Whether a value read from JSON is a number, and not infinite or NaN."""
+def is_finite_number(value: object) -> TypeGuard[int | float]:
+    """Whether a value is an int or a float, and neither infinite nor NaN."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and -1e300 < value < 1e300
 
 
 def plain_text(longest: int = MOST_TEXT) -> Rule:
-    """Text that any file can hold: not endless, and no half of a surrogate pair."""
+    """The rule for text that any file can hold: not too long, and without unpaired surrogates."""
 
     def is_right(value: Any) -> bool:
         return isinstance(value, str) and len(value) <= longest and is_utf8(value)
@@ -140,14 +153,14 @@ def plain_text(longest: int = MOST_TEXT) -> Rule:
     return is_right, f"text of at most {longest} characters"
 
 
-def is_path(value: Any) -> bool:
-    """Whether a value can be the name of a file or folder: text or a path, not empty, without a null."""
+def is_path(value: object) -> TypeGuard[str | os.PathLike[str]]:
+    """Whether a value can name a file or folder: text or a path, not empty, without null characters."""
     name = os.fspath(value) if isinstance(value, (str, os.PathLike)) else None
     return isinstance(name, str) and name != "" and "\0" not in name
 
 
 def is_utf8(text: str) -> bool:
-    """Whether text can be encoded: half of a surrogate pair cannot."""
+    """Whether text can be encoded as UTF-8, which unpaired surrogates cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -156,18 +169,18 @@ def is_utf8(text: str) -> bool:
 
 
 def one_of(*values: str) -> Rule:
-    """One of some texts."""
+    """The rule for one of several texts."""
     return lambda value: isinstance(value, str) and value in values, f"one of {', '.join(values)}"
 
 
 def or_none(rule: Rule) -> Rule:
-    """What another rule allows, or nothing."""
+    """The rule for `None`, or what another rule allows."""
     is_right, meaning = rule
     return lambda value: value is None or is_right(value), f"{meaning}, or nothing"
 
 
 def several(rule: Rule, fewest: int, most: int) -> Rule:
-    """A list of values that another rule allows."""
+    """The rule for a list of `fewest` to `most` values that another rule allows."""
     is_right, meaning = rule
 
     def are_right(value: Any) -> bool:
@@ -178,7 +191,7 @@ def several(rule: Rule, fewest: int, most: int) -> Rule:
 
 
 def record(**rules: Rule) -> Rule:
-    """An object with just these entries, each of which another rule allows."""
+    """The rule for an object with exactly these entries, each with a rule of its own."""
 
     def is_right(value: Any) -> bool:
         return (
@@ -191,7 +204,7 @@ def record(**rules: Rule) -> Rule:
 
 
 def rising(highest: int) -> Rule:
-    """A list of increasing integers from 0 on."""
+    """The rule for a list of increasing integers from 0 to `highest`."""
     is_entry, _ = whole_number(0, highest)
 
     def are_right(value: Any) -> bool:

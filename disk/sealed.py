@@ -1,4 +1,4 @@
-"""Tensors with what they mean, in one safetensors file under a digest of all of it."""
+"""Tensors and what they mean, in one safetensors file with a digest of all its content."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from semantic_edit.disk.reading import Rule, check_fields, check_is_file, parse_
 
 
 def sealed(kind: str, fields: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> bytes:
-    """The content of a file that `read_sealed` reads.
+    """The bytes of a file that `read_sealed` can read.
 
     Args:
-        kind: What it is and in which version, for example "semantic_edit.trajectory/1".
-        fields: JSON values.
+        kind: What the file is, and its version, for example "semantic_edit.trajectory/1".
+        fields: JSON values by name.
+        tensors: By name.
     """
     kept = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     text = json.dumps(fields)
@@ -30,15 +31,20 @@ def sealed(kind: str, fields: Mapping[str, Any], tensors: Mapping[str, torch.Ten
 def read_sealed(
     path: str | os.PathLike[str], kind: str, rules: Mapping[str, Rule], what: str
 ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """The fields and tensors of a file, on the CPU, once they have proved to be those that were written.
+    """Read a file, and check that it is exactly as it was written.
 
     Args:
-        rules: Of each field.
+        path: The file.
+        kind: As `sealed` was given it.
+        rules: One for each field.
         what: What the file should be, in words.
+
+    Returns:
+        The fields, and the tensors on the CPU.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: Naming the file, if it is something else, damaged, or changed since it was written.
+        ValueError: Naming the file, if it is something else, or was damaged or changed after it was written.
     """
     name = repr(os.fspath(path))
     check_is_file(path)
@@ -47,28 +53,28 @@ def read_sealed(
             metadata = file.metadata() or {}
             if metadata.get("format") != kind:
                 raise ValueError(
-                    f"{name} is no {what}: its format is {metadata.get('format')!r}, expected {kind!r}."
+                    f"{name} is not a {what}: its format is {metadata.get('format')!r}, expected {kind!r}."
                 )
-            # cloned: a mapped file's tensors are aligned otherwise, and kernels may round otherwise then
+            # cloned: tensors of a mapped file are aligned differently, which may change how kernels round
             tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"{name} cannot be read as a safetensors file: {error}.") from error
-    fields = parse_object(metadata.get("fields", ""), f"what {name} says of itself")
+    fields = parse_object(metadata.get("fields", ""), f"the description in {name}")
     if metadata.get("digest") != seal(kind, fields, tensors):
-        raise ValueError(f"{name} is not what was written: it was damaged or changed since.")
+        raise ValueError(f"{name} is not what was written: it has been damaged or changed.")
     check_fields(fields, rules, f"the {what} {name}")
     return fields, tensors
 
 
 def seal(kind: str, fields: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> str:
-    """Thirty-two hexadecimal digits of all that a file says."""
+    """Thirty-two hexadecimal digits that depend on everything in a file."""
     digests = {name: tensor_digest(value) for name, value in tensors.items()}
     described = json.dumps([kind, fields, digests], sort_keys=True)
     return hashlib.sha256(described.encode()).hexdigest()[:32]
 
 
 def tensor_digest(tensor: torch.Tensor) -> str:
-    """Sixteen hexadecimal digits of a tensor's shape, dtype and every bit of its values."""
+    """Sixteen hexadecimal digits that depend on a tensor's shape, its dtype and every bit of its values."""
     described = f"{tuple(tensor.shape)} {tensor.dtype}".encode()
     values = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
     return hashlib.sha256(described + values).hexdigest()[:16]

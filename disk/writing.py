@@ -1,8 +1,9 @@
 """The one way in which files are written: encoded beforehand, then all of them or none.
 
-Every file is written beside its place, brought to the disk, and moved. Where several go into one folder, a list of the
-moves is put there first, and that single rename decides: a process that dies before it has changed nothing, and what
-one that dies after it has left to move is moved by the next that looks into the folder (`settle`).
+Every file is written next to its place, flushed to disk, and then moved. If several files go into one folder, a list of
+the moves is put there first, and the single rename that does so decides: a process that dies before it has changed
+nothing, and if one dies after it, the remaining moves are made by the next process that looks into the folder
+(`settle`).
 """
 
 from __future__ import annotations
@@ -26,15 +27,22 @@ MOVES = ".moves.json"
 
 
 def write_file(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write one file; see `write_files`."""
+    """Write one file; see `write_files`.
+
+    Raises:
+        OSError: Naming the file, if it cannot be written.
+    """
     write_files({Path(path): content})
 
 
 def write_files(contents: Mapping[Path, bytes]) -> None:
-    """Write files, of those in one folder all or none; a reader sees each whole, the old one or the new one.
+    """Write files: of those in one folder, all or none. A reader sees either the old or the new file, always complete.
 
-    A link stays one, and what it points to is replaced; a file that is replaced keeps its permissions; a character
-    device, such as /dev/null, is written to.
+    A link stays a link, and what it points to is replaced; a replaced file keeps its permissions; a character device,
+    such as /dev/null, is written to directly.
+
+    Args:
+        contents: Bytes by path.
 
     Raises:
         OSError: Naming the file, if it cannot be written, for example because the disk is full.
@@ -55,13 +63,14 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
 
 
 def write_folder(folder: str | os.PathLike[str], files: Mapping[str, bytes]) -> None:
-    """Write files into one folder, all or none; the folder is made if it is not there.
+    """Write files into one folder, all or none.
 
     Args:
-        files: By their paths inside of the folder, written with slashes; what else the folder holds stays.
+        folder: Created if it does not exist; other files in it stay.
+        files: Bytes by path inside the folder, written with slashes.
 
     Raises:
-        OSError: Naming the file.
+        OSError: Naming the file that cannot be written.
     """
     root = Path(os.path.realpath(folder))
     with _folders_made([root, *((root / name).parent for name in files)]):
@@ -85,14 +94,17 @@ def _write(root: Path, files: Mapping[str, bytes]) -> None:
         try:
             _move(root, moves)
         finally:
-            _finish(agreed, moves)  # once more if that was interrupted
+            _finish(agreed, moves)  # again, in case that was interrupted
 
 
 def append_line(path: str | os.PathLike[str], line: str) -> None:
-    """Add a line to a file and bring it to the disk; if that fails, the file is as before.
+    """Append a line to a file and flush it to disk; if that fails, the file is as it was before.
+
+    Args:
+        line: Without a line break.
 
     Raises:
-        OSError: Naming the file.
+        OSError: Naming the file, if it cannot be written.
     """
     with _naming(path), open(path, "ab", buffering=0) as file:
         before = file.seek(0, os.SEEK_END)
@@ -106,7 +118,12 @@ def append_line(path: str | os.PathLike[str], line: str) -> None:
 
 @contextlib.contextmanager
 def file_to_fill(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A file beside `path` to write in the block what does not fit into memory; it becomes `path` if all goes well."""
+    """For content that does not fit into memory: a file to fill during the block, which becomes `path` if all goes
+    well.
+
+    Raises:
+        OSError: Naming the file, if it cannot be written.
+    """
     place = Path(os.path.realpath(path))
     settle(place.parent)
     beside = place.parent / f"{OURS}{os.urandom(16).hex()}-0{UNFINISHED}"
@@ -119,9 +136,9 @@ def file_to_fill(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def settle(folder: str | os.PathLike[str]) -> None:
-    """Move what a process that died had agreed to move in a folder, and remove what it had not yet agreed on.
+    """Clean up a folder after processes that died: make the moves they had committed to, and remove their other files.
 
-    What a living process is writing stays. Nothing happens where there is no such folder, or it may not be changed.
+    Files that a running process is writing stay. If the folder does not exist or cannot be changed, nothing happens.
     """
     root = Path(folder)
     try:
@@ -136,23 +153,26 @@ def settle(folder: str | os.PathLike[str]) -> None:
     for name in (one for one in names if one.endswith(UNFINISHED)):
         token = name.removeprefix(OURS)[:32]
         with claimed(root / name) as is_mine:
-            # a list that is still there is being worked off by another process
+            # if its list of moves is still there, another process is working on it
             if is_mine and not (root / f"{OURS}{token}{MOVES}").exists():
                 with contextlib.suppress(OSError):
                     (root / name).unlink()
 
 
 def entries(folder: Path) -> list[Path]:
-    """What a folder holds, without the leftovers of a process that died while writing there."""
+    """The files in a folder, without the leftovers of processes that died while writing there."""
     return sorted(path for path in folder.iterdir() if not path.name.startswith(OURS))
 
 
 def place_kind(path: str | os.PathLike[str]) -> str:
-    """What is at a path that is to be written: "nothing", "file", "folder", "device" (such as /dev/null), or "other",
-    which cannot be written: a pipe, a socket or a disk.
+    """What is at a path that is to be written.
+
+    Returns:
+        "nothing", "file", "folder", "device" (such as /dev/null), or "other" (a pipe, a socket or a disk), which cannot
+        be written.
 
     Raises:
-        OSError: If nothing can be there, for example because the name is too long.
+        OSError: If nothing can ever be there, for example because the name is too long.
     """
     try:
         mode = os.stat(path).st_mode
@@ -164,7 +184,7 @@ def place_kind(path: str | os.PathLike[str]) -> str:
 
 @contextlib.contextmanager
 def _written_beside(beside: Path, place: Path, content: bytes) -> Iterator[None]:
-    """`content` in a file that is to become `place`, claimed in the block, and removed at its end if still there."""
+    """Write `content` to a file that is to become `place`, claimed during the block and removed if then still there."""
     with contextlib.ExitStack() as stack:
         stack.callback(beside.unlink, missing_ok=True)
         with _naming(place):
@@ -174,8 +194,8 @@ def _written_beside(beside: Path, place: Path, content: bytes) -> Iterator[None]
                 os.chmod(beside, stat.S_IMODE(place.stat().st_mode))
             os.fsync(file.fileno())
             if os.fstat(file.fileno()).st_size != len(content):
-                raise OSError(errno.EIO, "The disk kept only a part", os.fspath(place))
-        if os.name == "nt":  # where an open file cannot be moved
+                raise OSError(errno.EIO, "The disk kept only part of the file", os.fspath(place))
+        if os.name == "nt":  # open files cannot be moved there
             file.close()
         yield
 
@@ -187,12 +207,14 @@ def _write_all(file: io.FileIO, content: bytes) -> None:
 
 
 def _new_file(beside: Path, place: Path) -> int:
-    """A claimed file of its own, which is to become `place`."""
+    """A new, claimed file that is to become `place`."""
     if place_kind(place) not in ("nothing", "file"):
         raise OSError(errno.EISDIR, "Is something other than a file", os.fspath(place))
     while True:
         handle = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
-        while claim(handle) is False:  # whoever settles the folder took it for a leftover, and is removing it
+        while (
+            claim(handle) is False
+        ):  # a process that settles the folder mistook it for a leftover, and is removing it
             time.sleep(0.001)
         if is_at(handle, beside):
             return handle
@@ -200,7 +222,7 @@ def _new_file(beside: Path, place: Path) -> int:
 
 
 def _finish(agreed: Path, moves: Mapping[str, str]) -> None:
-    """Move what is not yet moved, and forget about it."""
+    """Make the moves that are still to be made, then remove their list."""
     root = agreed.parent
     _move(root, {beside: name for beside, name in moves.items() if (root / beside).exists()})
     agreed.unlink(missing_ok=True)
@@ -215,9 +237,9 @@ def _move(root: Path, moves: Mapping[str, str]) -> None:
 
 
 def _read_moves(root: Path, name: str) -> dict[str, str]:
-    """The list of moves in a folder, once it leads from our own files to places in that folder and nowhere else.
+    """The list of moves in a folder, after checking that it moves only our own files, and only within that folder.
 
-    A folder may come from anybody.
+    The folder may come from anyone.
     """
     moves = read_object(root / name)
     token = name.removeprefix(OURS).removesuffix(MOVES)
@@ -225,13 +247,13 @@ def _read_moves(root: Path, name: str) -> dict[str, str]:
     for beside, to in moves.items():
         is_inside = isinstance(to, str) and os.path.realpath(root / to).startswith(inside + os.sep)
         if not is_inside or not re.fullmatch(rf"{re.escape(OURS + token)}-\d+{UNFINISHED}", beside):
-            raise ValueError(f"{name!r} leads out of its folder.")
+            raise ValueError(f"{name!r} points outside its folder.")
     return moves
 
 
 @contextlib.contextmanager
 def _folders_made(wanted: list[Path]) -> Iterator[None]:
-    """Make folders, and take those that were made away again if the block fails."""
+    """Create folders, and remove those that were created if the block fails."""
     made: list[Path] = []
     try:
         for folder in wanted:
@@ -243,13 +265,13 @@ def _folders_made(wanted: list[Path]) -> Iterator[None]:
     except BaseException:
         for folder in reversed(made):
             with contextlib.suppress(OSError):
-                folder.rmdir()  # stays where something is in it
+                folder.rmdir()  # stays if there is something in it
         raise
 
 
 @contextlib.contextmanager
 def _naming(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Name the file in an error of the system, which names the one beside it or none at all."""
+    """Name the right file in an error of the system, which may name the one next to it or none at all."""
     try:
         yield
     except OSError as error:
@@ -259,7 +281,7 @@ def _naming(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Bring a folder's names to the disk, where the system can."""
+    """Flush a folder's entries to disk, if the system can."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from semantic_edit.disk.fitting import check_agrees, compared_if_known, compared_models, compared_schedules
 from semantic_edit.disk.frames import FRAME_RULE
 from semantic_edit.disk.reading import (
     Rule,
@@ -168,30 +169,20 @@ class Trajectory(Summarised):
         Raises:
             ValueError: Naming what differs, the trajectory's side and the call's.
         """
-        pairs: list[tuple[str, object, object]] = [
-            ("num_inference_steps", self.num_inference_steps, schedule.num_inference_steps),
-            ("prediction_type", self.prediction_type, schedule.prediction_type),
-        ]
-        if all(own == wanted for _, own, wanted in pairs):
-            pairs.append(("noise schedule", self.schedule_fingerprint, schedule.fingerprint))
+        kept = (self.num_inference_steps, self.prediction_type, self.schedule_fingerprint)
+        compared = compared_schedules(kept, schedule)
         if self.levels < levels:
-            pairs.append(("number of levels (`inpaint_strength`)", self.levels, levels))
-        if latent_shape is not None:
-            pairs.append(("latent shape", tuple(self.latents.shape[2:]), tuple(latent_shape)))
-        if batch_size is not None and self.batch_size != 1:
-            pairs.append(("number of pictures", self.batch_size, batch_size))
-        own_model, _, _ = self.model_fingerprint.partition("+")  # adapters follow
-        if model and own_model:
-            pairs.append(("model", own_model, model))
-        if scaling_factor is not None:
-            pairs.append(("VAE scaling factor", self.scaling_factor, scaling_factor))
-        listed = [
-            f"{what}: trajectory {own}, this call {wanted}" for what, own, wanted in pairs if own != wanted
-        ]
-        if listed:
-            raise ValueError(
-                f"The `trajectory` does not fit this call ({'; '.join(listed)}). Call with the settings "
-                "that it was made with, or leave it out to invert the picture again."
-            )
+            compared.append(("number of levels (`inpaint_strength`)", self.levels, levels))
+        shape = latent_shape and tuple(latent_shape)
+        compared += compared_if_known("latent shape", tuple(self.latents.shape[2:]), shape)
+        if self.batch_size != 1:
+            compared += compared_if_known("number of pictures", self.batch_size, batch_size)
+        compared += compared_models("model", self.model_fingerprint, model)
+        compared += compared_if_known("VAE scaling factor", self.scaling_factor, scaling_factor)
+        check_agrees(
+            "trajectory",
+            compared,
+            "Call with the settings that it was made with, or leave it out to invert the picture again.",
+        )
         if not torch.isfinite(self.latents).all():
             raise ValueError("The `trajectory` holds NaN or infinite values; invert the picture again.")

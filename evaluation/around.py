@@ -8,7 +8,12 @@ from typing import Any
 from diffusers import DiffusionPipeline, StableDiffusionImg2ImgPipeline, StableDiffusionXLImg2ImgPipeline
 
 from semantic_edit.denoisers import StableDiffusionDenoiser, StableDiffusionXLDenoiser, denoiser_of
-from semantic_edit.pipelines import DiffEditPipeline, StyleDiffusionPipeline
+from semantic_edit.pipelines import (
+    DiffEditPipeline,
+    StableDiffusionXLDiffEditPipeline,
+    StableDiffusionXLStyleDiffusionPipeline,
+    StyleDiffusionPipeline,
+)
 
 DIFFEDIT, STYLEDIFFUSION, IMAGE_TO_IMAGE = "diffedit", "stylediffusion", "image-to-image"
 PIPELINES: dict[type, dict[str, type]] = {
@@ -17,7 +22,11 @@ PIPELINES: dict[type, dict[str, type]] = {
         STYLEDIFFUSION: StyleDiffusionPipeline,
         IMAGE_TO_IMAGE: StableDiffusionImg2ImgPipeline,
     },
-    StableDiffusionXLDenoiser: {IMAGE_TO_IMAGE: StableDiffusionXLImg2ImgPipeline},
+    StableDiffusionXLDenoiser: {
+        DIFFEDIT: StableDiffusionXLDiffEditPipeline,
+        STYLEDIFFUSION: StableDiffusionXLStyleDiffusionPipeline,
+        IMAGE_TO_IMAGE: StableDiffusionXLImg2ImgPipeline,
+    },
 }
 
 

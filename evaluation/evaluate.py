@@ -14,9 +14,9 @@ import numpy as np
 from diffusers import DiffusionPipeline
 from PIL import Image
 
+from semantic_edit.datasets import EditItem
 from semantic_edit.denoisers import denoiser_of
 from semantic_edit.disk.writing import write_folder
-from semantic_edit.evaluation.datasets import EditItem
 from semantic_edit.evaluation.figures import drawn_curves, drawn_grids
 from semantic_edit.evaluation.metrics import JUDGE, SET_METRICS, SetMetrics, edit_metrics
 from semantic_edit.evaluation.metrics.unavailable import optional_module

@@ -9,8 +9,8 @@ import numpy as np
 from diffusers import DiffusionPipeline
 from PIL import Image
 
+from semantic_edit.datasets import EditItem
 from semantic_edit.denoisers import denoiser_of
-from semantic_edit.evaluation.datasets import EditItem
 from semantic_edit.evaluation.method import vae_reconstruction
 from semantic_edit.evaluation.metrics import iou, psnr, seam
 from semantic_edit.evaluation.metrics.edit_metrics import EditMetric
@@ -43,6 +43,6 @@ def measured_reconstruction(pipe: DiffusionPipeline, image: Image.Image, reconst
     best = vae_reconstruction(denoiser_of(pipe), image)
     return {
         "to_vae": psnr(reconstruction, best),
-        "to_picture": psnr(reconstruction, np.asarray(image.convert("RGB")) / 255.0),
-        "vae_to_picture": psnr(best, np.asarray(image.convert("RGB")) / 255.0),
+        "to_picture": psnr(reconstruction, image),
+        "vae_to_picture": psnr(best, image),
     }

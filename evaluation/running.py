@@ -15,9 +15,9 @@ import numpy as np
 from diffusers import DiffusionPipeline
 from PIL import Image
 
+from semantic_edit.datasets import EditItem
+from semantic_edit.datasets.items import digest
 from semantic_edit.disk.writing import write_file
-from semantic_edit.evaluation.datasets import EditItem
-from semantic_edit.evaluation.datasets.items import digest
 from semantic_edit.evaluation.grids import as_png
 from semantic_edit.evaluation.measuring import measured_edit, measured_reconstruction
 from semantic_edit.evaluation.method import EditMethod

@@ -1,4 +1,4 @@
-"""What StyleDiffusion learns from a picture, and how: no UNet here, models and schedules come in as functions."""
+"""What StyleDiffusion learns from a picture, and how it learns it. No UNet here: learning is given a denoiser."""
 
 from semantic_edit.mapping_networks.card import model_card
 from semantic_edit.mapping_networks.checkpoint import check_checkpoint
@@ -12,7 +12,7 @@ from semantic_edit.mapping_networks.mapping import (
     value_embeds_of,
 )
 from semantic_edit.mapping_networks.network import MappingNetwork
-from semantic_edit.mapping_networks.objective import Evaluate
+from semantic_edit.mapping_networks.problem import LearningDenoiser, LearningInputs, LearningOptions
 from semantic_edit.mapping_networks.report import LearningReport, LearningResult, StepReport
 from semantic_edit.mapping_networks.settings import LearningSettings
 from semantic_edit.mapping_networks.updates import ActivePictures
@@ -20,7 +20,9 @@ from semantic_edit.mapping_networks.updates import ActivePictures
 __all__ = [
     "VARIANTS",
     "ActivePictures",
-    "Evaluate",
+    "LearningDenoiser",
+    "LearningInputs",
+    "LearningOptions",
     "LearningReport",
     "LearningResult",
     "LearningSettings",

@@ -1,13 +1,13 @@
-"""The model card of a learned picture. Its text lives here because a saved network writes it wherever it runs."""
+"""The model card of a learned picture. It lives here because every saved network writes its own card."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from typing import Any
 
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/\w[\w.-]*")  # what the Hub accepts as `base_model`
+from semantic_edit.disk.hub_ids import is_hub_id
+from semantic_edit.disk.models import FAMILIES, PIPELINE_METHODS, STABLE_DIFFUSION
 
 MODEL_CARD = """\
 ---
@@ -23,13 +23,13 @@ tags:
 # A picture to edit with words: {title}
 
 A mapping network that [StyleDiffusion](https://arxiv.org/abs/2303.15649) learned from one picture. With it and its base
-model anybody can change the picture with words, without having the picture. It holds the picture's encoding: whoever
-loads it can also see the picture.
+model, anyone can change the picture with words, without having the picture itself. It holds the picture's encoding, so
+whoever loads it can also see the picture.
 
 ```python
 {import_code}
 
-pipe = StyleDiffusionPipeline.from_pretrained({base_model_code})
+pipe = {pipeline}.from_pretrained({base_model_code})
 learned = pipe.load_mapping_network({repo_code})
 edit = pipe({prompt_code}, mapping_network=learned)  # change the prompt's words
 edit.images[0].save("edited.png")
@@ -54,9 +54,9 @@ edit.images[0].save("edited.png")
 | reconstruction, SSIM | {reconstruction_ssim} |
 | learning | {learning} |
 
-Another base model, schedule or number of steps is refused with the reason.
+Another base model, schedule or number of steps is refused, and the error says why.
 
-Do not make of it what deceives or demeans, above all of real people, and say of an edit that it is one.
+Do not use it to deceive or to demean, above all real people, and label edits as edits.
 """
 
 MODEL_INDEX = """\
@@ -76,23 +76,29 @@ def model_card(config: Mapping[str, Any], location: str) -> str:
     """The card's text.
 
     Args:
-        config: A `MappingNetwork`'s config.
+        config: The config of a `MappingNetwork`.
         location: Where the network can be loaded from: a Hub id or a folder.
+
+    Returns:
+        Markdown with the metadata that the Hub reads on top.
     """
     prompt = " ".join(config["prompt"].split())
     base_model = config["base_model"]
+    family = next(one for one in FAMILIES if one.name == config.get("model_family", STABLE_DIFFUSION.name))
+    pipeline = family.prefix + PIPELINE_METHODS["stylediffusion"]
     fields = {
         **config,
-        "base_model_entry": f"base_model: {base_model}\n" if HUB_ID.fullmatch(base_model) else "",
+        "base_model_entry": f"base_model: {base_model}\n" if is_hub_id(base_model) else "",
         "model_index": _model_index(config),
         "title": f'"{_cell(prompt)}"' if prompt else "a picture without a prompt",
-        # diffusers takes a line that begins with an import for one, wherever it stands in a custom pipeline's file
-        "import_code": "from semantic_edit import StyleDiffusionPipeline",
+        # diffusers takes any line of a custom pipeline's file that looks like an import for one, even inside a string
+        "import_code": f"from semantic_edit import {pipeline}",
+        "pipeline": pipeline,
         "base_model_code": _code(base_model or "path/to/the/base/model"),
         "repo_code": _code(location),
         "prompt_code": _code(prompt),
         "prompt": _cell(prompt),
-        "negative_prompt": _cell(" ".join(config["negative_prompt"].split())),
+        "negative_prompt": _cell(" ".join((config["negative_prompt"] or "").split())),
         "base_model": _cell(base_model),
         "base_fingerprint": _cell(config["base_fingerprint"]),
         "schedule_fingerprint": _cell(config["schedule_fingerprint"]),
@@ -105,7 +111,7 @@ def model_card(config: Mapping[str, Any], location: str) -> str:
 
 
 def _model_index(config: Mapping[str, Any]) -> str:
-    """What was measured, as the Hub reads it; nothing where nothing was."""
+    """The measured figures as the Hub reads them; "" if nothing was measured."""
     measured = {
         "psnr": ("PSNR of the reconstruction to the autoencoder's, in dB", config["reconstruction_psnr"]),
         "ssim": ("SSIM of the reconstruction to the autoencoder's", config["reconstruction_ssim"]),

@@ -1,4 +1,4 @@
-"""A folder that an interrupted learning goes on from: one file per finished step, and what they were made from."""
+"""A folder from which an interrupted run of learning resumes: one file per finished step, and what they depend on."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from semantic_edit.disk.claims import OURS, held_folder
+from semantic_edit.disk.fitting import listed_differences
 from semantic_edit.disk.reading import (
     Rule,
     is_path,
@@ -30,13 +31,13 @@ from semantic_edit.disk.writing import settle, write_file
 from semantic_edit.mapping_networks.report import StepReport
 
 CHECKPOINT_FORMAT = "semantic_edit.learning/1"
-STEP_FORMAT = "semantic_edit.learning-step/1"
+STEP_FORMAT = "semantic_edit.learning-step/2"
 INPUTS_FILE = "inputs.json"
 MOST_PICTURES = 100_000
 ERRORS: Rule = several(real_number(), 1, MOST_PICTURES)
 COUNTS: Rule = several(whole_number(0, 10**9), 1, MOST_PICTURES)
 STEP_RULES: dict[str, Rule] = {
-    "inputs": plain_text(longest=100),
+    "inputs_digest": plain_text(longest=100),
     "step": whole_number(0, 10**6),
     "level": whole_number(0, 10**6),
     "latent_before": ERRORS,
@@ -48,7 +49,7 @@ STEP_RULES: dict[str, Rule] = {
     "seconds": real_number(0, 1e12),
 }
 Carried = tuple[dict[str, torch.Tensor], torch.Tensor]
-"""Parameters, (pictures, *shape) each, and latents, (pictures, channels, height, width), that a step starts from."""
+"""What a step starts from: parameters, (pictures, *shape) each, and latents, (pictures, channels, height, width)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +57,8 @@ class FinishedStep:
     """What the next step starts from.
 
     parameters: For each name of `parameter_shapes`, (pictures, *shape).
-    latents: What the step gave, (pictures, channels, height, width).
+    latents: The result of the step, (pictures, channels, height, width).
+    report: What the step took.
     """
 
     parameters: dict[str, torch.Tensor]
@@ -70,53 +72,56 @@ class FinishedStep:
 
 
 class Checkpoint:
-    """The finished steps of one learning in a folder, which is made if it is not there.
+    """The finished steps of one run of learning, kept in a folder.
 
     Args:
-        folder: Where.
-        inputs: Everything that the result depends on, as JSON values; tensors by `tensor_digest`.
+        folder: Created if it does not exist.
+        inputs: Everything that the result depends on, as JSON values; a tensor is represented by its `tensor_digest`.
 
     Raises:
-        ValueError: If the folder holds the steps of a learning from other inputs, or nobody can tell.
+        ValueError: If the folder holds the steps of a run with other inputs, or its inputs cannot be read.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], inputs: Mapping[str, Any]) -> None:
+    def __init__(self, folder: str | os.PathLike[str], inputs: Mapping[str, object]) -> None:
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         described = json.loads(json.dumps({"format": CHECKPOINT_FORMAT, **inputs}))
-        self.inputs = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:32]
+        self.inputs_digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:32]
         path = self.folder / INPUTS_FILE
         if path.exists():
             self._check_inputs(read_object(path), described)
         else:
             write_file(path, (json.dumps(described, indent=2) + "\n").encode())
 
-    def _check_inputs(self, stored: dict[str, Any], wanted: dict[str, Any]) -> None:
-        listed = [
-            f"{name}: checkpoint {shortened(stored.get(name))}, this call {shortened(wanted.get(name))}"
-            for name in sorted(stored.keys() | wanted.keys())
-            if stored.get(name) != wanted.get(name)
-        ]
+    def _check_inputs(self, stored: Mapping[str, object], wanted: Mapping[str, object]) -> None:
+        compared = (
+            (name, stored.get(name), wanted.get(name)) for name in sorted(stored.keys() | wanted.keys())
+        )
+        listed = listed_differences("checkpoint", compared, quoted=True)
         if listed:
             raise ValueError(
-                f"The checkpoint in {os.fspath(self.folder)!r} is of another learning ({'; '.join(listed)}). Name "
+                f"The checkpoint in {os.fspath(self.folder)!r} belongs to another run of learning ({listed}). Name "
                 "another folder, or remove this one to start again."
             )
 
     def save(self, finished: FinishedStep) -> None:
-        """Write one step; a reader sees the whole file or none."""
-        fields = {"inputs": self.inputs, **dataclasses.asdict(finished.report)}
+        """Write one step; a reader sees the whole file or none of it.
+
+        Raises:
+            OSError: Naming the file, if it cannot be written.
+        """
+        fields = {"inputs_digest": self.inputs_digest, **dataclasses.asdict(finished.report)}
         tensors = {"latents": finished.latents, **finished.parameters}
         write_file(self._path(finished.report.step), sealed(STEP_FORMAT, fields, tensors))
 
     def load(self, like: Carried) -> list[FinishedStep]:
-        """The finished steps from 0 on, without a gap.
+        """The finished steps from 0 on, up to the first that is missing.
 
         Args:
-            like: What the learning starts from: the steps' tensors have these names, shapes and types.
+            like: What learning starts from; the tensors of every step have the same names, shapes and types.
 
         Raises:
-            ValueError: Naming the file that is damaged, was changed, or is of another learning.
+            ValueError: Naming the file that was damaged or changed, or that belongs to another run.
         """
         finished: list[FinishedStep] = []
         while os.path.lexists(path := self._path(len(finished))):
@@ -127,14 +132,14 @@ class Checkpoint:
         parameters, latents = like
         wanted = {"latents": latents, **parameters}
         try:
-            fields, tensors = read_sealed(path, STEP_FORMAT, STEP_RULES, "step of a learning")
+            fields, tensors = read_sealed(path, STEP_FORMAT, STEP_RULES, "finished step of learning")
         except (OSError, ValueError) as error:
-            raise ValueError(f"{error} Remove it to learn again from the step before.") from error
+            raise ValueError(f"{error} Remove it to resume from the step before.") from error
         reported: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
         }
         fits = (
-            reported.pop("inputs") == self.inputs
+            reported.pop("inputs_digest") == self.inputs_digest
             and fields["step"] == step
             and all(len(value) == len(latents) for value in reported.values() if isinstance(value, tuple))
             and _form(tensors) == _form(wanted)
@@ -142,8 +147,8 @@ class Checkpoint:
         )
         if not fits:
             raise ValueError(
-                f"{os.fspath(path)!r} is not step {step} of this learning. Remove it to learn again from the step "
-                "before."
+                f"{os.fspath(path)!r} is not step {step} of this run of learning. Remove it to resume from the "
+                "step before."
             )
         placed = {name: value.to(latents.device) for name, value in tensors.items()}
         return FinishedStep(latents=placed.pop("latents"), parameters=placed, report=StepReport(**reported))
@@ -156,19 +161,21 @@ def _form(tensors: Mapping[str, torch.Tensor]) -> dict[str, tuple[torch.Size, to
     return {name: (value.shape, value.dtype) for name, value in tensors.items()}
 
 
-def check_checkpoint(folder: Any) -> None:
-    """Refuse what cannot become a checkpoint's folder.
+def check_checkpoint(folder: object) -> None:
+    """Raise unless `folder` is `None` or can serve as a checkpoint's folder.
 
     Raises:
-        ValueError: Naming it.
+        ValueError: Saying what is wrong with it.
     """
     if folder is None:
         return
     if not is_path(folder):
-        raise ValueError(f"`checkpoint` must be the name of a folder, or None, got {shortened(folder)}.")
+        raise ValueError(f"`checkpoint` must be the path of a folder, or None, got {shortened(folder)}.")
     place = Path(folder)
     if os.path.lexists(place) and not place.is_dir():
-        raise ValueError(f"`checkpoint` must be a folder, and {os.fspath(folder)!r} is none; name another.")
+        raise ValueError(
+            f"`checkpoint` must be a folder, and {os.fspath(folder)!r} is not one; name another."
+        )
     held = [name for name in os.listdir(place) if not name.startswith(OURS)] if place.is_dir() else []
     if held and INPUTS_FILE not in held:
         raise ValueError(
@@ -178,12 +185,16 @@ def check_checkpoint(folder: Any) -> None:
 
 @contextmanager
 def kept_checkpoint(
-    folder: str | os.PathLike[str] | None, inputs: Mapping[str, Any]
+    folder: str | os.PathLike[str] | None, inputs: Mapping[str, object]
 ) -> Iterator[Checkpoint | None]:
-    """The checkpoint in a folder, held for this process alone in the block; `None` without a folder.
+    """The checkpoint in a folder, reserved for this process during the block; `None` without a folder.
+
+    Args:
+        folder: Created if it does not exist.
+        inputs: See [`Checkpoint`].
 
     Raises:
-        ValueError: If the folder holds the steps of another learning, or another process learns there.
+        ValueError: If the folder holds the steps of another run, or is in use by another process.
     """
     if folder is None:
         yield None

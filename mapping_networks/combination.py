@@ -1,4 +1,4 @@
-"""The best of the networks that a step went through, and of what lies between them."""
+"""The best combination of the networks that a step went through."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ import torch
 
 from semantic_edit.mapping_networks.objective import Outcome
 
-Candidate = tuple[dict[str, torch.Tensor], Outcome]  # networks, (pictures, *shape) each, and where they lead
-RIDGE = (
-    1e-3  # of the directions' mean square: keeps nearly parallel ones from being weighed against each other
-)
+Candidate = tuple[dict[str, torch.Tensor], Outcome]  # networks, (pictures, *shape) each, and their outcome
+RIDGE = 1e-3  # of the directions' mean square: keeps nearly parallel ones from being played off against each other
 
 
 def combination_weights(residuals: torch.Tensor) -> torch.Tensor:
-    """The weights under which a sum of residuals is smallest, as they sum to 1.
+    """The weights, summing to 1, that make the weighted sum of the residuals smallest.
 
     Args:
         residuals: (pictures, candidates, values).
@@ -37,9 +35,14 @@ def combination_weights(residuals: torch.Tensor) -> torch.Tensor:
 
 
 def combine(candidates: list[Candidate], target: torch.Tensor) -> dict[str, torch.Tensor]:
-    """The combination of networks whose step leads nearest to `target`, if the step is linear between them.
+    """The combination of networks whose step comes closest to `target`, assuming that steps are linear between them.
 
-    target: (pictures, channels, height, width).
+    Args:
+        candidates: Networks with the outcomes of their steps.
+        target: (pictures, channels, height, width).
+
+    Returns:
+        The combined networks, (pictures, *shape) each.
     """
     reached = torch.stack([outcome.latents for _, outcome in candidates], dim=1)
     weights = combination_weights((reached - target.unsqueeze(1)).flatten(2))
@@ -53,7 +56,7 @@ def _weighted(values: list[torch.Tensor], weights: torch.Tensor) -> torch.Tensor
 
 
 def best_of(candidates: list[Candidate]) -> Candidate:
-    """For each picture the candidate with the smallest loss, the first of equals."""
+    """For each picture the candidate with the smallest loss; of equals, the first."""
     losses = torch.stack([outcome.loss for _, outcome in candidates])
     best, pictures = losses.argmin(dim=0), torch.arange(losses.shape[1], device=losses.device)
 

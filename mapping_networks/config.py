@@ -1,4 +1,4 @@
-"""What a mapping network's config may hold. Values are compared and counted, never evaluated."""
+"""What a mapping network's config may contain. Values are only compared and counted, never evaluated."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from semantic_edit.disk.frames import FRAME_RULE
+from semantic_edit.disk.models import FAMILIES
 from semantic_edit.disk.reading import (
     Rule,
     check_fields,
@@ -29,7 +30,7 @@ A_NETWORK = "a mapping network"
 
 
 def check_config(config: Mapping[str, Any]) -> None:
-    """Check every entry of a mapping network's config, before anything of these sizes is built.
+    """Raise unless every entry of a mapping network's config is valid, before anything of these sizes is built.
 
     Raises:
         ValueError: Naming the entry, what it must be and what it is.
@@ -38,8 +39,8 @@ def check_config(config: Mapping[str, Any]) -> None:
     check_fields({name: config[name] for name in RULES}, RULES, A_NETWORK)
     if len(config["timesteps"]) != config["num_inference_steps"]:
         raise ValueError(
-            f"'timesteps' of a mapping network of {config['num_inference_steps']} steps must hold as many, got "
-            f"{len(config['timesteps'])}."
+            f"'timesteps' of a mapping network of {config['num_inference_steps']} steps must list one for each step, "
+            f"got {len(config['timesteps'])}."
         )
     sizes = ("num_text_tokens", "text_width", "num_image_tokens", "image_width")
     shapes = parameter_shapes(config["variant"], *(config[name] for name in sizes))
@@ -50,13 +51,17 @@ def check_config(config: Mapping[str, Any]) -> None:
             f"{name} {config[name]}" for name in (*sizes, "latent_shape", "num_inference_steps")
         )
         raise ValueError(
-            f"A mapping network of these sizes would hold {values:,} values ({listed}), which no picture needs: more "
-            f"than {MOST_VALUES:,} are not built."
+            f"A mapping network of these sizes would hold {values:,} values ({listed}). No picture needs that many; "
+            f"the limit is {MOST_VALUES:,}."
         )
 
 
 def check_format_version(version: Any) -> None:
-    """Refuse what a newer version of the package wrote."""
+    """Raise if a newer version of the package wrote the network.
+
+    Raises:
+        ValueError: Naming both versions, or if `version` is not a version at all.
+    """
     is_count, meaning = whole_number(1, 1000)
     if not is_count(version):
         raise ValueError(
@@ -70,21 +75,26 @@ def check_format_version(version: Any) -> None:
 
 
 def check_entries(entries: Iterable[str], known: Iterable[str], required: Iterable[str]) -> None:
-    """Refuse a stored config with entries that are missing or that nothing here reads.
+    """Raise if a stored config lacks required entries or has unknown ones.
+
+    Args:
+        entries: The names that were found; those that begin with an underscore are diffusers' own and ignored.
+        known: All names that a config may contain.
+        required: Those that it must contain.
 
     Raises:
-        ValueError: Naming both.
+        ValueError: Listing the missing and the unknown entries.
     """
     entries = {name for name in entries if not name.startswith("_")}
     missing, unknown = sorted(set(required) - entries), sorted(entries - set(known))
     if missing or unknown:
         raise ValueError(
-            f"This is no mapping network's config: it lacks {', '.join(missing) or 'nothing'} and has unknown "
+            f"This is not the config of a mapping network: it lacks {', '.join(missing) or 'nothing'} and has unknown "
             f"entries {shortened(', '.join(unknown), quoted=False) or '(none)'}."
         )
 
 
-def _are_settings(value: Any) -> bool:
+def _are_settings(value: object) -> bool:
     is_name, _ = plain_text(100)
     is_text, _ = plain_text(1000)
     return isinstance(value, dict) and all(
@@ -106,15 +116,16 @@ RULES: dict[str, Rule] = {
     "schedule_fingerprint": plain_text(1000),
     "prediction_type": one_of(*PREDICTIONS),
     "prompt": plain_text(),
-    "negative_prompt": plain_text(),
+    "negative_prompt": or_none(plain_text()),
     "guidance_scale": real_number(0, 1e6),
     "scaling_factor": real_number(1e-6, 1e6),
+    "model_family": one_of(*(family.name for family in FAMILIES)),
     "base_model": plain_text(4096),
     "base_fingerprint": plain_text(1000),
     "digest": plain_text(100),
     "learning": (_are_settings, "names with text, finite numbers or None"),
     "reconstruction_psnr": or_none(real_number(-1000, 1000)),  # dB
     "frame": or_none(FRAME_RULE),
-    "text_look": plain_text(1000),
+    "text_fingerprint": plain_text(1000),
     "reconstruction_ssim": or_none(real_number(-1.001, 1.001)),  # rounding may lead beyond 1
 }

@@ -20,20 +20,27 @@ def learn_step(
 
     Args:
         step: 0-based index, 0 the noisiest.
-        parameters: What the networks start from, for each name (pictures, *shape).
-        latents: Where the closed loop is, (pictures, channels, height, width).
+        parameters: What the networks start from, (pictures, *shape) for each name.
+        latents: Where the steps before have led, (pictures, channels, height, width).
+
+    Returns:
+        The learned networks, the latents that they lead to, and a report.
+
+    Raises:
+        ValueError: If the maps do not match those of the inversion, or the prediction is not differentiable.
+        FloatingPointError: If a loss or a gradient is not finite.
     """
     with torch.enable_grad():
-        return _Step(objective, step, parameters, latents).learn()
+        return _LearningStep(objective, step, parameters, latents).learn()
 
 
-class _Step:
+class _LearningStep:
     """A step while it is being learned.
 
-    learned: The parameters of the pictures that have stopped; of the others, what they started from.
-    settled: Whose parameters are final and evaluated, (pictures,): `latents` and `after` hold what they give.
-    before, after: The latents' and the attention maps' errors, (2, pictures).
-    trail: With `combine`, the networks before each update: whose, what and where they lead.
+    learned: The parameters of the pictures that have stopped; for the others, those that they started from.
+    settled: Which pictures' parameters are final and evaluated, (pictures,); `latents` and `after` hold their results.
+    before, after: The errors of the latents and of the attention maps, (2, pictures).
+    trail: With `combine`, for each update the pictures that it concerned, their networks before it, and the outcome.
     """
 
     def __init__(
@@ -55,7 +62,7 @@ class _Step:
         self.forward_evaluations = [1] * pictures  # the unconditional one
 
     def learn(self) -> FinishedStep:
-        steps = len(self.objective.trajectory) - 1
+        steps = len(self.objective.inputs.trajectory) - 1
         for update in range(self.settings.updates_at(self.step, steps)):
             outcome = self._evaluate(self.active.parameters, self.active.rows)
             if update == 0:
@@ -83,12 +90,12 @@ class _Step:
         return self.objective.outcome(self.goal, parameters, rows)
 
     def _update(self, outcome: Outcome, which: torch.Tensor) -> None:
-        """Update the active pictures `which`, (active,) booleans; the others leave without."""
+        """Update the active pictures where `which`, (active,) booleans, is true; the others leave as they are."""
         if not which.any():
             return self._leave(~which)
         gradients = self.objective.gradients(self.goal, outcome.loss[which], self.active.parameters)
         self._leave(~which)
-        updated = which.nonzero().flatten()  # once: to index by booleans waits for a GPU each time
+        updated = which.nonzero().flatten()  # once: indexing by booleans waits for the GPU each time
         self.active.update(gradient[updated] for gradient in gradients)
         for row in self.active.rows.tolist():
             self.updates[row] += 1
@@ -125,7 +132,7 @@ class _Step:
     def _combined(self, rows: torch.Tensor, last: Candidate) -> Candidate:
         candidates: list[Candidate] = []
         for present, networks, outcome in self.trail:
-            which = torch.isin(present, rows)  # the others settled on the way
+            which = torch.isin(present, rows)  # the others have settled since
             candidates.append(({name: value[which] for name, value in networks.items()}, outcome.of(which)))
         candidates.append(last)
         mixed = combine(candidates, self.goal.target[rows])

@@ -1,8 +1,8 @@
-"""The mapping network as a function of its parameters, for one network or for several side by side.
+"""The mapping network as a function of its parameters, for one network or several side by side.
 
-A network turns an image's CLIP vision tokens into what the value projections of a UNet's cross-attention get in
-place of the text. Its layers treat the tokens as channels, so a convolution of kernel size 1 is one matrix that
-mixes tokens.
+A network turns an image's CLIP vision tokens into the input that the value projections of a UNet's cross-attention
+receive in place of the text. Its layers treat tokens as channels, so a convolution of kernel size 1 is a single matrix
+that mixes tokens.
 """
 
 from __future__ import annotations
@@ -20,10 +20,18 @@ NORM_EPSILON = 1e-5  # BatchNorm's own
 def parameter_shapes(
     variant: str, num_text_tokens: int, text_width: int, num_image_tokens: int, image_width: int
 ) -> dict[str, tuple[int, ...]]:
-    """The shape of each parameter of one network, in the order in which a fresh one is drawn.
+    """The shape of each parameter of one network, in the order in which they are drawn for a new one.
 
-    A weight is (out, in). With 77 text tokens of width 768 and 197 image tokens of the same width, "modulate"
-    has 78,540 parameters.
+    A weight is (out, in). With 77 text tokens of width 768 and 197 image tokens of the same width, "modulate" has
+    78,540 parameters.
+
+    Args:
+        variant: "modulate" or "direct".
+        num_text_tokens, text_width: Of the text embeddings.
+        num_image_tokens, image_width: Of the CLIP vision tokens.
+
+    Returns:
+        Shapes by name; see `mapping_forward` for what they mean.
     """
     hidden = 2 * num_text_tokens
     mapped = hidden if variant == "modulate" else num_text_tokens
@@ -42,10 +50,15 @@ def parameter_shapes(
 
 
 def initial_parameters(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, torch.Tensor]:
-    """One network as the framework would initialise it, in float32: the draws of `nn.Conv1d` and `nn.Linear`
-    after `torch.manual_seed(seed)`.
+    """One network as PyTorch would initialise it, in float32: what `nn.Conv1d` and `nn.Linear` draw after
+    `torch.manual_seed(seed)`.
 
-    shapes: What `parameter_shapes` gives.
+    Args:
+        shapes: The result of `parameter_shapes`.
+        seed: Of a generator of its own; the global one is left alone.
+
+    Returns:
+        A tensor for each of the names, on the CPU.
     """
     generator = torch.Generator().manual_seed(seed)
     drawn: dict[str, torch.Tensor] = {}
@@ -65,11 +78,11 @@ def initial_parameters(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[st
 def mapping_forward(parameters: dict[str, torch.Tensor], image_tokens: torch.Tensor) -> torch.Tensor:
     """Evaluate a batch of networks, each on its own image.
 
-    The normalisation is per token, over the width: what BatchNorm in train mode does at batch 1, and what keeps
-    an image's result independent of the others in the batch, beyond rounding.
+    Each token is normalised over its width. That is what BatchNorm in train mode does at batch size 1, and it makes an
+    image's result independent of the others in the batch, apart from rounding.
 
     Args:
-        parameters: For each name of `parameter_shapes`, (batch, *shape).
+        parameters: (batch, *shape) for each name of `parameter_shapes`.
         image_tokens: (batch, image tokens, image width), of the parameters' dtype.
 
     Returns:
@@ -94,10 +107,11 @@ def _mix_tokens(parameters: dict[str, torch.Tensor], layer: str, tokens: torch.T
 
 
 def value_embeds_of(variant: str, mapped: torch.Tensor, text_embeds: torch.Tensor) -> torch.Tensor:
-    """What the value projections get: "modulate" scales and shifts the text, "direct" replaces it.
+    """The input of the value projections: "modulate" scales and shifts the text, "direct" replaces it.
 
     Args:
-        mapped: What `mapping_forward` gives, (batch or 1, mapped tokens, text width); scales before shifts.
+        variant: "modulate" or "direct".
+        mapped: The result of `mapping_forward`, (batch or 1, mapped tokens, text width); scales come before shifts.
         text_embeds: (batch, text tokens, text width), in any floating dtype.
 
     Returns:

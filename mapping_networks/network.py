@@ -1,14 +1,21 @@
-"""One learned picture as a diffusers model: the mapping networks of all steps, and what an edit needs besides."""
+"""One learned picture as a diffusers model: the mapping networks of all steps, and whatever else an edit needs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from diffusers.configuration_utils import register_to_config
 from torch import nn
 
+from semantic_edit.disk.fitting import (
+    KnownSchedule,
+    check_agrees,
+    compared_if_known,
+    compared_models,
+    compared_schedules,
+)
+from semantic_edit.disk.models import STABLE_DIFFUSION
 from semantic_edit.mapping_networks.config import FORMAT_VERSION, check_config
 from semantic_edit.mapping_networks.mapping import mapping_forward, parameter_shapes, value_embeds_of
 from semantic_edit.mapping_networks.report import LearningReport
@@ -16,43 +23,44 @@ from semantic_edit.mapping_networks.storage import StoredModel, check_tensors
 
 
 class MappingNetwork(StoredModel):
-    """What StyleDiffusion learns from one picture; it edits the picture without having it.
+    """What StyleDiffusion learns from one picture; with it the picture can be edited without having the picture.
 
-    Everything in it stays float32, whatever it is cast to: `half()`, `to(dtype)` and `from_pretrained(dtype)`
-    move it between devices and no more. A network as constructed holds zeros; `fill` or `from_pretrained` fill it.
+    Its tensors stay float32 whatever it is cast to: `half()`, `to(dtype)` and `from_pretrained(dtype)` move it between
+    devices and do nothing else. A newly constructed network holds zeros until `fill` or `from_pretrained` fills it.
 
     Args:
         variant: "modulate" (value input = text * scale + shift) or "direct" (value input = the network's output).
         num_text_tokens, text_width: Of the embeddings that the base model's cross-attention reads.
         num_image_tokens, image_width: Of the CLIP vision tokens.
         latent_shape: (channels, height, width) of the picture's latents.
-        num_inference_steps: Steps of the schedule; one network for each.
-        timesteps: The model's timestep of each step, least noisy first.
-        schedule_fingerprint: Tells one schedule from another.
+        num_inference_steps: Steps of the schedule; there is one network for each.
+        timesteps: The model's timestep at each step, least noisy first.
+        schedule_fingerprint: Identifies the schedule.
         prediction_type: "epsilon", "v_prediction" or "sample".
-        prompt: What the picture was inverted and learned under.
-        negative_prompt: What guidance led away from while learning.
-        guidance_scale: Guidance while learning.
+        prompt: The prompt under which the picture was inverted and learned.
+        negative_prompt: What guidance steered away from during learning; `None` if no text at all.
+        guidance_scale: Guidance during learning.
         scaling_factor: The VAE's.
+        model_family: Of the base model: "stable-diffusion" (1.x and 2.x) or "stable-diffusion-xl".
         base_model: Hub id or folder of the base model, or "".
-        base_fingerprint: Tells the base model from another, or "" where unknown; behind "+" the adapters that acted.
-        learning: The settings of the learning, as names with values.
+        base_fingerprint: Identifies the base model and, after a "+", the adapters that were active; "" if unknown.
+        learning: The settings that it was learned with, by name.
         reconstruction_psnr, reconstruction_ssim: Against the VAE's reconstruction, in dB and in [-1, 1], if known.
         frame: What it was learned from: the size of the whole "picture", (width, height); the "box" that was cut out of
-            it, (left, upper, right, lower); the "size" at which that was worked at; by what "look" the picture is known
-            again. `None` where that is not known.
-        text_look: By what the embeddings of both prompts are known again, or "" where unknown.
-        digest: Tells the tensors from others, "" in a network that was never saved.
+            it, (left, upper, right, lower); the "size" to which that was scaled, (width, height); and the "look" by
+            which the picture is recognised. `None` if unknown.
+        text_fingerprint: Identifies the embeddings of both prompts; "" if unknown.
+        digest: Of the config and the tensors; "" in a network that was never saved.
         format_version: Of this config and its tensors.
 
     Raises:
-        ValueError: If an entry is not what it must be.
+        ValueError: If an entry is invalid.
 
     Source: StyleDiffusion, arXiv:2303.15649, Sec. 3.2.
     """
 
     report: LearningReport | None = None
-    """What the learning took; not saved, so `None` in a network that was loaded."""
+    """What learning took. It is not saved, so it is `None` in a network that was loaded."""
 
     @register_to_config
     def __init__(
@@ -71,14 +79,15 @@ class MappingNetwork(StoredModel):
         prompt: str,
         guidance_scale: float,
         scaling_factor: float,
-        negative_prompt: str = "",
+        negative_prompt: str | None = "",
+        model_family: str = STABLE_DIFFUSION.name,
         base_model: str = "",
         base_fingerprint: str = "",
-        learning: Mapping[str, Any] | None = None,
+        learning: Mapping[str, object] | None = None,
         reconstruction_psnr: float | None = None,
         reconstruction_ssim: float | None = None,
-        frame: Mapping[str, Any] | None = None,
-        text_look: str = "",
+        frame: Mapping[str, object] | None = None,
+        text_fingerprint: str = "",
         digest: str = "",
         format_version: int = FORMAT_VERSION,
     ) -> None:
@@ -97,15 +106,18 @@ class MappingNetwork(StoredModel):
     def fill(
         self, parameters: Mapping[str, torch.Tensor], image_tokens: torch.Tensor, latents: torch.Tensor
     ) -> MappingNetwork:
-        """Take over what was learned.
+        """Copy in what was learned.
 
         Args:
-            parameters: For each name of `parameter_shapes`, (steps, *shape).
+            parameters: (steps, *shape) for each name of `parameter_shapes`.
             image_tokens: (image tokens, image width).
             latents: z at the noisiest level, (channels, height, width).
 
+        Returns:
+            This network.
+
         Raises:
-            ValueError: Naming the tensors that are missing, extra or of another shape.
+            ValueError: Naming the tensors that are missing, unexpected or of the wrong shape.
         """
         given = {**parameters, "image_tokens": image_tokens, "latents": latents}
         own = self.state_dict()
@@ -119,7 +131,7 @@ class MappingNetwork(StoredModel):
         return self
 
     def forward(self, step: int, text_embeds: torch.Tensor) -> torch.Tensor:
-        """See `value_embeds`; as `forward` it runs the hooks of whoever offloads the network."""
+        """See `value_embeds`; being `forward`, it runs the hooks that offloading relies on."""
         config = self.config
         if not 0 <= step < config.num_inference_steps:
             raise ValueError(
@@ -128,74 +140,69 @@ class MappingNetwork(StoredModel):
             )
         if tuple(text_embeds.shape[1:]) != (config.num_text_tokens, config.text_width):
             raise ValueError(
-                f"`text_embeds` must have shape (batch, {config.num_text_tokens}, {config.text_width}), which this "
-                f"mapping network learned with, got {tuple(text_embeds.shape)}."
+                f"`text_embeds` must have shape (batch, {config.num_text_tokens}, {config.text_width}), with "
+                f"which this mapping network was learned, got {tuple(text_embeds.shape)}."
             )
         parameters = {name: getattr(self, name)[step : step + 1] for name in self.shapes}
         mapped = mapping_forward(parameters, self.image_tokens.unsqueeze(0))
         return value_embeds_of(config.variant, mapped, text_embeds)
 
     def value_embeds(self, step: int, text_embeds: torch.Tensor) -> torch.Tensor:
-        """What the value projections of every cross-attention layer get at a step.
+        """The input of the value projections of every cross-attention layer at a step.
 
         Args:
             step: 0-based index, 0 the noisiest.
-            text_embeds: (batch, text tokens, text width), each row's own text.
+            text_embeds: (batch, text tokens, text width), each row with its own text.
 
         Returns:
-            The same shape and dtype; computed in float32.
+            A tensor of the same shape and dtype, computed in float32.
+
+        Raises:
+            ValueError: If there is no such step, or the text has another shape than it was learned with.
         """
         return self(step, text_embeds)
 
     def check_fits(
         self,
-        *,
-        num_inference_steps: int,
-        prediction_type: str,
-        schedule_fingerprint: str,
-        num_text_tokens: int,
-        text_width: int,
+        schedule: KnownSchedule,
+        text_shape: tuple[int, int],
+        model_family: str,
         latent_shape: Sequence[int] | None = None,
         scaling_factor: float | None = None,
         base_fingerprint: str = "",
     ) -> None:
-        """Refuse to serve a call that it was not learned for.
+        """Raise unless the network was learned for a call like this one.
 
         Args:
+            schedule: The call's schedule.
+            text_shape: The call's (text tokens, text width).
+            model_family: Of the call's model.
             latent_shape: The call's (channels, height, width), if known.
             scaling_factor: The call's VAE scaling factor, if known.
             base_fingerprint: The call's base model; "" on either side is not compared.
 
         Raises:
-            ValueError: Naming what differs, the network's side and the call's.
+            ValueError: Listing what differs, with the network's value and the call's; or if the network's tensors are
+                missing, of the wrong shape or not finite.
         """
         config = self.config
-        pairs: list[tuple[str, object, object]] = [
-            ("num_inference_steps", config.num_inference_steps, num_inference_steps),
-            ("prediction_type", config.prediction_type, prediction_type),
-        ]
-        if all(own == wanted for _, own, wanted in pairs):
-            pairs.append(("noise schedule", config.schedule_fingerprint, schedule_fingerprint))
-        pairs.append(("number of text tokens", config.num_text_tokens, num_text_tokens))
-        pairs.append(("text width", config.text_width, text_width))
-        if latent_shape is not None:
-            pairs.append(("latent shape", tuple(config.latent_shape), tuple(latent_shape)))
-        if scaling_factor is not None:
-            pairs.append(("VAE scaling factor", config.scaling_factor, scaling_factor))
-        own_base, _, _ = config.base_fingerprint.partition("+")  # adapters follow
-        if base_fingerprint and own_base:
-            pairs.append(("base model", own_base, base_fingerprint))
-        listed = [
-            f"{what}: mapping network {own}, this call {wanted}"
-            for what, own, wanted in pairs
-            if own != wanted
-        ]
-        if listed:
-            learned_on = f" on {config.base_model!r}" if config.base_model else ""
-            raise ValueError(
-                f"The `mapping_network` does not fit this call ({'; '.join(listed)}). Call with the model and "
-                f"settings that it was learned with{learned_on}, or learn the picture again."
-            )
+        kept = (config.num_inference_steps, config.prediction_type, config.schedule_fingerprint)
+        num_text_tokens, text_width = text_shape
+        shape = latent_shape and tuple(latent_shape)
+        learned_on = f" on {config.base_model!r}" if config.base_model else ""
+        check_agrees(
+            "mapping_network",
+            [
+                ("model family", config.model_family, model_family),
+                *compared_schedules(kept, schedule),
+                ("number of text tokens", config.num_text_tokens, num_text_tokens),
+                ("text width", config.text_width, text_width),
+                *compared_if_known("latent shape", tuple(config.latent_shape), shape),
+                *compared_if_known("VAE scaling factor", config.scaling_factor, scaling_factor),
+                *compared_models("base model", config.base_fingerprint, base_fingerprint),
+            ],
+            f"Call with the model and settings that it was learned with{learned_on}, or learn the picture again.",
+        )
         self._check_tensors()
         if not all(torch.isfinite(value).all() for value in self.state_dict().values()):
             raise ValueError("The `mapping_network` holds NaN or infinite values; learn the picture again.")
@@ -213,6 +220,6 @@ class MappingNetwork(StoredModel):
         )
         if any(value.is_meta for value in own.values()):
             raise ValueError(
-                'The `mapping_network` has no values: it is on the device "meta". Load it again, or learn the picture '
-                "again."
+                'The `mapping_network` has no values because it is on the device "meta". Load it again, or learn the '
+                "picture again."
             )

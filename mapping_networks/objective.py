@@ -1,9 +1,8 @@
-"""What a mapping network is learned by: where its step should lead, and the loss of where it leads."""
+"""What mapping networks are trained on: where a step should lead, and the loss of where it does lead."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -14,19 +13,17 @@ from semantic_edit.mapping_networks.mapping import (
     parameter_shapes,
     value_embeds_of,
 )
+from semantic_edit.mapping_networks.problem import LearningDenoiser, LearningInputs, LearningOptions
 from semantic_edit.mapping_networks.settings import LearningSettings
-
-# evaluate(latents, level, value_embeds, rows) -> (noise_pred, attention maps); see `learn_mappings`
-Evaluate = Callable[[torch.Tensor, int, torch.Tensor, torch.Tensor], tuple[torch.Tensor, list[torch.Tensor]]]
 
 
 @dataclass(frozen=True, eq=False)
 class Goal:
-    """What is fixed during a step, for all pictures.
+    """What stays fixed during a step, for all pictures.
 
-    step: 0-based, 0 the noisiest; it leads from `level` to the one below.
-    latents: Where the step starts: the closed loop's, (pictures, channels, height, width).
-    target: Where it should end: the inversion's.
+    step: 0-based index, 0 the noisiest; the step leads from `level` to the level below.
+    latents: Where the step starts, (pictures, channels, height, width): where the steps before have led.
+    target: Where it should end: the inversion's latents.
     unconditional: The unconditional prediction at `latents`.
     maps: What the attention maps should be, (pictures, ...) each.
     """
@@ -41,9 +38,9 @@ class Goal:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """One evaluation of some pictures' networks.
+    """The result of evaluating some pictures' networks once.
 
-    latents: What the step gives, (evaluated, channels, height, width).
+    latents: Where the step leads, (evaluated, channels, height, width).
     latent_error, attention_error, loss: (evaluated,).
     """
 
@@ -54,65 +51,75 @@ class Outcome:
 
     @property
     def errors(self) -> torch.Tensor:
-        """The latents' and the attention maps' errors, (2, evaluated)."""
+        """The errors of the latents and of the attention maps, (2, evaluated)."""
         return torch.stack([self.latent_error, self.attention_error]).detach()
 
     def of(self, which: torch.Tensor) -> Outcome:
-        """That of the pictures `which`, (evaluated,) booleans, without a graph."""
+        """The outcome for the pictures where `which`, (evaluated,) booleans, is true; detached from the graph."""
         tensors = (self.latents, self.latent_error, self.attention_error, self.loss)
         return Outcome(*(tensor.detach()[which] for tensor in tensors))
 
 
 @dataclass(frozen=True, eq=False)
 class Objective:
-    """The arguments of `learn_mappings`, in the dtype in which it learns."""
+    """What is learned; `inputs` have the precision in which it is learned."""
 
-    evaluate: Evaluate
-    evaluate_unconditional: Callable[[torch.Tensor, int], torch.Tensor]
-    step_back: Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
-    source_maps: Callable[[int], list[torch.Tensor]]
-    trajectory: torch.Tensor
-    text_embeds: torch.Tensor
-    image_tokens: torch.Tensor
-    variant: str
-    guidance_scale: float
-    settings: LearningSettings
+    denoiser: LearningDenoiser
+    inputs: LearningInputs
+    options: LearningOptions
+
+    @property
+    def settings(self) -> LearningSettings:
+        """How long and how fast the networks learn."""
+        return self.options.settings
 
     def start(self) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        """The parameters, (pictures, *shape), and latents that step 0 starts from; all pictures' draws agree."""
-        shapes = parameter_shapes(self.variant, *self.text_embeds.shape[1:], *self.image_tokens.shape[1:])
+        """The parameters, (pictures, *shape), and latents that step 0 starts from; all networks start equal."""
+        shapes = parameter_shapes(
+            self.options.variant, *self.inputs.text_embeds.shape[1:], *self.inputs.image_tokens.shape[1:]
+        )
         drawn = initial_parameters(shapes, self.settings.seed)
-        pictures = len(self.image_tokens)
+        pictures = len(self.inputs.image_tokens)
         parameters = {
-            name: value.to(self.image_tokens).expand(pictures, *value.shape) for name, value in drawn.items()
+            name: value.to(self.inputs.image_tokens).expand(pictures, *value.shape)
+            for name, value in drawn.items()
         }
-        return parameters, self.trajectory[-1]
+        return parameters, self.inputs.trajectory[-1]
 
     @torch.no_grad()
     def goal(self, step: int, latents: torch.Tensor) -> Goal:
-        """Evaluate the unconditional branch and fetch what the step is measured by."""
-        level = len(self.trajectory) - 1 - step
-        maps = self.source_maps(level) if self.settings.attention_weight else []
+        """Evaluate the unconditional branch, and fetch what the step is measured against."""
+        level = len(self.inputs.trajectory) - 1 - step
+        maps = self.denoiser.source_maps(level) if self.settings.attention_weight else []
         return Goal(
             step=step,
             level=level,
             latents=latents,
-            target=self.trajectory[level - 1],
-            unconditional=self.evaluate_unconditional(latents, level).to(latents.dtype),
+            target=self.inputs.trajectory[level - 1],
+            unconditional=self.denoiser.evaluate_unconditional(latents, level).to(latents.dtype),
             maps=[stored.to(latents) for stored in maps],
         )
 
     def outcome(self, goal: Goal, parameters: dict[str, torch.Tensor], rows: torch.Tensor) -> Outcome:
-        """Evaluate the networks of the pictures `rows`, whose `parameters`, (rows, *shape), these are.
+        """Evaluate the networks of some pictures.
+
+        Args:
+            goal: The step's.
+            parameters: The networks', (rows, *shape) each.
+            rows: Indices of these pictures in the batch, (rows,).
+
+        Raises:
+            ValueError: If the denoiser's maps do not match those of the inversion.
+            FloatingPointError: Naming the pictures whose loss is not finite.
 
         Source: StyleDiffusion, arXiv:2303.15649, Sec. 3.2: the reconstruction and the attention loss.
         """
-        mapped = mapping_forward(parameters, self.image_tokens[rows])
-        values = value_embeds_of(self.variant, mapped, self.text_embeds[rows])
+        mapped = mapping_forward(parameters, self.inputs.image_tokens[rows])
+        values = value_embeds_of(self.options.variant, mapped, self.inputs.text_embeds[rows])
         latents, unconditional = goal.latents[rows], goal.unconditional[rows]
-        conditional, maps = self.evaluate(latents, goal.level, values, rows)
-        guided = unconditional + self.guidance_scale * (conditional.to(latents.dtype) - unconditional)
-        reached = self.step_back(latents, guided, goal.level)
+        conditional, maps = self.denoiser.evaluate(latents, goal.level, values, rows)
+        guided = unconditional + self.options.guidance_scale * (conditional.to(latents.dtype) - unconditional)
+        reached = self.denoiser.step_back(latents, guided, goal.level)
         latent_error = _error_by_picture(reached, goal.target[rows])
         attention_error = self._attention_error(goal, maps, rows, torch.zeros_like(latent_error))
         settings = self.settings
@@ -128,10 +135,10 @@ class Objective:
     def gradients(
         self, goal: Goal, loss: torch.Tensor, parameters: dict[str, torch.Tensor]
     ) -> list[torch.Tensor]:
-        """The gradient of the losses' sum, in the order of `parameters`; no other tensor gets one.
+        """The gradients of the summed losses, in the order of `parameters`; no other tensor receives one.
 
-        The loss, a mean over a picture's latents, is scaled to their sum's size on the way, by a power of two: this
-        changes no bit in float32, and under a float16 model it keeps gradients from vanishing.
+        A loss is a mean over a picture's latents. For the backward pass it is scaled up to about their sum, by a power
+        of two: in float32 that changes no bits, and with a float16 model it keeps gradients from vanishing.
 
         Raises:
             ValueError: If the loss does not depend on the parameters.
@@ -139,9 +146,9 @@ class Objective:
         """
         if not loss.requires_grad:
             raise ValueError(
-                "`evaluate` must be differentiable in `value_embeds`, but what it gave does not depend on them."
+                "`evaluate` must be differentiable in `value_embeds`, but its result does not depend on them."
             )
-        scale = 2.0 ** round(math.log2(self.trajectory[0, 0].numel()))
+        scale = 2.0 ** round(math.log2(self.inputs.trajectory[0, 0].numel()))
         scaled = torch.autograd.grad(loss.sum() * scale, list(parameters.values()))
         gradients = [gradient / scale for gradient in scaled]
         if not torch.stack([torch.isfinite(gradient).all() for gradient in gradients]).all():
@@ -160,7 +167,7 @@ class Objective:
         expected = [(len(rows), *stored.shape[1:]) for stored in goal.maps]
         if got != expected:
             raise ValueError(
-                f"`evaluate` gave attention maps of shapes {got} at level {goal.level}, `source_maps` asks for "
+                f"`evaluate` returned attention maps of shapes {got} at level {goal.level}, where `source_maps` has "
                 f"{expected}."
             )
         for layer, stored in zip(maps, goal.maps, strict=True):

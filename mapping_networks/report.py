@@ -1,4 +1,4 @@
-"""What the learning did, step by step and picture by picture."""
+"""What learning did, step by step and picture by picture."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import torch
 
 @dataclass(frozen=True)
 class StepReport:
-    """One step of the learning; every tuple has one entry per picture.
+    """One step of learning; every tuple has one entry per picture.
 
     step: 0-based index, 0 the noisiest.
-    level: The level that the step leaves, `steps - step`.
-    latent_before, latent_after: Mean squared error of the latents that the step gives, with the network that it
+    level: The noise level at which the step starts, `steps - step`.
+    latent_before, latent_after: Mean squared error of the latents that the step leads to, with the network that it
         started from and with the one that it learned.
-    attention_before, attention_after: The sum over layers of the maps' mean squared errors; 0 where not asked for.
-    updates: Backward evaluations.
-    forward_evaluations: Forward evaluations, the unconditional one included.
-    seconds: Of the whole step.
+    attention_before, attention_after: The sum over layers of the maps' mean squared errors; 0 without attention loss.
+    updates: Number of backward evaluations.
+    forward_evaluations: Number of forward evaluations, including the unconditional one.
+    seconds: Duration of the whole step.
     """
 
     step: int
@@ -35,7 +35,7 @@ class StepReport:
 
 @dataclass(frozen=True, repr=False)
 class LearningReport:
-    """The whole learning; every tuple has one entry per picture.
+    """A whole run of learning; every tuple has one entry per picture.
 
     steps: One report per step, the noisiest first.
     converged: Whether `latent_errors` fell below the settings' `converged_below`.
@@ -56,17 +56,17 @@ class LearningReport:
 
     @property
     def forward_evaluations(self) -> tuple[int, ...]:
-        """Forward evaluations of the denoiser, conditional and unconditional, without the inversion's."""
+        """Number of forward evaluations, conditional and unconditional, not counting the inversion's."""
         return _totals([report.forward_evaluations for report in self.steps])
 
     @property
     def backward_evaluations(self) -> tuple[int, ...]:
-        """Backward evaluations of the denoiser."""
+        """Number of backward evaluations."""
         return _totals([report.updates for report in self.steps])
 
     @property
     def seconds(self) -> float:
-        """Of all steps, those of an interrupted run before this one included."""
+        """Duration of all steps, including those that an interrupted run had finished."""
         return sum(report.seconds for report in self.steps)
 
 
@@ -76,11 +76,11 @@ def _totals(rows: list[tuple[int, ...]]) -> tuple[int, ...]:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LearningResult:
-    """What `learn_mappings` learned.
+    """The result of `learn_mappings`.
 
-    parameters: For each name of `parameter_shapes`, (pictures, steps, *shape), step 0 the noisiest.
+    parameters: (pictures, steps, *shape) for each name of `parameter_shapes`, step 0 the noisiest.
     latents: The clean latents that the learned networks reconstruct, (pictures, channels, height, width).
-    report: What it took.
+    report: What learning took.
     """
 
     parameters: dict[str, torch.Tensor]

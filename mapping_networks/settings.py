@@ -1,4 +1,4 @@
-"""How long and how fast a mapping network learns."""
+"""How long and how fast mapping networks learn."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from semantic_edit.disk.numbers import read_number
 from semantic_edit.disk.reading import Rule, or_none, real_number, whole_number
 
 STOPS = ("loss", "latent_error")
-MOST_UPDATES = 100_000  # a step
+MOST_UPDATES = 100_000  # per step
 NUMBERS_OF_LEARNING: dict[str, Rule] = {  # fields of `LearningSettings`
     "inner_steps": whole_number(1, MOST_UPDATES),
     "late_inner_steps": or_none(whole_number(1, MOST_UPDATES)),
@@ -29,27 +29,26 @@ NUMBERS_OF_LEARNING: dict[str, Rule] = {  # fields of `LearningSettings`
 
 @dataclass(frozen=True)
 class LearningSettings:
-    """The schedule of the learning. Steps count from 0, the noisiest.
+    """How many updates each step gets, and how large they are. Steps count from 0, the noisiest.
 
-    inner_steps: Updates at step 0, an upper bound where `stop_below` applies.
-    late_inner_steps: The same for the cleaner half of the steps, whose errors no later step makes good; `None` is
+    inner_steps: Updates at step 0; fewer where `stop_below` is reached first.
+    late_inner_steps: The same for the cleaner half of the steps, whose errors no later step can correct; `None` is
         `inner_steps`.
-    inner_decay: Step `i` takes ceil(inner_steps * exp(-inner_decay * i)) updates.
+    inner_decay: Step `i` takes at most ceil(inner_steps * exp(-inner_decay * i)) updates.
     learning_rate: Adam's, at step 0.
-    adam_beta1, adam_beta2: Adam's, in [0, 1). Each step starts a new Adam, so a few updates want a short memory.
-    rate_decay: Step `i` learns at learning_rate * (1 - rate_decay * i), and never below a hundredth of it.
-    latent_weight: Weight of the squared error of the latents that a step gives.
-    attention_weight: Weight of the squared error of the attention maps; at 0 no maps are asked for.
-    stop_on: What ends a step early by falling below `stop_below + stop_growth * i`. "loss": the weighted sum,
-        looked at before an update and acted upon after it, as published. "latent_error": the latents' mean
-        squared error, acted upon before the update, so that a step that is good enough as it is costs a single
-        evaluation.
-    stop_below, stop_growth: See `stop_on`; 0 and 0 never stop early. In clean latents 3e-4 is about 51 dB, where
-        the still-life model's VAE reconstructs its pictures at 33 dB.
-    combine: After the last update, evaluate once more the combination of the step's networks whose latents' error is
-        smallest if the step is linear between them, and end on the best of all. Needs `stop_on="latent_error"`.
-    converged_below: Mean squared error of the clean latents from which on the learning is reported as not
-        converged; 6e-3 is about 38 dB, where that VAE's reconstruction loses a further 1 dB.
+    adam_beta1, adam_beta2: Adam's, in [0, 1). Each step starts a new Adam, so with few updates a short memory is best.
+    rate_decay: Step `i` learns at learning_rate * (1 - rate_decay * i), but at no less than a hundredth of it.
+    latent_weight: Weight of the squared error of the latents that a step leads to.
+    attention_weight: Weight of the squared error of the attention maps; at 0 no maps are computed.
+    stop_on: What ends a step early by falling below `stop_below + stop_growth * i`. "loss": the weighted sum, which is
+        measured before an update and acted on after it, as published. "latent_error": the mean squared error of the
+        latents, acted on before the update, so that a step that is good enough already costs a single evaluation.
+    stop_below, stop_growth: See `stop_on`; with 0 and 0 no step stops early. In clean latents 3e-4 is about 51 dB; the
+        still-life model's VAE reconstructs its pictures at 33 dB.
+    combine: After the last update, evaluate the combination of the step's networks that would have the smallest latent
+        error if steps were linear between them, and keep the best of all. Needs `stop_on="latent_error"`.
+    converged_below: Learning is reported as not converged if the mean squared error of the clean latents is not below
+        this. 6e-3 is about 38 dB, at which the still-life VAE's reconstruction loses a further 1 dB.
     seed: Of the network that step 0 starts from.
 
     Raises:
@@ -83,14 +82,15 @@ class LearningSettings:
             raise ValueError(f'`combine` needs `stop_on="latent_error"`, got {self.stop_on!r}.')
         if not self.latent_weight and not self.attention_weight:
             raise ValueError(
-                "`latent_weight` and `attention_weight` must not both be 0: nothing would be learned."
+                "`latent_weight` and `attention_weight` must not both be 0: nothing would be learned then."
             )
 
     @classmethod
     def short(cls) -> LearningSettings:
-        """Two updates a step at most in the noisier half and four in the cleaner one, fewer where the latents are
-        already as good as the VAE can show, by an Adam of short memory, and the best combination of the networks on
-        the way.
+        """At most two updates a step in the noisier half and four in the cleaner half, by an Adam with a short memory.
+
+        A step ends early once its latents are as good as the VAE can show, and otherwise on the best combination of the
+        networks that it went through.
         """
         return cls(inner_steps=2, late_inner_steps=4, adam_beta1=0.5, adam_beta2=0.9, combine=True)
 
@@ -98,13 +98,13 @@ class LearningSettings:
     def published(cls) -> LearningSettings:
         """The authors' schedule: up to 1015 updates over 30 steps.
 
-        Source: the authors' published code, which took its rates and its stop from null-text inversion
-        (arXiv:2211.09794).
+        Source: the authors' published code, which takes its learning rates and its stopping rule from null-text
+        inversion (arXiv:2211.09794).
         """
         return cls(inner_steps=100, inner_decay=0.1, stop_on="loss", stop_below=1e-5, stop_growth=2e-5)
 
     def updates_at(self, step: int, num_inference_steps: int) -> int:
-        """The most updates that a step of so many takes."""
+        """The largest number of updates that a step may take, out of `num_inference_steps` steps."""
         is_late = 2 * step >= num_inference_steps
         most = self.late_inner_steps if is_late and self.late_inner_steps is not None else self.inner_steps
         return math.ceil(most * math.exp(-self.inner_decay * step))
@@ -114,5 +114,5 @@ class LearningSettings:
         return self.learning_rate * max(1 - self.rate_decay * step, 0.01)
 
     def stop_below_at(self, step: int) -> float:
-        """What `stop_on` must fall below to end a step."""
+        """The value below which `stop_on` must fall to end a step."""
         return self.stop_below + self.stop_growth * step

@@ -1,4 +1,4 @@
-"""How a mapping network is kept: always float32, always safetensors, and never half of it."""
+"""How a mapping network is saved and loaded: always float32, always safetensors, and never only half of it."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
 from safetensors.torch import save
 
+from semantic_edit.disk.hub_ids import is_hub_id
 from semantic_edit.disk.reading import is_path, read_object, shortened
 from semantic_edit.disk.sealed import seal
 from semantic_edit.disk.writing import settle, write_file, write_folder
-from semantic_edit.mapping_networks.card import HUB_ID, model_card
+from semantic_edit.mapping_networks.card import model_card
 from semantic_edit.mapping_networks.config import (
     FORMAT_VERSION,
     check_config,
@@ -27,12 +28,14 @@ from semantic_edit.mapping_networks.config import (
 )
 
 MAPPING_FORMAT = "semantic_edit.mapping_network/1"
-LATER = ("frame", "text_look")
-"""Entries that the first files lack: sealed only where they say something."""
+LATER = ("frame", "text_fingerprint")
+"""Entries that the first files lack; the digest covers them only if they are not empty."""
+
+Stored = TypeVar("Stored", bound="StoredModel")
 
 
 class StoredModel(ModelMixin, ConfigMixin):
-    """A diffusers model whose tensors stay float32 and whose files are read strictly or not at all."""
+    """A diffusers model whose tensors stay float32 and whose files are strictly checked when read."""
 
     # the loader copies values into the float32 tensors instead of adopting the file's
     _supports_param_buffer_assignment = False
@@ -45,11 +48,13 @@ class StoredModel(ModelMixin, ConfigMixin):
         return super()._apply(move, recurse)
 
     @classmethod
-    def from_config(cls, config: Any = None, *args: Any, **kwargs: Any) -> Any:
+    def from_config(
+        cls: type[Stored], config: Mapping[str, Any] | None = None, *args: Any, **kwargs: Any
+    ) -> Stored:
         """Build a network of zeros from a config; see `ConfigMixin.from_config`.
 
         Raises:
-            ValueError: If an entry is missing, unknown or wrong, or a newer version wrote it.
+            ValueError: If an entry is missing, unknown or invalid, or a newer version of the package wrote the config.
         """
         if isinstance(config, Mapping):
             cls._check_stored(config, kwargs)
@@ -62,14 +67,14 @@ class StoredModel(ModelMixin, ConfigMixin):
         known = [argument.name for argument in arguments]
         required = [argument.name for argument in arguments if argument.default is argument.empty]
         check_entries({*config, *further}, known, required)
-        if not further:  # else the rest comes from elsewhere
+        if not further:  # otherwise the rest comes from elsewhere
             usual = {argument.name: argument.default for argument in arguments}
             stored = {**usual, "learning": {}, **config}
             check_config(stored)
 
     @classmethod
     def _dict_from_json_file(cls, json_file: str | os.PathLike[str]) -> dict[str, Any]:
-        """A config's file as diffusers reads it, but strictly."""
+        """A config file as diffusers reads it, but with every entry checked."""
         config = read_object(json_file)
         if config.get("_class_name", cls.__name__) != cls.__name__:
             kind = shortened(config.get("_class_name"))
@@ -81,18 +86,28 @@ class StoredModel(ModelMixin, ConfigMixin):
         return config
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> Any:
+    def from_pretrained(
+        cls: type[Stored], pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
+    ) -> Stored:
         """Load what `save_pretrained` wrote, from a folder or the Hub; see `ModelMixin.from_pretrained`.
 
-        Only safetensors are read. A dtype is accepted, and the tensors stay float32.
+        Only safetensors files are read. A dtype may be given, but the tensors stay float32.
+
+        Args:
+            pretrained_model_name_or_path: A folder that `save_pretrained` wrote, or a Hub id.
+
+        Returns:
+            The network; with `output_loading_info=True`, a pair of the network and diffusers' report.
 
         Raises:
-            ValueError: If it is not the name of a folder or repository, the config is not a mapping network's, a tensor
-                is missing, extra or of another shape, or anything is not as it was saved.
+            ValueError: If the name is neither a folder nor a Hub id, the config is not that of a mapping network, a
+                tensor is missing, unexpected or of the wrong shape, or anything differs from what was saved.
             OSError: If there is no such folder or repository, or no safetensors file in it.
         """
         if kwargs.pop("use_safetensors", True) is False:
-            raise ValueError("A mapping network is read from safetensors only; drop `use_safetensors=False`.")
+            raise ValueError(
+                "A mapping network can only be loaded from safetensors; drop `use_safetensors=False`."
+            )
         for precision in ("torch_dtype", "dtype"):
             kwargs.pop(precision, None)
         wants_info = kwargs.pop("output_loading_info", False)
@@ -103,32 +118,32 @@ class StoredModel(ModelMixin, ConfigMixin):
             )
         if os.path.lexists(place) and not os.path.isdir(place):
             raise ValueError(
-                f"A mapping network is loaded from a folder, and {os.fspath(place)!r} is none; name the folder that "
+                f"A mapping network is loaded from a folder, and {os.fspath(place)!r} is not one; name the folder that "
                 "`save_pretrained` wrote."
             )
         settle(os.path.join(pretrained_model_name_or_path, kwargs.get("subfolder") or ""))
         try:
             with warnings.catch_warnings():
-                # an argument of diffusers' own, which huggingface_hub calls deprecated
+                # an argument that diffusers passes and huggingface_hub calls deprecated
                 warnings.filterwarnings("ignore", "The `local_dir_use_symlinks`")
                 network, info = super().from_pretrained(
                     pretrained_model_name_or_path,
-                    # the one way of loading that reports every difference instead of the first, or none
+                    # the only way of loading that reports every difference, not just the first or none
                     **{**kwargs, "low_cpu_mem_usage": False, "ignore_mismatched_sizes": True},
                     use_safetensors=True,
                     output_loading_info=True,
                 )
         except OSError as error:
-            # diffusers guesses at a wrong name, whatever the Hub said
+            # diffusers blames a wrong name, whatever the Hub said
             said = error.__cause__ or error.__context__
             raise OSError(f"{error} ({said})" if said else str(error)) from error
         check_tensors(info["missing_keys"], info["unexpected_keys"], info["mismatched_keys"])
         if network.config.digest != network.seal():
             raise ValueError(
                 f"The mapping network in {os.fspath(pretrained_model_name_or_path)!r} is not what was saved: its "
-                "config or its tensors were damaged or changed since. Get it again, or learn the picture again."
+                "config or its tensors have been damaged or changed. Download it again, or learn the picture again."
             )
-        return (network, info) if wants_info else network
+        return (network, info) if wants_info else network  # type: ignore[return-value]  # diffusers' own types
 
     def save_pretrained(
         self,
@@ -142,15 +157,22 @@ class StoredModel(ModelMixin, ConfigMixin):
     ) -> None:
         """Write the config, the tensors and a model card; see `ModelMixin.save_pretrained`.
 
-        One rename decides: before it the folder holds the old network, after it the new one, and never a mixture.
+        A single rename makes the switch: before it the folder holds the old network, after it the new one, and at no
+        time a mixture.
+
+        Args:
+            save_directory: Created if it does not exist.
+            variant: As in diffusers, part of the tensors' file name.
+            push_to_hub: Also upload the folder, with `hub` as further options, to the repository `repo_id`; by default
+                one named after the folder.
 
         Raises:
-            ValueError: If asked to pickle.
-            OSError: Naming the file, if one cannot be written. Then the folder is as it was.
+            ValueError: If `safe_serialization` is false.
+            OSError: Naming the file, if one cannot be written; the folder is then as it was before.
         """
         if not safe_serialization:
             raise ValueError(
-                "A mapping network is saved as safetensors only; drop `safe_serialization=False`."
+                "A mapping network can only be saved as safetensors; drop `safe_serialization=False`."
             )
         self.register_to_config(digest=self.seal())
         stem, _, suffix = SAFETENSORS_WEIGHTS_NAME.rpartition(".")
@@ -167,7 +189,7 @@ class StoredModel(ModelMixin, ConfigMixin):
             self.push_to_hub(repo_id or Path(save_directory).name, **hub)
 
     def seal(self) -> str:
-        """Tells this network from every other: its config and its tensors."""
+        """A digest of the config and the tensors, which differs between any two networks."""
         stored = json.loads(self.to_json_string())
         fields = {
             name: value
@@ -179,19 +201,19 @@ class StoredModel(ModelMixin, ConfigMixin):
     def _upload_folder(
         self, working_dir: str | os.PathLike[str], repo_id: str, *args: Any, **kwargs: Any
     ) -> Any:
-        # every upload passes here, after diffusers has put its empty card into the folder
+        # every upload passes through here, after diffusers has put its own empty card into the folder
         self._forget_local_model(Path(working_dir) / self.config_name)
         self._write_card(working_dir, repo_id)
         return super()._upload_folder(working_dir, repo_id, *args, **kwargs)
 
     def _forget_local_model(self, config_file: Path) -> None:
-        """Whoever downloads the network must not read the path of a folder that they do not have."""
+        """Remove the path of a local folder, which means nothing to whoever downloads the network."""
         base_model = self.config.base_model
-        if not base_model or (HUB_ID.fullmatch(base_model) and not os.path.isdir(base_model)):
+        if not base_model or (is_hub_id(base_model) and not os.path.isdir(base_model)):
             return
         warnings.warn(
-            f"{base_model!r}, the model that this was learned with, is no repository on the Hub, so the upload does "
-            'not name it. `network.register_to_config(base_model="owner/name")` names one.',
+            f"{base_model!r}, the model that this was learned with, is not a repository on the Hub, so the upload does "
+            'not name it. To name one, call `network.register_to_config(base_model="owner/name")` first.',
             stacklevel=2,
         )
         self.register_to_config(base_model="")
@@ -199,7 +221,7 @@ class StoredModel(ModelMixin, ConfigMixin):
         write_file(config_file, self.to_json_string().encode())
 
     def to_json_string(self) -> str:
-        """The config as it is written: without the place that it was loaded from, which is nobody else's business."""
+        """The config as it is written: without the path that it was loaded from, which is private."""
         config = json.loads(super().to_json_string())
         config.pop("_name_or_path", None)
         return json.dumps(config, indent=2, sort_keys=True) + "\n"
@@ -211,12 +233,15 @@ class StoredModel(ModelMixin, ConfigMixin):
 def check_tensors(
     missing: Iterable[str], extra: Iterable[str], shapes: Iterable[tuple[str, Sequence[int], Sequence[int]]]
 ) -> None:
-    """Refuse tensors that are not those of a network's config.
+    """Raise unless the tensors are those that a network's config asks for.
 
-    shapes: Of each other tensor the name, the shape that it has and the one that it must have.
+    Args:
+        missing: Names of tensors that should be there.
+        extra: Names of tensors that should not.
+        shapes: For each of the other tensors its name, its shape and the shape that it must have.
 
     Raises:
-        ValueError: Naming all that differ, with both sides.
+        ValueError: Listing everything that differs, with both shapes.
     """
     listed = [f"{name}: missing" for name in sorted(missing)]
     listed += [f"{name}: not one of this network's" for name in sorted(extra)]

@@ -1,4 +1,4 @@
-"""Adam for several pictures side by side, any of which may leave."""
+"""Adam for several pictures side by side, any of which may drop out."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import torch
 
 
 class ActivePictures:
-    """The pictures that still learn at a step: their parameters and a new Adam.
+    """The pictures that are still learning at a step: their parameters and a new Adam.
 
-    Every operation acts on each picture alone, so a picture's numbers depend on no other's, beyond rounding.
+    Every operation acts on each picture separately, so apart from rounding no picture's numbers depend on another's.
 
     Args:
-        parameters: For each name, (pictures, *shape); copied.
+        parameters: (pictures, *shape) for each name; copied.
         learning_rate, betas: Adam's.
 
     Attributes:
-        rows: Which pictures of the batch are still here, (active,).
-        parameters: Theirs, (active, *shape), leaves of the graph.
+        rows: Indices in the batch of the pictures that are still active, (active,).
+        parameters: Their parameters, (active, *shape) each, as leaves of the graph.
     """
 
     def __init__(
@@ -39,13 +39,13 @@ class ActivePictures:
         return torch.optim.Adam(list(self.parameters.values()), lr=self.rate, betas=self.betas)
 
     def update(self, gradients: Iterable[torch.Tensor]) -> None:
-        """One step of Adam; `gradients` in the order of `parameters`."""
+        """Take one step of Adam; `gradients` are in the order of `parameters`."""
         for value, gradient in zip(self.parameters.values(), gradients, strict=True):
             value.grad = gradient
         self.optimizer.step()
 
     def keep(self, stays: torch.Tensor) -> None:
-        """Let go of the pictures where `stays`, (active,) booleans, is false; the others go on as before."""
+        """Drop the pictures where `stays`, (active,) booleans, is false; the others continue undisturbed."""
         if stays.all():
             return
         before, states = list(self.parameters.values()), self.optimizer.state

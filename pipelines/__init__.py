@@ -2,6 +2,7 @@
 
 from semantic_edit.pipelines.checks import levels_for
 from semantic_edit.pipelines.diffedit import DiffEditPipeline
+from semantic_edit.pipelines.diffedit_xl import StableDiffusionXLDiffEditPipeline
 from semantic_edit.pipelines.outputs import (
     DiffEditInversionPipelineOutput,
     DiffEditPipelineOutput,
@@ -12,6 +13,7 @@ from semantic_edit.pipelines.presets import PRESETS
 from semantic_edit.pipelines.restyling import Restyling, restyle
 from semantic_edit.pipelines.stages import Session
 from semantic_edit.pipelines.stylediffusion import StyleDiffusionPipeline
+from semantic_edit.pipelines.stylediffusion_xl import StableDiffusionXLStyleDiffusionPipeline
 from semantic_edit.pipelines.words import RestyleSettings, read_prompt_rows
 
 __all__ = [
@@ -22,6 +24,8 @@ __all__ = [
     "RestyleSettings",
     "Restyling",
     "Session",
+    "StableDiffusionXLDiffEditPipeline",
+    "StableDiffusionXLStyleDiffusionPipeline",
     "StyleDiffusionPipeline",
     "StyleDiffusionPipelineOutput",
     "levels_for",

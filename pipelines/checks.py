@@ -77,15 +77,20 @@ def read_attention_kwargs(given: Any) -> dict[str, Any] | None:
     }
 
 
-def read_clip_skip(encoder: Any, clip_skip: Any) -> int | None:
-    """How many layers of a text encoder a call skips.
+def read_clip_skip(clip_skip: Any, *encoders: Any, last: int = 0) -> int | None:
+    """How many layers of the text encoders a call skips.
+
+    Args:
+        encoders: Those that read prompts, or `None`.
+        last: How many of their last layers are skipped in any case.
 
     Raises:
-        ValueError: If the encoder has fewer.
+        ValueError: If an encoder has fewer.
     """
     if clip_skip is None:
         return None
-    layers = 1000 if encoder is None else encoder.config.num_hidden_layers  # without one, nothing is skipped
+    # without an encoder, nothing is skipped
+    layers = min((one.config.num_hidden_layers - last for one in encoders if one is not None), default=1000)
     why = "It is how many of the text encoder's last layers are skipped."
     return read_number("clip_skip", clip_skip, whole_number(0, layers), why)
 

@@ -18,7 +18,7 @@ from diffusers.pipelines.pipeline_utils import StableDiffusionMixin
 
 from semantic_edit.editing.mask_shapes import MaskInput
 from semantic_edit.editing.trajectory import Trajectory
-from semantic_edit.pipelines.components import StableDiffusionComponents
+from semantic_edit.pipelines.components_sd import StableDiffusionComponents
 from semantic_edit.pipelines.diffedit_method import DiffEditMixin
 from semantic_edit.pipelines.outputs import DiffEditInversionPipelineOutput, DiffEditPipelineOutput
 from semantic_edit.pipelines.pictures import PictureInput

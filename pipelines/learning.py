@@ -26,6 +26,8 @@ from semantic_edit.editing.inversion import ddim_inverse_step, ddim_step
 from semantic_edit.editing.similarity import psnr, ssim
 from semantic_edit.editing.stitching import eight_bits
 from semantic_edit.mapping_networks import (
+    LearningInputs,
+    LearningOptions,
     LearningReport,
     LearningResult,
     LearningSettings,
@@ -72,10 +74,10 @@ class Lesson:
         return texts[index if len(texts) > 1 else 0]
 
     @property
-    def negative_prompt(self) -> str:
-        """What all pictures are guided away from."""
+    def negative_prompt(self) -> str | None:
+        """What all pictures are guided away from, or `None` if that is no text at all."""
         (text,) = self.prompts[1].texts or ()
-        return text
+        return None if self.prompts[1].is_absent else text
 
 
 @torch.no_grad()
@@ -130,7 +132,7 @@ def learn_pictures(session: Session[UNetDenoiser], lesson: Lesson, checkpoint: A
         remembered_prefix(unet) as prefix,
     ):
         branch = _ConditionalBranch(session, lesson, unet, control, prefix)
-        trajectory, source_maps = _inverted(session, lesson, branch)
+        trajectory, branch.maps = _inverted(session, lesson, branch)
         with session.bar("learn", schedule.num_inference_steps) as progress_bar, torch.enable_grad():
 
             def advance(report: Any) -> None:
@@ -138,23 +140,10 @@ def learn_pictures(session: Session[UNetDenoiser], lesson: Lesson, checkpoint: A
                 progress_bar.update()
 
             result = learn_mappings(
-                branch.evaluate,
-                branch.evaluate_unconditional,
-                lambda latents, noise_pred, level: ddim_step(latents, noise_pred, schedule, level),
-                lambda level: source_maps[level - 1],
-                trajectory,
-                lesson.given.prompt_embeds.float(),
-                lesson.image_tokens,
-                lesson.variant,
-                lesson.guidance_scale,
-                lesson.settings,
+                branch,
+                LearningInputs(trajectory, lesson.given.prompt_embeds.float(), lesson.image_tokens),
+                LearningOptions(lesson.variant, lesson.guidance_scale, lesson.settings),
                 checkpoint,
-                {
-                    "model": identity,
-                    "schedule": schedule.fingerprint,
-                    "negative_prompt": lesson.negative_prompt,
-                    "queries": str(lesson.queries),
-                },
                 advance,
             )
     return Learned(result, trajectory[-1], identity)
@@ -164,6 +153,7 @@ class _ConditionalBranch:
     """The UNet as `learn_mappings` wants it: differentiable in the value embeddings, with its maps.
 
     graphs: In a block of `cuda_graphs` one for each number of pictures, of forward and backward passes.
+    maps: Those of each level of the inversion from 1 on, once there is one.
     """
 
     def __init__(
@@ -182,6 +172,17 @@ class _ConditionalBranch:
         recomputes = unet.network.is_gradient_checkpointing
         self.replays = records_graphs(unet.network) and lesson.clean.is_cuda and not recomputes
         self.graphs: dict[int, Callable[..., tuple[torch.Tensor, ...]]] = {}
+        self.maps: list[Maps] = []
+
+    @property
+    def identity(self) -> dict[str, str]:
+        told = {
+            "model": self.denoiser.identity(),
+            "schedule": self.schedule.fingerprint,
+            "negative_prompt": self.lesson.negative_prompt,
+            "queries": str(self.lesson.queries),
+        }
+        return {name: value for name, value in told.items() if value is not None}
 
     def evaluate(
         self, latents: torch.Tensor, level: int, value_embeds: torch.Tensor, rows: torch.Tensor
@@ -199,6 +200,12 @@ class _ConditionalBranch:
             return self._replayed(latents, level, self.negative, values)[0].clone()
         self.control.plan = AttentionPlan()
         return self.denoiser.predict(latents, self._timestep(level), self.negative)  # type: ignore[arg-type]
+
+    def step_back(self, latents: torch.Tensor, noise_pred: torch.Tensor, level: int) -> torch.Tensor:
+        return ddim_step(latents, noise_pred, self.schedule, level)
+
+    def source_maps(self, level: int) -> Maps:
+        return self.maps[level - 1]
 
     def evaluate_plain(self, latents: torch.Tensor, level: int) -> tuple[torch.Tensor, Maps]:
         """With the text as it is."""
@@ -298,12 +305,13 @@ def learned_network(
         negative_prompt=lesson.negative_prompt,
         guidance_scale=lesson.guidance_scale,
         scaling_factor=session.denoiser.scaling_factor,
+        model_family=session.denoiser.family.name,
         base_model=lesson.base_model,
         base_fingerprint=learned.identity,
         learning=asdict(lesson.settings),
         reconstruction_psnr=min(psnr(best, reached).item(), 120.0),
         reconstruction_ssim=ssim(best, reached).item() if large_enough else None,
-        text_look=text_look(text[index], negative[index]),
+        text_fingerprint=text_look(text[index], negative[index]),
         frame=asdict(lesson.frames[index if len(lesson.frames) > 1 else 0]) if lesson.frames else None,
     )
     network.fill(result.picture(index), lesson.image_tokens[index], learned.noisiest[index])

@@ -17,7 +17,7 @@ from diffusers.pipelines.pipeline_utils import StableDiffusionMixin
 
 from semantic_edit.editing.mask_shapes import MaskInput
 from semantic_edit.mapping_networks import LearningSettings, MappingNetwork
-from semantic_edit.pipelines.components import StableDiffusionComponents
+from semantic_edit.pipelines.components_sd import StableDiffusionComponents
 from semantic_edit.pipelines.outputs import StyleDiffusionPipelineOutput
 from semantic_edit.pipelines.pictures import PictureInput
 from semantic_edit.pipelines.stylediffusion_method import StyleDiffusionMixin

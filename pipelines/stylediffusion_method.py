@@ -133,8 +133,8 @@ class StyleDiffusionMixin:
         call = CallSettings.of(arguments, schedule.num_inference_steps, scale)
         self._interrupt = False
         with components_restored(self), running_call(self, call):
-            told, negative = denoiser.embed(prompts, 1 + edits)
-            check_same_text(config.text_look, _first(told, negative), config.prompt)
+            told, negative = _embed_rows(denoiser, prompts)
+            check_same_text(config.text_fingerprint, _first(told, negative), config.prompt)
             if network.device != denoiser.device:
                 network = copy.deepcopy(network).to(denoiser.device)  # the caller's stays where it is
             shape = MaskShape(given["mask_grow"] or 0, given["mask_feather"] or 0.0)
@@ -148,8 +148,8 @@ class StyleDiffusionMixin:
                 latents=network.latents,
                 prompts=rows.to(denoiser.device),
                 settings=settings,
-                given=told,  # type: ignore[arg-type]
-                negative=negative,  # type: ignore[arg-type]
+                given=told,
+                negative=negative,
                 guidance_scales=scales,
                 values=network.value_embeds,
                 inside=None if drawn is None else mask.weights,
@@ -222,11 +222,9 @@ def _schedule_of(denoiser: UNetDenoiser, network: Any, num_inference_steps: Any)
         )
     schedule, identity = denoiser.schedule(learned), denoiser.identity()
     network.check_fits(
-        num_inference_steps=learned,
-        prediction_type=schedule.prediction_type,
-        schedule_fingerprint=schedule.fingerprint,
-        num_text_tokens=denoiser.num_text_tokens,
-        text_width=denoiser.text_width,
+        schedule,
+        (denoiser.num_text_tokens, denoiser.text_width),
+        denoiser.family.name,
         latent_shape=(denoiser.latent_channels, *network.config.latent_shape[1:]),
         scaling_factor=denoiser.scaling_factor,
         base_fingerprint=base_of(identity),
@@ -244,24 +242,40 @@ def _with_learned(arguments: Mapping[str, Any], config: Any) -> dict[str, Any]:
 
 def _read_learned_prompts(denoiser: UNetDenoiser, given: Mapping[str, Any]) -> tuple[Prompt, Prompt]:
     """What pictures are learned under, and what they are guided away from."""
-    negative = given["negative_prompt"]
+    prompt, negative = _read_text(denoiser, given, "prompt"), given["negative_prompt"]
+    if negative is None and denoiser.knows_absence:
+        return prompt, denoiser.absent_prompt("negative_prompt")
     if not isinstance(negative, str):
         raise TypeError(f"`negative_prompt` must be one string for all pictures, got {negative!r}.")
-    return _read_text(denoiser, given, "prompt"), _read_text(denoiser, given, "negative_prompt")
+    return prompt, _read_text(denoiser, given, "negative_prompt")
 
 
 def _read_restyled_prompts(
     denoiser: UNetDenoiser, given: Mapping[str, Any], config: Any
-) -> tuple[Prompt, Prompt]:
-    """The prompts of all rows, the learned one first, and as many negative ones."""
+) -> tuple[Prompt, Prompt, Prompt]:
+    """The prompts of all rows, the learned one first; the learned negative prompt; and those of the edits."""
     targets = _read_text(denoiser, given, "prompt").texts or ()
-    negatives = _read_text(denoiser, given, "negative_prompt").texts or ()
-    _check_one_or_each(len(targets), negative_prompt=negatives)
-    negatives *= len(targets) // len(negatives)
-    return (
-        Prompt("prompt", (config.prompt, *targets)),
-        Prompt("negative_prompt", (config.negative_prompt, *negatives)),
-    )
+    absent = denoiser.absent_prompt("negative_prompt")
+    own = absent if config.negative_prompt is None else Prompt("negative_prompt", (config.negative_prompt,))
+    negative = absent if given["negative_prompt"] is None else _read_text(denoiser, given, "negative_prompt")
+    _check_one_or_each(len(targets), negative_prompt=negative.texts)
+    return Prompt("prompt", (config.prompt, *targets)), own, negative
+
+
+def _embed_rows(
+    denoiser: UNetDenoiser, prompts: tuple[Prompt, Prompt, Prompt]
+) -> tuple[Conditioning, Conditioning]:
+    """What each row is told, and guided away from."""
+    rows, own, negative = prompts
+    edits = rows.batch_size - 1
+    if not own.is_absent and not negative.is_absent:
+        texts = negative.texts or ()
+        away = Prompt("negative_prompt", (*(own.texts or ()), *texts * (edits // len(texts))))
+        told, negatives = denoiser.embed((rows, away), 1 + edits)
+        return told, negatives  # type: ignore[return-value]
+    told, first, others = denoiser.embed((rows, own, negative), 1 + edits)
+    # an absent prompt and texts, which no one argument holds together
+    return told, Conditioning.cat([first.rows(slice(1)), others.rows(slice(1, None))])  # type: ignore[return-value, union-attr]
 
 
 def _read_text(denoiser: UNetDenoiser, given: Mapping[str, Any], name: str) -> Prompt:
@@ -271,9 +285,9 @@ def _read_text(denoiser: UNetDenoiser, given: Mapping[str, Any], name: str) -> P
     return denoiser.read_prompt(PromptInput.of(given, name))
 
 
-def _first(*given: Conditioning | None) -> list[torch.Tensor]:
+def _first(*given: Conditioning) -> list[torch.Tensor]:
     """The embeddings of the first row of each, (tokens, width)."""
-    return [one.prompt_embeds[0] for one in given if one is not None]
+    return [one.prompt_embeds[0] for one in given]
 
 
 def _read_settings(settings: Any) -> LearningSettings:

@@ -9,7 +9,7 @@ from typing import Any
 import PIL.Image
 import torch
 
-from semantic_edit.attention_processors.swaps import PromptToPrompt
+from semantic_edit.attention_processors.swaps import PromptSwaps
 from semantic_edit.attention_processors.tokens import PromptTokens, align, token_factors, tokens_of
 from semantic_edit.disk.numbers import read_number
 from semantic_edit.disk.reading import shortened
@@ -76,7 +76,7 @@ class PromptRows:
     """
 
     tokens: tuple[PromptTokens, ...]
-    swaps: PromptToPrompt
+    swaps: PromptSwaps
     blended: tuple[tuple[int, ...], ...]
 
     @property
@@ -104,7 +104,7 @@ def read_prompt_rows(prompts: Sequence[PromptTokens], settings: RestyleSettings)
     alignments = [align(tokens[0], target, settings.edit_type) for target in tokens[1:]]  # type: ignore[arg-type]
     return PromptRows(
         tokens=tokens,
-        swaps=PromptToPrompt(
+        swaps=PromptSwaps(
             matrices=torch.stack([alignment.matrix for alignment in alignments]),
             shared=torch.stack([alignment.shared for alignment in alignments]),
             factors=_word_factors("reweight", tokens[1:], settings.reweight, 1.0),

@@ -1,1 +1,1 @@
-"""What leaves the house: one self-contained file per pipeline, cards, and uploads to the Hub."""
+"""What is published: one self-contained file per pipeline, cards, and repositories on the Hub."""

@@ -1,4 +1,4 @@
-"""Put a class and all of this package that it needs into one file, which works where the package is not installed."""
+"""Put a class, with everything of this package that it needs, into one file that works without the package."""
 
 from __future__ import annotations
 
@@ -13,21 +13,24 @@ from semantic_edit.publishing.imports import render_imports
 from semantic_edit.publishing.sources import BundleError, Import, Module, Statement, read_module
 
 LINE_LENGTH = 110
-# diffusers looks for imports in the text of custom code, docstrings included, by these expressions
+# with these expressions diffusers looks for imports in the text of custom code, including docstrings
 SEEN_AS_IMPORT = re.compile(r"^\s*(?:import\s+(\S+)\s*$|from\s+(\S+)\s+import)")
 
 
 def bundle(module: str, name: str, heading: str) -> str:
-    """One file with `name` of a module and everything of this package that it reaches.
+    """One file with `name` of a module and everything of this package that it uses.
 
-    Statements keep their text, comments and docstrings, and stand in an order in which each module comes after those
-    that it imports; what nothing reaches is left out. The same sources give the same text.
+    Statements keep their text, comments and docstrings; each module comes after those that it imports, and unused
+    statements are left out. The same sources always give the same text.
 
     Args:
+        module: The module's name, such as "semantic_edit.pipelines.diffedit".
+        name: What it defines, such as "DiffEditPipeline".
         heading: The file's docstring.
 
     Raises:
-        BundleError: If two modules give a name to two things, or something would not work in one file; says where.
+        BundleError: If two modules use one name for different things, or something would not work in one file; says
+            where.
     """
     gathered = Bundle()
     gathered.reach(module, name)
@@ -36,10 +39,13 @@ def bundle(module: str, name: str, heading: str) -> str:
 
 @dataclass
 class Bundle:
-    """What was reached so far.
+    """What has been found to be needed so far.
 
-    order: Modules, each after those that it imports.
-    kept: Indices of the statements that are reached, by module.
+    read: Reads a module by its name.
+    modules: Those that were read, by name.
+    order: The modules' names, each after those that it imports.
+    kept: By module, the indices of the statements that are needed.
+    external: The imports of other packages.
     """
 
     read: Callable[[str], Module] = read_module
@@ -49,7 +55,11 @@ class Bundle:
     external: set[Import] = field(default_factory=set)
 
     def reach(self, module: str, name: str) -> None:
-        """Keep the statement that binds a name in a module, and what that statement needs."""
+        """Keep the statement that defines a name in a module, and everything that this statement needs.
+
+        Raises:
+            BundleError: If the module has no such name, or imports it in a way that does not work in one file.
+        """
         source = self.module(module)
         for index, statement in enumerate(source.statements):
             if name in statement.names:
@@ -62,9 +72,15 @@ class Bundle:
             self._follow(source, one, line)
 
     def module(self, name: str, path: tuple[str, ...] = ()) -> Module:
-        """A module, read once; those that it imports take their places in `order` before it."""
+        """A module, read only once; those that it imports come before it in `order`.
+
+        Raises:
+            BundleError: If modules import each other.
+        """
         if name in path:
-            raise BundleError(f"{' -> '.join([*path, name])}: modules that import each other have no order.")
+            raise BundleError(
+                f"{' -> '.join([*path, name])}: modules that import each other cannot be put in order."
+            )
         if name not in self.modules:
             read = self.read(name)
             for one, _ in read.imports:
@@ -89,14 +105,18 @@ class Bundle:
             self.external.add(one)
         elif not one.member or one.alias not in ("", one.member):
             raise BundleError(
-                f"{source.place(line)}: import names of {one.module} as they are; neither a module nor another name "
-                "for something exists in one file."
+                f"{source.place(line)}: import names from {one.module} as they are; in one file there are "
+                "neither modules nor second names for things."
             )
         else:
             self.reach(one.module, one.member)
 
     def render(self, heading: str) -> str:
-        """The file's text."""
+        """The file's text.
+
+        Raises:
+            BundleError: If names clash, or text in it looks like an import to diffusers.
+        """
         self._refuse_clashes()
         blocks = [f'"""{heading}"""\n\nfrom __future__ import annotations', render_imports(self.external)]
         sections = (
@@ -107,7 +127,7 @@ class Bundle:
         return text
 
     def _section(self, module: Module, kept: set[int]) -> Iterator[str]:
-        """A module's kept statements below its name and docstring."""
+        """A module's kept statements, below its name and docstring."""
         yield f"# {f' {module.name} '.center(LINE_LENGTH - 2, '-')}\n"
         for line in module.docstring.splitlines():
             yield from (f"# {part}".rstrip() + "\n" for part in textwrap.wrap(line, LINE_LENGTH - 2) or [""])
@@ -123,7 +143,7 @@ class Bundle:
             before = statement
 
     def _refuse_clashes(self) -> None:
-        """One file has one meaning for each name, and builtins keep theirs."""
+        """Raise unless every name has a single meaning, and no builtin is redefined."""
         places: dict[str, tuple[object, str]] = {}
         for one in sorted(self.external, key=lambda one: (one.module, one.member, one.alias)):
             # `import a.b` and `import a.c` both bind a
@@ -138,7 +158,7 @@ class Bundle:
                     place = self.modules[name].place(statement.line)
                     if bound in vars(builtins):
                         raise BundleError(
-                            f"{place}: `{bound}` is a builtin for the other modules; rename it."
+                            f"{place}: `{bound}` is a builtin that other modules may use; rename it."
                         )
                     if bound in places:
                         raise BundleError(
@@ -156,6 +176,6 @@ class Bundle:
         for number, line in enumerate(text.splitlines(), start=1):
             if SEEN_AS_IMPORT.match(line) and number not in real:
                 raise BundleError(
-                    f"The text {line.strip()!r} would make diffusers look for a package; write it in the middle of a "
-                    "line."
+                    f"The text {line.strip()!r} would make diffusers look for a package; move it to the middle of "
+                    "a line."
                 )

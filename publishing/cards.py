@@ -1,4 +1,4 @@
-"""Fill the cards' texts, and check a card as strictly as the Hub and a reader would."""
+"""Fill in the texts of cards, and check a card as strictly as the Hub and a reader would."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 def filled_card(name: str, **fields: str) -> str:
-    """A card's text with what stands in braces filled in.
+    """A card's text with the placeholders in braces filled in.
 
     Args:
-        name: Of the file in `model_cards/`, without its ending.
-        fields: By the word in the braces; `ethics` is always known.
+        name: The name of the file in `model_cards/`, without its ending.
+        fields: Texts by placeholder; `ethics` is always available.
     """
     text = (CARDS / f"{name}.md").read_text(encoding="utf-8")
     ethics = (CARDS / "ethics.md").read_text(encoding="utf-8").strip()
@@ -34,11 +34,14 @@ def filled_card(name: str, **fields: str) -> str:
 
 
 def check_card(folder: Path) -> ModelCard:
-    """The card of a folder that is to be published, once nothing is wrong with it.
+    """Check the card of a folder that is to be published.
+
+    Returns:
+        The card.
 
     Raises:
-        PublishError: Naming everything that is wrong: metadata that is missing or malformed, text that nobody filled
-            in, links to files that are not there, code that is no Python.
+        PublishError: Listing everything that is wrong: missing or malformed metadata, placeholders that were not filled
+            in, links to files that do not exist, examples that are not valid Python.
     """
     path = folder / "README.md"
     if not path.is_file():
@@ -46,7 +49,7 @@ def check_card(folder: Path) -> ModelCard:
     text = path.read_text(encoding="utf-8")
     try:
         card = ModelCard(text)
-    except Exception as error:  # YAML's and huggingface_hub's own kinds, and bare ValueError and KeyError
+    except Exception as error:  # errors of YAML and huggingface_hub, and plain ValueError and KeyError
         raise PublishError(f"The card's metadata cannot be read: {error}") from error
     problems = list(_problems(card, text, folder))
     if problems:
@@ -68,7 +71,7 @@ def _problems(card: ModelCard, text: str, folder: Path) -> Iterator[str]:
         try:
             ast.parse(code)
         except SyntaxError as error:
-            yield f"an example is no Python: {error.msg} in {(error.text or '').strip()!r}"
+            yield f"an example is not valid Python: {error.msg} in {(error.text or '').strip()!r}"
 
 
 def _lies_in(folder: Path, target: str) -> bool:

@@ -1,5 +1,5 @@
-"""What goes wrong while publishing, in words for whoever publishes."""
+"""Errors of publishing, in words for whoever publishes."""
 
 
 class PublishError(Exception):
-    """Something cannot be published; its text says what, why and what to do, and never holds a token."""
+    """Something cannot be published. The text says what, why and what to do, and never contains a token."""

@@ -1,4 +1,4 @@
-"""Write the imports of a bundle, in the order that formatters agree on."""
+"""Write the imports of a bundle in the order that formatters use."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LINE_LENGTH = 110
 
 
 def render_imports(imports: Collection[Import]) -> str:
-    """Imports as text: the standard library first, whole modules before members, each thing once."""
+    """Imports as text: the standard library first, modules before members, everything once."""
     sections: list[str] = []
     for is_standard in (True, False):
         section = {

@@ -1,4 +1,4 @@
-"""Build what becomes a repository on the Hub: a pipeline, the still-life model, or a mapping network."""
+"""Build the content of a repository on the Hub: a pipeline, the still-life model, or a mapping network."""
 
 from __future__ import annotations
 
@@ -10,26 +10,31 @@ from pathlib import Path
 
 from huggingface_hub import ModelCard
 
+from semantic_edit.disk.hub_ids import is_hub_id
 from semantic_edit.disk.writing import write_file
 from semantic_edit.mapping_networks import MappingNetwork, model_card
 from semantic_edit.pipelines.versions import supported_range
 from semantic_edit.publishing.cards import CARDS, LINK, check_card, filled_card
 from semantic_edit.publishing.errors import PublishError
-from semantic_edit.publishing.pipelines import PIPELINES, pipeline_file, source_version
+from semantic_edit.publishing.pipelines import pipeline_file, source_version
+from semantic_edit.publishing.published import PIPELINES
 from semantic_edit.still_life import model_path
 
-# whatever may hold a pickle, by its name
+# file name endings of whatever may contain a pickle
 PICKLES = (".bin", ".ckpt", ".joblib", ".msgpack", ".npy", ".npz", ".pickle", ".pkl", ".pt", ".pth")
 TOKEN = re.compile(rb"hf_[A-Za-z0-9]{30,}")
 
 
 def build_pipeline(name: str, folder: Path, repo_id: str) -> None:
-    """A code repository: `pipeline.py`, its card and the card's pictures.
+    """Build a repository of code: `pipeline.py`, its card and the card's pictures.
 
     Args:
         name: One of `PIPELINES`.
         folder: An empty folder.
-        repo_id: Where it will be, "owner/name".
+        repo_id: The repository that it will become, "owner/name".
+
+    Raises:
+        BundleError: If the pipeline cannot be put into one file; says where.
     """
     write_file(folder / "pipeline.py", pipeline_file(name).encode())
     fields = {"repo_id": repo_id, "source": source_version(), "diffusers_range": supported_range()}
@@ -37,10 +42,15 @@ def build_pipeline(name: str, folder: Path, repo_id: str) -> None:
 
 
 def build_model(folder: Path, repo_id: str, own_pipeline: str | None = None) -> None:
-    """The still-life model, with the files of both pipelines inside.
+    """Build a repository with the still-life model and the files of all pipelines.
 
     Args:
-        own_pipeline: One of `PIPELINES` that the model loads by itself, instead of StableDiffusionPipeline.
+        folder: An empty folder.
+        repo_id: The repository that it will become, "owner/name".
+        own_pipeline: One of `PIPELINES`, as which the model loads by default instead of as a StableDiffusionPipeline.
+
+    Raises:
+        BundleError: If a pipeline cannot be put into one file; says where.
     """
     shutil.copytree(model_path(), folder, dirs_exist_ok=True, copy_function=shutil.copyfile)
     for name in PIPELINES:
@@ -56,26 +66,24 @@ def build_model(folder: Path, repo_id: str, own_pipeline: str | None = None) -> 
 def build_mapping(
     source: Path, folder: Path, repo_id: str, license: str, base_model: str | None = None
 ) -> None:
-    """A learned picture, loaded strictly and saved anew, so that nothing else of its folder is sent.
+    """Build a repository with a learned picture, which is loaded, checked and saved anew: nothing else is sent.
 
     Args:
-        source: What `MappingNetwork.save_pretrained` wrote.
-        license: What others may do with it, by the Hub's name for it, for example "cc-by-4.0".
-        base_model: Hub id of the model that it was learned with, where it remembers a folder.
+        source: A folder that `MappingNetwork.save_pretrained` wrote.
+        folder: An empty folder.
+        repo_id: The repository that it will become, "owner/name".
+        license: What others may do with it, as the Hub calls it, for example "cc-by-4.0".
+        base_model: Hub id of the model that it was learned with, if the network names a folder instead.
 
     Raises:
-        PublishError: If the folder holds no mapping network, or nobody could find its base model.
+        PublishError: If `source` is not a mapping network, or its base model cannot be found by others.
     """
     try:
         network = MappingNetwork.from_pretrained(source, local_files_only=True)
     except (ValueError, OSError) as error:
-        raise PublishError(f"{source} holds no mapping network that can be read: {error}") from error
+        raise PublishError(f"{source} does not contain a readable mapping network: {error}") from error
     known = base_model or network.config.base_model
-    if (
-        not known
-        or (base_model is None and Path(known).is_dir())
-        or not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", known)
-    ):
+    if not is_hub_id(known) or (base_model is None and Path(known).is_dir()):
         raise PublishError(
             f"The picture was learned with {known or 'a model without a name'!r}, which others cannot load. Name the "
             "same model on the Hub with --base-model owner/name."
@@ -88,7 +96,7 @@ def build_mapping(
 
 
 def _write_card(folder: Path, text: str) -> None:
-    """The card, and the pictures that it shows."""
+    """Write the card and the pictures that it shows."""
     write_file(folder / "README.md", text.encode())
     for link in LINK.findall(text):
         if link.startswith("pictures/"):
@@ -96,12 +104,15 @@ def _write_card(folder: Path, text: str) -> None:
             shutil.copyfile(CARDS / link, folder / link)
 
 
-def check_folder(folder: Path) -> list[tuple[str, int]]:
-    """Name and size in bytes of every file to send, once all of them may be sent.
+def check_repository(folder: Path) -> list[tuple[str, int]]:
+    """Check that every file of a folder may be published.
+
+    Returns:
+        The name and the size in bytes of every file.
 
     Raises:
-        PublishError: If there is a pickle, a link, a hidden file or something that looks like a token, or the card is
-            not ready.
+        PublishError: If there is a pickle, a link, a hidden file or something that looks like a token, or if the card
+            is not ready.
     """
     check_card(folder)
     problems = list(_unsafe(folder))
@@ -114,7 +125,7 @@ def _unsafe(folder: Path) -> Iterator[str]:
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.is_symlink():
-            yield f"{name} is a link, which may lead out of the folder"
+            yield f"{name} is a link, which may point outside the folder"
         elif any(part.startswith(".") for part in path.relative_to(folder).parts):
             yield f"{name} is hidden"
         elif path.suffix.lower() in PICKLES:

@@ -1,4 +1,4 @@
-"""Read a module of this package as what a bundle is put together from: imports, and statements with their comments."""
+"""Read a module of this package as the parts of a bundle: imports, and statements with their comments."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ DYNAMIC = {"__import__", "eval", "exec", "globals", "import_module"}
 
 
 class BundleError(ValueError):
-    """Something that cannot be put into one file; says what, and where."""
+    """Something cannot be put into one file. The text says what, and where."""
 
 
 @dataclass(frozen=True)
 class Import:
     """One name that an import statement binds.
 
-    module: What stands after `import` or `from`.
-    member: What is imported from it; "" for `import module`.
-    alias: What stands after `as`, or "".
+    module: The name after `import` or `from`.
+    member: The name that is imported from it; "" for `import module`.
+    alias: The name after `as`, or "".
     """
 
     module: str
@@ -36,17 +36,19 @@ class Import:
 
     @property
     def is_internal(self) -> bool:
+        """Whether it is an import from this package."""
         return self.module.partition(".")[0] == PACKAGE
 
 
 @dataclass(frozen=True)
 class Statement:
-    """A statement at the top of a module.
+    """A statement at the top level of a module.
 
-    text: As written, with the comments above it and the docstring below it.
-    names: What it binds.
-    uses: Every name in it, local ones included.
-    blank: Empty lines before it.
+    text: As written, with the comments above it and any docstring below it.
+    names: The names that it binds.
+    uses: All names that occur in it, including local ones.
+    line: Its line number.
+    blank: Number of empty lines before it.
     is_block: Whether it is a function or a class.
     """
 
@@ -60,7 +62,7 @@ class Statement:
 
 @dataclass
 class Module:
-    """A module's parts in the order of its text."""
+    """The parts of a module, in the order of its text."""
 
     name: str
     path: Path
@@ -69,15 +71,18 @@ class Module:
     statements: list[Statement] = field(default_factory=list)
 
     def place(self, line: int) -> str:
-        """Where something is, for an error."""
+        """Where a line is, for an error."""
         return f"{self.name}, line {line}"
 
 
 def read_module(name: str) -> Module:
-    """Read a module of this package; nothing of it is run.
+    """Read a module of this package, without running any of it.
+
+    Args:
+        name: Its full name, such as "semantic_edit.pipelines.diffedit".
 
     Raises:
-        BundleError: If there is no such module, or it holds something that would not work in one file.
+        BundleError: If there is no such module, or something in it would not work in one file.
     """
     spec = importlib.util.find_spec(name)
     if spec is None or spec.origin is None:
@@ -87,7 +92,16 @@ def read_module(name: str) -> Module:
 
 
 def parse_module(name: str, path: Path, source: str) -> Module:
-    """The same from a module's text."""
+    """The same from a module's text.
+
+    Args:
+        name: The module's full name.
+        path: Its file.
+        source: The file's text.
+
+    Raises:
+        BundleError: If something in it would not work in one file.
+    """
     tree = ast.parse(source, filename=str(path))
     module = Module(name, path, ast.get_docstring(tree) or "")
     _refuse_dynamic(module, tree)
@@ -98,7 +112,7 @@ def parse_module(name: str, path: Path, source: str) -> Module:
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             module.imports += [(found, node.lineno) for found in _imported(module, node)]
         elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            if index:  # what stands below a constant is its docstring; the module's own is read above
+            if index:  # a string below a constant is its docstring; the module's own is read above
                 _add_docstring(module, "\n".join(lines[read_up_to:last]))
         else:
             module.statements.append(_statement(module, node, lines, read_up_to, first, last))
@@ -141,8 +155,8 @@ def _bound(module: Module, node: ast.stmt) -> Iterator[str]:
         for part in target.elts if isinstance(target, ast.Tuple) else [target]:
             if not isinstance(part, ast.Name):
                 raise BundleError(
-                    f"{module.place(node.lineno)}: a module that is bundled may hold imports, functions, classes and "
-                    f"constants, and this is {type(node).__name__}. Move it into a function."
+                    f"{module.place(node.lineno)}: a bundled module may contain only imports, functions, classes and "
+                    f"constants, but this is {type(node).__name__}. Move it into a function."
                 )
             yield part.id
 
@@ -166,18 +180,20 @@ def _refuse_dynamic(module: Module, tree: ast.Module) -> None:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             called = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
-            # `model.eval()` is another thing than `eval(text)`
+            # `model.eval()` is not `eval(text)`
             if called in DYNAMIC and (isinstance(node.func, ast.Name) or called == "import_module"):
                 raise BundleError(
-                    f"{module.place(node.lineno)}: `{called}` reaches for names at run time, which one file cannot "
-                    "promise to hold. Import by a statement."
+                    f"{module.place(node.lineno)}: `{called}` looks up names at run time, which may be missing in one "
+                    "file. Use an import statement."
                 )
         elif isinstance(node, ast.Name) and node.id == "__file__":
-            raise BundleError(f"{module.place(node.lineno)}: `__file__` has no files beside it once bundled.")
+            raise BundleError(
+                f"{module.place(node.lineno)}: `__file__` has no other files next to it once bundled."
+            )
         elif isinstance(node, (ast.Import, ast.ImportFrom)) and id(node) not in top:
             for found in _imported(module, node):
                 if found.is_internal:
                     raise BundleError(
-                        f"{module.place(node.lineno)}: `{found.module}` is imported inside of a function; import it at "
-                        "the top, where a bundle can see it."
+                        f"{module.place(node.lineno)}: `{found.module}` is imported inside a function; import it at "
+                        "the top, where the bundler can see it."
                     )

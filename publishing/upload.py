@@ -1,4 +1,4 @@
-"""Send a folder to the Hub, in one commit or not at all."""
+"""Upload a folder to the Hub, in one commit or not at all."""
 
 from __future__ import annotations
 
@@ -7,40 +7,45 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, HfApi
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
+from semantic_edit.disk.hub_ids import is_hub_id
 from semantic_edit.publishing.errors import PublishError
 
-# of requests, httpx or httpx2, whichever this version of huggingface_hub stands on
+# of requests, httpx or httpx2, whichever this version of huggingface_hub uses
 TRANSPORT_ERRORS = HfHubHTTPError.__bases__
 
 
 def check_repo_id(repo_id: str) -> None:
-    """Refuse what is no "owner/name".
+    """Raise unless `repo_id` is a valid "owner/name".
 
     Raises:
-        PublishError: With the Hub's rule.
+        PublishError: Saying what the Hub requires.
     """
-    try:
-        validate_repo_id(repo_id)
-    except HFValidationError as error:
-        raise PublishError(str(error)) from error
-    if repo_id.count("/") != 1:
-        raise PublishError(f"{repo_id!r} names no owner; a repository on the Hub is owner/name.")
+    if not is_hub_id(repo_id):
+        raise PublishError(
+            f"{repo_id!r} cannot be a repository on the Hub. Name it owner/name, in letters, digits, '_', '-' and '.'; "
+            "neither part begins or ends with '-' or '.', '--' and '..' are not allowed, nor is '.git' at the end."
+        )
 
 
 def upload(folder: Path, repo_id: str, private: bool, message: str) -> str:
-    """Make the repository if there is none, and send every file of `folder` in one commit.
+    """Create the repository if it does not exist, and upload every file of `folder` in one commit.
 
-    The token is the one that huggingface_hub finds: HF_TOKEN, or that of `hf auth login`.
+    The access token is the one that huggingface_hub finds: HF_TOKEN, or that of `hf auth login`.
+
+    Args:
+        folder: What to upload.
+        repo_id: The repository, "owner/name".
+        private: Whether the repository must be private.
+        message: The commit's message.
 
     Returns:
-        The commit's address.
+        The commit's URL.
 
     Raises:
-        PublishError: If there is no token, it may not write there, or the Hub does not answer. Then nothing of the
-            folder is visible on the Hub.
+        PublishError: If there is no token, it may not write there, or the Hub cannot be reached. In each case nothing
+            of the folder is visible on the Hub.
     """
     api = HfApi(library_name="diffusers-semantic-edit")
     with _explained(repo_id):
@@ -48,10 +53,10 @@ def upload(folder: Path, repo_id: str, private: bool, message: str) -> str:
         api.create_repo(repo_id, private=private or None, exist_ok=True)
         if private and not api.repo_info(repo_id).private:
             raise PublishError(
-                f"{repo_id} is already there and public, so --private would not hold. Make it private on the Hub, or "
+                f"{repo_id} already exists and is public, so --private has no effect. Make it private on the Hub, or "
                 "name another repository."
             )
-        # `upload_folder` may make several commits of one folder
+        # `upload_folder` may split a folder over several commits
         return api.create_commit(repo_id, _additions(folder), commit_message=message).commit_url
 
 
@@ -62,12 +67,12 @@ def _additions(folder: Path) -> list[CommitOperationAdd]:
 
 @contextmanager
 def _explained(repo_id: str) -> Iterator[None]:
-    """Say in words for users what the Hub answers; a token stands in none of its answers."""
+    """Turn the Hub's answers into words for users; none of them contains a token."""
     try:
         yield
     except LocalTokenNotFoundError as error:
         raise PublishError(
-            "There is no access token. Log in with `hf auth login`, or set HF_TOKEN; it needs write access."
+            "No access token was found. Log in with `hf auth login`, or set HF_TOKEN; it needs write access."
         ) from error
     except HfHubHTTPError as error:
         status = error.response.status_code
@@ -81,7 +86,7 @@ def _explained(repo_id: str) -> Iterator[None]:
         *TRANSPORT_ERRORS,
         OSError,
         RuntimeError,
-    ) as error:  # the last is a file's upload, at last given up
+    ) as error:  # RuntimeError: the upload of a file was finally given up
         raise PublishError(
             f"Nothing was published: the connection to the Hub failed ({type(error).__name__}: {error}). Try again."
         ) from error

@@ -6,8 +6,14 @@ import argparse
 
 from semantic_edit.disk.writing import write_file
 from semantic_edit.files import UsageError, check_outputs, check_suffix, encode_picture
-from semantic_edit.loading import check_mapping, check_model, load_mapping, load_pipeline_for, quiet_loading
-from semantic_edit.options import add_mapping, add_model, add_output, words
+from semantic_edit.loading import (
+    check_mapping,
+    check_model_choice,
+    load_mapping,
+    load_pipeline_for,
+    quiet_loading,
+)
+from semantic_edit.options import add_mapping, add_model, add_output, model_choice, words
 from semantic_edit.running import run_edit
 from semantic_edit.terminal import say
 
@@ -34,7 +40,7 @@ def run(options: argparse.Namespace) -> None:
     check_outputs({"--output": options.output}, {})
     check_mapping(options.mapping)
     if options.model is not None:  # else it is the one that the picture was learned with
-        check_model(options.model, options.model_variant)
+        check_model_choice(model_choice(options))
     if options.prompt is not None and not options.prompt.split():
         raise UsageError(NO_WORDS)
     quiet_loading()
@@ -46,11 +52,7 @@ def run(options: argparse.Namespace) -> None:
     pipe = load_pipeline_for(
         network,
         options.mapping,
-        options.model,
-        options.device,
-        options.dtype,
-        options.offline,
-        options.model_variant,
+        model_choice(options),
     )
     output = run_edit(
         pipe, "try other words", prompt=prompt, mapping_network=network, output_attention_maps=True

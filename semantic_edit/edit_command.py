@@ -16,15 +16,16 @@ from semantic_edit.files import (
     check_pictures,
     check_suffix,
     encode_picture,
+    read_picture,
 )
 from semantic_edit.loading import (
-    check_model,
-    load_mask,
+    check_model_choice,
     load_picture,
     load_pipeline,
     load_trajectory,
     quiet_loading,
 )
+from semantic_edit.names import PRESETS
 from semantic_edit.options import (
     add_focus,
     add_guidance,
@@ -34,6 +35,7 @@ from semantic_edit.options import (
     add_output,
     add_size,
     check_negative,
+    model_choice,
     number,
     prompt,
     seed,
@@ -50,7 +52,6 @@ from semantic_edit.terminal import complain, say
 if TYPE_CHECKING:
     from semantic_edit.pipelines import DiffEditPipelineOutput
 
-PRESETS = ("default", "paper")  # those of `pipelines.presets`, which takes seconds to import
 _PIPELINE_OPTIONS = {
     "steps": "num_inference_steps",
     "guidance_scale": "guidance_scale",
@@ -178,7 +179,7 @@ def _checked(options: argparse.Namespace) -> dict[str, Path]:
     check_outputs(named, inputs)
     check_inputs(inputs)
     check_pictures({option: path for option, path in inputs.items() if option != "--trajectory"})
-    check_model(options.model, options.model_variant)
+    check_model_choice(model_choice(options))
     return named
 
 
@@ -197,7 +198,7 @@ def _pipeline_arguments(options: argparse.Namespace) -> dict[str, Any]:
     """What the pipeline is called with besides the picture."""
     arguments = typed(options, _PIPELINE_OPTIONS) | sides(options)
     if options.mask is not None:
-        arguments["mask_image"] = load_mask(options.mask)
+        arguments["mask_image"] = read_picture(options.mask)
     if options.trajectory is not None:
         arguments["trajectory"] = load_trajectory(options.trajectory)
     return {"prompt": options.prompt, "source_prompt": options.source, **arguments}
@@ -210,8 +211,7 @@ def _edit(
 
     from semantic_edit.pipelines import DiffEditPipeline
 
-    model = (options.model, options.device, options.dtype, options.offline, options.model_variant)
-    pipe = load_pipeline(DiffEditPipeline, *model)
+    pipe = load_pipeline(DiffEditPipeline, model_choice(options))
     generator = torch.Generator("cpu").manual_seed(options.seed or 0)
     advice = "try other words or another --seed"
     return run_edit(pipe, advice, image=picture, generator=generator, **arguments)

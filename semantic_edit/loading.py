@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from PIL import Image, ImageOps
+from PIL import Image
 
+from semantic_edit.disk.hub_ids import is_hub_id
 from semantic_edit.disk.models import unserved_folder, variants_alone, variants_of
 from semantic_edit.disk.reading import read_object
 from semantic_edit.files import UsageError, read_picture
 from semantic_edit.hub import network_unless, reason_for
+from semantic_edit.options import STILL_LIFE_MODEL, ModelChoice
 from semantic_edit.running import refusals
 from semantic_edit.single_files import load_single_file
 from semantic_edit.terminal import complain
@@ -32,48 +35,36 @@ _PROGRESS_BAR = {"disable": None, "delay": 2, "leave": False}
 
 
 def load_pipeline(
-    pipeline: type[Pipeline],
-    model: str | None = None,
-    device: str | None = None,
-    dtype: str | None = None,
-    offline: bool = False,
-    variant: str | None = None,
-    **components: Any,
+    pipeline: type[Pipeline], choice: ModelChoice = STILL_LIFE_MODEL, **components: Any
 ) -> Pipeline:
     """Load a model, from a folder or file without touching the network, or from the Hub if an id was typed.
 
     Args:
         pipeline: The class to load it as.
-        model: A folder in diffusers' layout, a single `.safetensors` file, a Hub id, or None for the embedded
-            still-life model.
-        device: A torch device; None takes the fastest there is.
-        dtype: "float32", "float16" or "bfloat16"; None takes float16 on CUDA, else float32.
-        offline: Take a Hub id from the local cache alone.
-        variant: Of the files, such as "fp16".
         components: To put in place of the model's own.
 
     Raises:
         UsageError: If there is no such model or device.
     """
-    name, is_here = _find_model(model, variant)
+    name, is_here = _find_model(choice)
     import torch
     from diffusers import DDIMScheduler
 
-    device = _find_device(device)
-    dtype = dtype or ("float16" if device.startswith("cuda") else "float32")
-    is_local = is_here or offline
+    device = _find_device(choice.device)
+    dtype = getattr(torch, choice.dtype or ("float16" if device.startswith("cuda") else "float32"))
+    is_local = is_here or choice.offline
     try:
         with network_unless(is_local), warnings.catch_warnings():
             # "dtype" is the newer name, which diffusers before 0.40 does not know
             warnings.filterwarnings("ignore", ".*torch_dtype", FutureWarning)
             if Path(name).is_file():
-                pipe = load_single_file(pipeline, Path(name), getattr(torch, dtype), components)
+                pipe = load_single_file(pipeline, Path(name), dtype, components)
             else:
                 pipe = pipeline.from_pretrained(
                     name,
-                    torch_dtype=getattr(torch, dtype),
+                    torch_dtype=dtype,
                     local_files_only=is_local,
-                    variant=variant,
+                    variant=choice.variant,
                     **components,
                 )
             pipe = pipe.to(device)
@@ -108,37 +99,33 @@ def load_mapping(mapping: str, offline: bool = False) -> MappingNetwork:
 
 
 def load_pipeline_for(
-    network: MappingNetwork,
-    mapping: str,
-    model: str | None = None,
-    device: str | None = None,
-    dtype: str | None = None,
-    offline: bool = False,
-    variant: str | None = None,
+    network: MappingNetwork, mapping: str, choice: ModelChoice = STILL_LIFE_MODEL
 ) -> StyleDiffusionPipeline:
     """Load the model that a mapping network edits with, as `load_pipeline` does.
 
     Args:
-        mapping: What `load_mapping` was given. The Hub id of a model that a folder names is looked up in the local
-            cache alone: nobody typed it.
-        model: Without it the one that the network was learned with, if it has a Hub id or a folder here names its
-            folder, else the still-life model; the pipeline refuses a network of another model. A folder that was not
-            typed is told, and no pickle in it is read.
+        mapping: What `load_mapping` was given. The Hub id of a model that a folder names is looked up only in the local
+            cache: nobody typed it.
+        choice: Without a model, the one that the network was learned with is taken, if it has a Hub id or a folder here
+            names its folder, else the still-life model; the pipeline refuses a network of another model. A folder that
+            was not typed is announced, and no pickle in it is read.
+
+    Raises:
+        UsageError: If there is no such model or device.
     """
     from semantic_edit.pipelines import StyleDiffusionPipeline
 
     is_folder = Path(mapping).is_dir()
-    named = _base_model(network, is_folder) if model is None else None
-    if named is None or not is_folder:
-        return load_pipeline(
-            StyleDiffusionPipeline, model or named, device, dtype, offline=offline, variant=variant
-        )
+    named = _base_model(network, is_folder) if choice.model is None else None
+    if named is None:
+        return load_pipeline(StyleDiffusionPipeline, choice)
+    choice = replace(choice, model=named)
+    if not is_folder:
+        return load_pipeline(StyleDiffusionPipeline, choice)
     if Path(named).is_absolute():
         complain("note", f"the model is {named}, with which the picture was learned; --model names another")
     try:
-        return load_pipeline(
-            StyleDiffusionPipeline, named, device, dtype, offline=True, variant=variant, use_safetensors=True
-        )
+        return load_pipeline(StyleDiffusionPipeline, replace(choice, offline=True), use_safetensors=True)
     except UsageError as error:
         raise UsageError(
             f"{error} (the picture was learned with it; --model {named} would look on the Hub)"
@@ -198,31 +185,21 @@ def load_picture(path: Path) -> Image.Image:
     Raises:
         UsageError: If there is no such picture, or its values cannot be converted without guessing.
     """
-    from semantic_edit.pipelines.pictures import opaque_rgb
+    from semantic_edit.pipelines import opaque_rgb
 
     with refusals():
         return opaque_rgb(read_picture(path))
 
 
-def load_mask(path: Path) -> Image.Image:
-    """Read a mask's picture, upright, with what it remembers.
-
-    Raises:
-        UsageError: If there is no such picture.
-    """
-    return ImageOps.exif_transpose(read_picture(path))
-
-
 def _base_model(network: MappingNetwork, is_folder: bool) -> str | None:
     """The Hub id of the model that a picture was learned with, or its folder, which only a folder here may name."""
-    from semantic_edit.mapping_networks.card import HUB_ID
     from semantic_edit.still_life import model_path
 
     name = network.config.base_model
     if name == str(model_path()):
         return None  # it is there wherever this package is
     is_there = is_folder and Path(name).is_absolute() and (Path(name) / _MODEL_FILE).is_file()
-    return name if is_there or HUB_ID.fullmatch(name) else None
+    return name if is_there or is_hub_id(name) else None
 
 
 def _damaged_config(folder: Path) -> str:
@@ -247,14 +224,14 @@ def _unserved(pipeline: type[DiffusionPipeline], name: str) -> str:
     return reason and f"it {reason}"
 
 
-def check_model(model: str | None, variant: str | None = None) -> None:
-    """Refuse what cannot be a model, before anything slow is imported.
+def check_model_choice(choice: ModelChoice) -> None:
+    """Raise unless a model may be what was typed, before anything slow is imported.
 
     Raises:
         UsageError: Naming the option and the reason.
     """
-    if model is not None or variant is not None:
-        _find_model(model, variant)
+    if choice.model is not None or choice.variant is not None:
+        _find_model(choice)
 
 
 def check_mapping(mapping: str) -> None:
@@ -276,8 +253,9 @@ def _find_image_encoder(name: str) -> tuple[str, bool]:
     return _find("--image-encoder", name, "config.json", "CLIP vision model")
 
 
-def _find_model(model: str | None, variant: str | None) -> tuple[str, bool]:
+def _find_model(choice: ModelChoice) -> tuple[str, bool]:
     """The folder, file or Hub id to load, and whether it is here."""
+    model, variant = choice.model, choice.variant
     if model is None:
         if variant is not None:
             raise UsageError("--model-variant is of another --model: the still-life model has none")
@@ -334,8 +312,7 @@ def _find(option: str, name: str, file: str, kind: str) -> tuple[str, bool]:
         return str(path.resolve()), True
     if path.exists():
         raise UsageError(f"{option} {name} is a file; name the folder of a {kind} or a Hub id")
-    owner, _, rest = name.partition("/")
-    if not owner.strip(".~") or not rest or "/" in rest:
+    if not is_hub_id(name):
         raise UsageError(f"{option} {name}: there is no such folder, and a Hub id reads owner/name")
     return name, False
 

@@ -3,13 +3,34 @@
 import argparse
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from semantic_edit.disk.reading import is_utf8, shortened
 from semantic_edit.files import UsageError
 
-PIPELINES = ("diffedit", "stylediffusion")  # those of `publishing.pipelines`, which takes seconds to import
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """Which model to load, and how.
+
+    model: A folder in diffusers' layout, a single `.safetensors` file, a Hub id, or None for the embedded still-life
+        model.
+    device: A torch device; None takes the fastest available.
+    dtype: "float32", "float16" or "bfloat16"; None takes float16 on CUDA, else float32.
+    offline: Take a Hub id from the local cache only.
+    variant: Of the files, such as "fp16".
+    """
+
+    model: str | None = None
+    device: str | None = None
+    dtype: str | None = None
+    offline: bool = False
+    variant: str | None = None
+
+
+STILL_LIFE_MODEL = ModelChoice()
 
 
 def add_output(parser: argparse.ArgumentParser, purpose: str, metavar: str = "FILE") -> None:
@@ -80,12 +101,25 @@ def add_model(parser: argparse.ArgumentParser, default: str = "the small still-l
         help="of the model's files, for example fp16 (default: the usual ones)",
     )
     group.add_argument("--offline", action="store_true", help="take a Hub id from the local cache alone")
-    group.add_argument(
+    add_device(group)
+    add_dtype(group)
+
+
+def add_device(container: argparse._ActionsContainer) -> None:
+    container.add_argument(
         "--device", metavar="NAME", help="cpu, cuda, cuda:1, mps (default: the fastest there is)"
     )
-    group.add_argument(
+
+
+def add_dtype(container: argparse._ActionsContainer) -> None:
+    container.add_argument(
         "--dtype", choices=("float32", "float16", "bfloat16"), help="(default: float16 on cuda, else float32)"
     )
+
+
+def model_choice(options: argparse.Namespace) -> ModelChoice:
+    """What was typed for the options of `add_model`."""
+    return ModelChoice(options.model, options.device, options.dtype, options.offline, options.model_variant)
 
 
 def add_image_encoder(parser: argparse.ArgumentParser) -> None:

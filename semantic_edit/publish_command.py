@@ -9,7 +9,8 @@ from pathlib import Path
 from semantic_edit.disk.writing import write_folder
 from semantic_edit.files import UsageError, check_folder, is_mapping_folder
 from semantic_edit.loading import quiet_loading
-from semantic_edit.options import PIPELINES, add_traceback
+from semantic_edit.options import add_traceback
+from semantic_edit.publishing.published import PIPELINES
 from semantic_edit.terminal import say
 
 
@@ -103,7 +104,7 @@ def _build(options: argparse.Namespace, folder: Path) -> None:
 
 
 def _show(options: argparse.Namespace, folder: Path) -> None:
-    from semantic_edit.publishing.repositories import check_folder as check_repository
+    from semantic_edit.publishing.repositories import check_repository
 
     files = check_repository(folder)
     say(f"{options.to} ({'private' if options.private else 'public'}), {len(files)} files:")

@@ -15,16 +15,17 @@ from semantic_edit.files import (
     check_pictures,
     check_suffix,
     encode_picture,
+    read_picture,
 )
 from semantic_edit.loading import (
     check_mapping,
-    check_model,
+    check_model_choice,
     load_mapping,
-    load_mask,
     load_picture,
     load_pipeline_for,
     quiet_loading,
 )
+from semantic_edit.names import EDIT_TYPES
 from semantic_edit.options import (
     add_guidance,
     add_mapping,
@@ -34,6 +35,7 @@ from semantic_edit.options import (
     add_output,
     check_negative,
     fraction,
+    model_choice,
     prompt,
     typed,
     word_factor,
@@ -104,7 +106,7 @@ def _add_method(group: argparse._ArgumentGroup) -> None:
         )
     group.add_argument(
         "--edit-type",
-        choices=("replace", "refine"),
+        choices=EDIT_TYPES,
         help="words exchanged one for one, or words added (default: by the number of words)",
     )
     group.add_argument(
@@ -152,11 +154,7 @@ def run(options: argparse.Namespace) -> None:
     pipe = load_pipeline_for(
         network,
         options.mapping,
-        options.model,
-        options.device,
-        options.dtype,
-        options.offline,
-        options.model_variant,
+        model_choice(options),
     )
     output = run_edit(pipe, "try other words", prompt=options.prompt, mapping_network=network, **arguments)
     write_files(_contents(options, outputs, network.config.prompt, output))
@@ -187,7 +185,7 @@ def _checked(options: argparse.Namespace) -> dict[str, Path]:
     check_pictures(inputs)
     check_mapping(options.mapping)
     if options.model is not None:  # else it is the one that the picture was learned with
-        check_model(options.model, options.model_variant)
+        check_model_choice(model_choice(options))
     return named
 
 
@@ -208,7 +206,7 @@ def _pipeline_arguments(options: argparse.Namespace) -> dict[str, Any]:
     if options.reweight is not None:
         arguments["reweight"] = dict(options.reweight)
     if options.mask is not None:
-        arguments["mask_image"] = load_mask(options.mask)
+        arguments["mask_image"] = read_picture(options.mask)
     if options.image is not None:
         arguments |= {"image": load_picture(options.image), "preserve_background": True}
     return arguments

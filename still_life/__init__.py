@@ -1,4 +1,4 @@
-"""A small, really trained text-to-image model of still lifes, and a renderer that knows the truth about them."""
+"""A small but properly trained text-to-image model of still lifes, and a renderer that knows the truth about them."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ __all__ = ["EditCase", "edit_cases", "model_path"]
 
 
 def model_path() -> Path:
-    """The folder of the embedded model, in the layout that `StableDiffusionPipeline.from_pretrained` loads."""
+    """The folder of the embedded model, which `StableDiffusionPipeline.from_pretrained` can load."""
     return Path(__file__).parent / "weights"

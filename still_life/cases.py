@@ -1,4 +1,4 @@
-"""Edits whose right answer is known: the picture before, the words, and the same scene rendered as it should become."""
+"""Edits with a known right answer: the picture before, the words, and the same scene rendered as it should become."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from semantic_edit.still_life.solids import KINDS
 from semantic_edit.still_life.surfaces import SURFACES
 
 EDIT_KINDS = ("colour", "object", "surface")
-CHANGED_LEVELS = 8  # of 255: renders that differ by more than this in some channel differ visibly
+CHANGED_LEVELS = 8  # of 255: pixels that differ by more than this in some channel differ visibly
 _WORDS: dict[str, tuple[str, ...]] = {"colour": tuple(COLOURS), "object": KINDS, "surface": SURFACES}
 
 
@@ -21,13 +21,13 @@ _WORDS: dict[str, tuple[str, ...]] = {"colour": tuple(COLOURS), "object": KINDS,
 class EditCase:
     """One edit with its ground truth.
 
-    kind: what changes: "colour", "object" or "surface".
-    image, target_image: RGB pictures of 128x128, before and perfectly edited.
-    source_prompt, prompt: the words for each, in the plain wording.
-    changed_mask: booleans (128, 128): where the two renders differ by more than 8 of 255 in some channel.
-    alternatives: the same scene rendered with each possible word for the changed attribute.
-    scene, target_scene: what the two pictures show.
-    index: which object is edited, from the left; 0 for a surface.
+    kind: What changes: "colour", "object" or "surface".
+    image, target_image: RGB pictures of 128x128 pixels, before the edit and perfectly edited.
+    source_prompt, prompt: The prompts for the two pictures, in the plain wording.
+    changed_mask: (128, 128) booleans: where the two renders differ by more than 8 of 255 in some channel.
+    alternatives: By word, the same scene rendered with each possible word for the changed attribute.
+    scene, target_scene: What the two pictures show.
+    index: Which object is edited, counted from the left; 0 for a surface.
     """
 
     kind: str
@@ -43,10 +43,12 @@ class EditCase:
 
     @property
     def source_word(self) -> str:
+        """The word for the attribute before the edit."""
         return _word(self.scene, self.kind, self.index)
 
     @property
     def target_word(self) -> str:
+        """The word for the attribute after the edit."""
         return _word(self.target_scene, self.kind, self.index)
 
 
@@ -57,17 +59,18 @@ def edit_cases(
     objects: int | None = None,
     split: str = "test",
 ) -> list[EditCase]:
-    """Draw `count` edits with their ground truth; `kinds` take turns.
+    """Draw edits with their ground truth.
 
     Args:
-        count: How many.
-        seed: Any non-negative integer below a million; each gives other scenes, and the same ones every time.
-        kinds: Some of "colour", "object", "surface".
+        count: How many edits.
+        seed: A non-negative integer below a million. Different seeds give different scenes; the same seed always gives
+            the same ones.
+        kinds: Some of "colour", "object" and "surface", which take turns.
         objects: How many objects the pictures show: 1, 2, or None for either.
         split: "test", "validation" or "train"; the splits never share a scene.
 
     Raises:
-        ValueError: For a kind or split that does not exist, or a count or seed out of range.
+        ValueError: If a kind or the split does not exist, or `count`, `seed` or `objects` is out of range.
     """
     unknown = [kind for kind in kinds if kind not in EDIT_KINDS]
     if unknown or not kinds:

@@ -1,4 +1,4 @@
-"""A judge of still lifes: a small classifier, trained on renders alone, that says which objects a picture shows."""
+"""A judge of still lifes: a small classifier, trained only on renders, that says which objects a picture shows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BATCH = 48
 SETTINGS = LoopSettings(steps=1_500, learning_rate=2e-3, weight_decay=0.02)
 WEIGHTS = Path(__file__).parent / "judge.safetensors"
 _NONE = "nothing"
-# What it answers: the surface, then kind and colour of the left and of the right object (or nothing, for one object).
+# Its answers: the surface, then kind and colour of the left and the right object ("nothing" if there is no right one).
 ANSWERS: tuple[tuple[str, ...], ...] = (
     SURFACES,
     KINDS,
@@ -34,7 +34,7 @@ ANSWERS: tuple[tuple[str, ...], ...] = (
 
 
 class Judge(nn.Module):
-    """Pixels in [-1, 1], (batch, 3, 128, 128), to logits of every answer, side by side."""
+    """Maps pixels in [-1, 1], (batch, 3, 128, 128), to the logits of all answers, concatenated."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,6 +52,7 @@ class Judge(nn.Module):
 
 
 def load_judge() -> Judge:
+    """The trained judge, on the CPU."""
     judge = Judge()
     judge.load_state_dict({name: value.float() for name, value in load_file(WEIGHTS).items()})
     return judge.eval()
@@ -59,7 +60,7 @@ def load_judge() -> Judge:
 
 @torch.no_grad()
 def judged(judge: Judge, pictures: list[Image.Image]) -> list[tuple[str, ...]]:
-    """For each picture: surface, left kind, left colour, right kind, right colour; "nothing" where there is none."""
+    """For each picture: surface, left kind, left colour, right kind, right colour; "nothing" where no object is."""
     answers = []
     for first in range(0, len(pictures), 64):
         pixels = as_pixels(

@@ -1,4 +1,4 @@
-"""From a scene to pixels: a textured surface before a wall, and lit sprites with their shadows."""
+"""From a scene to pixels: a textured surface in front of a wall, and lit sprites with their shadows."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Array = np.ndarray
 
 @dataclass(frozen=True, eq=False)
 class _Canvas:
-    """Where each pixel's centre lies in a scene of SIDE x SIDE units; `scale` pixels are a unit."""
+    """Where each pixel's centre lies in a scene of SIDE x SIDE units; a unit is `scale` pixels."""
 
     rows: Array
     columns: Array
@@ -47,7 +47,7 @@ def _canvas(scale: int) -> _Canvas:
 
 
 def render(scene: Scene, scale: int = 1) -> Array:
-    """The scene as RGB, uint8, (SIDE * scale, SIDE * scale, 3)."""
+    """The scene in RGB, uint8, (SIDE * scale, SIDE * scale, 3)."""
     canvas = _canvas(scale)
     picture = _backdrop(scene, canvas, _surface(scene, canvas))
     bounce = mean_colour(scene.surface)
@@ -61,7 +61,7 @@ def render(scene: Scene, scale: int = 1) -> Array:
 
 
 def object_masks(scene: Scene) -> Array:
-    """Where each object is seen, booleans (objects, SIDE, SIDE), in the order of `scene.objects`."""
+    """Where each object is visible: (objects, SIDE, SIDE) booleans, in the order of `scene.objects`."""
     masks = np.zeros((len(scene.objects), SIDE, SIDE), dtype=bool)
     for index, item in sorted(enumerate(scene.objects), key=lambda pair: pair[1].base):
         (rows, columns), channels = _placed(_canvas(1), item)
@@ -82,7 +82,7 @@ def _light(scene: Scene) -> Array:
 
 
 def _bilinear(source: Array, rows: Array, columns: Array) -> Array:
-    """Sample `source` (height, width, channels) between its pixels; indices must lie inside, less one."""
+    """Interpolate `source`, (height, width, channels); indices must leave room for the next row and column."""
     low_row, low_column = rows.astype(np.intp), columns.astype(np.intp)
     down, right = (rows - low_row)[..., None], (columns - low_column)[..., None]
     flat, stride = source.reshape(-1, source.shape[-1]), source.shape[1]
@@ -93,7 +93,7 @@ def _bilinear(source: Array, rows: Array, columns: Array) -> Array:
 
 
 def _surface(scene: Scene, canvas: _Canvas) -> Array:
-    """The textured surface in a mild perspective, as if it filled the picture."""
+    """The textured surface in slight perspective, as if it filled the picture."""
     vanishing_row = scene.horizon - 70.0
     depth = 100.0 / np.maximum(canvas.rows - vanishing_row, 1.0)
     across = (canvas.columns - SIDE / 2) * depth * 1.1 + scene.texture_offset[0]
@@ -112,13 +112,13 @@ def _backdrop(scene: Scene, canvas: _Canvas, surface: Array) -> Array:
         * (glow * (0.92 + 0.10 * canvas.rows / SIDE))[..., None]
     )
     below = _on_table(scene, canvas)[..., None]
-    # the seam hides some light
+    # less light reaches the seam
     dim = 1.0 - 0.25 * np.exp(-np.abs(canvas.rows - scene.horizon) / 2.5)[..., None]
     return ((wall * (1 - below) + ground * below) * dim).astype(np.float32)
 
 
 def _placed(canvas: _Canvas, item: SceneObject) -> tuple[tuple[slice, slice], Array]:
-    """The window of the picture that an object's sprite covers, and the sprite's channels resampled into it."""
+    """The window of the picture that an object's sprite covers, and the sprite's channels resampled to it."""
     width, height = item.size * item.stretch, item.size
     top, bottom = item.base - (SPRITE_EXTENT - SPRITE_BASE) * height, item.base + SPRITE_BASE * height
     left, right = item.x - SPRITE_EXTENT / 2 * width, item.x + SPRITE_EXTENT / 2 * width
@@ -134,7 +134,7 @@ def _placed(canvas: _Canvas, item: SceneObject) -> tuple[tuple[slice, slice], Ar
 
 
 def _lit(scene: Scene, item: SceneObject, channels: Array, bounce: Array) -> Array:
-    """Lambert and Blinn-Phong shading with sky light and a bounce from the surface; premultiplied RGB."""
+    """Lambert and Blinn-Phong shading with light from the sky and light reflected by the surface; premultiplied RGB."""
     coverage = np.maximum(channels[..., 0], 1e-4)
     normals = channels[..., 1:4] / coverage[..., None]
     normals /= np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-4)
@@ -151,15 +151,15 @@ def _lit(scene: Scene, item: SceneObject, channels: Array, bounce: Array) -> Arr
 
 
 def _on_table(scene: Scene, canvas: _Canvas) -> Array:
-    """1 below the horizon, 0 above, and the share of the pixels that it crosses."""
+    """1 below the horizon and 0 above it; where it crosses a pixel, the part of the pixel that lies below."""
     return np.clip((canvas.rows - scene.horizon) * canvas.scale + 0.5, 0, 1)
 
 
 def _shadow(scene: Scene, canvas: _Canvas, item: SceneObject) -> Array:
-    """How much light an object keeps from each pixel, in [0, 1).
+    """The fraction of light that an object keeps from each pixel, in [0, 1).
 
-    The cast shadow is the silhouette on a plane through the object that faces the light, projected onto the table;
-    the contact shadow is a soft ellipse around the base.
+    The cast shadow is the object's silhouette on a plane through the object that faces the light, projected onto the
+    table; the contact shadow is a soft ellipse around the base.
     """
     x = (canvas.columns - item.x) / (item.size * item.stretch)
     z = (canvas.rows - item.base) / (item.size * float(np.sin(CAMERA_PITCH)))

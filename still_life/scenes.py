@@ -1,4 +1,4 @@
-"""Still lifes as values: what stands where, in which colour, on what; how it is said, and how it is changed."""
+"""Still lifes as values: which objects stand where, in which colours and on what; their captions and their edits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from semantic_edit.still_life.surfaces import SURFACES
 
 SPLITS = {"train": 0, "validation": 1, "test": 2}
 
-# Never drawn for training, so that putting a known colour on a known object can be tested.
+# Never drawn for training, so that new combinations of known colours and known objects can be tested.
 HELD_OUT_PAIRS: frozenset[tuple[str, str]] = frozenset(
     {("blue", "pear"), ("purple", "mug"), ("yellow", "cube"), ("green", "ball")}
 )
@@ -33,9 +33,13 @@ _PLACES = (" on ", " standing on ", " lying on ")
 
 @dataclass(frozen=True)
 class SceneObject:
-    """One object. x and base: pixels, where the middle of its foot stands; size: pixels an object unit (see solids).
+    """One object.
 
-    stretch widens it, tone lightens or darkens its colour, pose chooses one of the traced views.
+    x, base: Where the middle of its foot stands, in pixels from the left and from the top.
+    size: Pixels per object unit (see `solids`).
+    stretch: Factor on its width.
+    tone: Factor on its colour, which lightens or darkens it.
+    pose: Which of the traced views is shown.
     """
 
     kind: str
@@ -50,10 +54,15 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class Scene:
-    """A still life of one or two objects, from left to right.
+    """A still life of one or two objects.
 
-    horizon: the row, in pixels, where the surface meets the wall. light_angle: radians from straight behind the
-    camera, positive to the right. wording chooses how `caption` says it.
+    objects: From left to right.
+    surface: What they stand on.
+    horizon: The row where the surface meets the wall, in pixels.
+    light_angle: Of the light, in radians: 0 is directly behind the camera, positive angles are to the right.
+    wall_tone: Factor on the wall's brightness.
+    texture_offset: Shift of the surface's texture, in texels.
+    wording: Selects the wording of `caption`.
     """
 
     objects: tuple[SceneObject, ...]
@@ -65,15 +74,15 @@ class Scene:
     wording: int = 0
 
     def render(self, scale: int = 1) -> np.ndarray:
-        """RGB, uint8, (128 * scale, 128 * scale, 3). Equal scenes give equal pixels."""
+        """The picture in RGB, uint8, (128 * scale, 128 * scale, 3). Equal scenes give equal pixels."""
         return rendering.render(self, scale)
 
     def object_masks(self) -> np.ndarray:
-        """Where each object is seen: booleans (objects, 128, 128)."""
+        """Where each object is visible: (objects, 128, 128) booleans."""
         return rendering.object_masks(self)
 
     def caption(self, wording: int | None = None) -> str:
-        """Say what is in the picture; 0 is the plain wording, None takes the scene's own."""
+        """Describe the picture; wording 0 is the plain one, `None` the scene's own."""
         return _caption(self, self.wording if wording is None else wording)
 
     def with_object(self, index: int, **changes: object) -> Scene:
@@ -83,14 +92,20 @@ class Scene:
         return replace(self, objects=tuple(items))
 
     def with_surface(self, surface: str) -> Scene:
+        """The same scene on another surface."""
         return replace(self, surface=surface)
 
 
 def sample_scene(seed: int, split: str = "test", objects: int | None = None) -> Scene:
-    """Draw a scene. The splits never share a scene; `objects` fixes how many there are (1 or 2).
+    """Draw a scene.
+
+    Args:
+        seed: The same seed always gives the same scene.
+        split: "test", "validation" or "train"; the splits never share a scene.
+        objects: How many objects it shows: 1, 2, or None for either.
 
     Raises:
-        ValueError: For an unknown split or a number of objects other than 1 and 2.
+        ValueError: If there is no such split, or `objects` is anything else.
     """
     if split not in SPLITS:
         raise ValueError(f"`split` must be one of {', '.join(SPLITS)}, got {split!r}.")
@@ -142,7 +157,7 @@ def _with_article(words: str) -> str:
 
 
 def _caption(scene: Scene, wording: int) -> str:
-    """Word a scene. Most wordings name everything; some leave out the colours or the surface."""
+    """Describe a scene. Most wordings name everything; some leave out the colours or the surface."""
     rng = np.random.default_rng(wording)
     opening, joint, place = (str(rng.choice(words)) for words in (_OPENINGS, _JOINTS, _PLACES))
     omission = rng.random()

@@ -1,8 +1,8 @@
 """The objects of a still life: signed distance fields, traced once into sprites that scenes place and light.
 
-A sprite is what an orthographic camera, pitched down by `CAMERA_PITCH`, sees of one solid: coverage, surface normals,
-how much of each pixel takes the object's own colour, the fixed colours of its accents (a stem, a stripe), and ambient
-occlusion. Lighting happens later, in the renderer, so one traced sprite serves every colour, light and place.
+A sprite is the view of one solid by an orthographic camera that is pitched down by `CAMERA_PITCH`: coverage, surface
+normals, how much of each pixel has the object's own colour, the fixed colours of its accents (a stem, a stripe), and
+ambient occlusion. The renderer adds light later, so one traced sprite serves for every colour, light and place.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from functools import cache
 import numpy as np
 
 CAMERA_PITCH = 0.42  # radians below the horizontal
-POSES = 6  # traced views of each kind
+POSES = 6  # traced views per kind
 SPRITE_SIDE = 128  # pixels
-SPRITE_EXTENT = 2.6  # object units that a sprite's side spans
-SPRITE_BASE = 0.55  # object units below the base's centre that a sprite still shows
+SPRITE_EXTENT = 2.6  # object units along a sprite's side
+SPRITE_BASE = 0.55  # object units below the base's centre that a sprite still includes
 _SUPERSAMPLING = 2
 _STEPS = 48
 
@@ -32,10 +32,11 @@ _CORK = (0.20, 0.17, 0.16)
 
 @dataclass(frozen=True)
 class Solid:
-    """A solid standing on the plane y = 0, about 1.6 units wide and at most 2 high; y is up and z nears the camera.
+    """A solid on the plane y = 0, about 1.6 units wide and at most 2 high; y points up and z towards the camera.
 
-    body and accents map points (..., 3) to signed distances; each accent has a fixed colour. `stripe` says which
-    points of the body wear the stripe's colour instead of the object's.
+    body: Maps points, (..., 3), to signed distances.
+    accents: The same for parts with fixed colours, each with its RGB colour.
+    stripe: Which points of the body have the stripe's colour instead of the object's.
     """
 
     body: Field
@@ -45,10 +46,10 @@ class Solid:
 
 @dataclass(frozen=True)
 class Sprite:
-    """What the camera sees of a solid; every array is (SPRITE_SIDE, SPRITE_SIDE, …), premultiplied by coverage.
+    """The camera's view of a solid; arrays are (SPRITE_SIDE, SPRITE_SIDE, channels), premultiplied by coverage.
 
-    channels: coverage, normal x, y, z, share of the object's own colour, accent red, green, blue, occlusion.
-    silhouette: the coverage, blurred, for cast shadows; one channel.
+    channels: Coverage, normal x, y, z, share of the object's own colour, accent red, green, blue, occlusion.
+    silhouette: The blurred coverage, for cast shadows; one channel.
     """
 
     channels: Array
@@ -220,7 +221,7 @@ KINDS: tuple[str, ...] = tuple(_MAKERS)
 
 @cache
 def sprite(kind: str, pose: int) -> Sprite:
-    """Trace one view of a kind of object: `pose` is 0 … POSES - 1. Takes a tenth of a second, once a process."""
+    """Trace one view of a kind of object, `pose` 0 … POSES - 1; takes a tenth of a second, once per process."""
     solid = _MAKERS[kind](pose)
     shapes: list[Field] = [solid.body, *(field for field, _ in solid.accents)]
 
@@ -247,7 +248,7 @@ def sprite(kind: str, pose: int) -> Sprite:
     channels[hit, 4] = plain
     for index, (_, colour) in enumerate(solid.accents, start=1):
         channels[np.flatnonzero(hit)[own == index], 5:8] = colour
-    # The table hides light from what is close to it.
+    # Less light reaches what is close to the table.
     floor = np.clip(points[:, 1] / 0.35 + 0.45, 0.0, 1.0)
     channels[hit, 8] = floor * np.clip(nearest(points + 0.35 * normals) / 0.35, 0.25, 1.0)
 
@@ -257,7 +258,7 @@ def sprite(kind: str, pose: int) -> Sprite:
 
 
 def _march(field: Field, origins: Array, direction: Array) -> tuple[Array, Array]:
-    """Sphere tracing: which rays hit, (rays,) booleans, and where those that do, (hits, 3)."""
+    """Sphere tracing: which rays hit, (rays,) booleans, and the points where they do, (hits, 3)."""
     travelled = np.zeros(len(origins))
     going = np.arange(len(origins))
     hit = np.zeros(len(origins), dtype=bool)

@@ -1,4 +1,4 @@
-"""The surfaces that a still life stands on: periodic colour textures made from filtered noise."""
+"""The surfaces that still lifes stand on: periodic colour textures made of filtered noise."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Array = np.ndarray
 
 
 def _noise(seed: int, wavelength_x: float, wavelength_y: float) -> Array:
-    """Periodic Gaussian noise of unit variance, smooth below the two wavelengths (in texels)."""
+    """Periodic Gaussian noise of unit variance, smoothed below the two wavelengths (in texels)."""
     white = np.random.default_rng(seed).standard_normal((TEXTURE_SIDE, TEXTURE_SIDE))
     frequency = np.fft.fftfreq(TEXTURE_SIDE)
     damping = (frequency[None, :] * wavelength_x) ** 2 + (frequency[:, None] * wavelength_y) ** 2
@@ -21,7 +21,7 @@ def _noise(seed: int, wavelength_x: float, wavelength_y: float) -> Array:
 
 
 def _coloured(tone: Array, low: tuple[float, ...], high: tuple[float, ...]) -> Array:
-    """Blend two RGB colours by a tone in [0, 1]."""
+    """Blend two RGB colours by a tone, clipped to [0, 1]."""
     share = np.clip(tone, 0.0, 1.0)[..., None]
     return np.array(low) * (1 - share) + np.array(high) * share
 

@@ -11,7 +11,7 @@ import numpy as np
 from diffusers import DiffusionPipeline
 from PIL import Image
 
-from semantic_edit.evaluation.datasets.items import EditItem
+from semantic_edit.datasets.items import EditItem
 from semantic_edit.evaluation.metrics.features import feature_distance
 from semantic_edit.evaluation.metrics.lpips import lpips, ns_lpips
 from semantic_edit.evaluation.metrics.nearest import nearest_alternative

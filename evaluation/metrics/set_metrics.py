@@ -9,7 +9,7 @@ import torch
 from diffusers import DiffusionPipeline
 from PIL import Image
 
-from semantic_edit.evaluation.datasets.items import EditItem
+from semantic_edit.datasets.items import EditItem
 from semantic_edit.evaluation.metrics.csfid import class_mean_distance
 from semantic_edit.evaluation.metrics.fid import frechet_distance
 from semantic_edit.evaluation.metrics.networks import Networks

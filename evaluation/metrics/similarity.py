@@ -24,6 +24,11 @@ def as_floats(picture: Picture) -> np.ndarray:
     )
 
 
+def as_planes(picture: Image.Image) -> torch.Tensor:
+    """RGB in 8 bits, (1, 3, height, width)."""
+    return torch.from_numpy(np.array(picture.convert("RGB"))).movedim(-1, 0)[None]
+
+
 def psnr(first: Picture, second: Picture, where: np.ndarray | None = None) -> float:
     """Peak signal-to-noise ratio in dB.
 

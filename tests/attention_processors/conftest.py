@@ -10,7 +10,7 @@ import pytest
 import torch
 from diffusers.models.attention_processor import Attention
 
-from semantic_edit.attention_processors.swaps import PromptToPrompt
+from semantic_edit.attention_processors.swaps import PromptSwaps
 
 Maps = torch.Tensor  # (batch, heads, queries, keys)
 
@@ -19,7 +19,7 @@ Maps = torch.Tensor  # (batch, heads, queries, keys)
 class ExplicitStep:
     """One step of an edit: what becomes of the maps of `targets`, and of the unconditional pair of rows."""
 
-    edit: PromptToPrompt
+    edit: PromptSwaps
     step: int
     num_steps: int
     source: int

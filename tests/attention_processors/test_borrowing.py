@@ -194,7 +194,7 @@ def test_recomputing_blocks_takes_the_same_steps_and_keeps_no_maps_twice(everyth
 def test_processors_that_others_set_meanwhile_are_theirs_and_the_result_is_refused(everything):
     other = AttnProcessor()
     with pytest.raises(
-        RuntimeError, match=r"processor of down_blocks\..* was exchanged from outside .* pipeline"
+        RuntimeError, match=r"processor of down_blocks\..* was replaced from outside .* pipeline"
     ):
         everything.run(lambda borrowed: everything.unet.set_attn_processor(other))
     assert set(everything.unet.attn_processors.values()) == {other}

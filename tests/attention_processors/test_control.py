@@ -28,7 +28,7 @@ from semantic_edit.attention_processors.control import (
     controlled_attention,
 )
 from semantic_edit.attention_processors.install import installed
-from semantic_edit.attention_processors.swaps import CrossSwap, PromptToPrompt, SelfSwap
+from semantic_edit.attention_processors.swaps import CrossSwap, PromptSwaps, SelfSwap
 
 TOKENS = 5
 FINE, COARSE = 8 * 12, 4 * 6  # the queries of the UNet's two resolutions for `_inputs`
@@ -52,7 +52,7 @@ def _inputs(
     return latents.to(dtype), 10, text.to(dtype)
 
 
-def _edit(seed: int = 0, **changes: Any) -> PromptToPrompt:
+def _edit(seed: int = 0, **changes: Any) -> PromptSwaps:
     """One target by Replace, one by Refine, with weights and word-wise schedules."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -62,7 +62,7 @@ def _edit(seed: int = 0, **changes: Any) -> PromptToPrompt:
 
     shared = any_of(0, 1)
     shared[0] = 1
-    edit = PromptToPrompt(
+    edit = PromptSwaps(
         matrices=torch.rand(2, TOKENS, TOKENS, generator=generator, dtype=torch.float64),
         shared=shared,
         factors=any_of(1, 1, 2, -1),
@@ -73,7 +73,7 @@ def _edit(seed: int = 0, **changes: Any) -> PromptToPrompt:
     return replace(edit, **changes)
 
 
-def _plan(edit: PromptToPrompt, step: int, num_steps: int, **options: Any) -> AttentionPlan:
+def _plan(edit: PromptSwaps, step: int, num_steps: int, **options: Any) -> AttentionPlan:
     swap = edit.cross_swap(step, num_steps, ROWS["source"], ROWS["targets"])
     return AttentionPlan(
         cross_swaps=() if swap is None else (swap,),
@@ -499,7 +499,7 @@ def test_processors_that_do_more_are_refused_before_anything_changes(make_unet, 
         (AttentionPlan(self_swaps=(SelfSwap(6, (1,)),)), r"rows \(6, 1\) .* batch has 6 rows"),
         (
             AttentionPlan(cross_swaps=(CrossSwap(0, (1,), torch.ones(1, 7, 7), torch.ones(1, 7)),)),
-            r"maps 7 source tokens to 7 target tokens and the text of this evaluation has 5",
+            r"maps 7 source tokens to 7 target tokens, but the text of this evaluation has 5",
         ),
     ],
 )

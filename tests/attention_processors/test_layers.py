@@ -10,7 +10,7 @@ from semantic_edit.attention_processors.layers import attention_layers, nearest_
 
 @pytest.fixture(scope="module")
 def deep_unet(make_unet) -> UNet2DConditionModel:
-    """Three levels, with cross attention at all of them."""
+    """Three resolutions, with cross attention at all of them."""
     return make_unet(
         block_out_channels=(4, 8, 8),
         down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
@@ -40,7 +40,7 @@ def test_every_attention_layer_is_listed_with_what_it_attends_to(unet):
     layers = {f"{layer.name}.processor": layer for layer in attention_layers(unet)}
     assert layers.keys() == unet.attn_processors.keys()
     assert all(layer.is_cross == (".attn2." in name) for name, layer in layers.items())
-    assert {layer.name.split(".")[0]: layer.level for layer in layers.values()} == {
+    assert {layer.name.split(".")[0]: layer.halvings for layer in layers.values()} == {
         "down_blocks": 0,
         "mid_block": 1,
         "up_blocks": 0,
@@ -53,10 +53,10 @@ def test_layers_that_attend_to_text_alone_are_cross_attention_by_any_name(make_u
 
 
 @pytest.mark.parametrize("size", [(8, 8), (9, 13), (11, 6), (16, 10), (5, 31)])
-def test_levels_say_how_many_queries_a_layer_really_has(deep_unet, size):
-    levels = {layer.name: layer.level for layer in attention_layers(deep_unet)}
+def test_halvings_say_how_many_queries_a_layer_really_has(deep_unet, size):
+    halvings = {layer.name: layer.halvings for layer in attention_layers(deep_unet)}
     for name, queries in queries_by_layer(deep_unet, *size).items():
-        height, width = (-(-side // 2 ** levels[name]) for side in size)
+        height, width = (-(-side // 2 ** halvings[name]) for side in size)
         assert queries == height * width
 
 

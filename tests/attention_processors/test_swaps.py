@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from semantic_edit.attention_processors.swaps import (
     WIDEST_HEAD,
     CrossSwap,
-    PromptToPrompt,
+    PromptSwaps,
     SelfSwap,
     swapped_cross_attention,
     swapped_self_attention,
@@ -29,7 +29,7 @@ TOLERANCES = {torch.float64: 1e-10, torch.float32: 2e-6, torch.float16: 4e-3, to
 class Case:
     """An edit at one step, and the rows [uncond source, uncond targets, source, targets] that it is made in."""
 
-    edit: PromptToPrompt
+    edit: PromptSwaps
     step: int
     num_steps: int
     seed: int
@@ -71,7 +71,7 @@ def cases(draw: st.DrawFn) -> Case:
             torch.eye(tokens).double()[torch.randint(tokens, (targets, tokens), generator=generator)].mT
         )
     fractions = draw(st.lists(st.integers(0, 100), min_size=3, max_size=3))
-    edit = PromptToPrompt(
+    edit = PromptSwaps(
         matrices=matrices,
         shared=per_token({"replace": [1.0], "refine": [0.0, 1.0], "any": [0.0, 0.25, 1.0]}[some]),
         factors=per_token(draw(st.sampled_from([[1.0], [0.0], [1.0, 0.0, -1.5, 2.0]]))),
@@ -82,9 +82,9 @@ def cases(draw: st.DrawFn) -> Case:
     return Case(edit, step, num_steps, seed)
 
 
-def plain_edit(targets: int = 1, tokens: int = 5, until: float = 0.5) -> PromptToPrompt:
+def plain_edit(targets: int = 1, tokens: int = 5, until: float = 0.5) -> PromptSwaps:
     """Replace with shared tokens alone and no weights."""
-    return PromptToPrompt(
+    return PromptSwaps(
         matrices=torch.eye(tokens).expand(targets, -1, -1),
         shared=torch.ones(targets, tokens),
         factors=torch.ones(targets, tokens),
@@ -320,9 +320,9 @@ def test_without_guidance_there_is_no_unconditional_swap():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: SelfSwap(1, (1,)), r"`targets` \(1,\) must be at least one row and not hold its `source` 1"),
-        (lambda: SelfSwap(0, ()), r"`targets` \(\) must be at least one row"),
-        (lambda: SelfSwap(0, (2, 2)), r"Rows \[2, 2\] are each to get one map"),
+        (lambda: SelfSwap(1, (1,)), r"`targets` \(1,\) must name at least one row, and not its `source` 1"),
+        (lambda: SelfSwap(0, ()), r"`targets` \(\) must name at least one row"),
+        (lambda: SelfSwap(0, (2, 2)), r"Each of the rows \[2, 2\] can get only one map"),
         (
             lambda: CrossSwap(0, (1, 2), torch.zeros(1, 5, 5), torch.zeros(1, 5)),
             r"`from_source` \(1, 5, 5\) and `from_target` \(1, 5\) do not describe the 2 rows",
@@ -358,11 +358,11 @@ def test_what_cannot_be_is_refused_when_it_is_made(make, message):
         ),
         (
             [CrossSwap(0, (1,), torch.ones(1, 5, 5), torch.ones(1, 5))] * 2,
-            r"Rows \[1, 1\] are each to get one map",
+            r"Each of the rows \[1, 1\] can get only one map",
         ),
         (
             [CrossSwap(0, (1,), torch.ones(1, 7, 6), torch.ones(1, 6))],
-            r"maps 7 source tokens to 6 target tokens and the text of this evaluation has 5",
+            r"maps 7 source tokens to 6 target tokens, but the text of this evaluation has 5",
         ),
     ],
 )

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from semantic_edit.pipelines import DiffEditPipeline
 from semantic_edit.denoisers.vocabulary import warn_of_unknown_words
+from semantic_edit.pipelines import DiffEditPipeline
 from semantic_edit.still_life import edit_cases, model_path
 
 ALL = ("colour", "object", "surface")

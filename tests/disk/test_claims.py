@@ -14,7 +14,8 @@ def test_a_folder_is_held_by_one_at_a_time_and_the_other_is_told_by_whom(tmp_pat
     with held_folder(tmp_path):
         with (
             pytest.raises(
-                ValueError, match=rf"is in use by process {os.getpid()} on .*, since 20.*\. Wait for its end"
+                ValueError,
+                match=rf"is in use by process {os.getpid()} on .*, since 20.*\. Wait until that ends",
             ),
             held_folder(tmp_path),
         ):

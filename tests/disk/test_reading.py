@@ -27,8 +27,8 @@ LONG = "1" * 5000
     [
         (b"", "is malformed JSON at line 1, column 1: Expecting value"),
         (b'{"a": 1,\n}', "is malformed JSON at line 2"),
-        (b"[1, 2]", r"must hold a JSON object with names and values, got \[1, 2\]"),
-        (b"null", "must hold a JSON object with names and values, got None"),
+        (b"[1, 2]", r"must be a JSON object with names and values, got \[1, 2\]"),
+        (b"null", "must be a JSON object with names and values, got None"),
         (b'{"a": \xff}', "is JSON that cannot be read: .*utf-8"),
         (f'{{"a": {DEEP}'.encode(), "is JSON that cannot be read: .*recursion"),
         (f'{{"a": {LONG}}}'.encode(), "is JSON that cannot be read: Exceeds the limit"),

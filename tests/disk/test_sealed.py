@@ -85,7 +85,7 @@ def test_every_cut_is_noticed(path):
 def test_a_change_is_noticed(path, change):
     changed(path, **change)
     with pytest.raises(
-        ValueError, match=r"thing\.safetensors' is not what was written: it was damaged or changed"
+        ValueError, match=r"thing\.safetensors' is not what was written: it has been damaged or changed"
     ):
         read(path)
 
@@ -93,7 +93,9 @@ def test_a_change_is_noticed(path, change):
 @pytest.mark.parametrize("kind", [None, "semantic_edit.thing/2", "", "{"])
 def test_another_kind_of_file_is_refused(path, kind):
     changed(path, format=kind)
-    with pytest.raises(ValueError, match=r"is no thing: its format is .*, expected 'semantic_edit\.thing/1'"):
+    with pytest.raises(
+        ValueError, match=r"is not a thing: its format is .*, expected 'semantic_edit\.thing/1'"
+    ):
         read(path)
 
 
@@ -104,7 +106,7 @@ def test_fields_that_are_no_object_are_refused(path, fields):
     save_file(
         load_file(path), path, metadata={name: value for name, value in metadata.items() if value is not None}
     )
-    with pytest.raises(ValueError, match=r"what '.*thing\.safetensors' says of itself (is|must)"):
+    with pytest.raises(ValueError, match=r"the description in '.*thing\.safetensors' (is|must)"):
         read(path)
 
 
@@ -135,7 +137,7 @@ def test_no_safetensors_file_is_one_sentence(tmp_path):
         struct.pack("<Q", 3) + b"[1]",
     ):
         (tmp_path / "other").write_bytes(content)
-        with pytest.raises(ValueError, match=r"other' (cannot be read as a safetensors file|is no thing)"):
+        with pytest.raises(ValueError, match=r"other' (cannot be read as a safetensors file|is not a thing)"):
             read(tmp_path / "other")
     with pytest.raises(ValueError, match="is a folder, and a file is needed"):
         read(tmp_path)

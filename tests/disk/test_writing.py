@@ -147,14 +147,14 @@ def test_a_full_disk_changes_nothing_and_the_error_names_the_file(tmp_path, monk
 def test_a_disk_that_silently_keeps_a_part_is_noticed(tmp_path, monkeypatch):
     fill(tmp_path, OLD)
     monkeypatch.setattr(writing, "_write_all", lambda file, content: file.write(content[:2]))
-    with pytest.raises(OSError, match=r"The disk kept only a part: '.*a\.png'"):
+    with pytest.raises(OSError, match=r"The disk kept only part of the file: '.*a\.png'"):
         write_into(tmp_path, NEW)
     assert contents(tmp_path) == OLD
 
 
 def test_folders_that_were_made_for_nothing_are_taken_away(tmp_path, monkeypatch):
     monkeypatch.setattr(writing, "_write_all", lambda file, content: file.write(content[:0]))
-    with pytest.raises(OSError, match="only a part"):
+    with pytest.raises(OSError, match="only part of the file"):
         write_folder(tmp_path / "a" / "b", {"c/d.txt": b"new"})
     assert os.listdir(tmp_path) == []
 

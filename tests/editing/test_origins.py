@@ -38,7 +38,7 @@ def test_others_remember_nothing(mask, tmp_path):
     ("text", "reason"),
     [
         ("{", "is malformed JSON"),
-        ("[]", "must hold a JSON object"),
+        ("[]", "must be a JSON object"),
         ('{"picture": [64, 48]}', "must be an object of picture: a list of 2, .* box: .* size: .* look: "),
         (
             '{"picture": [64, 48], "box": [0, 0, 65, 48], "size": [64, 48], "look": ""}',

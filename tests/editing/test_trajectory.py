@@ -64,7 +64,7 @@ def test_what_is_no_trajectory_is_refused(tmp_path):
     with pytest.raises(ValueError, match="cannot be read as a safetensors file"):
         Trajectory.load(tmp_path / "text.safetensors")
     save_file({"latents": torch.zeros(1)}, tmp_path / "other.safetensors")
-    with pytest.raises(ValueError, match=r"is no trajectory: its format is None"):
+    with pytest.raises(ValueError, match=r"is not a trajectory: its format is None"):
         Trajectory.load(tmp_path / "other.safetensors")
 
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
+from semantic_edit.datasets import open_dataset
 from semantic_edit.evaluation import running
-from semantic_edit.evaluation.datasets import open_dataset
 from semantic_edit.evaluation.evaluate import comparison_of, evaluate, resized
 from semantic_edit.evaluation.figures import _draw
 from semantic_edit.evaluation.method import EditMethod

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from semantic_edit.mapping_networks import MappingNetwork
+from semantic_edit.mapping_networks import (
+    LearningInputs,
+    LearningOptions,
+    LearningResult,
+    MappingNetwork,
+    learn_mappings,
+)
 
 CHANNELS, HEIGHT, WIDTH = 2, 2, 3
 TOKENS, TEXT_WIDTH = 4, 6
 HEADS, QUERIES = 2, 3
+DENOISER = ("identity", "evaluate", "evaluate_unconditional", "step_back", "source_maps")
 
 
 @dataclass
@@ -34,6 +42,7 @@ class Toy:
     maps: dict[int, list[torch.Tensor]] = field(default_factory=dict)
     calls: list[tuple[str, int, list[int], bool]] = field(default_factory=list)
     before_call: Callable[[int], None] | None = None
+    identity: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         latents = [self.weights["latents"]]
@@ -79,13 +88,17 @@ class Toy:
     def source_maps(self, level):
         return self.maps[level]
 
-    def problem(self) -> dict[str, Any]:
-        """The arguments of `learn_mappings` that have no default."""
-        names = (
-            "evaluate", "evaluate_unconditional", "step_back", "source_maps", "trajectory", "text_embeds",
-            "image_tokens",
-        )  # fmt: skip
-        return {name: getattr(self, name) for name in names}
+    def learn(self, **changes: Any) -> LearningResult:
+        """Learn the pictures; `changes` replace what `learn_mappings` is given, by the names of what holds it."""
+
+        def taken(names: tuple[str, ...]) -> dict[str, Any]:
+            own = {name: getattr(self, name) for name in names if hasattr(self, name)}
+            return own | {name: changes.pop(name) for name in names if name in changes}
+
+        denoiser = SimpleNamespace(**taken(DENOISER))
+        inputs = LearningInputs(**taken(("trajectory", "text_embeds", "image_tokens")))
+        options = LearningOptions(**taken(("variant", "guidance_scale", "settings")))
+        return learn_mappings(denoiser, inputs, options, **changes)
 
     def alone(self, index: int) -> Toy:
         """The same problem for one of the pictures."""

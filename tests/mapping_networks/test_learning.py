@@ -9,7 +9,6 @@ from torch.nn import functional
 
 from semantic_edit.mapping_networks import (
     LearningSettings,
-    learn_mappings,
     mapping_forward,
     parameter_shapes,
     value_embeds_of,
@@ -90,7 +89,7 @@ def assert_same_network(toy, result, step, network, tolerance):
 @pytest.mark.parametrize(("variant", "image_width"), [("modulate", 7), ("direct", 6)])
 def test_published_schedule_equals_a_plain_loop(make_toy, variant, image_width):
     toy = make_toy(levels=3, dtype=torch.float64, image_width=image_width)
-    result = learn_mappings(**toy.problem(), variant=variant, settings=PUBLISHED)
+    result = toy.learn(variant=variant, settings=PUBLISHED)
     network, latents = plain_network(toy, variant), toy.trajectory[-1]
     for step, report in enumerate(result.report.steps):
         plain = plain_step(toy, network, latents, step, variant)
@@ -112,7 +111,7 @@ def test_every_step_of_thirty_equals_a_plain_one(make_toy, tmp_path, variant, dt
     """Each plain step starts from our own one before: over 30 free steps Adam turns any rounding into another run."""
     toy = make_toy(levels=30, dtype=dtype)
     settings = dataclasses.replace(PUBLISHED, inner_steps=inner_steps)
-    result = learn_mappings(**toy.problem(), variant=variant, settings=settings, checkpoint=tmp_path)
+    result = toy.learn(variant=variant, settings=settings, checkpoint=tmp_path)
     network, latents = plain_network(toy, variant), toy.trajectory[-1]
     for step, report in enumerate(result.report.steps):
         assert_same_step(report, plain_step(toy, network, latents, step, variant, inner_steps), tolerance)
@@ -128,7 +127,7 @@ def test_every_step_of_thirty_equals_a_plain_one(make_toy, tmp_path, variant, dt
 def test_published_schedule_costs_what_it_should(make_toy):
     toy = make_toy(levels=30)
     settings = dataclasses.replace(PUBLISHED, stop_below=0.0, stop_growth=0.0)
-    report = learn_mappings(**toy.problem(), settings=settings).report
+    report = toy.learn(settings=settings).report
     assert report.backward_evaluations == (1015,)
     assert report.forward_evaluations == (1015 + 30 + 30,)  # the unconditional branch's and the final ones
     assert len([call for call in toy.calls if call[3]]) == 1015
@@ -138,7 +137,7 @@ def test_published_schedule_costs_what_it_should(make_toy):
 
 def test_short_schedule_costs_what_it_should(make_toy):
     toy = make_toy(levels=30)
-    result = learn_mappings(**toy.problem(), settings=dataclasses.replace(SHORT, stop_below=0.0))
+    result = toy.learn(settings=dataclasses.replace(SHORT, stop_below=0.0))
     assert result.report.backward_evaluations == (90,)
     # besides the updates' the unconditional branch's, the last network's and the combination's
     assert result.report.forward_evaluations == (90 + 3 * 30,) == (len(toy.calls),)
@@ -147,7 +146,7 @@ def test_short_schedule_costs_what_it_should(make_toy):
 
 def test_the_loss_falls(make_toy):
     toy = make_toy(pictures=2, levels=1)
-    report = learn_mappings(**toy.problem(), settings=PUBLISHED).report
+    report = toy.learn(settings=PUBLISHED).report
     (step,) = report.steps
     for before, after in zip(step.latent_before, step.latent_after, strict=True):
         assert after < 0.25 * before
@@ -162,8 +161,7 @@ def test_the_loop_is_closed(make_toy):
         seen[level] = latents.clone()
         return toy.evaluate_unconditional(latents, level)
 
-    problem = {**toy.problem(), "evaluate_unconditional": evaluate_unconditional}
-    result = learn_mappings(**problem, settings=SHORT)
+    result = toy.learn(evaluate_unconditional=evaluate_unconditional, settings=SHORT)
     assert torch.equal(seen[5], toy.trajectory[-1])
     assert not torch.equal(seen[4], toy.trajectory[-2])
     latents = toy.trajectory[-1]
@@ -188,11 +186,11 @@ def test_the_loop_is_closed(make_toy):
 def test_a_batch_equals_each_picture_alone(make_toy, settings):
     """Up to rounding, which is of double precision here because Adam makes so much of it."""
     toy = make_toy(pictures=3, levels=4, dtype=torch.float64)
-    together = learn_mappings(**toy.problem(), settings=settings)
+    together = toy.learn(settings=settings)
     updates = [step.updates for step in together.report.steps]
     assert any(len(set(row)) > 1 for row in updates)  # some picture stopped before another
     for index in range(3):
-        alone = learn_mappings(**toy.alone(index).problem(), settings=settings)
+        alone = toy.alone(index).learn(settings=settings)
         assert [step.updates[0] for step in alone.report.steps] == [row[index] for row in updates]
         assert alone.report.forward_evaluations == together.report.forward_evaluations[index : index + 1]
         torch.testing.assert_close(alone.latents[0], together.latents[index], rtol=0, atol=1e-9)
@@ -207,7 +205,7 @@ def test_combining_is_never_worse_than_what_it_combines(make_toy):
 
     def losses(**changes):
         changed = dataclasses.replace(settings, **changes)
-        (step,) = learn_mappings(**toy.problem(), settings=changed).report.steps
+        (step,) = toy.learn(settings=changed).report.steps
         return [sum(pair) for pair in zip(step.latent_after, step.attention_after, strict=True)]
 
     combined, plain = losses(), [losses(combine=False, inner_steps=count) for count in (1, 2, 3)]
@@ -220,7 +218,7 @@ def test_combining_is_never_worse_than_what_it_combines(make_toy):
 def test_combining_keeps_the_best_where_an_update_harms(make_toy):
     toy = make_toy(levels=1)
     settings = dataclasses.replace(SHORT, learning_rate=50.0, stop_below=0.0)
-    (step,) = learn_mappings(**toy.problem(), settings=settings).report.steps
+    (step,) = toy.learn(settings=settings).report.steps
     assert step.latent_after[0] + step.attention_after[0] <= step.latent_before[0] + step.attention_before[0]
 
 
@@ -238,14 +236,14 @@ def test_combination_weights_solve_the_least_squares():
 
 def test_stopping_on_the_loss_acts_after_the_update(make_toy):
     toy = make_toy(pictures=2, levels=2)
-    result = learn_mappings(**toy.problem(), settings=dataclasses.replace(PUBLISHED, stop_below=1e9))
+    result = toy.learn(settings=dataclasses.replace(PUBLISHED, stop_below=1e9))
     assert [step.updates for step in result.report.steps] == [(1, 1), (1, 1)]
     assert [step.forward_evaluations for step in result.report.steps] == [(3, 3), (3, 3)]
 
 
 def test_stopping_on_the_latent_error_acts_before_the_update(make_toy):
     toy = make_toy(pictures=2, levels=2)
-    result = learn_mappings(**toy.problem(), settings=dataclasses.replace(SHORT, stop_below=1e9))
+    result = toy.learn(settings=dataclasses.replace(SHORT, stop_below=1e9))
     assert [step.updates for step in result.report.steps] == [(0, 0), (0, 0)]
     assert [step.forward_evaluations for step in result.report.steps] == [(2, 2), (2, 2)]
     assert not any(differentiated for *_, differentiated in toy.calls[1::2]) or len(toy.calls) == 4
@@ -257,11 +255,11 @@ def test_stopping_on_the_latent_error_acts_before_the_update(make_toy):
 
 def test_pictures_that_stopped_are_not_evaluated(make_toy):
     toy = make_toy(pictures=3, levels=1)
-    free = learn_mappings(**toy.problem(), settings=dataclasses.replace(SHORT, stop_below=0.0))
+    free = toy.learn(settings=dataclasses.replace(SHORT, stop_below=0.0))
     errors = sorted(free.report.steps[0].latent_before)
     toy.calls.clear()
     stop_below = (errors[0] + errors[1]) / 2  # as it starts, one picture is good enough
-    result = learn_mappings(**toy.problem(), settings=dataclasses.replace(SHORT, stop_below=stop_below))
+    result = toy.learn(settings=dataclasses.replace(SHORT, stop_below=stop_below))
     (step,) = result.report.steps
     stopped = step.updates.index(0)
     rows = [call[2] for call in toy.calls if call[0] == "conditional"]
@@ -274,21 +272,19 @@ def test_only_the_networks_get_gradients(make_toy):
     toy = make_toy()
     for weight in toy.weights.values():
         weight.requires_grad_()
-    problem = {
-        **toy.problem(),
-        "trajectory": toy.trajectory.detach(),
-        "source_maps": lambda level: [layer.detach() for layer in toy.maps[level]],
-    }
-    result = learn_mappings(**problem)
+    result = toy.learn(
+        trajectory=toy.trajectory.detach(),
+        source_maps=lambda level: [layer.detach() for layer in toy.maps[level]],
+    )
     assert all(weight.grad is None for weight in toy.weights.values())
     assert not any(value.requires_grad for value in (*result.parameters.values(), result.latents))
 
 
 def test_learning_works_inside_no_grad(make_toy):
     toy = make_toy()
-    expected = learn_mappings(**toy.problem())
+    expected = toy.learn()
     with torch.no_grad():
-        actual = learn_mappings(**toy.problem())
+        actual = toy.learn()
     assert torch.equal(actual.latents, expected.latents)
 
 
@@ -301,10 +297,9 @@ def test_networks_of_a_half_precision_model_are_float32(make_toy, dtype):
         noise, maps = toy.evaluate(latents, level, values.float(), rows)
         return noise.to(dtype), [layer.to(dtype) for layer in maps]
 
-    problem = {**toy.problem(), "evaluate": evaluate, "text_embeds": toy.text_embeds.to(dtype)}
-    result = learn_mappings(**problem)
+    result = toy.learn(evaluate=evaluate, text_embeds=toy.text_embeds.to(dtype))
     assert {value.dtype for value in result.parameters.values()} == {torch.float32}
-    expected = learn_mappings(**toy.problem())
+    expected = toy.learn()
     torch.testing.assert_close(result.latents, expected.latents, rtol=0.1, atol=0.1)
 
 
@@ -314,33 +309,26 @@ def test_without_attention_loss_no_maps_are_asked_for(make_toy):
     def source_maps(level):
         raise AssertionError
 
-    problem = {
-        **toy.problem(),
-        "source_maps": source_maps,
-        "evaluate": lambda *args: (toy.evaluate(*args)[0], []),
-    }
-    result = learn_mappings(**problem, settings=dataclasses.replace(SHORT, attention_weight=0.0))
+    result = toy.learn(
+        source_maps=source_maps,
+        evaluate=lambda *args: (toy.evaluate(*args)[0], []),
+        settings=dataclasses.replace(SHORT, attention_weight=0.0),
+    )
     assert result.report.steps[0].attention_after == (0.0,)
 
 
 def test_the_attention_loss_brings_the_maps_closer(make_toy):
     toy = make_toy(levels=1)
     settings = dataclasses.replace(PUBLISHED, inner_steps=40, stop_below=0.0, stop_growth=0.0)
-    heavy = learn_mappings(
-        **toy.problem(), settings=dataclasses.replace(settings, attention_weight=10.0)
-    ).report
-    light = learn_mappings(
-        **toy.problem(), settings=dataclasses.replace(settings, attention_weight=1e-6)
-    ).report
+    heavy = toy.learn(settings=dataclasses.replace(settings, attention_weight=10.0)).report
+    light = toy.learn(settings=dataclasses.replace(settings, attention_weight=1e-6)).report
     assert heavy.steps[0].attention_after < light.steps[0].attention_after
 
 
 def test_the_report_follows_the_learning(make_toy):
     toy, seen = make_toy(pictures=2, levels=3), []
-    with pytest.warns(UserWarning, match=r"did not converge for picture 0 .* error of 1e-12 or more"):
-        result = learn_mappings(
-            **toy.problem(), settings=dataclasses.replace(SHORT, converged_below=1e-12), on_step=seen.append
-        )
+    with pytest.warns(UserWarning, match=r"did not converge for picture 0 .* latents is 1e-12 or more"):
+        result = toy.learn(settings=dataclasses.replace(SHORT, converged_below=1e-12), on_step=seen.append)
     report = result.report
     assert report.steps == tuple(seen)
     assert [(step.step, step.level) for step in seen] == [(0, 3), (1, 2), (2, 1)]
@@ -353,7 +341,7 @@ def test_the_report_follows_the_learning(make_toy):
 @pytest.mark.filterwarnings("error")
 def test_a_learning_that_converged_says_nothing(make_toy):
     settings = dataclasses.replace(SHORT, converged_below=100.0)
-    assert learn_mappings(**make_toy().problem(), settings=settings).report.converged == (True,)
+    assert make_toy().learn(settings=settings).report.converged == (True,)
 
 
 def test_a_loss_that_is_not_finite_is_an_error(make_toy):
@@ -364,7 +352,7 @@ def test_a_loss_that_is_not_finite_is_an_error(make_toy):
         return torch.where(rows.view(-1, 1, 1, 1) == 1, torch.nan, noise), maps
 
     with pytest.raises(FloatingPointError, match="loss at step 0 is NaN or infinite for picture 1"):
-        learn_mappings(**{**toy.problem(), "evaluate": evaluate})
+        toy.learn(evaluate=evaluate)
 
 
 @pytest.mark.filterwarnings("ignore:invalid value")
@@ -376,7 +364,7 @@ def test_a_gradient_that_is_not_finite_is_an_error(make_toy):
         return noise + (noise - noise).abs().sqrt(), maps  # sqrt at 0
 
     with pytest.raises(FloatingPointError, match="A gradient of the learning at step 0 is NaN or infinite"):
-        learn_mappings(**{**toy.problem(), "evaluate": evaluate})
+        toy.learn(evaluate=evaluate)
 
 
 def test_a_denoiser_without_gradients_is_refused(make_toy):
@@ -387,7 +375,7 @@ def test_a_denoiser_without_gradients_is_refused(make_toy):
             return toy.evaluate(*args)
 
     with pytest.raises(ValueError, match="`evaluate` must be differentiable in `value_embeds`"):
-        learn_mappings(**{**toy.problem(), "evaluate": evaluate})
+        toy.learn(evaluate=evaluate)
 
 
 @pytest.mark.parametrize(
@@ -403,18 +391,18 @@ def test_a_denoiser_without_gradients_is_refused(make_toy):
         ({"variant": "add"}, "`variant` must be one of modulate, direct, got 'add'"),
         (
             {"source_maps": lambda level: [torch.zeros(1, 2, 3, 5)]},
-            r"maps of shapes \[\(1, 2, 3, 4\), .* at level 4, `source_maps` asks for \[\(1, 2, 3, 5\)\]",
+            r"maps of shapes \[\(1, 2, 3, 4\), .* at level 4, where `source_maps` has \[\(1, 2, 3, 5\)\]",
         ),
     ],
 )
 def test_arguments_that_disagree_are_refused(make_toy, change, message):
     with pytest.raises(ValueError, match=message):
-        learn_mappings(**{**make_toy().problem(), **change})
+        make_toy().learn(**change)
 
 
 def test_what_was_learned_fills_a_network(make_toy, make_network):
     toy = make_toy(levels=3)
-    result = learn_mappings(**toy.problem())
+    result = toy.learn()
     network = make_network().fill(result.picture(0), toy.image_tokens[0], toy.trajectory[-1, 0])
     assert torch.equal(network.conv_out_weight[2], result.parameters["conv_out_weight"][0, 2])
     assert network.value_embeds(2, toy.text_embeds).shape == (1, 4, 6)

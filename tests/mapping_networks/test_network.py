@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from diffusers import DDIMScheduler, DiffusionPipeline
@@ -5,16 +7,19 @@ from diffusers import DDIMScheduler, DiffusionPipeline
 from semantic_edit.mapping_networks import MappingNetwork, mapping_forward, value_embeds_of
 from semantic_edit.mapping_networks.config import FORMAT_VERSION
 
+SCHEDULE = SimpleNamespace(num_inference_steps=3, prediction_type="epsilon", fingerprint="5c0dc4ed01e50000")
 FITS = {
-    "num_inference_steps": 3,
-    "prediction_type": "epsilon",
-    "schedule_fingerprint": "5c0dc4ed01e50000",
-    "num_text_tokens": 4,
-    "text_width": 6,
+    "model_family": "stable-diffusion",
+    "schedule": SCHEDULE,
+    "text_shape": (4, 6),
     "latent_shape": (2, 2, 3),
     "scaling_factor": 0.18215,
     "base_fingerprint": "0123456789abcdef",
 }
+
+
+def another_schedule(**changes):
+    return {"schedule": SimpleNamespace(**{**vars(SCHEDULE), **changes})}
 
 
 @pytest.mark.parametrize("variant", ["modulate", "direct"])
@@ -103,11 +108,17 @@ def test_what_it_was_learned_for_fits(network):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"num_inference_steps": 50}, "num_inference_steps: mapping network 3, this call 50"),
-        ({"prediction_type": "sample"}, "prediction_type: mapping network epsilon, this call sample"),
-        ({"schedule_fingerprint": "ff"}, "noise schedule: mapping network 5c0dc4ed01e50000, this call ff"),
-        ({"num_text_tokens": 77}, "number of text tokens: mapping network 4, this call 77"),
-        ({"text_width": 768}, "text width: mapping network 6, this call 768"),
+        (another_schedule(num_inference_steps=50), "num_inference_steps: mapping network 3, this call 50"),
+        (
+            another_schedule(prediction_type="sample"),
+            "prediction_type: mapping network epsilon, this call sample",
+        ),
+        (
+            another_schedule(fingerprint="ff"),
+            "noise schedule: mapping network 5c0dc4ed01e50000, this call ff",
+        ),
+        ({"text_shape": (77, 6)}, "number of text tokens: mapping network 4, this call 77"),
+        ({"text_shape": (4, 768)}, "text width: mapping network 6, this call 768"),
         ({"latent_shape": (2, 8, 8)}, r"latent shape: mapping network \(2, 2, 3\), this call \(2, 8, 8\)"),
         ({"scaling_factor": 0.5}, "VAE scaling factor: mapping network 0.18215, this call 0.5"),
         (
@@ -140,7 +151,7 @@ def test_broken_tensors_are_refused(network):
         ({"latent_shape": [2, 2]}, r"'latent_shape' .* a list of 3, each an integer from 1 .* got \[2, 2\]"),
         ({"latent_shape": "234"}, "'latent_shape' .* got '234'"),
         ({"num_inference_steps": -1}, "'num_inference_steps' .* got -1"),
-        ({"num_inference_steps": 4}, "of 4 steps must hold as many, got 3"),
+        ({"num_inference_steps": 4}, "of 4 steps must list one for each step, got 3"),
         ({"timesteps": [667, 334, 1]}, r"'timesteps' .* increasing .* got \[667, 334, 1\]"),
         ({"timesteps": [0.5, 1, 2]}, "'timesteps'"),
         ({"timesteps": 3}, "'timesteps'"),
@@ -150,7 +161,7 @@ def test_broken_tensors_are_refused(network):
             "'prediction_type' .* one of epsilon, v_prediction, sample, got 'flow'",
         ),
         ({"prompt": None}, "'prompt' .* text"),
-        ({"negative_prompt": None}, "'negative_prompt' .* text"),
+        ({"negative_prompt": 7}, "'negative_prompt' .* text"),
         ({"guidance_scale": float("nan")}, "'guidance_scale' .* number from 0 to 1e.06, got nan"),
         ({"scaling_factor": 0}, "'scaling_factor' .* number from 1e-06 .*, got 0"),
         ({"base_model": None}, "'base_model'"),
@@ -165,7 +176,7 @@ def test_broken_tensors_are_refused(network):
         ({"text_width": 65536, "image_width": 65535}, "would hold 12,88.* values .* text_width 65536"),
         (
             {"latent_shape": [65536, 65536, 2]},
-            "which no picture needs: more than 1,073,741,824 are not built",
+            "No picture needs that many; the limit is 1,073,741,824",
         ),
         ({"format_version": "1"}, "'format_version' .* got '1'"),
         ({"format_version": FORMAT_VERSION + 1}, rf"version {FORMAT_VERSION + 1}, .* up to {FORMAT_VERSION}"),

@@ -8,7 +8,7 @@ import torch
 
 from semantic_edit.disk import writing
 from semantic_edit.disk.sealed import read_sealed, sealed
-from semantic_edit.mapping_networks import LearningSettings, checkpoint, learn_mappings
+from semantic_edit.mapping_networks import LearningSettings, checkpoint
 
 SETTINGS = dataclasses.replace(LearningSettings.short(), stop_below=0.2)  # some pictures stop early
 pytestmark = pytest.mark.filterwarnings("ignore:The learning did not converge")
@@ -27,7 +27,7 @@ def kill_at(number):
 
 
 def learn(toy, folder=None, **changes):
-    return learn_mappings(**{**toy.problem(), "settings": SETTINGS, "checkpoint": folder, **changes})
+    return toy.learn(**{"settings": SETTINGS, "checkpoint": folder, **changes})
 
 
 def assert_same_bits(first, second):
@@ -137,7 +137,7 @@ def test_an_error_in_the_callers_callback_loses_nothing(make_toy, tmp_path):
     [
         (
             {"settings": dataclasses.replace(SETTINGS, learning_rate=0.02)},
-            r"another learning \(settings.learning_rate: checkpoint 0.01, this call 0.02\)",
+            r"another run of learning \(settings.learning_rate: checkpoint 0.01, this call 0.02\)",
         ),
         ({"guidance_scale": 3.0}, "guidance_scale: checkpoint 7.5, this call 3.0"),
         ({"variant": "direct"}, "variant: checkpoint 'modulate', this call 'direct'"),
@@ -160,7 +160,7 @@ def test_a_damaged_step_is_refused(make_toy, tmp_path):
     learn(toy, tmp_path)
     (tmp_path / "step-0002.safetensors").write_bytes(b"half")
     with pytest.raises(
-        ValueError, match=r"step-0002\.safetensors' cannot be read .* Remove it to learn again from"
+        ValueError, match=r"step-0002\.safetensors' cannot be read .* Remove it to resume from"
     ):
         learn(toy, tmp_path)
 
@@ -185,7 +185,7 @@ def test_a_changed_byte_of_a_step_is_noticed_wherever_it_is(make_toy, tmp_path):
         lambda tensors, fields: tensors.update(more=tensors["latents"].clone()),
         lambda tensors, fields: tensors.pop("conv_in_weight"),
         lambda tensors, fields: fields.update(step=2),
-        lambda tensors, fields: fields.update(inputs="0" * 32),
+        lambda tensors, fields: fields.update(inputs_digest="0" * 32),
         lambda tensors, fields: fields.update(updates=[1, 1]),
     ],
 )
@@ -197,7 +197,7 @@ def test_a_step_of_another_learning_is_refused_although_it_is_whole(make_toy, tm
     change(tensors, fields)
     path.write_bytes(sealed(checkpoint.STEP_FORMAT, fields, tensors))
     with pytest.raises(
-        ValueError, match=r"step-0001\.safetensors' is not step 1 of this learning\. Remove it"
+        ValueError, match=r"step-0001\.safetensors' is not step 1 of this run of learning\. Remove it"
     ):
         learn(toy, tmp_path)
 

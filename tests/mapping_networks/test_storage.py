@@ -144,9 +144,9 @@ def test_pickles_are_neither_read_nor_written(folder, network, tmp_path):
     (folder / WEIGHTS).unlink()
     with pytest.raises(OSError, match=f"no file named {WEIGHTS}"):
         MappingNetwork.from_pretrained(folder)
-    with pytest.raises(ValueError, match="read from safetensors only"):
+    with pytest.raises(ValueError, match="can only be loaded from safetensors"):
         MappingNetwork.from_pretrained(folder, use_safetensors=False)
-    with pytest.raises(ValueError, match="saved as safetensors only"):
+    with pytest.raises(ValueError, match="can only be saved as safetensors"):
         network.save_pretrained(tmp_path / "pickle", safe_serialization=False)
 
 
@@ -293,7 +293,7 @@ def test_pushing_sends_our_card(network, uploads, tmp_path, way):
 
 
 NOT_AS_SAVED = (
-    r"The mapping network in '.*apple' is not what was saved: its config or its tensors were damaged"
+    r"The mapping network in '.*apple' is not what was saved: its config or its tensors have been damaged"
 )
 
 
@@ -340,8 +340,8 @@ def test_a_config_without_a_digest_is_refused(folder):
     [
         ("", "is malformed JSON at line 1, column 1"),
         ("{", "is malformed JSON"),
-        ("[]", "must hold a JSON object"),
-        ("null", "must hold a JSON object"),
+        ("[]", "must be a JSON object"),
+        ("null", "must be a JSON object"),
         ("[" * 100_000, "is JSON that cannot be read"),
         ("{}", "lacks guidance_scale, image_width"),
     ],

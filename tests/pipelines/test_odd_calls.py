@@ -799,7 +799,9 @@ NO_TRAJECTORIES: dict[str, Any] = {
     "of whole numbers": (walked(latents=lambda w: w.trajectory.latents.long()), Refused()),
     "without values": (walked(latents=lambda w: w.trajectory.latents.to("meta")), Refused()),
     "with a LoRA": (
-        lambda w: dataclasses.replace(w.trajectory, model_fingerprint=w.trajectory.model_fingerprint + "+a+b"),
+        lambda w: dataclasses.replace(
+            w.trajectory, model_fingerprint=w.trajectory.model_fingerprint + "+a+b"
+        ),
         Refused(),
     ),
     "of another picture": (
@@ -1213,8 +1215,8 @@ NETWORKS: dict[str, Any] = {
         altered(frame={"picture": [64, 48], "box": [0, 0, 99, 99], "size": [64, 48], "look": ""}),
         Refused("box"),
     ),
-    "another look": (altered(text_look="00" * 128), Refused()),
-    "a look of nonsense": (altered(text_look="zz"), Refused()),
+    "another look": (altered(text_fingerprint="00" * 128), Refused()),
+    "a look of nonsense": (altered(text_fingerprint="zz"), Refused()),
     "another model": (altered(base_fingerprint="0123456789abcdef"), Refused()),
     "another scale": (altered(scaling_factor=0.5), Refused()),
     "a variant of nonsense": (altered(variant="odd"), Refused("'variant'")),

@@ -9,9 +9,6 @@ import pytest
 import torch
 from peft import LoraConfig
 
-from semantic_edit.editing import Trajectory
-from semantic_edit.mapping_networks import LearningSettings, MappingNetwork
-from semantic_edit.pipelines import DiffEditPipeline, StyleDiffusionPipeline
 from semantic_edit.denoisers.identity import (
     check_same_adapters,
     check_same_text,
@@ -19,6 +16,9 @@ from semantic_edit.denoisers.identity import (
     network_identity,
     text_look,
 )
+from semantic_edit.editing import Trajectory
+from semantic_edit.mapping_networks import LearningSettings, MappingNetwork
+from semantic_edit.pipelines import DiffEditPipeline, StyleDiffusionPipeline
 from semantic_edit.still_life import edit_cases, model_path
 
 SOURCE, TARGET = "a red apple on grass", "a green pear on grass"
@@ -155,7 +155,7 @@ def test_a_learned_picture_and_lora(make_style_pipe, make_unet, learn, tmp_path)
 def test_a_learning_does_not_go_on_with_another_scale(make_style_pipe, make_unet, learn, tmp_path):
     adapted = make_style_pipe(unet=with_lora(make_unet()))
     learn(adapted, checkpoint=tmp_path)
-    with pytest.raises(ValueError, match=r"is of another learning .*model: checkpoint"):
+    with pytest.raises(ValueError, match=r"belongs to another run of learning .*model: checkpoint"):
         learn(adapted, checkpoint=tmp_path, cross_attention_kwargs={"scale": 0.5})
 
 
@@ -200,7 +200,7 @@ def test_what_is_told(tokenizer, text_encoder, make_style_pipe, learn):
         restyle(adapted, network, **nothing), restyle(make_style_pipe(), network), rtol=0, atol=1e-4
     )
     forgotten = copy.deepcopy(network)
-    forgotten.register_to_config(text_look="")
+    forgotten.register_to_config(text_fingerprint="")
     assert restyle(adapted, forgotten).isfinite().all()  # as those that were saved before
 
 
@@ -227,11 +227,11 @@ def test_a_look_of_text_that_is_none(look):
 def test_files_from_before_a_network_remembered_what_it_was_told(learn, style_pipe, tmp_path, monkeypatch):
     """They have neither entry, and the digest that they were saved with."""
     network = learn(style_pipe)
-    network.register_to_config(text_look="", frame=None)
+    network.register_to_config(text_fingerprint="", frame=None)
     network.save_pretrained(tmp_path)
     config = tmp_path / "config.json"
     lines = config.read_text().splitlines(keepends=True)
-    older = [line for line in lines if '"text_look"' not in line and '"frame"' not in line]
+    older = [line for line in lines if '"text_fingerprint"' not in line and '"frame"' not in line]
     assert len(older) == len(lines) - 2
     config.write_text("".join(older))
     assert restyle(style_pipe, MappingNetwork.from_pretrained(tmp_path)).isfinite().all()

@@ -221,7 +221,8 @@ def test_learning_is_told_the_inversion_and_its_maps(style_pipe, pictures, unet,
     monkeypatch.setattr(learning, "learn_mappings", stop)
     with pytest.raises(StopHereError):
         style_pipe.learn_mapping(pictures[:2], SOURCE, 3, attention_side=4)
-    source_maps, trajectory, text_embeds = told[3:6]
+    denoiser, inputs, *_ = told
+    trajectory, text_embeds = inputs.trajectory, inputs.text_embeds
     schedule = schedule_from_scheduler(style_pipe.scheduler, 3)
     clean = encode_pictures(StableDiffusionDenoiser(style_pipe), read_pictures(pictures[:2]))
     told_the_text = PromptPair(Conditioning({"prompt_embeds": text_embeds}))
@@ -231,8 +232,8 @@ def test_learning_is_told_the_inversion_and_its_maps(style_pipe, pictures, unet,
     for level in (1, 2, 3):
         with explicit_maps(unet, 3 * 4) as maps:
             unet(trajectory[level - 1], schedule.timestep(level), text_embeds)
-        assert source_maps(level)[0].shape == (2, 4, 12, 16)
-        torch.testing.assert_close(source_maps(level), list(maps.values()), rtol=1e-4, atol=1e-5)
+        assert denoiser.source_maps(level)[0].shape == (2, 4, 12, 16)
+        torch.testing.assert_close(denoiser.source_maps(level), list(maps.values()), rtol=1e-4, atol=1e-5)
 
 
 def test_one_prompt_serves_several_pictures_and_one_picture_several_prompts(style_pipe, pictures):
@@ -385,7 +386,7 @@ def test_one_word_is_replaced_by_another(style_pipe, picture, counted):
 
 
 def test_the_learned_negative_prompt_and_guidance_are_the_defaults(style_pipe, learned):
-    network = with_entries(learned, negative_prompt="the table", guidance_scale=5.0, text_look="")
+    network = with_entries(learned, negative_prompt="the table", guidance_scale=5.0, text_fingerprint="")
     usual, _ = latents_of(style_pipe, TARGET, network)
     same, _ = latents_of(style_pipe, TARGET, network, negative_prompt="the table", guidance_scale=5.0)
     assert torch.equal(same, usual)
@@ -522,7 +523,9 @@ def test_learning_goes_on_after_an_interruption(style_pipe, unet, learned, pictu
     handle.remove()
     assert len(list((tmp_path / "kept").glob("step-*"))) == 2
     assert same_bits(style_pipe.learn_mapping(picture, SOURCE, STEPS, **options), learned)
-    with pytest.raises(ValueError, match=r"is of another learning .*identity.negative_prompt: checkpoint ''"):
+    with pytest.raises(
+        ValueError, match=r"belongs to another run of learning .*identity.negative_prompt: checkpoint ''"
+    ):
         style_pipe.learn_mapping(picture, SOURCE, STEPS, negative_prompt="the table", **options)
 
 

@@ -65,7 +65,10 @@ def with_entries(network, **entries):
         ({"local_blend_threshold": 1}, "`local_blend_threshold` must be a number above 0 and below 1, got 1"),
         ({"local_blend_threshold": "a"}, "`local_blend_threshold` must be a number .* got 'a'"),
         ({"edit_type": "add"}, '`edit_type` must be "replace", "refine" or None.* got \'add\''),
-        ({"edit_type": "replace", "prompt": "a mug"}, "Replacing needs prompts of equally many words, got 5"),
+        (
+            {"edit_type": "replace", "prompt": "a mug"},
+            "Replacing needs prompts with equally many words, got 5",
+        ),
         ({"self_attention_side": 0}, "`self_attention_side` must be an integer from 1 to 16384, .* got 0"),
         ({"num_inference_steps": 5}, "is 5, but the mapping network was learned with 4 steps: each step has"),
         ({"guidance_scale": -1}, "`guidance_scale` must be a number from 0 to 1000, got -1"),
@@ -164,9 +167,9 @@ def test_networks_of_another_model_or_schedule(refuses, make_style_pipe, make_un
         ({"variant": "scale"}, "`variant` must be one of modulate, direct, got 'scale'"),
         ({"guidance_scale": float("inf")}, "`guidance_scale` must be a number from 0 to 1000, got inf"),
         ({"gradient_checkpointing": "no"}, "`gradient_checkpointing` must be True or False, got 'no'"),
-        ({"checkpoint": 7}, "`checkpoint` must be the name of a folder, or None, got 7"),
-        ({"checkpoint": ""}, "`checkpoint` must be the name of a folder, or None, got ''"),
-        ({"checkpoint": __file__}, "`checkpoint` must be a folder, and '.*' is none"),
+        ({"checkpoint": 7}, "`checkpoint` must be the path of a folder, or None, got 7"),
+        ({"checkpoint": ""}, "`checkpoint` must be the path of a folder, or None, got ''"),
+        ({"checkpoint": __file__}, "`checkpoint` must be a folder, and '.*' is not one"),
         ({"checkpoint": Path(__file__).parent}, "`checkpoint` '.*' holds something other than a checkpoint"),
         ({"attention_side": 2.5}, r"`attention_side` must be an integer from 1 to 16384, .* got 2\.5"),
         ({"num_inference_steps": 0}, "`num_inference_steps` must be an integer from 1 to 1000, got 0"),
@@ -220,7 +223,7 @@ def test_configs_that_were_changed(style_pipe, learned, entries, message):
 
 
 def test_networks_without_values(style_pipe, learned):
-    with pytest.raises(ValueError, match="The `mapping_network` has no values: it is on the device"):
+    with pytest.raises(ValueError, match="The `mapping_network` has no values because it is on the device"):
         style_pipe(TARGET, copy.deepcopy(learned).to("meta"))
     with pytest.raises(TypeError, match="`mapping_network` must be a MappingNetwork, got type"):
         style_pipe(TARGET, type(learned))
@@ -232,7 +235,7 @@ def test_networks_without_values(style_pipe, learned):
         (None, "loaded from a folder or a Hub id, got None"),
         ("", "loaded from a folder or a Hub id, got ''"),
         ("a\x00b", "loaded from a folder or a Hub id, got"),
-        (__file__, "loaded from a folder, and '.*' is none"),
+        (__file__, "loaded from a folder, and '.*' is not one"),
     ],
 )
 def test_places_that_hold_no_network(style_pipe, place, message):

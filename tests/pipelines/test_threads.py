@@ -177,7 +177,7 @@ def test_processors_that_are_set_meanwhile_stay_and_end_the_edit_with_an_error(u
         pipe.unet.set_attn_processor(other)
         return {}
 
-    with pytest.raises(RuntimeError, match="was exchanged from outside while the UNet was in use here"):
+    with pytest.raises(RuntimeError, match="was replaced from outside while the UNet was in use here"):
         users.restyles(callback_on_step_end=callback)
     assert set(users.style.unet.attn_processors.values()) == {other}
     assert is_untouched(users.style.unet)
@@ -219,7 +219,9 @@ def test_threads_encode_prompts_with_one_tokenizer(make_pipe, tokenizer, monkeyp
 
 
 def test_prompts_that_somebody_else_cut_short_are_refused(style_pipe, learned, monkeypatch):
-    message = r"gave 16 tokens where 20 were asked for: something else .* thread .* `copy\.deepcopy\(pipe\.tokenizer\)`"
+    message = (
+        r"returned 16 tokens where 20 were asked for: another thread .* `copy\.deepcopy\(pipe\.tokenizer\)`"
+    )
     found = embeds_of(style_pipe, SOURCE)
     monkeypatch.setattr(style_pipe, "encode_prompt", lambda *_, **__: (found,))
     monkeypatch.setattr(style_pipe.tokenizer, "model_max_length", 20)

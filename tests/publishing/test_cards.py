@@ -5,7 +5,7 @@ from huggingface_hub import ModelCard
 
 from semantic_edit.publishing.cards import check_card, filled_card
 from semantic_edit.publishing.errors import PublishError
-from semantic_edit.publishing.repositories import build_model, build_pipeline, check_folder
+from semantic_edit.publishing.repositories import build_model, build_pipeline, check_repository
 
 GOOD = """---
 license: apache-2.0
@@ -44,7 +44,7 @@ def test_a_good_card_passes(tmp_path):
         ("# A card", "# {title}", r"\{title\} is not filled in"),
         ("(picture.png)", "(pictures/picture.png)", "links to pictures/picture.png, which is not"),
         ("(picture.png)", "(../picture.png)", r"links to \.\./picture.png, which is not"),
-        ('print("fine")', 'print("fine"', "an example is no Python"),
+        ('print("fine")', 'print("fine"', "an example is not valid Python"),
         (
             "tags:",
             "model-index:\n  - name: it\n    results:\n      - task: {}\ntags:",
@@ -72,7 +72,7 @@ def test_a_pipeline_s_card_says_how_to_load_it_and_what_not_to_make(tmp_path, na
     assert f'custom_pipeline="someone/{name}"' in text
     assert "What must not be made" in text
     assert ModelCard(text).data.eval_results
-    assert {file for file, _ in check_folder(tmp_path)} == {
+    assert {file for file, _ in check_repository(tmp_path)} == {
         "README.md",
         "pipeline.py",
         f"pictures/{name}.png",
@@ -81,7 +81,7 @@ def test_a_pipeline_s_card_says_how_to_load_it_and_what_not_to_make(tmp_path, na
 
 def test_the_model_s_card_is_ready(tmp_path):
     build_model(tmp_path, "someone/still-life")
-    files = {file for file, _ in check_folder(tmp_path)}
+    files = {file for file, _ in check_repository(tmp_path)}
     assert {"model_index.json", "diffedit.py", "stylediffusion.py", "README.md"} <= files
     assert not {file for file in files if file.endswith((".bin", ".pt"))}
 

@@ -4,7 +4,7 @@ import pytest
 
 from semantic_edit.mapping_networks import MappingNetwork
 from semantic_edit.publishing.errors import PublishError
-from semantic_edit.publishing.repositories import build_mapping, check_folder
+from semantic_edit.publishing.repositories import build_mapping, check_repository
 from tests.publishing.test_cards import GOOD, write
 
 
@@ -28,7 +28,7 @@ def test_what_must_not_be_sent_is_refused(tmp_path, name, content, reason):
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_bytes(content)
     with pytest.raises(PublishError, match=reason):
-        check_folder(tmp_path)
+        check_repository(tmp_path)
 
 
 def test_a_link_out_of_the_folder_is_refused(tmp_path):
@@ -37,7 +37,7 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path):
     write(folder, GOOD)
     (folder / "password").symlink_to("/etc/passwd")
     with pytest.raises(PublishError, match="password is a link"):
-        check_folder(folder)
+        check_repository(folder)
 
 
 def test_a_mapping_network_is_sent_without_what_else_lies_in_its_folder(folder, tmp_path):
@@ -46,7 +46,7 @@ def test_a_mapping_network_is_sent_without_what_else_lies_in_its_folder(folder, 
     built = tmp_path / "repository"
     built.mkdir()
     build_mapping(folder, built, "someone/apple", "cc-by-4.0", "someone/model")
-    names = {name for name, _ in check_folder(built)}
+    names = {name for name, _ in check_repository(built)}
     assert names == {"README.md", "config.json", "diffusion_pytorch_model.safetensors"}
     card = (built / "README.md").read_text()
     assert "license: cc-by-4.0" in card
@@ -65,5 +65,5 @@ def test_a_base_model_that_only_this_machine_has_must_be_named(folder, tmp_path)
 
 
 def test_a_folder_without_a_mapping_network_is_refused(tmp_path):
-    with pytest.raises(PublishError, match="holds no mapping network"):
+    with pytest.raises(PublishError, match="does not contain a readable mapping network"):
         build_mapping(tmp_path, tmp_path, "someone/apple", "cc-by-4.0")

@@ -110,12 +110,16 @@ def test_a_folder_that_holds_something_is_not_written_to(publish, tmp_path):
 @pytest.mark.parametrize(
     ("token", "to", "reason"),
     [
-        (None, "someone/apple", "There is no access token"),
+        (None, "someone/apple", "No access token was found"),
         ("wrong", "someone/apple", "the access token is not valid"),
         (READ_TOKEN, "someone/apple", "may not write to someone/apple"),
         (WRITE_TOKEN, "another/apple", "may not write to another/apple"),
-        (WRITE_TOKEN, "apple", "names no owner"),
-        (WRITE_TOKEN, "some one/apple", "Repo id must"),
+        (WRITE_TOKEN, "apple", "'apple' cannot be a repository on the Hub. Name it owner/name"),
+        (
+            WRITE_TOKEN,
+            "some one/apple",
+            "'some one/apple' cannot be a repository on the Hub. Name it owner/name",
+        ),
     ],
 )
 def test_what_may_not_be_published_says_why(publish, hub, token, to, reason):
@@ -129,7 +133,7 @@ def test_private_holds_or_nothing_is_sent(publish, hub):
     hub.add_repo("someone/apple", {})
     code, _, error = publish("--private")
     assert code == 2
-    assert "already there and public" in error
+    assert "already exists and is public" in error
     assert hub.files("someone/apple") == {}
 
 
@@ -190,7 +194,7 @@ def test_a_push_from_python_does_not_tell_where_the_model_lay(hub, this_process,
     network = MappingNetwork.from_pretrained(tmp_path / "it")
     network.register_to_config(base_model=str(tmp_path))
     this_process.setenv("HF_TOKEN", WRITE_TOKEN)
-    with pytest.warns(UserWarning, match="is no repository on the Hub"):
+    with pytest.warns(UserWarning, match="is not a repository on the Hub"):
         network.push_to_hub("someone/pushed")
     assert str(tmp_path).encode() not in b"".join(hub.files("someone/pushed").values())
 

@@ -19,6 +19,7 @@ import semantic_edit
 from semantic_edit import loading
 from semantic_edit.cli import main
 from semantic_edit.disk import writing
+from semantic_edit.options import ModelChoice
 from semantic_edit.pipelines import DiffEditPipeline, DiffEditPipelineOutput
 from semantic_edit.strips import CAPTION_HEIGHT, GAP, PANEL_HEIGHT
 
@@ -415,6 +416,13 @@ def test_with_its_plugin_a_phone_s_picture_is_read(edit, picture, monkeypatch):
     assert edit("--mask-threshold", "0.9", picture="photo.heic") == 0
 
 
+def test_further_frames_of_a_mask_are_told(edit, capsys):
+    frames = [Image.new("L", (64, 48), colour) for colour in (255, 0)]
+    frames[0].save("mask.gif", save_all=True, append_images=frames[1:])
+    assert edit("--mask", "mask.gif") == 0
+    assert "--mask holds 2 frames, of which only number 1 is taken" in capsys.readouterr().err
+
+
 def test_a_mask_of_zeros_and_ones_is_one(edit, picture_file, capsys):
     ones = np.zeros((48, 64), np.uint8)
     ones[10:30, 10:40] = 1
@@ -484,7 +492,7 @@ def test_a_picture_turned_by_exif_comes_out_upright(edit, picture, tmp_path):
 
 def test_a_stochastic_scheduler_gives_way_to_ddim(make_pipe, tmp_path):
     make_pipe(scheduler=EulerAncestralDiscreteScheduler(steps_offset=1)).save_pretrained(tmp_path)
-    pipe = loading.load_pipeline(DiffEditPipeline, str(tmp_path), dtype="bfloat16")
+    pipe = loading.load_pipeline(DiffEditPipeline, ModelChoice(str(tmp_path), dtype="bfloat16"))
     assert isinstance(pipe.scheduler, DDIMScheduler)
     assert not pipe.scheduler.config.clip_sample
     assert pipe.unet.dtype == torch.bfloat16

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from semantic_edit.cli import main
 from semantic_edit.loading import load_pipeline
 from semantic_edit.mapping_networks import MappingNetwork
+from semantic_edit.options import ModelChoice
 from semantic_edit.pipelines import DiffEditPipeline, StyleDiffusionPipeline
 
 PARTS = {
@@ -200,7 +201,9 @@ def test_a_single_file_loads_with_a_configuration_from_the_cache(
     monkeypatch.setattr(
         "huggingface_hub.snapshot_download", lambda origin, local_files_only: str(model_folder)
     )
-    loaded = load_pipeline(DiffEditPipeline, str(single_file), "cpu", unet=pipe.unet, vae=pipe.vae)
+    loaded = load_pipeline(
+        DiffEditPipeline, ModelChoice(str(single_file), "cpu"), unet=pipe.unet, vae=pipe.vae
+    )
     loaded.set_progress_bar_config(disable=True)
     edits = [
         one(picture, "a pear", mask_image=np.eye(8)[:6], num_inference_steps=2).images[0]

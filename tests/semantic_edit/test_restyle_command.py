@@ -163,7 +163,7 @@ def test_options_left_out_stay_with_the_pipelines_defaults(restyle, calls):
             ("--negative", "fog", "--guidance-scale", "1"),
             "--negative does nothing with a --guidance-scale of 1",
         ),
-        (("--prompt", "a pear", "--edit-type", "replace"), "Replacing needs prompts of equally many words"),
+        (("--prompt", "a pear", "--edit-type", "replace"), "Replacing needs prompts with equally many words"),
         (("--mapping", "nowhere"), "--mapping nowhere: there is no such folder, and a Hub id reads"),
         (("--mapping", "."), "a folder without config.json is no mapping network"),
         (("--mapping", "picture.png"), "is a file; name the folder of a mapping network or a Hub id"),
@@ -243,8 +243,8 @@ def test_the_model_that_the_picture_was_learned_with_is_taken_if_it_can_be_had(
     named_after(mapping_folder, base_model, tmp_path / "mapping")
     asked = []
 
-    def load(_pipeline, model, *_, offline, use_safetensors=False, **__):
-        asked.append((model, offline, use_safetensors))
+    def load(_pipeline, choice, use_safetensors=False):
+        asked.append((choice.model, choice.offline, use_safetensors))
         raise KeyboardInterrupt
 
     monkeypatch.setattr("semantic_edit.loading.load_pipeline", load)
@@ -261,7 +261,7 @@ def test_the_model_that_the_picture_was_learned_with_is_taken_if_it_can_be_had(
 def test_a_network_from_the_hub_names_no_folder_here(mapping_folder, style_folder, tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(
-        "semantic_edit.loading.load_pipeline", lambda _class, model, *_, **__: asked.append(model)
+        "semantic_edit.loading.load_pipeline", lambda _class, choice: asked.append(choice.model)
     )
     named_after(mapping_folder, str(style_folder), tmp_path / "mapping")
     load_pipeline_for(MappingNetwork.from_pretrained(tmp_path / "mapping"), "someone/apple")

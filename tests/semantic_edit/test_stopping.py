@@ -64,7 +64,7 @@ def test_a_signal_that_is_ignored_stays_ignored(tmp_path):
     )  # as under nohup
     process.send_signal(signal.SIGHUP)
     _, told = process.communicate(timeout=60)
-    assert "only a part" in told  # it went on, and noticed what this test had done
+    assert "only part of the file" in told  # it went on, and noticed what this test had done
     assert process.returncode == 1
 
 
