@@ -33,13 +33,9 @@ _PLACES = (" on ", " standing on ", " lying on ")
 
 @dataclass(frozen=True)
 class SceneObject:
-    """One object.
+    """One object. x and base: pixels, where the middle of its foot stands; size: pixels an object unit (see solids).
 
-    x, base: Where the middle of its foot stands, in pixels from the left and from the top.
-    size: Its size in pixels, of one unit in which `solids` describes its kind.
-    stretch: Widens it.
-    tone: Lightens or darkens its colour.
-    pose: Chooses one of the traced views.
+    stretch widens it, tone lightens or darkens its colour, pose chooses one of the traced views.
     """
 
     kind: str
@@ -56,9 +52,8 @@ class SceneObject:
 class Scene:
     """A still life of one or two objects, from left to right.
 
-    horizon: Where the surface meets the wall, in pixels from the top.
-    light_angle: Where the light comes from, in radians from straight behind the camera, positive to the right.
-    wording: How `caption` says it; 0 is the plain wording.
+    horizon: the row, in pixels, where the surface meets the wall. light_angle: radians from straight behind the
+    camera, positive to the right. wording chooses how `caption` says it.
     """
 
     objects: tuple[SceneObject, ...]
