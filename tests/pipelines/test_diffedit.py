@@ -12,6 +12,8 @@ from semantic_edit.editing.trajectory import Trajectory
 from semantic_edit.pipelines import diffedit_method, presets, stages
 from semantic_edit.pipelines.presets import SOURCE_GUIDANCE, EditGuidance, guidance_of, preset_of
 
+pytestmark = pytest.mark.families("sd", "sdxl")
+
 SOURCE, TARGET = "a red apple on grass", "a green pear on grass"
 QUICK = {"num_inference_steps": 5, "num_maps_per_mask": 3}
 PAPER = {"preset": "paper", **QUICK}
@@ -328,7 +330,7 @@ def test_nothing_of_a_call_stays_on_the_pipeline(pipe, picture):
     assert scheduler == {key: repr(value) for key, value in vars(pipe.scheduler).items()}
 
 
-def test_each_stage_has_a_progress_bar(pipe, picture):
+def test_each_stage_has_a_progress_bar(family, pipe, picture):
     totals = []
     original = type(pipe).progress_bar
 
@@ -337,7 +339,7 @@ def test_each_stage_has_a_progress_bar(pipe, picture):
             totals.append(total)
             return original(self, iterable, total)
 
-    watched = Watched(**pipe.components, requires_safety_checker=False)
+    watched = Watched(**pipe.components, **family.silent)
     watched.set_progress_bar_config(disable=True)
     watched(picture, TARGET, SOURCE, mask_batch_size=2, **QUICK)
     assert totals == [3, 4, 4]
