@@ -132,9 +132,7 @@ class DiffEditMixin:
         size = read_size(given["height"], given["width"], denoiser.multiple)
         view = read_view(denoiser, given["image"], size)
         inputs = read_prompt_inputs(given, "target_prompt", "source_prompt", "target_negative_prompt")
-        if not inputs["source_negative"].is_given:
-            inputs["source_negative"] = dataclasses.replace(inputs["source_negative"], text="")
-        prompts = read_edit_prompts(denoiser, inputs, guided=guidance_scale > 1)
+        prompts = read_edit_prompts(denoiser, inputs, guided=guidance_scale > 1, shares_negative=False)
         edits = common_batch_size(image=view.batch_size, **prompts.counts)
         check_generator(given["generator"], edits)
         with components_restored(self):
