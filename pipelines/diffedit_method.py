@@ -40,7 +40,7 @@ from semantic_edit.pipelines.outputs import (
 )
 from semantic_edit.pipelines.presets import guidance_of, preset_of
 from semantic_edit.pipelines.ranges import read_numbers
-from semantic_edit.pipelines.request import EditRequest, read_edit_prompts, read_edit_request
+from semantic_edit.pipelines.request import EditRequest, PromptUses, read_edit_prompts, read_edit_request
 from semantic_edit.pipelines.searching import searched_view
 from semantic_edit.pipelines.session import components_restored, session_of
 from semantic_edit.pipelines.stages import (
@@ -132,7 +132,7 @@ class DiffEditMixin:
         size = read_size(given["height"], given["width"], denoiser.multiple)
         view = read_view(denoiser, given["image"], size)
         inputs = read_prompt_inputs(given, "target_prompt", "source_prompt", "target_negative_prompt")
-        prompts = read_edit_prompts(denoiser, inputs, guided=guidance_scale > 1, shares_negative=False)
+        prompts = read_edit_prompts(denoiser, inputs, PromptUses(guidance_scale > 1, shares_negative=False))
         edits = common_batch_size(image=view.batch_size, **prompts.counts)
         check_generator(given["generator"], edits)
         with components_restored(self):
@@ -163,7 +163,9 @@ class DiffEditMixin:
         view = read_view(denoiser, given["image"], size)
         guidance_scale = given["guidance_scale"]
         inputs = read_prompt_inputs(given, "prompt", "source_prompt", "negative_prompt")
-        prompts = read_edit_prompts(denoiser, inputs, guidance_scale > 1, contrasts=False, required=False)
+        prompts = read_edit_prompts(
+            denoiser, inputs, PromptUses(guidance_scale > 1, contrasts=False, required=False)
+        )
         edits = common_batch_size(image=view.batch_size, **prompts.counts)
         check_generator(given["generator"], edits)
         towards_white = Regularization.of(given)

@@ -61,41 +61,46 @@ class EditPrompts:
         return EditEmbeds(*embeds)  # type: ignore[arg-type]
 
 
-def read_edit_prompts(
-    denoiser: Denoiser,
-    given: dict[str, PromptInput],
-    guided: bool,
-    contrasts: bool = True,
-    inverts: bool = False,
-    required: bool = True,
-    shares_negative: bool = True,
-) -> EditPrompts:
+@dataclass(frozen=True)
+class PromptUses:
+    """What a call's prompts are for, and so which of them change anything.
+
+    guided: Whether there is guidance, without which negative prompts are not used.
+    contrasts: Whether a mask is to be found, for which the source's prompts are.
+    inverts: Whether the empty prompt is needed.
+    required: Whether the target's prompt is.
+    shares_negative: Whether the target's negative prompt is the source's too where that has none of its own.
+    """
+
+    guided: bool
+    contrasts: bool = True
+    inverts: bool = False
+    required: bool = True
+    shares_negative: bool = True
+
+
+def read_edit_prompts(denoiser: Denoiser, given: dict[str, PromptInput], uses: PromptUses) -> EditPrompts:
     """Check the prompts of an edit, or of its mask, and leave out those that change nothing.
 
     Args:
         given: What `read_prompt_inputs` gives.
-        guided: Whether there is guidance, without which negative prompts are not used.
-        contrasts: Whether a mask is to be found, for which the source's prompts are.
-        inverts: Whether the empty prompt is needed.
-        required: Whether the target's prompt is.
-        shares_negative: Whether the target's negative prompt is the source's too where that has none of its own.
     """
-    target = denoiser.read_prompt(given["target"], required)
+    target = denoiser.read_prompt(given["target"], uses.required)
     negative = denoiser.read_prompt(given["target_negative"], required=False, unconditional=True)
     source = other = None
-    if contrasts:
+    if uses.contrasts:
         source = denoiser.read_prompt(given["source"], required=False)
-        if given["source_negative"].is_given or not shares_negative:
+        if given["source_negative"].is_given or not uses.shares_negative:
             other = denoiser.read_prompt(given["source_negative"], required=False, unconditional=True)
-    if not guided or (other is not None and other.same_as(negative)):
+    if not uses.guided or (other is not None and other.same_as(negative)):
         other = None
     inversion = None
-    if inverts:
+    if uses.inverts:
         instead = "a `trajectory` that `invert(image=..., prompt_embeds=...)` made with the empty prompt's embeddings"
         inversion = denoiser.absent_prompt(
             "the inversion's empty prompt", unconditional=True, instead=instead
         )
-    return EditPrompts(target, source, negative if guided else None, other, inversion)
+    return EditPrompts(target, source, negative if uses.guided else None, other, inversion)
 
 
 @dataclass(frozen=True)
@@ -150,9 +155,7 @@ def read_edit_request(denoiser: Denoiser, options: EditOptions) -> EditRequest:
     prompts = read_edit_prompts(
         denoiser,
         {name: getattr(options, name) for name in ("target", "source", "target_negative", "source_negative")},
-        guided=options.usual_guidance > 1,
-        contrasts=own_mask is None,
-        inverts=known is None,
+        PromptUses(guided=options.usual_guidance > 1, contrasts=own_mask is None, inverts=known is None),
     )
     counts = prompts.counts
     if view.batch_size:
