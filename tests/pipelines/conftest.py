@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from diffusers import (
     DDIMScheduler,
     DiffusionPipeline,
@@ -44,6 +45,11 @@ class Family:
     silent: Mapping[str, Any]
     encoders: tuple[str, ...]
     text_width: int
+
+    def encoded(self, pipe: DiffusionPipeline, text: str) -> dict[str, torch.Tensor]:
+        """A prompt's embeddings, by the names under which a call takes them."""
+        given = pipe.encode_prompt(prompt=text, device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=False)
+        return {"prompt_embeds": given[0], **({"pooled_prompt_embeds": given[2]} if len(given) > 2 else {})}
 
     def plainly(self, pipe: DiffusionPipeline) -> DiffusionPipeline:
         """diffusers' own pipeline of the same models, sampling by DDIM."""
