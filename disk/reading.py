@@ -18,7 +18,7 @@ Rule = tuple[Callable[[Any], bool], str]
 
 
 def check_is_file(path: str | os.PathLike[str]) -> None:
-    """Raise unless there is a regular file: reading a pipe might never end, and devices hold no such content.
+    """Raise unless there is a regular file; reading a pipe or a device might never end.
 
     Raises:
         FileNotFoundError: If there is nothing at the path.
