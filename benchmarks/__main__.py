@@ -28,12 +28,14 @@ from benchmarks import (
     stylediffusion_learning,
 )
 from benchmarks.contenders import HEADER, Contender, line
+from benchmarks.options import parser_of
 from benchmarks.scales import quick_scale_of, scale_of
 from benchmarks.sd15 import NAME as SD15
 from benchmarks.sd15 import open_pipeline
 from benchmarks.tasks import recolouring
 from benchmarks.timing import take_turns
 from semantic_edit.loading import quiet_loading
+from semantic_edit.options import add_device, add_dtype
 from semantic_edit.pipelines import DiffEditPipeline, StyleDiffusionPipeline
 
 PARTS = ("diffedit", "stylediffusion", "swaps", "memory", "inside")
@@ -185,12 +187,19 @@ def print_inside(models: list[Model]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--only", nargs="+", choices=(*PARTS, "sd15"), default=(*PARTS, "sd15"))
+    parser = parser_of(__doc__, None)
+    all_parts = (*PARTS, "sd15")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=all_parts,
+        default=all_parts,
+        metavar="PART",
+        help=f"of {', '.join(all_parts)}",
+    )
     parser.add_argument("--quick", action="store_true", help="tiny settings, to see that everything runs")
-    parser.add_argument("--repeats", type=int, help="rounds (default: 5, fewer where a round takes minutes)")
-    parser.add_argument("--device")
-    parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"))
+    add_device(parser)
+    add_dtype(parser)
     options = parser.parse_args(arguments)
     quiet_loading()
     warnings.filterwarnings("ignore", "The learning did not converge")  # where nothing was to be learned

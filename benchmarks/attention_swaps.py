@@ -7,7 +7,6 @@ published code does, and overwrites the target's rows in place. For peak memory 
 
 from __future__ import annotations
 
-import argparse
 import math
 import statistics
 from collections.abc import Callable
@@ -24,7 +23,7 @@ import torch
 from benchmarks.contenders import Contender, race
 from benchmarks.explicit_attention import explicit_attention, explicitly_controlled
 from benchmarks.memory import free_bytes, mib, peak_bytes
-from benchmarks.sd15 import open_pipeline
+from benchmarks.options import add_count, add_counts, add_model, opened, parser_of
 from benchmarks.tasks import barely_learned, recolouring
 from benchmarks.timing import ratios, seconds_of, spread, take_turns
 from semantic_edit.attention_processors.swaps import (
@@ -33,10 +32,10 @@ from semantic_edit.attention_processors.swaps import (
     swapped_cross_attention,
     swapped_self_attention,
 )
-from semantic_edit.loading import quiet_loading
 from semantic_edit.pipelines.stylediffusion import StyleDiffusionPipeline
 
 BATCH, HEADS, WIDTH, TOKENS = 4, 8, 40, 77
+SIDES, SIZES = (16, 24, 32, 48, 64, 80, 96), (128, 256, 512)
 SHORTEST = 0.05  # seconds that a timed run lasts at least
 TOLERANCES = {torch.float32: 1e-4, torch.float16: 5e-3}
 FITS = 0.8  # part of the free memory that explicit maps may take
@@ -180,21 +179,14 @@ def drawn(results: list[Measured]) -> Any:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument(
-        "--model", help="for whole edits: a folder, a Hub id or sd15-random (default: the still-life model)"
-    )
-    parser.add_argument("--device")
-    parser.add_argument("--sides", type=int, nargs="*", default=[16, 24, 32, 48, 64, 80, 96])
-    parser.add_argument(
-        "--sizes", type=int, nargs="*", default=[128, 256, 512], help="of whole edits, in pixels"
-    )
-    parser.add_argument("--steps", type=int, default=10, help="of whole edits")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--plot", type=Path, help="a picture to draw, with matplotlib")
+    parser = parser_of(__doc__, repeats=5)
+    add_model(parser, "for whole edits: ")
+    add_counts(parser, "--sides", SIDES, "sides of what single layers look at")
+    add_counts(parser, "--sizes", SIZES, "sides of the pictures of whole edits")
+    add_count(parser, "--steps", 10, "of whole edits")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="a picture to draw, with matplotlib")
     options = parser.parse_args()
-    quiet_loading()
-    pipe = open_pipeline(StyleDiffusionPipeline, options.model, options.device, "float32")
+    pipe = opened(StyleDiffusionPipeline, options, "float32")
     results = []
     print(
         "| swap | side | fused, ms | explicit, ms | times as fast | fused, peak | explicit, peak | times less |"

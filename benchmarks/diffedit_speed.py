@@ -9,7 +9,6 @@ their evaluations, in the same ratio, while the VAE takes as long as ever.
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,11 +18,12 @@ import torch
 from diffusers import DDIMInverseScheduler, StableDiffusionDiffEditPipeline
 
 from benchmarks.contenders import HEADER, Contender, line, race
+from benchmarks.options import add_count, add_model, add_size, opened, parser_of
 from benchmarks.sd15 import NAME as SD15
-from benchmarks.sd15 import open_pipeline, side_of
+from benchmarks.sd15 import side_of
 from benchmarks.tasks import Task, recolouring
 from semantic_edit.evaluation.method import sides_of
-from semantic_edit.loading import quiet_loading
+from semantic_edit.options import add_dtype
 from semantic_edit.pipelines import DiffEditPipeline, DiffEditPipelineOutput
 from semantic_edit.pipelines.presets import COLOUR_GUIDANCE_STOP, PRESETS
 
@@ -196,19 +196,15 @@ def lines(pipe: DiffEditPipeline, task: Task, settings: Settings, repeats: int) 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--model", help="a folder, a Hub id or sd15-random (default: the still-life model)")
-    parser.add_argument(
-        "--size", type=int, help="side of the picture in pixels (default: 128, or 512 for sd15-random)"
-    )
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--steps", type=int)
-    parser.add_argument("--maps", type=int)
-    parser.add_argument("--device")
-    parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"))
+    parser = parser_of(__doc__, repeats=5)
+    add_model(parser)
+    add_dtype(parser)
+    add_size(parser)
+    papers = "the paper's, fewer where they take minutes"
+    add_count(parser, "--steps", None, "of the schedule", papers)
+    add_count(parser, "--maps", None, "noises of the mask", papers)
     options = parser.parse_args()
-    quiet_loading()
-    pipe = open_pipeline(DiffEditPipeline, options.model, options.device, options.dtype)
+    pipe = opened(DiffEditPipeline, options, options.dtype)
     settings = Settings.affordable(options.model, pipe.device)
     settings = Settings(
         options.steps or settings.num_inference_steps, options.maps or settings.num_maps_per_mask

@@ -6,7 +6,6 @@ edit's time that is spent inside the checks. On a GPU that part holds what they 
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,12 +15,13 @@ from unittest.mock import patch
 
 from benchmarks.diffedit_speed import Settings, edit_here
 from benchmarks.inside import editor_of
-from benchmarks.sd15 import open_pipeline, side_of
+from benchmarks.options import add_model, opened, parser_of
+from benchmarks.sd15 import side_of
 from benchmarks.stylediffusion_editing import edits_here
 from benchmarks.tasks import barely_learned, recolouring
 from benchmarks.timing import ratios, seconds_of, spread, take_turns
 from semantic_edit.editing.finite import FiniteWatch
-from semantic_edit.loading import quiet_loading
+from semantic_edit.options import add_dtype
 from semantic_edit.pipelines import StyleDiffusionPipeline
 
 
@@ -69,14 +69,11 @@ def line(what: str, run: Callable[[], object], repeats: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--model", help="a folder, a Hub id or sd15-random (default: the still-life model)")
-    parser.add_argument("--repeats", type=int, default=10)
-    parser.add_argument("--device")
-    parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"))
+    parser = parser_of(__doc__, repeats=10)
+    add_model(parser)
+    add_dtype(parser)
     options = parser.parse_args()
-    quiet_loading()
-    pipe = open_pipeline(StyleDiffusionPipeline, options.model, options.device, options.dtype)
+    pipe = opened(StyleDiffusionPipeline, options, options.dtype)
     editor, task = editor_of(pipe), recolouring(side_of(options.model) or 128)
     settings = Settings.affordable(options.model, pipe.device).by_default()
     network = barely_learned(pipe, task, settings.num_inference_steps)

@@ -7,7 +7,6 @@ way through the encoder and the decoder. Memory beyond what the models themselve
 
 from __future__ import annotations
 
-import argparse
 import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -17,13 +16,13 @@ import torch
 
 from benchmarks.diffedit_speed import GUIDANCE, PAPER, STRENGTH
 from benchmarks.memory import mib, peak_bytes
-from benchmarks.sd15 import open_pipeline
+from benchmarks.options import add_count, add_counts, add_model, opened, parser_of
 from benchmarks.tasks import recolouring
 from benchmarks.timing import take_turns
-from semantic_edit.loading import quiet_loading
+from semantic_edit.denoisers import denoiser_of
+from semantic_edit.evaluation.method import latents_of
+from semantic_edit.options import add_dtype
 from semantic_edit.pipelines import DiffEditPipeline
-from semantic_edit.pipelines.pictures import read_pictures
-from semantic_edit.pipelines.stages import decode_pixels, encode_pictures
 
 STAGES = ("mask", "inversion", "decoding", "VAE")
 HEADER = (
@@ -51,8 +50,8 @@ def stages(pipe: Any, setting: Setting) -> dict[str, Callable[[], object]]:
     """What each stage does, ready to be run."""
     tasks = [recolouring(setting.size, seed=seed) for seed in range(setting.batch)]
     prompts, sources = [task.prompt for task in tasks], [task.source_prompt for task in tasks]
-    pictures = read_pictures([task.image for task in tasks], pipe.vae_scale_factor)
-    clean = encode_pictures(pipe, pictures)
+    images, denoiser = [task.image for task in tasks], denoiser_of(pipe)
+    clean = latents_of(denoiser, images)
     walk = {"num_inference_steps": setting.steps, "inpaint_strength": STRENGTH}
     inverted = pipe.invert(image=clean, **walk)
     mask = torch.zeros(setting.batch, 1, *clean.shape[-2:])
@@ -60,7 +59,7 @@ def stages(pipe: Any, setting: Setting) -> dict[str, Callable[[], object]]:
 
     @torch.no_grad()
     def there_and_back() -> torch.Tensor:
-        return decode_pixels(pipe, encode_pictures(pipe, pictures))
+        return denoiser.decode(latents_of(denoiser, images))
 
     return {
         "mask": lambda: pipe.generate_mask(
@@ -104,21 +103,16 @@ def grown(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--model", help="a folder, a Hub id or sd15-random (default: the still-life model)")
-    parser.add_argument("--device")
-    parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"))
-    parser.add_argument(
-        "--sizes", type=int, nargs="*", default=SIZES, help="in pixels; the first is the start"
-    )
-    parser.add_argument("--maps", type=int, nargs="*", default=MAPS)
-    parser.add_argument("--batches", type=int, nargs="*", default=BATCHES)
-    parser.add_argument("--steps", type=int, default=PAPER.num_inference_steps)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser = parser_of(__doc__, repeats=3)
+    add_model(parser)
+    add_dtype(parser)
+    add_counts(parser, "--sizes", SIZES, "sides of the picture, of which the first is the start")
+    add_counts(parser, "--maps", MAPS, "noises of the mask")
+    add_counts(parser, "--batches", BATCHES, "pictures in a call")
+    add_count(parser, "--steps", PAPER.num_inference_steps, "of the schedule")
     options = parser.parse_args()
-    quiet_loading()
-    pipe = open_pipeline(DiffEditPipeline, options.model, options.device, options.dtype)
-    start = Setting(options.sizes[0], steps=options.steps)
+    pipe = opened(DiffEditPipeline, options, options.dtype)
+    start = Setting((options.sizes or SIZES)[0], steps=options.steps)
     print(HEADER)
     for setting in grown(start, tuple(options.sizes), tuple(options.maps), tuple(options.batches)):
         print(line(pipe, setting, options.repeats), flush=True)

@@ -7,7 +7,6 @@ the models. What a function does itself after it called a model is not attribute
 
 from __future__ import annotations
 
-import argparse
 import cProfile
 import pstats
 import statistics
@@ -24,11 +23,12 @@ import torch
 from torch import nn
 
 from benchmarks.diffedit_speed import Settings, edit_here
-from benchmarks.sd15 import open_pipeline, side_of
+from benchmarks.options import add_count, add_model, add_size, opened, parser_of
+from benchmarks.sd15 import side_of
 from benchmarks.stylediffusion_editing import STEPS, edits_here
 from benchmarks.tasks import Task, barely_learned, recolouring
 from benchmarks.timing import spread, synchronize
-from semantic_edit.loading import quiet_loading
+from semantic_edit.options import add_dtype
 from semantic_edit.pipelines import DiffEditPipeline, StyleDiffusionPipeline
 
 PARTS = ("UNet", "VAE", "text encoder", "mapping networks")
@@ -172,19 +172,14 @@ def edits(pipe: StyleDiffusionPipeline, task: Task, settings: Settings, steps: i
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--model", help="a folder, a Hub id or sd15-random (default: the still-life model)")
-    parser.add_argument(
-        "--size", type=int, help="side of the picture in pixels (default: 128, or 512 for sd15-random)"
-    )
-    parser.add_argument("--device")
-    parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"))
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--top", type=int, default=10, help="functions to name")
+    parser = parser_of(__doc__, repeats=5)
+    add_model(parser)
+    add_dtype(parser)
+    add_size(parser)
+    add_count(parser, "--top", 10, "functions to name")
     options = parser.parse_args()
-    quiet_loading()
     warnings.filterwarnings("ignore", "The learning did not converge")  # nothing was to be learned
-    pipe = open_pipeline(StyleDiffusionPipeline, options.model, options.device, options.dtype)
+    pipe = opened(StyleDiffusionPipeline, options, options.dtype)
     settings = Settings.affordable(options.model, pipe.device)
     steps = STEPS if settings == Settings() else settings.num_inference_steps
     looked_into = edits(pipe, recolouring(options.size or side_of(options.model)), settings, steps)

@@ -7,7 +7,6 @@ side, worked at whole and by a closer view: how often the edit succeeds, what is
 
 from __future__ import annotations
 
-import argparse
 import io
 import statistics
 from collections.abc import Callable, Iterable, Iterator
@@ -18,6 +17,7 @@ import torch
 from PIL import Image
 
 from benchmarks.memory import mib
+from benchmarks.options import add_count, parser_of
 from benchmarks.small_things import WORDS, seen_up_close, small_cases
 from benchmarks.timing import take_turns
 from semantic_edit.evaluation.metrics.edit_metrics import MOST
@@ -26,6 +26,7 @@ from semantic_edit.evaluation.metrics.remains import leftover
 from semantic_edit.evaluation.metrics.similarity import psnr
 from semantic_edit.evaluation.verdicts import shows_edit
 from semantic_edit.loading import quiet_loading
+from semantic_edit.names import SPLITS
 from semantic_edit.pipelines import DiffEditPipeline
 from semantic_edit.still_life import EditCase, model_path
 from semantic_edit.still_life.judge import Judge, judged, load_judge
@@ -124,12 +125,14 @@ def _print(lines: Iterable[str]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = parser_of(__doc__, repeats=5)
+    add_count(parser, "--count", 64, "edits for each line of the second table")
+    parser.add_argument(
+        "--split",
+        choices=SPLITS,
+        default="test",
+        help="of the still lifes (default: %(default)s)",
     )
-    parser.add_argument("--count", type=int, default=64, help="edits for each line of the first table")
-    parser.add_argument("--split", choices=("test", "validation"), default="test")
-    parser.add_argument("--repeats", type=int, default=5, help="turns of the second")
     options = parser.parse_args()
     quiet_loading()
     pipe = DiffEditPipeline.from_pretrained(model_path())

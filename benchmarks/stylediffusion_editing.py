@@ -8,7 +8,6 @@ picture was learned changes neither's time, so it hardly is.
 
 from __future__ import annotations
 
-import argparse
 import warnings
 from functools import partial
 from typing import Any
@@ -16,10 +15,11 @@ from typing import Any
 import torch
 
 from benchmarks.contenders import HEADER, Contender, line, race
+from benchmarks.options import add_count, add_model, add_size, opened, parser_of
 from benchmarks.published_editing import edit_as_published
-from benchmarks.sd15 import open_pipeline, side_of
+from benchmarks.sd15 import side_of
 from benchmarks.tasks import Task, barely_learned, recolouring
-from semantic_edit.loading import quiet_loading
+from semantic_edit.options import add_dtype
 from semantic_edit.pipelines import StyleDiffusionPipeline
 
 TOLERANCE = 1e-2  # of pixels in [0, 1], after 30 guided steps in float32
@@ -64,20 +64,15 @@ def lines(pipe: Any, task: Task, steps: int, repeats: int) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--model", help="a folder, a Hub id or sd15-random (default: the still-life model)")
-    parser.add_argument(
-        "--size", type=int, help="side of the picture in pixels (default: 128, or 512 for sd15-random)"
-    )
-    parser.add_argument("--device")
-    parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"))
-    parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--prompts", type=int, default=PROMPTS)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser = parser_of(__doc__, repeats=5)
+    add_model(parser)
+    add_dtype(parser)
+    add_size(parser)
+    add_count(parser, "--steps", STEPS, "of the schedule")
+    add_count(parser, "--prompts", PROMPTS, "edits of the picture")
     options = parser.parse_args()
-    quiet_loading()
     warnings.filterwarnings("ignore", "The learning did not converge")  # nothing was to be learned
-    pipe = open_pipeline(StyleDiffusionPipeline, options.model, options.device, options.dtype)
+    pipe = opened(StyleDiffusionPipeline, options, options.dtype)
     task = recolouring(options.size or side_of(options.model), options.prompts)
     print(HEADER)
     print("\n".join(lines(pipe, task, options.steps, options.repeats)))

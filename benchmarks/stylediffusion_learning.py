@@ -9,7 +9,6 @@ seconds are also those to a reconstruction within 1 dB of what the VAE itself ca
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import warnings
 from collections.abc import Callable, Iterator
@@ -23,13 +22,14 @@ import torch
 from PIL import Image
 
 from benchmarks.contenders import counted, duration
+from benchmarks.options import add_count, add_model, add_size, opened, parser_of
 from benchmarks.published_learning import PlainLearning, learn_as_published
-from benchmarks.sd15 import open_pipeline, side_of
+from benchmarks.sd15 import side_of
 from benchmarks.timing import ratios, spread, take_turns
+from semantic_edit.denoisers import denoiser_of
 from semantic_edit.evaluation.measuring import measured_reconstruction
 from semantic_edit.evaluation.method import floats_of, sides_of
 from semantic_edit.evaluation.restyled import Restyled
-from semantic_edit.loading import quiet_loading
 from semantic_edit.mapping_networks import LearningSettings
 from semantic_edit.pipelines.stylediffusion import StyleDiffusionPipeline
 from semantic_edit.still_life.scenes import sample_scene
@@ -80,7 +80,7 @@ def as_published(
     image, prompt = lesson
 
     def look(done: PlainLearning) -> tuple[np.ndarray, int]:
-        return floats_of(pipe, done.latents), done.backward_evaluations
+        return floats_of(denoiser_of(pipe), done.latents), done.backward_evaluations
 
     return Learner(lambda: learn_as_published(pipe, image, prompt, steps, GUIDANCE, settings), look)
 
@@ -211,23 +211,16 @@ def compared(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--model", help="a folder, a Hub id or sd15-random (default: the still-life model)")
-    parser.add_argument(
-        "--size", type=int, help="side of the pictures in pixels (default: 128, or 512 for sd15-random)"
-    )
-    parser.add_argument("--device")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument(
-        "--inner-steps", type=int, default=100, help="of the published schedule, to try it out"
-    )
-    parser.add_argument("--batch", type=int, default=8, help="pictures that learn side by side")
-    parser.add_argument("--checked", type=int, default=5, help="steps whose losses are compared")
+    parser = parser_of(__doc__, repeats=3)
+    add_model(parser)
+    add_size(parser)
+    add_count(parser, "--steps", 30, "of the schedule")
+    add_count(parser, "--inner-steps", 100, "updates a step of the published schedule, to try it out")
+    add_count(parser, "--batch", 8, "pictures that learn side by side")
+    add_count(parser, "--checked", 5, "steps whose losses are compared")
     options = parser.parse_args()
-    quiet_loading()
     warnings.filterwarnings("ignore", "The learning did not converge")  # the table says how near it came
-    pipe = open_pipeline(StyleDiffusionPipeline, options.model, options.device, "float32")
+    pipe = opened(StyleDiffusionPipeline, options, "float32")
     lessons = still_lifes(options.batch, options.size or side_of(options.model))
     print(compared(pipe, lessons, options.steps, options.checked), flush=True)
     learners = learners_of(pipe, lessons, options.steps, options.inner_steps)

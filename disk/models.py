@@ -4,43 +4,98 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-NEEDED = ("vae", "text_encoder", "tokenizer", "unet", "scheduler")
-OF_OTHERS = ("text_encoder_2", "transformer")
 WEIGHTS = re.compile(
     r"(?:diffusion_pytorch_model|pytorch_model|model)(?:-\d+-of-\d+)?(?:\.(?P<variant>\w+))?(?:-\d+-of-\d+)?"
     r"\.(?:safetensors|bin)"
 )
 
 
-def unserved(pipeline: str, components: Collection[str], unet: str) -> str:
-    """Why the pipelines here cannot work with a model.
+@dataclass(frozen=True)
+class Family:
+    """A family of models that the pipelines here serve.
+
+    name: As files keep it.
+    title: As people know it.
+    prefix: Of its pipelines' names, before "DiffEditPipeline".
+    needed: Components that every model of it has.
+    foreign: Components that none of it has.
+    """
+
+    name: str
+    title: str
+    prefix: str
+    needed: frozenset[str]
+    foreign: frozenset[str]
+
+
+_OF_BOTH = frozenset({"vae", "text_encoder", "tokenizer", "unet", "scheduler"})
+_SECOND = frozenset({"text_encoder_2", "tokenizer_2"})
+_OF_OTHERS = frozenset({"transformer", "text_encoder_3", "movq", "prior"})
+STABLE_DIFFUSION = Family(
+    "stable-diffusion", "Stable Diffusion 1.x and 2.x", "", _OF_BOTH, _OF_OTHERS | _SECOND
+)
+STABLE_DIFFUSION_XL = Family(
+    "stable-diffusion-xl", "SDXL", "StableDiffusionXL", _OF_BOTH | _SECOND, _OF_OTHERS
+)
+FAMILIES = (STABLE_DIFFUSION, STABLE_DIFFUSION_XL)
+PIPELINE_METHODS = {"diffedit": "DiffEditPipeline", "stylediffusion": "StyleDiffusionPipeline"}
+"""The methods by name, and their pipelines' classes without a family's prefix."""
+
+
+def family_of(components: Collection[str], unet: str) -> Family | None:
+    """Which family a model is of, or `None` if none here serves it.
 
     Args:
-        pipeline: The name of the model's pipeline class.
-        components: The names of its components.
-        unet: The name of its UNet's class.
-
-    Returns:
-        A phrase that continues "the model …", or "" if the model can be used.
+        components: The names of what it is made of.
+        unet: Its UNet's class.
     """
-    is_other = not set(components) >= set(NEEDED) or any(name in components for name in OF_OTHERS)
-    if not is_other and (unet == "UNet2DConditionModel" or not unet.startswith("UNet")):
+    if unet.startswith("UNet") and unet != "UNet2DConditionModel":
+        return None
+    held = set(components)
+    return next((one for one in FAMILIES if one.needed <= held and not one.foreign & held), None)
+
+
+def family_of_folder(index: Mapping[str, Any]) -> Family | None:
+    """The same of a folder's `model_index.json`."""
+    components, unet = _contents(index)
+    return family_of(components, unet)
+
+
+def unserved(pipeline: str, found: Family | None, served: str | None = None) -> str:
+    """Why a pipeline cannot work with a model, in half a sentence, or "" if nothing speaks against it.
+
+    Args:
+        pipeline: The class that the model is of.
+        found: The model's family.
+        served: The class of ours that is to work with it; any of them by default.
+    """
+    if found is None:
+        titles = " and of ".join(one.title for one in FAMILIES)
+        return f"is the model of a {pipeline}, and only models of {titles} are served"
+    if served is None:
         return ""
-    return f"is the model of a {pipeline}, and only models of Stable Diffusion 1.x and 2.x are served"
+    method = next((one for one in PIPELINE_METHODS.values() if served.endswith(one)), "")
+    if not method or served == found.prefix + method:
+        return ""
+    return f"is a model of {found.title}, which {served} does not serve; use {found.prefix}{method} instead"
 
 
-def unserved_folder(index: Mapping[str, Any]) -> str:
-    """The same for the content of a folder's `model_index.json`."""
-    name, unet = index["_class_name"], index.get("unet")
+def unserved_folder(index: Mapping[str, Any], served: str | None = None) -> str:
+    """The same of a folder's `model_index.json`."""
+    name = index["_class_name"]
+    pipeline = str(name[-1] if isinstance(name, list) and name else name)
+    return unserved(pipeline, family_of_folder(index), served)
+
+
+def _contents(index: Mapping[str, Any]) -> tuple[set[str], str]:
+    """The names of a model's components, and its UNet's class."""
+    unet = index.get("unet")
     components = {name for name, value in index.items() if isinstance(value, list)} - {"_class_name"}
-    return unserved(
-        str(name[-1] if isinstance(name, list) and name else name),
-        components,
-        str(unet[-1]) if isinstance(unet, list) and unet else "",
-    )
+    return components, str(unet[-1]) if isinstance(unet, list) and unet else ""
 
 
 def variants_alone(folder: Path) -> dict[str, set[str]]:

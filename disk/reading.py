@@ -56,8 +56,23 @@ def parse_object(text: str | bytes, where: str) -> dict[str, Any]:
     Raises:
         ValueError: If it is not JSON, or describes something else.
     """
+    value = parse_json(text, where)
+    if not isinstance(value, dict):
+        raise ValueError(f"{where} must be a JSON object with names and values, got {shortened(value)}.")
+    return value
+
+
+def parse_json(text: str | bytes, where: str) -> Any:
+    """The value that a JSON text is.
+
+    Args:
+        where: What holds the text, for the error.
+
+    Raises:
+        ValueError: If it is malformed, naming line and column, or nested or long beyond what Python reads.
+    """
     try:
-        value = json.loads(text)
+        return json.loads(text)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
         raise ValueError(f"{where} is malformed JSON at {place}: {error.msg}.") from None
@@ -66,9 +81,6 @@ def parse_object(text: str | bytes, where: str) -> dict[str, Any]:
         RecursionError,
     ) as error:  # not UTF-8, numbers with thousands of digits, endless nesting
         raise ValueError(f"{where} is JSON that cannot be read: {error}.") from None
-    if not isinstance(value, dict):
-        raise ValueError(f"{where} must be a JSON object with names and values, got {shortened(value)}.")
-    return value
 
 
 def check_fields(fields: Mapping[str, Any], rules: Mapping[str, Rule], where: str) -> None:

@@ -1,12 +1,24 @@
-"""The numerics of an edit as pure functions of a model, itself a function, and a schedule: no UNet here."""
+"""The numerics of an edit, as pure functions of a denoising model that only predicts, and a schedule."""
 
+from semantic_edit.editing.conditioning import Conditioning
+from semantic_edit.editing.finite import FiniteWatch, at_step, check_finite
 from semantic_edit.editing.guidance import (
-    PredictNoise,
+    Guidance,
+    Predictor,
+    PromptPair,
     classifier_free_guidance,
     predict_guided,
     rescale_guidance,
 )
-from semantic_edit.editing.inversion import ddim_inverse_step, ddim_step, decode_latents, invert_latents
+from semantic_edit.editing.inversion import (
+    StepHooks,
+    Walk,
+    ddim_inverse_step,
+    ddim_step,
+    decode_latents,
+    invert_latents,
+    predicting,
+)
 from semantic_edit.editing.mask_shapes import (
     MaskShape,
     feather_mask,
@@ -17,8 +29,10 @@ from semantic_edit.editing.mask_shapes import (
     shape_mask,
 )
 from semantic_edit.editing.masking import (
+    Batches,
     MaskResult,
     NoiseContrast,
+    NoisedPictures,
     draw_mask_noise,
     find_mask,
     noise_difference,
@@ -28,22 +42,35 @@ from semantic_edit.editing.masking import (
     shift_coherence,
 )
 from semantic_edit.editing.refinement import drawn_mask, followed_mask, guided_filter
-from semantic_edit.editing.schedule import Schedule, schedule_from_scheduler
+from semantic_edit.editing.schedule import Schedule
+from semantic_edit.editing.similarity import ssim_map
+from semantic_edit.editing.stitching import eight_bits
 from semantic_edit.editing.trajectory import Trajectory
 
 __all__ = [
+    "Batches",
+    "Conditioning",
+    "FiniteWatch",
+    "Guidance",
     "MaskResult",
     "MaskShape",
     "NoiseContrast",
-    "PredictNoise",
+    "NoisedPictures",
+    "Predictor",
+    "PromptPair",
     "Schedule",
+    "StepHooks",
     "Trajectory",
+    "Walk",
+    "at_step",
+    "check_finite",
     "classifier_free_guidance",
     "ddim_inverse_step",
     "ddim_step",
     "decode_latents",
     "draw_mask_noise",
     "drawn_mask",
+    "eight_bits",
     "feather_mask",
     "find_mask",
     "followed_mask",
@@ -56,10 +83,11 @@ __all__ = [
     "otsu_cut",
     "outline_mask",
     "predict_guided",
+    "predicting",
     "rescale_difference",
     "rescale_guidance",
     "resize_mask",
-    "schedule_from_scheduler",
     "shape_mask",
     "shift_coherence",
+    "ssim_map",
 ]

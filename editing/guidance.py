@@ -1,18 +1,78 @@
-"""Guidance as pure functions of predictions."""
+"""Classifier-free guidance, and what the numerics ask of a denoising model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeAlias
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
-PredictNoise: TypeAlias = Callable[[torch.Tensor, int, torch.Tensor], torch.Tensor]
-"""`predict_noise(latents, timestep, prompt_embeds)` gives the model's raw output.
+from semantic_edit.editing.conditioning import Conditioning
 
-`latents` are (batch, channels, height, width) in float32, `prompt_embeds` (batch, tokens, width); the output
-has the latents' shape and type.
-"""
+
+class Predictor(Protocol):
+    """A denoising model, as the numerics see it."""
+
+    def predict(self, latents: torch.Tensor, timestep: float, given: Conditioning) -> torch.Tensor:
+        """The model's raw output for latents, (batch, channels, height, width) in float32, in their shape and type."""
+
+    def guide(
+        self, unconditional: torch.Tensor, conditional: torch.Tensor, scale: float | torch.Tensor
+    ) -> torch.Tensor:
+        """The guided prediction, of two in the latents' shape; see `classifier_free_guidance`."""
+
+
+@dataclass(frozen=True, eq=False)
+class PromptPair:
+    """What the predictions of a batch are told.
+
+    conditional: What to draw.
+    unconditional: What to guide away from, as many; `None` is no guidance.
+    """
+
+    conditional: Conditioning
+    unconditional: Conditioning | None = None
+
+    def repeat(self, copies: int) -> PromptPair:
+        """Each several times, copies side by side."""
+        away = self.unconditional
+        return PromptPair(self.conditional.repeat(copies), None if away is None else away.repeat(copies))
+
+    def tensors(self) -> dict[str, torch.Tensor | None]:
+        """All tensors by diffusers' names: the unconditional ones begin with "negative_"."""
+        away = {} if self.unconditional is None else self.unconditional.tensors
+        return {
+            **self.conditional.tensors,
+            **{f"negative_{name}": away.get(name) for name in self.conditional.tensors},
+        }
+
+    def changed(self, tensors: Mapping[str, torch.Tensor | None]) -> PromptPair:
+        """The same with other tensors in place of those named; without "negative_prompt_embeds" guidance ends."""
+        if not tensors.keys() & self.tensors().keys():
+            return self
+        now = {**self.tensors(), **tensors}
+        names = self.conditional.tensors.keys()
+        away = {name: now[f"negative_{name}"] for name in names}
+        return PromptPair(
+            Conditioning({name: now[name] for name in names}),  # type: ignore[misc]
+            None if away["prompt_embeds"] is None else Conditioning(away),  # type: ignore[arg-type]
+        )
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """How strongly the predictions of a batch are guided.
+
+    scale: One for all of the batch, or one for each; up to 1 there is no guidance.
+    rescale: In [0, 1]; see `rescale_guidance`.
+    stops: For each of the batch the fraction of the whole schedule's steps, from the noisy end, that are guided; all
+        steps where not given. Where none of the batch is, only the conditional half is evaluated.
+    """
+
+    scale: float | Sequence[float] = 7.5
+    rescale: float = 0.0
+    stops: Sequence[float] | None = None
 
 
 def classifier_free_guidance(
@@ -46,26 +106,23 @@ def rescale_guidance(
 
 
 def predict_guided(
-    predict_noise: PredictNoise,
+    predictor: Predictor,
     latents: torch.Tensor,
-    timestep: int,
-    prompt_embeds: torch.Tensor,
-    negative_prompt_embeds: torch.Tensor | None = None,
-    guidance_scale: float | torch.Tensor | None = 1.0,
-    guidance_rescale: float = 0.0,
+    timestep: float,
+    prompts: PromptPair,
+    scale: float | torch.Tensor | None = 1.0,
+    rescale: float = 0.0,
 ) -> torch.Tensor:
-    """One prediction, guided where negative embeddings are given: both halves go through the model together.
+    """One prediction, guided where there is something to guide away from: both halves go through the model together.
 
     Args:
         latents: (batch, channels, height, width).
-        prompt_embeds: (batch, tokens, width).
-        negative_prompt_embeds: Same shape, or `None` for the plain conditional prediction.
-        guidance_scale: One for all, or (batch, 1, 1, 1); `None` for the plain conditional prediction.
+        prompts: As many as there are latents.
+        scale: One for all, or (batch, 1, 1, 1); `None` for the plain conditional prediction.
+        rescale: See `rescale_guidance`.
     """
-    if negative_prompt_embeds is None or guidance_scale is None:
-        return predict_noise(latents, timestep, prompt_embeds)
-    embeds = torch.cat([negative_prompt_embeds, prompt_embeds])
-    both = predict_noise(torch.cat([latents, latents]), timestep, embeds)
-    noise_pred_uncond, noise_pred_text = both.chunk(2)
-    noise_pred = classifier_free_guidance(noise_pred_uncond, noise_pred_text, guidance_scale)
-    return rescale_guidance(noise_pred, noise_pred_text, guidance_rescale)
+    if prompts.unconditional is None or scale is None:
+        return predictor.predict(latents, timestep, prompts.conditional)
+    both = Conditioning.cat([prompts.unconditional, prompts.conditional])
+    unconditional, conditional = predictor.predict(torch.cat([latents, latents]), timestep, both).chunk(2)
+    return rescale_guidance(predictor.guide(unconditional, conditional, scale), conditional, rescale)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
 import torch
 
 from semantic_edit.editing.finite import FiniteWatch, at_step
-from semantic_edit.editing.guidance import PredictNoise, predict_guided
+from semantic_edit.editing.guidance import Guidance, Predictor, PromptPair, predict_guided
 from semantic_edit.editing.schedule import Schedule
+
+PredictAt: TypeAlias = Callable[[torch.Tensor, int], torch.Tensor]
+"""`predict(latents, level)`: the prediction with which a step between that level and the one below is made."""
 
 
 def ddim_step(
@@ -32,14 +36,10 @@ def ddim_inverse_step(
 
 
 def invert_latents(
-    predict_noise: PredictNoise,
+    predict: PredictAt,
     schedule: Schedule,
     latents: torch.Tensor,
-    prompt_embeds: torch.Tensor,
     levels: int,
-    negative_prompt_embeds: torch.Tensor | None = None,
-    guidance_scale: float = 1.0,
-    adjust_prediction: Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor] | None = None,
     on_step: Callable[[int, int, torch.Tensor], None] | None = None,
 ) -> torch.Tensor:
     """Encode clean latents into noise, keeping every level on the way.
@@ -47,12 +47,9 @@ def invert_latents(
     Each step evaluates the model on z_{k-1} at the noisier timestep of the pair, that of level `k`.
 
     Args:
-        predict_noise: The model; see `PredictNoise`.
+        predict: The model and what it is told; see [`predicting`]. DiffEdit tells it the empty prompt.
         latents: Clean latents, (batch, channels, height, width).
-        prompt_embeds: (batch, tokens, width); DiffEdit encodes with the empty prompt.
         levels: How many steps to take, at most `schedule.num_inference_steps`.
-        negative_prompt_embeds: Same shape, for guidance. Inverting with strong guidance diverges.
-        adjust_prediction: `adjust_prediction(noise_pred, latents, level)`, applied to each guided prediction.
         on_step: `on_step(step, timestep, latents)` after each step.
 
     Returns:
@@ -70,12 +67,7 @@ def invert_latents(
     for step in range(levels):
         level = step + 1
         timestep = schedule.timestep(level)
-        noise_pred = predict_guided(
-            predict_noise, latents, timestep, prompt_embeds, negative_prompt_embeds, guidance_scale
-        )
-        if adjust_prediction is not None:
-            noise_pred = adjust_prediction(noise_pred, latents, level)
-        latents = ddim_inverse_step(latents, noise_pred, schedule, level)
+        latents = ddim_inverse_step(latents, predict(latents, level), schedule, level)
         watch.see(at_step("the inversion", step, timestep), latents)
         kept[level] = latents
         if on_step is not None:
@@ -84,18 +76,50 @@ def invert_latents(
     return kept
 
 
+def predicting(
+    predictor: Predictor, schedule: Schedule, prompts: PromptPair, guidance_scale: float = 1.0
+) -> PredictAt:
+    """A model with what it is told, as a function of latents and a level. Inverting with strong guidance diverges."""
+
+    def predict(latents: torch.Tensor, level: int) -> torch.Tensor:
+        return predict_guided(predictor, latents, schedule.timestep(level), prompts, guidance_scale)
+
+    return predict
+
+
+@dataclass(frozen=True, eq=False)
+class Walk:
+    """The inverted latents that a decoding goes back along, and where it may leave them.
+
+    latents: (levels + 1, batch, channels, height, width), level 0 first.
+    mask: (batch, 1, height, width) in [0, 1], 1 where an edit applies; `None` edits everywhere.
+    """
+
+    latents: torch.Tensor
+    mask: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class StepHooks:
+    """What happens around the steps of a decoding.
+
+    after: `after(step, timestep, tensors)` after each step, with "latents" and the prompts' tensors by the names of
+        [`PromptPair.tensors`]; returns those that the next step is to use instead, and under "guidance_scale" another
+        scale, if it is to be another.
+    should_stop: Asked before each step; if true the latents of the level reached so far are returned.
+    """
+
+    after: Callable[[int, int, dict[str, Any]], dict[str, Any]] | None = None
+    should_stop: Callable[[], bool] | None = None
+
+
 def decode_latents(
-    predict_noise: PredictNoise,
+    predictor: Predictor,
     schedule: Schedule,
-    trajectory_latents: torch.Tensor,
-    prompt_embeds: torch.Tensor,
-    mask: torch.Tensor | None = None,
-    negative_prompt_embeds: torch.Tensor | None = None,
-    guidance_scale: float | Sequence[float] = 7.5,
-    guidance_rescale: float = 0.0,
-    guidance_stops: Sequence[float] | None = None,
-    on_step: Callable[[int, int, dict[str, Any]], dict[str, Any]] | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    walk: Walk,
+    prompts: PromptPair,
+    guidance: Guidance | None = None,
+    hooks: StepHooks | None = None,
 ) -> torch.Tensor:
     """Denoise from the noisiest level under a prompt, keeping what lies outside the mask on the trajectory.
 
@@ -103,87 +127,58 @@ def decode_latents(
     background ends on z_0 itself.
 
     Args:
-        predict_noise: The model; see `PredictNoise`.
-        trajectory_latents: (levels + 1, batch, channels, height, width), level 0 first.
-        prompt_embeds: (batch, tokens, width) of the wanted picture.
-        mask: (batch, 1, height, width) in [0, 1], 1 where the edit applies; `None` edits everywhere.
-        negative_prompt_embeds: Same shape as `prompt_embeds`, or `None` for no guidance.
-        guidance_scale: One for all of the batch, or one for each; up to 1 there is no guidance.
-        guidance_stops: For each of the batch the fraction of the whole schedule's steps, from the noisy end, that are
-            guided; all steps where not given. Where none of the batch is, only the conditional half is evaluated.
-        on_step: `on_step(step, timestep, tensors)` after each step, with "latents", "prompt_embeds" and
-            "negative_prompt_embeds"; returns those that the next step is to use instead, and under "guidance_scale"
-            another scale, if it is to be another.
-        should_stop: Asked before each step; if true the latents of the level reached so far are returned.
+        prompts: One for each of the batch.
+        guidance: See [`Guidance`]; none of it does anything where there is nothing to guide away from.
 
     Returns:
         Latents of level 0, (batch, channels, height, width) in float32.
 
     Raises:
-        FloatingPointError: Naming the first step that gave NaN or infinite latents, or after which `on_step` did.
+        FloatingPointError: Naming the first step that gave NaN or infinite latents, or after which a hook did.
 
     Source: DiffEdit, arXiv:2210.11427, Sec. 3.2, step 3.
     """
-    watch = FiniteWatch()
-    levels = trajectory_latents.shape[0] - 1
-    latents = trajectory_latents[levels].float()
-    scales = _guidance_scales(schedule, levels, guidance_scale, guidance_stops, latents)
+    guidance, hooks, watch = guidance or Guidance(), hooks or StepHooks(), FiniteWatch()
+    levels = walk.latents.shape[0] - 1
+    latents = walk.latents[levels].float()
+    scales = _guidance_scales(schedule, levels, guidance, latents)
     for step, level in enumerate(range(levels, 0, -1)):
-        if should_stop is not None and should_stop():
+        if hooks.should_stop is not None and hooks.should_stop():
             break
         timestep = schedule.timestep(level)
-        noise_pred = predict_guided(
-            predict_noise,
-            latents,
-            timestep,
-            prompt_embeds,
-            negative_prompt_embeds,
-            scales[step],
-            guidance_rescale,
-        )
+        noise_pred = predict_guided(predictor, latents, timestep, prompts, scales[step], guidance.rescale)
         latents = ddim_step(latents, noise_pred, schedule, level)
-        if mask is not None:
+        if walk.mask is not None:
             # lerp returns the end itself at weights 0 and 1, so an unmasked cell equals z_k in every bit
-            latents = torch.lerp(trajectory_latents[level - 1].float(), latents, mask)
+            latents = torch.lerp(walk.latents[level - 1].float(), latents, walk.mask)
         watch.see(at_step("the decoding", step, timestep), latents)
-        if on_step is not None:
-            tensors = {
-                "latents": latents,
-                "prompt_embeds": prompt_embeds,
-                "negative_prompt_embeds": negative_prompt_embeds,
-            }
-            changed = on_step(step, timestep, tensors)
+        if hooks.after is not None:
+            changed = hooks.after(step, timestep, {"latents": latents, **prompts.tensors()})
             watch.see_returned(changed, step, timestep)
             latents = changed.get("latents", latents)
-            prompt_embeds = changed.get("prompt_embeds", prompt_embeds)
-            negative_prompt_embeds = changed.get("negative_prompt_embeds", negative_prompt_embeds)
+            prompts = prompts.changed(changed)
             if "guidance_scale" in changed:
-                scales = _guidance_scales(
-                    schedule, levels, changed["guidance_scale"], guidance_stops, latents
-                )
+                other = replace(guidance, scale=changed["guidance_scale"])
+                scales = _guidance_scales(schedule, levels, other, latents)
     watch.see("the callback of the last step", latents)  # which may have written to them
     watch.check()
     return latents
 
 
 def _guidance_scales(
-    schedule: Schedule,
-    levels: int,
-    guidance_scale: float | Sequence[float],
-    guidance_stops: Sequence[float] | None,
-    latents: torch.Tensor,
+    schedule: Schedule, levels: int, guidance: Guidance, latents: torch.Tensor
 ) -> list[float | torch.Tensor | None]:
     """For each step the scale, or (batch, 1, 1, 1) of them where they differ, `None` where nothing is guided.
 
     Past its stop an edit has 1, which gives the conditional prediction, as a scale of up to 1 does in all steps.
     """
-    batch = len(latents)
-    scales = list(guidance_scale) if isinstance(guidance_scale, Sequence) else [guidance_scale] * batch
-    stops = [1.0] * batch if guidance_stops is None else guidance_stops
+    batch, scale = len(latents), guidance.scale
+    scales = list(scale) if isinstance(scale, Sequence) else [scale] * batch
+    stops = [1.0] * batch if guidance.stops is None else guidance.stops
     rows = [
         [
-            max(1.0, scale) if schedule.is_before(level, stop) else 1.0
-            for scale, stop in zip(scales, stops, strict=True)
+            max(1.0, one) if schedule.is_before(level, stop) else 1.0
+            for one, stop in zip(scales, stops, strict=True)
         ]
         for level in range(levels, 0, -1)
     ]

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from diffusers.utils.torch_utils import randn_tensor
 
+from semantic_edit.editing.conditioning import Conditioning
 from semantic_edit.editing.finite import check_finite
-from semantic_edit.editing.guidance import PredictNoise, classifier_free_guidance
+from semantic_edit.editing.guidance import Predictor, PromptPair
 from semantic_edit.editing.schedule import Schedule
 
 NEGLIGIBLE_DIFFERENCE = 2e-3
@@ -32,6 +33,33 @@ class NoiseContrast:
     difference: torch.Tensor
     magnitude: torch.Tensor
     shift: torch.Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class NoisedPictures:
+    """Pictures, each with several noises at one level.
+
+    latents: (batch, channels, height, width), clean.
+    noise: (batch, maps, channels, height, width).
+    level: The schedule's, to which the noise is added.
+    """
+
+    schedule: Schedule
+    latents: torch.Tensor
+    noise: torch.Tensor
+    level: int
+
+
+@dataclass(frozen=True)
+class Batches:
+    """How `noise_difference` goes through its samples.
+
+    size: Samples per evaluation of the model, at most, but all sides of one noise at least.
+    on_done: Called after each evaluation.
+    """
+
+    size: int = 10
+    on_done: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -82,18 +110,12 @@ def draw_mask_noise(
 
 
 def noise_difference(
-    predict_noise: PredictNoise,
-    schedule: Schedule,
-    latents: torch.Tensor,
-    noise: torch.Tensor,
-    level: int,
-    source_embeds: torch.Tensor,
-    target_embeds: torch.Tensor,
-    source_negative_embeds: torch.Tensor | None = None,
-    target_negative_embeds: torch.Tensor | None = None,
+    predictor: Predictor,
+    noised: NoisedPictures,
+    source: PromptPair,
+    target: PromptPair,
     guidance_scale: float = 7.5,
-    batch_size: int = 10,
-    on_chunk: Callable[[], None] | None = None,
+    batches: Batches | None = None,
 ) -> NoiseContrast:
     """The difference between the predictions under two prompts, per latent pixel.
 
@@ -102,42 +124,38 @@ def noise_difference(
     sample instead of four.
 
     Args:
-        predict_noise: The model; see `PredictNoise`.
-        latents: (batch, channels, height, width), clean.
-        noise: (batch, maps, channels, height, width).
-        level: The schedule's level to which the noise is added.
-        source_embeds, target_embeds: (batch, tokens, width).
-        source_negative_embeds, target_negative_embeds: Same shape; both, where they differ, or neither.
-        batch_size: Samples per evaluation of the model, at most, but all sides of one noise at least; beyond
-            rounding, only memory and speed depend on it.
-        on_chunk: Called after each evaluation.
+        source, target: A prompt for each picture, both with something to guide away from where that differs, or
+            neither.
+        batches: How the samples are evaluated; beyond rounding, only memory and speed depend on it.
 
     Raises:
         FloatingPointError: If a prediction is NaN or infinite.
 
     Source: DiffEdit, arXiv:2210.11427, Sec. 3.2, step 1.
     """
-    sides = [source_embeds, target_embeds]
-    if source_negative_embeds is not None and target_negative_embeds is not None:
-        sides = [source_negative_embeds, target_negative_embeds, *sides]
+    batches = batches or Batches()
+    sides = [source.conditional, target.conditional]
+    if source.unconditional is not None and target.unconditional is not None:
+        sides = [source.unconditional, target.unconditional, *sides]
+    schedule, level, noise = noised.schedule, noised.level, noised.noise
     num_pictures, num_maps = noise.shape[:2]
     changes, sizes, shifts = [], [], []
-    everything = torch.arange(num_pictures * num_maps, device=latents.device)
-    for rows in everything.split(max(1, batch_size // len(sides))):
+    everything = torch.arange(num_pictures * num_maps, device=noised.latents.device)
+    for rows in everything.split(max(1, batches.size // len(sides))):
         owners = rows // num_maps
-        noised = schedule.add_noise(latents[owners], noise[owners, rows % num_maps], level)
-        embeds = torch.cat([side[owners] for side in sides])
-        inputs = noised.repeat(len(sides), 1, 1, 1)
-        parts = predict_noise(inputs, schedule.timestep(level), embeds).float().chunk(len(sides))
+        samples = schedule.add_noise(noised.latents[owners], noise[owners, rows % num_maps], level)
+        given = Conditioning.cat([side.rows(owners) for side in sides])
+        inputs = samples.repeat(len(sides), 1, 1, 1)
+        parts = predictor.predict(inputs, schedule.timestep(level), given).float().chunk(len(sides))
         source_pred, target_pred = parts[-2:]
         if len(parts) == 4:
-            source_pred = classifier_free_guidance(parts[0], source_pred, guidance_scale)
-            target_pred = classifier_free_guidance(parts[1], target_pred, guidance_scale)
+            source_pred = predictor.guide(parts[0], source_pred, guidance_scale)
+            target_pred = predictor.guide(parts[1], target_pred, guidance_scale)
         shifts.append(target_pred - source_pred)
         changes.append(shifts[-1].abs().mean(1))
         sizes.append(source_pred.abs().mean((1, 2, 3)))
-        if on_chunk is not None:
-            on_chunk()
+        if batches.on_done is not None:
+            batches.on_done()
     contrast = NoiseContrast(*(_mean_over_maps(chunks, num_maps) for chunks in (changes, sizes, shifts)))
     check_finite(f"the mask's predictions (timestep {schedule.timestep(level)})", contrast.shift)
     return contrast

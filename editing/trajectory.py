@@ -28,14 +28,14 @@ from semantic_edit.editing.frames import Frame
 from semantic_edit.editing.schedule import Schedule
 from semantic_edit.editing.summaries import Summarised
 
-TRAJECTORY_FORMAT = "semantic_edit.trajectory/3"
+TRAJECTORY_FORMAT = "semantic_edit.trajectory/4"
 TRAJECTORY_RULES: dict[str, Rule] = {  # of what a file says beside the latents
     "timesteps": rising(highest=1_000_000),
     "num_inference_steps": whole_number(1, 1_000_000),
     "strength": real_number(0, 1),
     "prediction_type": one_of("epsilon", "v_prediction", "sample"),
-    "schedule": plain_text(longest=1000),
-    "model": plain_text(longest=1000),
+    "schedule_fingerprint": plain_text(longest=1000),
+    "model_fingerprint": plain_text(longest=1000),
     "scaling_factor": real_number(1e-6, 1e6),
     "guidance_scale": real_number(0, 1e6),
     "prompts": or_none(several(plain_text(), 0, 100_000)),
@@ -54,8 +54,8 @@ class Trajectory(Summarised):
     num_inference_steps: Steps of the whole schedule that `timesteps` begins.
     strength: Fraction of that schedule that was asked for (the papers' encoding ratio).
     prediction_type: "epsilon", "v_prediction" or "sample".
-    schedule: `Schedule.fingerprint` of the whole schedule.
-    model: Fingerprint of the denoising model, or "" where none was known; behind "+" the adapters that acted on it.
+    schedule_fingerprint: `Schedule.fingerprint` of the whole schedule.
+    model_fingerprint: Of the denoising model, or "" where none was known; behind "+" the adapters that acted on it.
     scaling_factor: The VAE's.
     guidance_scale: Guidance during the inversion; 1.0 is none.
     prompts: The prompts of the inversion, or `None` if embeddings were given.
@@ -67,8 +67,8 @@ class Trajectory(Summarised):
     num_inference_steps: int
     strength: float
     prediction_type: str
-    schedule: str
-    model: str = ""
+    schedule_fingerprint: str
+    model_fingerprint: str = ""
     scaling_factor: float = 1.0
     guidance_scale: float = 1.0
     prompts: tuple[str, ...] | None = None
@@ -101,9 +101,13 @@ class Trajectory(Summarised):
             for row, latents in enumerate(self.latents.split(1, dim=1))
         )
 
+    def filled(self, latents: torch.Tensor) -> Trajectory:
+        """The same trajectory with other latents, those of all its levels."""
+        return dataclasses.replace(self, latents=latents)
+
     def to(self, device: str | torch.device) -> Trajectory:
         """The same trajectory with its latents on another device."""
-        return dataclasses.replace(self, latents=self.latents.to(device))
+        return self.filled(self.latents.to(device))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one safetensors file; a reader sees the old file or the new one, never half of it.
@@ -165,7 +169,7 @@ class Trajectory(Summarised):
         Raises:
             ValueError: Naming what differs, the trajectory's side and the call's.
         """
-        kept = (self.num_inference_steps, self.prediction_type, self.schedule)
+        kept = (self.num_inference_steps, self.prediction_type, self.schedule_fingerprint)
         compared = compared_schedules(kept, schedule)
         if self.levels < levels:
             compared.append(("number of levels (`inpaint_strength`)", self.levels, levels))
@@ -173,7 +177,7 @@ class Trajectory(Summarised):
         compared += compared_if_known("latent shape", tuple(self.latents.shape[2:]), shape)
         if self.batch_size != 1:
             compared += compared_if_known("number of pictures", self.batch_size, batch_size)
-        compared += compared_models("model", self.model, model)
+        compared += compared_models("model", self.model_fingerprint, model)
         compared += compared_if_known("VAE scaling factor", self.scaling_factor, scaling_factor)
         check_agrees(
             "trajectory",

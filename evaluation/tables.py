@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from semantic_edit.datasets import EditItem
 from semantic_edit.evaluation.curves import Curve, gap_at_equal_success
-from semantic_edit.evaluation.datasets import EditItem
 from semantic_edit.evaluation.measuring import OF_MASKS
 from semantic_edit.evaluation.metrics import bootstrap_interval
 from semantic_edit.evaluation.rows import Row

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from semantic_edit.evaluation.datasets.items import EditItem
+from semantic_edit.datasets.items import EditItem
 from semantic_edit.evaluation.metrics.edit_metrics import JUDGE, EditMetric
 from semantic_edit.still_life.cases import EditCase
 from semantic_edit.still_life.judge import judged, load_judge

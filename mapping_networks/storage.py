@@ -15,10 +15,11 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
 from safetensors.torch import save
 
+from semantic_edit.disk.hub_ids import is_hub_id
 from semantic_edit.disk.reading import is_path, read_object, shortened
 from semantic_edit.disk.sealed import seal
 from semantic_edit.disk.writing import settle, write_file, write_folder
-from semantic_edit.mapping_networks.card import HUB_ID, model_card
+from semantic_edit.mapping_networks.card import model_card
 from semantic_edit.mapping_networks.config import (
     FORMAT_VERSION,
     check_config,
@@ -208,7 +209,7 @@ class StoredModel(ModelMixin, ConfigMixin):
     def _forget_local_model(self, config_file: Path) -> None:
         """Remove the path of a local folder, which means nothing to whoever downloads the network."""
         base_model = self.config.base_model
-        if not base_model or (HUB_ID.fullmatch(base_model) and not os.path.isdir(base_model)):
+        if not base_model or (is_hub_id(base_model) and not os.path.isdir(base_model)):
             return
         warnings.warn(
             f"{base_model!r}, the model that this was learned with, is not a repository on the Hub, so the upload does "

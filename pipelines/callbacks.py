@@ -8,6 +8,9 @@ from typing import Any
 import torch
 
 from semantic_edit.disk.reading import shortened
+from semantic_edit.editing.inversion import StepHooks
+from semantic_edit.pipelines.checks import check_callable, check_callbacks
+from semantic_edit.pipelines.ranges import plain_numbers
 
 
 def every_steps(
@@ -28,6 +31,21 @@ CUT_OFF = (
     " Here `prompt_embeds` has no unconditional rows to cut off: those are `negative_prompt_embeds`. To end guidance "
     "set `pipe._guidance_scale = 1.0` and leave both as they are."
 )
+
+
+def read_step_hooks(pipe: Any, arguments: Mapping[str, Any]) -> StepHooks:
+    """A call's callbacks, checked, and its interruption, as what happens around the steps of its decoding.
+
+    Raises:
+        ValueError, TypeError: If a callback cannot be called, or is to be given what there is not.
+    """
+    on_step_end = arguments["callback_on_step_end"]
+    inputs = arguments["callback_on_step_end_tensor_inputs"]
+    older, steps = arguments.get("callback"), arguments.get("callback_steps", 1)
+    check_callbacks(on_step_end, inputs, pipe._callback_tensor_inputs)
+    check_callable("callback", older)
+    (steps,) = plain_numbers(callback_steps=steps)
+    return StepHooks(step_callback(pipe, on_step_end, inputs, older, steps), lambda: pipe.interrupt)
 
 
 def step_callback(
@@ -83,7 +101,7 @@ def _check_returned(changed: Any, tensors: dict[str, Any]) -> None:
 
 def _can_replace(name: str, value: Any, was: torch.Tensor | None) -> bool:
     if value is None or was is None:
-        return name == "negative_prompt_embeds"  # there is no guidance, from here on or until now
+        return name.startswith("negative_")  # there is no guidance, from here on or until now
     if not isinstance(value, torch.Tensor) or not value.is_floating_point() or value.is_nested:
         return False
     if (value.layout, value.device, value.ndim) != (was.layout, was.device, was.ndim):

@@ -25,6 +25,13 @@ class CallSettings:
     clip_skip: int | None = None
     cross_attention_kwargs: dict[str, Any] | None = None
 
+    @classmethod
+    def of(cls, arguments: Mapping[str, Any], num_timesteps: int, guidance_scale: float) -> CallSettings:
+        """Of a call with such arguments."""
+        rescale, clip_skip = arguments.get("guidance_rescale", 0.0), arguments.get("clip_skip")
+        kwargs = arguments["cross_attention_kwargs"]
+        return cls(num_timesteps, guidance_scale, float(rescale), clip_skip, kwargs)
+
     @property
     def do_classifier_free_guidance(self) -> bool:
         """Whether there is guidance."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,63 +9,15 @@ import numpy as np
 import torch
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 
-from semantic_edit.disk.numbers import plain_number, read_number
-from semantic_edit.disk.reading import (
-    Rule,
-    is_finite_number,
-    real_number,
-    shortened,
-    whole_number,
-)
+from semantic_edit.disk.numbers import read_number
+from semantic_edit.disk.reading import Rule, real_number, shortened, whole_number
 from semantic_edit.editing.schedule import Schedule
 from semantic_edit.pipelines.ranges import plain_numbers
 
 OF_ATTENTION = {"attn", "hidden_states", "encoder_hidden_states", "attention_mask", "temb", "gligen"}
 LORA_SCALE: Rule = real_number(-1000, 1000)
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
-CALLBACK_TENSORS = ("latents", "prompt_embeds", "negative_prompt_embeds")
-
-
-def check_model(pipe: Any) -> None:
-    """Refuse a pipeline that lacks a model, or whose UNet needs more than latents, a timestep and its encoder's text.
-
-    Raises:
-        ValueError: If there is no UNet, VAE or scheduler, the UNet is of another family (inpainting, SDXL, latent
-            consistency, ...), an IP-Adapter is loaded, or the text encoder is of another width.
-    """
-    missing = [f"`{name}`" for name in ("unet", "vae", "scheduler") if getattr(pipe, name) is None]
-    if missing:
-        raise ValueError(
-            f"This pipeline has no {' and no '.join(missing)}, and nothing can be edited without. Pass what is missing "
-            "to `from_pretrained` or `from_pipe`, or leave out the `None` that is in its place."
-        )
-    config, channels = pipe.unet.config, pipe.vae.config.get("latent_channels")
-    if channels is None:
-        raise ValueError(
-            f"The `vae` is a {type(pipe.vae).__name__}, which says of no `latent_channels` in its config; load an "
-            "AutoencoderKL or AutoencoderTiny."
-        )
-    needs = None
-    if config.get("encoder_hid_dim_type") == "ip_image_proj":
-        needs = "an IP-Adapter's image; call `unload_ip_adapter()` on the pipeline that loaded it"
-    elif config.in_channels != channels:
-        needs = f"{config.in_channels} input channels where the VAE gives {channels}, as inpainting models do"
-    elif config.get("time_cond_proj_dim") is not None:
-        needs = "an embedded guidance scale, as latent consistency models do"
-    elif config.get("addition_embed_type") is not None or config.get("encoder_hid_dim_type") is not None:
-        needs = "further embeddings, as SDXL and Kandinsky do"
-    elif config.get("class_embed_type") is not None or config.get("num_class_embeds") is not None:
-        needs = "class labels, as upscalers do"
-    if needs is not None:
-        raise ValueError(f"This `unet` needs {needs}. Use a text-to-image Stable Diffusion 1.x or 2.x model.")
-    width, encoder = config.cross_attention_dim, pipe.text_encoder
-    widths = set(width) if isinstance(width, (list, tuple)) else {width}
-    if encoder is not None and widths != {encoder.config.hidden_size}:
-        raise ValueError(
-            f"The `text_encoder` gives embeddings {encoder.config.hidden_size} wide, but the UNet's cross attention "
-            f"takes {', '.join(map(str, sorted(widths)))}: they are of different models. Stable Diffusion 1.x has 768, "
-            "2.x 1024. Load both from one model."
-        )
+CHOSEN_BY = {"focus": "the mask", "mask_refine": "the preset", "preserve_background": "the preset"}
 
 
 def levels_for(schedule: Schedule, name: str, strength: Any) -> int:
@@ -82,21 +33,6 @@ def levels_for(schedule: Schedule, name: str, strength: Any) -> int:
             "step; raise one of the two."
         )
     return levels
-
-
-def check_decoding(eta: Any, latents: Any) -> None:
-    """Refuse added noise, and say that diffusers' `latents` argument does nothing."""
-    number = plain_number(eta)
-    if not is_finite_number(number) or number != 0:
-        raise ValueError(
-            f"`eta` must be 0, got {shortened(eta)}: with added noise the decoding would not lead back along the "
-            "inversion."
-        )
-    if latents is not None:
-        warnings.warn(
-            "`latents` has no effect, as in diffusers' DiffEdit: decoding starts from the inverted picture.",
-            stacklevel=4,
-        )
 
 
 def check_generator(generator: Any, batch_size: int) -> None:
@@ -141,16 +77,20 @@ def read_attention_kwargs(given: Any) -> dict[str, Any] | None:
     }
 
 
-def read_clip_skip(pipe: Any, clip_skip: Any) -> int | None:
-    """How many layers of the text encoder a call skips.
+def read_clip_skip(clip_skip: Any, *encoders: Any, last: int = 0) -> int | None:
+    """How many layers of the text encoders a call skips.
+
+    Args:
+        encoders: Those that read prompts, or `None`.
+        last: How many of their last layers are skipped in any case.
 
     Raises:
-        ValueError: If the encoder has fewer.
+        ValueError: If an encoder has fewer.
     """
     if clip_skip is None:
         return None
-    encoder = pipe.text_encoder
-    layers = 1000 if encoder is None else encoder.config.num_hidden_layers  # without one, nothing is skipped
+    # without an encoder, nothing is skipped
+    layers = min((one.config.num_hidden_layers - last for one in encoders if one is not None), default=1000)
     why = "It is how many of the text encoder's last layers are skipped."
     return read_number("clip_skip", clip_skip, whole_number(0, layers), why)
 
@@ -173,13 +113,22 @@ def check_flags(**given: Any) -> None:
             raise ValueError(f"`{name}` must be True or False, got {shortened(value)}.")
 
 
+def check_optional_flags(**given: Any) -> None:
+    """Refuse what is neither true nor false, nor `None`, which leaves the choice to the pipeline."""
+    for name, value in given.items():
+        if value is not None and not isinstance(value, (bool, np.bool_)):
+            raise ValueError(
+                f"`{name}` must be True, False or None to choose by {CHOSEN_BY[name]}, got {shortened(value)}."
+            )
+
+
 def check_callable(name: str, callback: Any) -> None:
     """Refuse a callback that nobody can call."""
     if callback is not None and not callable(callback):
         raise TypeError(f"`{name}` must be a function, or None, got {shortened(callback)}.")
 
 
-def check_callbacks(callback_on_step_end: Any, tensor_inputs: Any) -> None:
+def check_callbacks(callback_on_step_end: Any, tensor_inputs: Any, allowed: Sequence[str]) -> None:
     """Refuse callbacks that could not do what they are for."""
     check_callable("callback_on_step_end", callback_on_step_end)
     if isinstance(callback_on_step_end, (PipelineCallback, MultiPipelineCallbacks)):
@@ -190,13 +139,13 @@ def check_callbacks(callback_on_step_end: Any, tensor_inputs: Any) -> None:
         )
     is_list = isinstance(tensor_inputs, (list, tuple))
     unknown = (
-        [one for one in tensor_inputs if not isinstance(one, str) or one not in CALLBACK_TENSORS]
+        [one for one in tensor_inputs if not isinstance(one, str) or one not in allowed]
         if is_list
         else [tensor_inputs]
     )
     if unknown:
         raise ValueError(
-            f"`callback_on_step_end_tensor_inputs` is a list that may name {', '.join(CALLBACK_TENSORS)}, got "
+            f"`callback_on_step_end_tensor_inputs` is a list that may name {', '.join(allowed)}, got "
             f"{', '.join(shortened(one, quoted=not isinstance(one, str) or not is_list) for one in unknown)}."
         )
 
@@ -210,3 +159,22 @@ def check_no_group_offload(**models: torch.nn.Module) -> None:
                 f"`{name}` is group offloaded, which takes weights away that learning's gradients still need. Use "
                 "`pipe.enable_model_cpu_offload()` instead."
             )
+
+
+def common_batch_size(**counts: int) -> int:
+    """The number of edits: what every argument has one of, or has exactly one to share among all.
+
+    Args:
+        counts: How many of each argument there are, by the argument's name.
+
+    Raises:
+        ValueError: If two arguments have different numbers above one.
+    """
+    batch_size = max(counts.values())
+    if any(count not in (1, batch_size) for count in counts.values()):
+        listed = ", ".join(f"`{name}` {count}" for name, count in counts.items())
+        raise ValueError(
+            f"The arguments do not match in number: {listed}. Pass one of each for all edits, or one for "
+            "each edit."
+        )
+    return batch_size

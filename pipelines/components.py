@@ -1,8 +1,7 @@
-"""What both pipelines are made of: a Stable Diffusion model's components."""
+"""What the pipelines of all families have in common: how they load, and what callbacks find on them."""
 
 from __future__ import annotations
 
-import copy
 import functools
 import inspect
 import json
@@ -12,39 +11,49 @@ from types import FunctionType
 from typing import Any, ClassVar
 
 import diffusers
-from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
-from diffusers.image_processor import VaeImageProcessor
-from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
-from diffusers.schedulers import KarrasDiffusionSchedulers
 from diffusers.utils import logging
-from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
-from semantic_edit.disk.models import unserved, unserved_folder
+from semantic_edit.disk.models import Family, family_of, unserved, unserved_folder
 from semantic_edit.pipelines.calls import OfTheCall
 from semantic_edit.pipelines.versions import check_diffusers
 
 logger = logging.get_logger(__name__)
 
 
-class StableDiffusionComponents:
-    """The components of a pipeline, to inherit from before `DiffusionPipeline`.
+def handed_over(name: str, component: Any) -> Any:
+    """A component that is `None` by default: `DiffusionPipeline.from_pipe(pipe, custom_pipeline=...)` hands over the
+    entry of the config in its place."""
+    if not isinstance(component, (tuple, list)):
+        return component
+    if component[0] is not None:
+        logger.warning(
+            f"diffusers did not hand over the `{name}`. If it is needed, pass `{name}=pipe.{name}` to `from_pipe` too."
+        )
+    return None
+
+
+class EditComponents:
+    """A family's components inherit from this, and pipelines from them, before `DiffusionPipeline`.
 
     It is no pipeline itself: diffusers loads custom code only where it finds exactly one.
+
+    Attributes:
+        _family: The models that are served.
+        _saved_as: diffusers' class of such models, which is what saved files are of.
     """
 
-    model_cpu_offload_seq = "text_encoder->image_encoder->unet->vae"
-    _optional_components: ClassVar[list[str]] = ["safety_checker", "feature_extractor", "image_encoder"]
-    _exclude_from_cpu_offload: ClassVar[list[str]] = ["safety_checker"]
-    _callback_tensor_inputs: ClassVar[list[str]] = ["latents", "prompt_embeds", "negative_prompt_embeds"]
+    _family: ClassVar[Family]
+    _saved_as: ClassVar[str]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         check_diffusers(
             diffusers.__version__
         )  # also where a custom pipeline's file is all there is of this package
         super().__init_subclass__(**kwargs)
-        init: Any = StableDiffusionComponents.__init__
+        init: Any = inspect.unwrap(cls.__init__)
+        families = (base for base in cls.__mro__ if EditComponents in base.__bases__ and base is not cls)
         # a copy, so that Python's messages name the class that people call
-        if inspect.unwrap(cls.__init__) is init:
+        if any(init is vars(base).get("__init__") for base in families):
             own = FunctionType(init.__code__, init.__globals__, None, init.__defaults__, init.__closure__)
             functools.update_wrapper(own, init)
             own.__qualname__ = f"{cls.__qualname__}.__init__"
@@ -62,63 +71,6 @@ class StableDiffusionComponents:
     _guidance_rescale = OfTheCall("guidance_rescale")
     _clip_skip = OfTheCall("clip_skip")
     _cross_attention_kwargs = OfTheCall("cross_attention_kwargs")
-
-    # prompts mean exactly what they mean to every Stable Diffusion pipeline: clip_skip, textual inversion,
-    # LoRA
-    encode_prompt = StableDiffusionPipeline.encode_prompt
-    run_safety_checker = StableDiffusionPipeline.run_safety_checker
-
-    def __init__(
-        self: Any,
-        vae: AutoencoderKL,
-        text_encoder: CLIPTextModel,
-        tokenizer: CLIPTokenizer,
-        unet: UNet2DConditionModel,
-        scheduler: KarrasDiffusionSchedulers,
-        safety_checker: StableDiffusionSafetyChecker,
-        feature_extractor: CLIPImageProcessor,
-        image_encoder: CLIPVisionModelWithProjection = None,
-        requires_safety_checker: bool = True,
-    ) -> None:
-        super().__init__()
-        if safety_checker is None and requires_safety_checker:
-            logger.warning(
-                f"{type(self).__name__} has no safety checker. Keep to the model's license, and do not show "
-                "unfiltered results to the public. Pass `requires_safety_checker=False` to silence this."
-            )
-        if safety_checker is not None and feature_extractor is None:
-            raise ValueError(
-                "A `safety_checker` needs a `feature_extractor` to prepare its pictures; pass both or "
-                "neither."
-            )
-        if isinstance(image_encoder, (tuple, list)):
-            # what `DiffusionPipeline.from_pipe(pipe, custom_pipeline=...)` hands over is the entry of the config
-            if image_encoder[0] is not None:
-                logger.warning(
-                    "diffusers did not hand over the `image_encoder`. If it is needed, pass "
-                    "`image_encoder=pipe.image_encoder` to `from_pipe` too."
-                )
-            image_encoder = None
-        if getattr(scheduler, "config", {}).get("steps_offset", 1) != 1:
-            # as StableDiffusionPipeline does, or else one model would have one schedule there and another one here; in
-            # a copy, as others may use this one
-            scheduler = copy.copy(scheduler)
-            scheduler.register_to_config(steps_offset=1)
-        self.register_modules(
-            vae=vae,
-            text_encoder=text_encoder,
-            tokenizer=tokenizer,
-            unet=unet,
-            scheduler=scheduler,
-            safety_checker=safety_checker,
-            feature_extractor=feature_extractor,
-            image_encoder=image_encoder,
-        )
-        blocks = len(vae.config.block_out_channels) if vae is not None else 4
-        self.vae_scale_factor = 2 ** (blocks - 1)
-        self.image_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)
-        self._interrupt = False
-        self.register_to_config(requires_safety_checker=requires_safety_checker)
 
     @property
     def interrupt(self: Any) -> bool:
@@ -150,10 +102,10 @@ class StableDiffusionComponents:
             with warnings.catch_warnings():
                 # an argument of diffusers' own, which huggingface_hub calls deprecated
                 warnings.filterwarnings("ignore", "The `local_dir_use_symlinks`")
-                reason = unserved_folder(cls.load_config(name, local_files_only=True, **where))
+                reason = unserved_folder(cls.load_config(name, local_files_only=True, **where), cls.__name__)
         except (OSError, ValueError, KeyError):
             return ""
-        return reason and f"{str(name)!r} {reason} by {cls.__name__}."
+        return reason and f"{str(name)!r} {reason}."
 
     @classmethod
     def from_pipe(cls, pipeline: Any, **kwargs: Any) -> Any:
@@ -163,10 +115,10 @@ class StableDiffusionComponents:
             ValueError: If the other one is of another family of models.
         """
         components = getattr(pipeline, "components", None)  # else it is no pipeline, and refused below
-        if components and (
-            reason := unserved(type(pipeline).__name__, components, type(components.get("unet")).__name__)
-        ):
-            raise ValueError(f"`pipeline` {reason} by {cls.__name__}.")
+        if components:
+            found = family_of(components, type(components.get("unet")).__name__)
+            if reason := unserved(type(pipeline).__name__, found, cls.__name__):
+                raise ValueError(f"`pipeline` {reason}.")
         return super().from_pipe(pipeline, **kwargs)  # type: ignore[misc]
 
     def load_ip_adapter(self, *_args: Any, **_kwargs: Any) -> None:
@@ -177,15 +129,15 @@ class StableDiffusionComponents:
         """
         raise NotImplementedError(
             f"{type(self).__name__} takes no IP-Adapter, whose picture would be a third thing to tell the UNet beside "
-            "the two prompts; load it into a StableDiffusionPipeline, and say what is wanted in `prompt` here."
+            f"the two prompts; load it into a {self._saved_as}, and say what is wanted in `prompt` here."
         )
 
     def to_json_string(self: Any) -> str:
-        """The config as `save_pretrained` writes it: of a StableDiffusionPipeline, which is what the files are.
+        """The config as `save_pretrained` writes it: of diffusers' own pipeline, which is what the files are.
 
         So `DiffusionPipeline.from_pretrained` and everybody else can load them; diffusers knows no class of ours by its
         name.
         """
         config = json.loads(super().to_json_string())  # type: ignore[misc]
-        config["_class_name"] = "StableDiffusionPipeline"
+        config["_class_name"] = self._saved_as
         return json.dumps(config, indent=2, sort_keys=True) + "\n"

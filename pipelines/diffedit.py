@@ -1,9 +1,8 @@
-"""DiffEdit as a diffusers pipeline: in one call, or in diffusers' three stages."""
+"""DiffEdit for Stable Diffusion 1.x and 2.x as a diffusers pipeline: in one call, or in diffusers' three stages."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -17,53 +16,17 @@ from diffusers.loaders import (
 )
 from diffusers.pipelines.pipeline_utils import StableDiffusionMixin
 
-from semantic_edit.editing.mask_shapes import MaskInput, MaskShape
-from semantic_edit.editing.refinement import changes_colour
-from semantic_edit.editing.regularization import noise_regularizer
-from semantic_edit.editing.schedule import schedule_from_scheduler
+from semantic_edit.editing.mask_shapes import MaskInput
 from semantic_edit.editing.trajectory import Trajectory
-from semantic_edit.pipelines.callbacks import every_steps, step_callback
-from semantic_edit.pipelines.calls import CallSettings, running_call
-from semantic_edit.pipelines.checks import (
-    check_callable,
-    check_callbacks,
-    check_decoding,
-    check_flags,
-    check_generator,
-    check_model,
-    check_output_type,
-    levels_for,
-    read_attention_kwargs,
-    read_clip_skip,
-)
-from semantic_edit.pipelines.components import StableDiffusionComponents
-from semantic_edit.pipelines.conditioning import common_batch_size
-from semantic_edit.pipelines.finishing import finish_pictures
-from semantic_edit.pipelines.identity import check_same_adapters, network_identity
+from semantic_edit.pipelines.components_sd import StableDiffusionComponents
+from semantic_edit.pipelines.diffedit_method import DiffEditMixin
 from semantic_edit.pipelines.outputs import DiffEditInversionPipelineOutput, DiffEditPipelineOutput
 from semantic_edit.pipelines.pictures import PictureInput
-from semantic_edit.pipelines.presets import USUAL_GUIDANCE, guidance_of, preset_of
-from semantic_edit.pipelines.ranges import plain_numbers
-from semantic_edit.pipelines.request import read_edit_prompts, read_edit_request
-from semantic_edit.pipelines.searching import searched_view
-from semantic_edit.pipelines.stages import (
-    MaskSettings,
-    clean_latents,
-    components_restored,
-    convert_pixels,
-    decode_edit,
-    decode_pixels,
-    draw_edit_mask,
-    encode_pictures,
-    invert_pictures,
-    locate_edit,
-    shape_edit_mask,
-)
-from semantic_edit.pipelines.views import read_size, read_view
 
 
 class DiffEditPipeline(
     StableDiffusionComponents,
+    DiffEditMixin,
     DiffusionPipeline,
     StableDiffusionMixin,
     TextualInversionLoaderMixin,
@@ -221,173 +184,7 @@ class DiffEditPipeline(
 
         Source: DiffEdit, arXiv:2210.11427, Sec. 3.2.
         """
-        check_model(self)
-        (
-            num_images_per_prompt,
-            inpaint_strength,
-            guidance_rescale,
-            guidance_stop,
-            mask_grow,
-            mask_feather,
-            callback_steps,
-        ) = plain_numbers(
-            num_images_per_prompt=num_images_per_prompt,
-            inpaint_strength=inpaint_strength,
-            guidance_rescale=guidance_rescale,
-            guidance_stop=guidance_stop,
-            mask_grow=mask_grow,
-            mask_feather=mask_feather,
-            callback_steps=callback_steps,
-        )
-        check_output_type(output_type)
-        check_callbacks(callback_on_step_end, callback_on_step_end_tensor_inputs)
-        check_callable("callback", callback)
-        check_flags(return_dict=return_dict)
-        settled = {"mask_refine": mask_refine, "preserve_background": preserve_background}
-        check_flags(**{name: value for name, value in settled.items() if value is not None})
-        check_decoding(eta, latents)
-        cross_attention_kwargs = read_attention_kwargs(cross_attention_kwargs)
-        clip_skip = read_clip_skip(self, clip_skip)
-        if guidance_scale is not None:
-            (guidance_scale,) = plain_numbers(guidance_scale=guidance_scale)
-        chosen = preset_of(
-            preset,
-            num_inference_steps=num_inference_steps,
-            num_maps_per_mask=num_maps_per_mask,
-            guidance_scale=guidance_scale,
-            guidance_stop=guidance_stop,
-            mask_refine=mask_refine,
-            preserve_background=preserve_background,
-        )
-        usual_scale = USUAL_GUIDANCE if chosen.guidance_scale is None else chosen.guidance_scale
-        settings = MaskSettings(
-            chosen.num_maps_per_mask,
-            mask_encode_strength,
-            mask_thresholding_ratio,
-            mask_threshold,
-            mask_batch_size,
-        )
-        request = read_edit_request(
-            self,
-            image,
-            mask_image,
-            image_latents,
-            trajectory,
-            (
-                (prompt, prompt_embeds),
-                # "" is the default, beside which embeddings may be given
-                (
-                    None if isinstance(source_prompt, str) and not source_prompt else source_prompt,
-                    source_prompt_embeds,
-                ),
-                (negative_prompt, negative_prompt_embeds),
-                (source_negative_prompt, source_negative_prompt_embeds),
-            ),
-            chosen.num_inference_steps,
-            inpaint_strength,
-            usual_scale,
-            generator,
-            settings,
-            mask_grow,
-            mask_feather,
-            preserve_background or False,
-            (height, width),
-            focus,
-        )
-        if request.trajectory is not None:
-            here = network_identity(self.unet, cross_attention_kwargs)
-            check_same_adapters("trajectory", request.trajectory.model, here)
-        preserves = chosen.preserve_background and request.view.has_pixels
-        on_step = step_callback(
-            self, callback_on_step_end, callback_on_step_end_tensor_inputs, callback, callback_steps
-        )
-        call = CallSettings(request.levels, usual_scale, guidance_rescale, clip_skip, cross_attention_kwargs)
-        self._interrupt = False
-        with components_restored(self), running_call(self, call):
-            embeds = request.prompts.encode(self, request.edits, cross_attention_kwargs, clip_skip)
-            view, clean = searched_view(self, request, embeds, cross_attention_kwargs)
-            if clean is None:
-                clean = clean_latents(self, view.pictures, request.trajectory, embeds.target.device)
-            found, own = None, request.own_mask
-            shaped = mask_grow is not None or mask_feather is not None
-            if own is None:
-                found = locate_edit(
-                    self,
-                    request.schedule,
-                    clean.expand(request.edits, -1, -1, -1),
-                    embeds,
-                    settings,
-                    usual_scale,
-                    generator,
-                    cross_attention_kwargs,
-                )
-                drawn = draw_edit_mask(
-                    found,
-                    view.pictures,
-                    settings.mask_threshold,
-                    self.vae_scale_factor,
-                    chosen.mask_refine,
-                    shaped,
-                )
-            else:
-                drawn = view.cut_mask(own)
-            pastes = preserves and output_type != "latent"
-            room = round(chosen.mask_room * self.vae_scale_factor) if pastes else 0
-            shape = MaskShape(mask_grow or 0, mask_feather or 0.0, room)
-            mask = shape_edit_mask(
-                drawn, request.edits, clean, self.vae_scale_factor, shape, is_found=found is not None
-            )
-            whole_mask = view.whole_mask(mask.pixels, own, shape)
-            inversion, walk = request.trajectory, None
-            if not mask.empty.all():
-                inversion = inversion or invert_pictures(
-                    self,
-                    request.schedule,
-                    request.levels,
-                    inpaint_strength,
-                    clean,
-                    embeds.inversion[: clean.shape[0]],  # type: ignore[index]
-                    cross_attention_kwargs=cross_attention_kwargs,
-                    frames=view.frames,
-                )
-                walk = inversion.latents[: request.levels + 1]
-            guidance = guidance_of(
-                chosen, None if found is None else found.coherence, request.prompts.described(request.edits)
-            )
-            call.guidance_scale = max(guidance.scales)
-            edited = decode_edit(
-                self,
-                request.schedule,
-                walk,
-                clean,
-                embeds.target,
-                embeds.away_from(guidance.from_source),
-                mask,
-                num_images_per_prompt,
-                guidance,
-                guidance_rescale,
-                cross_attention_kwargs,
-                on_step,
-            )
-            seen_only: list[bool] = []
-            if found is not None and chosen.mask_refine and preserves and not shaped:
-                # an object's mask is roomy, a colour's tight; the caller's own is taken as it is
-                seen_only = [not recoloured for recoloured in changes_colour(found.coherence)]
-            images, flags = finish_pictures(
-                self, edited, output_type, view, mask, preserves, whole_mask, seen_only
-            )
-        output = DiffEditPipelineOutput(
-            images=images,
-            nsfw_content_detected=flags,
-            mask=mask.weights,
-            pixel_mask=whole_mask,
-            soft_mask=None if found is None else found.soft_mask,
-            mask_confidence=None if found is None else found.confidence,
-            mask_coherence=None if found is None else found.coherence,
-            trajectory=inversion if image_latents is None else None,
-            frames=view.frames or None,
-        )
-        return output if return_dict else tuple(getattr(output, field.name) for field in fields(output))
+        return self._edit(locals())
 
     @torch.no_grad()
     def generate_mask(
@@ -431,49 +228,7 @@ class DiffEditPipeline(
             ValueError, TypeError: If anything does not fit, before the UNet is first evaluated.
             FloatingPointError: Naming the stage and the step that gave NaN or infinite values.
         """
-        check_model(self)
-        (guidance_scale,) = plain_numbers(guidance_scale=guidance_scale)
-        check_output_type(output_type, ("np", "pil", "pt"))
-        cross_attention_kwargs = read_attention_kwargs(cross_attention_kwargs)
-        clip_skip = read_clip_skip(self, clip_skip)
-        chosen = preset_of(
-            preset, num_inference_steps=num_inference_steps, num_maps_per_mask=num_maps_per_mask
-        )
-        settings = MaskSettings(
-            chosen.num_maps_per_mask,
-            mask_encode_strength,
-            mask_thresholding_ratio,
-            mask_threshold,
-            mask_batch_size,
-        )
-        schedule = schedule_from_scheduler(self.scheduler, chosen.num_inference_steps)
-        levels_for(schedule, "mask_encode_strength", settings.mask_encode_strength)
-        view = read_view(self, image, read_size(height, width, self.vae_scale_factor))
-        if source_negative_prompt is None and source_negative_prompt_embeds is None:
-            source_negative_prompt = ""
-        prompts = read_edit_prompts(
-            self,
-            (target_prompt, target_prompt_embeds),
-            (source_prompt, source_prompt_embeds),
-            (target_negative_prompt, target_negative_prompt_embeds),
-            (source_negative_prompt, source_negative_prompt_embeds),
-            guided=guidance_scale > 1,
-            names=("target_prompt", "target_negative_prompt", "source_prompt"),
-        )
-        edits = common_batch_size(image=view.batch_size, **prompts.counts)
-        check_generator(generator, edits)
-        with components_restored(self):
-            embeds = prompts.encode(self, edits, cross_attention_kwargs, clip_skip)
-            clean = encode_pictures(self, view.pictures, embeds.target.device).expand(edits, -1, -1, -1)
-            found = locate_edit(
-                self, schedule, clean, embeds, settings, guidance_scale, generator, cross_attention_kwargs
-            )
-        if output_type == "pt":
-            return found.mask
-        mask = found.mask[:, 0].cpu().numpy()
-        if output_type == "np":
-            return mask.astype(np.int64)
-        return [PIL.Image.fromarray((255 * one).astype(np.uint8)) for one in mask]
+        return self._generate_mask(locals())
 
     @torch.no_grad()
     def invert(
@@ -523,76 +278,4 @@ class DiffEditPipeline(
             ValueError, TypeError: If anything does not fit, before the UNet is first evaluated.
             FloatingPointError: Naming the stage and the step that gave NaN or infinite values.
         """
-        check_model(self)
-        (
-            inpaint_strength,
-            guidance_scale,
-            callback_steps,
-            num_reg_steps,
-            lambda_auto_corr,
-            lambda_kl,
-            num_auto_corr_rolls,
-        ) = plain_numbers(
-            inpaint_strength=inpaint_strength,
-            guidance_scale=guidance_scale,
-            callback_steps=callback_steps,
-            num_reg_steps=num_reg_steps,
-            lambda_auto_corr=lambda_auto_corr,
-            lambda_kl=lambda_kl,
-            num_auto_corr_rolls=num_auto_corr_rolls,
-        )
-        check_output_type(output_type, ("pil", "np", "pt"))
-        check_callable("callback", callback)
-        check_flags(decode_latents=decode_latents, return_dict=return_dict)
-        cross_attention_kwargs = read_attention_kwargs(cross_attention_kwargs)
-        clip_skip = read_clip_skip(self, clip_skip)
-        steps = preset_of(preset, num_inference_steps=num_inference_steps).num_inference_steps
-        schedule = schedule_from_scheduler(self.scheduler, steps)
-        levels = levels_for(schedule, "inpaint_strength", inpaint_strength)
-        view = read_view(self, image, read_size(height, width, self.vae_scale_factor))
-        if prompt is None and prompt_embeds is None:
-            prompt = ""
-        guided = guidance_scale > 1
-        prompts = read_edit_prompts(
-            self,
-            (prompt, prompt_embeds),
-            None,
-            (negative_prompt, negative_prompt_embeds),
-            (None, None),
-            guided,
-        )
-        edits = common_batch_size(image=view.batch_size, **prompts.counts)
-        check_generator(generator, edits)
-        adjust = None
-        if num_reg_steps:
-            if isinstance(generator, list):
-                raise ValueError(
-                    "`generator` is a list, and all pictures are rolled alike by the regularisation; pass a single one."
-                )
-            adjust = noise_regularizer(
-                schedule, num_reg_steps, lambda_auto_corr, lambda_kl, num_auto_corr_rolls, generator
-            )
-        with components_restored(self):
-            embeds = prompts.encode(self, edits, cross_attention_kwargs, clip_skip)
-            trajectory = invert_pictures(
-                self,
-                schedule,
-                levels,
-                inpaint_strength,
-                encode_pictures(self, view.pictures, embeds.target.device).expand(edits, -1, -1, -1),
-                embeds.target,
-                embeds.target_negative,
-                guidance_scale,
-                prompts.target.texts,
-                cross_attention_kwargs,
-                adjust,
-                every_steps(callback, callback_steps),
-                view.frames,
-            )
-            latents = trajectory.latents.transpose(0, 1).flip(1)
-            images = None
-            if decode_latents:
-                images = convert_pixels(self, decode_pixels(self, latents.flatten(0, 1)), output_type)
-        if not return_dict:
-            return latents, images
-        return DiffEditInversionPipelineOutput(latents=latents, images=images, trajectory=trajectory)
+        return self._invert(locals())

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 
+from semantic_edit.denoisers.denoiser import Denoiser
 from semantic_edit.editing.frames import Box, Frame, Region, Size, box_around, working_size
 from semantic_edit.editing.stitching import extent
-from semantic_edit.pipelines.views import View, own_size
+from semantic_edit.pipelines.views import View
 
 CONTEXT = 2.2
 """How many times longer than the mask its surroundings are: what stands in a picture as its subject usually does."""
@@ -27,12 +27,6 @@ SMALLEST = 0.25
 
 FAINT = 0.02
 """What is no more of a mask than the noise that JPEG leaves in one."""
-
-
-def check_focus(focus: Any) -> None:
-    """Refuse what is not one of three."""
-    if focus is not None and not isinstance(focus, bool):
-        raise ValueError(f"`focus` must be True, False or None to choose by the mask, got {focus!r}.")
 
 
 def mask_region(mask: torch.Tensor, box: Box, margin: float = 0.0) -> Region | None:
@@ -56,7 +50,7 @@ def mask_region(mask: torch.Tensor, box: Box, margin: float = 0.0) -> Region | N
 
 
 def focused_view(
-    pipe: Any,
+    denoiser: Denoiser,
     view: View,
     mask: torch.Tensor,
     focus: bool | None,
@@ -68,7 +62,7 @@ def focused_view(
         mask_region(mask[row if len(mask) > 1 else 0, 0], (0, 0, *view.frame(row).picture), margin)
         for row in range(max(len(mask), len(view.frames)))
     ]
-    return unless_large(closer_view(pipe, view, regions, focus, size), view, focus)
+    return unless_large(closer_view(denoiser, view, regions, focus, size), view, focus)
 
 
 def unless_large(closer: View, view: View, focus: bool | None) -> View:
@@ -78,7 +72,7 @@ def unless_large(closer: View, view: View, focus: bool | None) -> View:
 
 
 def closer_view(
-    pipe: Any,
+    denoiser: Denoiser,
     view: View,
     regions: Sequence[Region | None],
     focus: bool | None,
@@ -97,7 +91,7 @@ def closer_view(
         ValueError: If `focus` asks for surroundings that cannot be worked at side by side.
     """
     closer = {
-        row: _closer_frame(pipe, view.frame(row), region, focus, size, context)
+        row: _closer_frame(denoiser, view.frame(row), region, focus, size, context)
         for row, region in enumerate(regions)
         if region is not None
     }
@@ -116,9 +110,9 @@ def closer_view(
 
 
 def _closer_frame(
-    pipe: Any, frame: Frame, region: Region, focus: bool | None, size: Size | None, context: float
+    denoiser: Denoiser, frame: Frame, region: Region, focus: bool | None, size: Size | None, context: float
 ) -> Frame:
-    own, multiple = own_size(pipe), pipe.vae_scale_factor
+    own, multiple = denoiser.own_size, denoiser.multiple
     least = math.sqrt(math.prod(own)) * (SMALLEST if focus else 1)
     closer = replace(frame, box=box_around(region, frame.picture, size or own, context, least))
     if not focus and closer.share > STEP * frame.share:

@@ -20,6 +20,8 @@ from semantic_edit.attention_processors.changes import Changes
 
 _PLAIN = {type(None), AttnProcessor, AttnProcessor2_0, FusedAttnProcessor2_0}
 _NUMBERS = {bool, int, float}
+ADDED = "added_cond_kwargs."
+"""Before the names of tensors that a UNet gets in a dict."""
 
 
 @contextmanager
@@ -98,13 +100,19 @@ class _Recorder:
         sample: torch.Tensor,
         timestep: torch.Tensor | float,
         encoder_hidden_states: torch.Tensor,
+        added_cond_kwargs: Mapping[str, torch.Tensor] | None = None,
         **options: Any,
     ) -> Any:
-        inputs = {"sample": sample, "timestep": timestep, "encoder_hidden_states": encoder_hidden_states}
+        inputs = {
+            "sample": sample,
+            "timestep": timestep,
+            "encoder_hidden_states": encoder_hidden_states,
+            **{f"{ADDED}{name}": value for name, value in (added_cond_kwargs or {}).items()},
+        }
         replayable = not torch.is_grad_enabled() and _can_be_recorded(inputs, options)
         state = _state(self._unet) if replayable else None
         if state is None:
-            return self._forward(**inputs, **options)
+            return self._evaluate(**inputs, **options)
         with self._lock:
             if state != self._state:  # graphs of another state would read weights that are gone
                 self._state, self._recordings = state, {}
@@ -115,12 +123,17 @@ class _Recorder:
                 *((name, tensor.shape, tensor.dtype) for name, tensor in inputs.items()),  # type: ignore[union-attr]
             )
             if key not in self._recordings:
-                self._recordings[key] = recorded(self._forward, inputs, options)
+                self._recordings[key] = recorded(self._evaluate, inputs, options)
             recording = self._recordings[key]
             for name, held in recording.inputs.items():
                 held.copy_(inputs[name])  # type: ignore[arg-type]
             recording.replay()
             return tuple(output.clone() for output in recording.outputs)
+
+    def _evaluate(self, **given: Any) -> Any:
+        """The UNet's own `forward`, with what SDXL's is told besides put back together."""
+        added = {name.removeprefix(ADDED): given.pop(name) for name in tuple(given) if name.startswith(ADDED)}
+        return self._forward(**given, **({"added_cond_kwargs": added} if added else {}))
 
 
 def _can_be_recorded(inputs: Mapping[str, Any], options: Mapping[str, Any]) -> bool:

@@ -14,13 +14,15 @@ import torch
 
 from semantic_edit.attention_processors.borrowing import BorrowedNetwork, frozen, recomputed_blocks
 from semantic_edit.attention_processors.control import AttentionControl, AttentionPlan, controlled_attention
-from semantic_edit.attention_processors.layers import nearest_queries
 from semantic_edit.attention_processors.locks import lock_of
 from semantic_edit.attention_processors.prefix import Prefix, remembered_prefix
+from semantic_edit.denoisers.identity import text_look
+from semantic_edit.denoisers.prompts import Prompt
+from semantic_edit.denoisers.unet import UNetDenoiser
+from semantic_edit.editing.conditioning import Conditioning
 from semantic_edit.editing.finite import FiniteWatch, at_step, check_finite
 from semantic_edit.editing.frames import Frame
 from semantic_edit.editing.inversion import ddim_inverse_step, ddim_step
-from semantic_edit.editing.schedule import Schedule
 from semantic_edit.editing.similarity import psnr, ssim
 from semantic_edit.editing.stitching import eight_bits
 from semantic_edit.mapping_networks import (
@@ -34,10 +36,8 @@ from semantic_edit.mapping_networks import (
     learn_mappings,
 )
 from semantic_edit.pipelines.graphs import differentiable_graph, records_graphs
-from semantic_edit.pipelines.identity import network_identity, text_look
 from semantic_edit.pipelines.pictures import Pictures
-from semantic_edit.pipelines.progress import named_bar
-from semantic_edit.pipelines.stages import decode_pixels
+from semantic_edit.pipelines.stages import Session
 
 Maps = list[torch.Tensor]
 
@@ -46,20 +46,19 @@ Maps = list[torch.Tensor]
 class Lesson:
     """What is learned, for one batch of pictures of one size.
 
-    prompts: One for each picture.
+    prompts: What the pictures show, one for each or one for all, and what they are guided away from.
     clean: Latents, (pictures, channels, height, width).
-    text_embeds, negative_embeds: (pictures, tokens, width).
+    given, negative: The prompts embedded, one for each picture.
     image_tokens: (pictures, image tokens, image width).
     queries: Positions of the layers whose maps are kept close; see `nearest_queries`.
     frames: What is learned of each picture, or of the only one.
+    base_model: The name of the model, or "".
     """
 
-    schedule: Schedule
-    prompts: tuple[str, ...]
-    negative_prompt: str
+    prompts: tuple[Prompt, Prompt]
     clean: torch.Tensor
-    text_embeds: torch.Tensor
-    negative_embeds: torch.Tensor
+    given: Conditioning
+    negative: Conditioning
     image_tokens: torch.Tensor
     variant: str
     guidance_scale: float
@@ -67,6 +66,18 @@ class Lesson:
     queries: int
     gradient_checkpointing: bool = False
     frames: tuple[Frame, ...] = ()
+    base_model: str = ""
+
+    def prompt(self, index: int) -> str:
+        """What a picture shows."""
+        texts = self.prompts[0].texts or ()
+        return texts[index if len(texts) > 1 else 0]
+
+    @property
+    def negative_prompt(self) -> str | None:
+        """What all pictures are guided away from, or `None` if that is no text at all."""
+        (text,) = self.prompts[1].texts or ()
+        return None if self.prompts[1].is_absent else text
 
 
 @torch.no_grad()
@@ -90,32 +101,39 @@ def encode_image_tokens(pipe: Any, pictures: Pictures) -> torch.Tensor:
     return tokens
 
 
-def attention_resolution(pipe: Any, clean: torch.Tensor, side: int | None) -> int:
+def attention_resolution(denoiser: UNetDenoiser, clean: torch.Tensor, side: int | None) -> int:
     """The number of positions of the layers whose maps the attention loss compares."""
-    height, width = clean.shape[-2:]
-    return math.prod(nearest_queries(pipe.unet, height, width, side))
+    return math.prod(denoiser.attention_size(*clean.shape[-2:], side))
 
 
-def learn_pictures(
-    pipe: Any, lesson: Lesson, checkpoint: Any = None, cross_attention_kwargs: dict[str, Any] | None = None
-) -> tuple[LearningResult, torch.Tensor]:
-    """Invert the pictures and learn their networks.
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """What came of a lesson.
 
-    Returns:
-        What was learned, and the noisiest latents, (pictures, channels, height, width).
+    noisiest: The inversion's last latents, (pictures, channels, height, width).
+    identity: What the network computed with; see `network_identity`.
     """
+
+    result: LearningResult
+    noisiest: torch.Tensor
+    identity: str
+
+
+def learn_pictures(session: Session[UNetDenoiser], lesson: Lesson, checkpoint: Any = None) -> Learned:
+    """Invert the pictures and learn their networks."""
+    denoiser, schedule = session.denoiser, session.schedule
+    identity = denoiser.identity()
     with (
-        lock_of(pipe.unet),
-        BorrowedNetwork(pipe.unet) as unet,
+        lock_of(denoiser.unet),
+        BorrowedNetwork(denoiser.unet) as unet,
         frozen(unet),
         recomputed_blocks(unet) if lesson.gradient_checkpointing else nullcontext(),
         controlled_attention(unet) as control,
         remembered_prefix(unet) as prefix,
     ):
-        branch = _ConditionalBranch(unet, lesson, control, prefix, cross_attention_kwargs)
-        trajectory, branch.maps = _inverted(pipe, lesson, branch)
-        levels = lesson.schedule.num_inference_steps
-        with named_bar(pipe, "learn", levels) as progress_bar, torch.enable_grad():
+        branch = _ConditionalBranch(session, lesson, unet, control, prefix)
+        trajectory, branch.maps = _inverted(session, lesson, branch)
+        with session.bar("learn", schedule.num_inference_steps) as progress_bar, torch.enable_grad():
 
             def advance(report: Any) -> None:
                 progress_bar.set_postfix(loss=f"{max(report.latent_after):.1e}")
@@ -123,12 +141,12 @@ def learn_pictures(
 
             result = learn_mappings(
                 branch,
-                LearningInputs(trajectory, lesson.text_embeds.float(), lesson.image_tokens),
+                LearningInputs(trajectory, lesson.given.prompt_embeds.float(), lesson.image_tokens),
                 LearningOptions(lesson.variant, lesson.guidance_scale, lesson.settings),
                 checkpoint,
                 advance,
             )
-    return result, trajectory[-1]
+    return Learned(result, trajectory[-1], identity)
 
 
 class _ConditionalBranch:
@@ -140,15 +158,16 @@ class _ConditionalBranch:
 
     def __init__(
         self,
-        unet: BorrowedNetwork,
+        session: Session[UNetDenoiser],
         lesson: Lesson,
+        unet: BorrowedNetwork,
         control: AttentionControl,
         prefix: Prefix,
-        kwargs: dict[str, Any] | None,
     ) -> None:
-        self.unet, self.lesson, self.control, self.kwargs = unet, lesson, control, kwargs
-        self.prefix = prefix
-        self.dtype = unet.network.dtype
+        self.denoiser, self.schedule = session.denoiser.through(unet), session.schedule
+        self.lesson, self.control, self.prefix = lesson, control, prefix
+        dtype = unet.network.dtype
+        self.given, self.negative = lesson.given.to(dtype), lesson.negative.to(dtype)
         self.kept_queries = lesson.queries if lesson.settings.attention_weight else None
         recomputes = unet.network.is_gradient_checkpointing
         self.replays = records_graphs(unet.network) and lesson.clean.is_cuda and not recomputes
@@ -157,53 +176,63 @@ class _ConditionalBranch:
 
     @property
     def identity(self) -> dict[str, str]:
-        return {
-            "model": network_identity(self.unet.network, self.kwargs),
-            "schedule": self.lesson.schedule.fingerprint,
+        told = {
+            "model": self.denoiser.identity(),
+            "schedule": self.schedule.fingerprint,
             "negative_prompt": self.lesson.negative_prompt,
             "queries": str(self.lesson.queries),
         }
+        return {name: value for name, value in told.items() if value is not None}
 
     def evaluate(
         self, latents: torch.Tensor, level: int, value_embeds: torch.Tensor, rows: torch.Tensor
     ) -> tuple[torch.Tensor, Maps]:
+        given = self.given.rows(rows)
         if self.replays:
-            return self._replayed(latents, level, self.lesson.text_embeds[rows], value_embeds)
+            return self._replayed(latents, level, given, value_embeds)
         self.prefix.begin(latents, torch.tensor(level), rows)  # within a step only the values change
-        noise_pred, *maps = self._with_maps(
-            latents, self._timestep(level), self.lesson.text_embeds[rows], value_embeds
-        )
+        noise_pred, *maps = self._with_maps(latents, self._timestep(level), given, value_embeds)
         return noise_pred, maps
 
     def evaluate_unconditional(self, latents: torch.Tensor, level: int) -> torch.Tensor:
-        negative = self.lesson.negative_embeds
         if self.replays:
-            return self._replayed(latents, level, negative, negative.float())[0].clone()
+            values = self.lesson.negative.prompt_embeds.float()
+            return self._replayed(latents, level, self.negative, values)[0].clone()
         self.control.plan = AttentionPlan()
-        return self._predict(latents, self._timestep(level), negative)
+        return self.denoiser.predict(latents, self._timestep(level), self.negative)  # type: ignore[arg-type]
 
     def step_back(self, latents: torch.Tensor, noise_pred: torch.Tensor, level: int) -> torch.Tensor:
-        return ddim_step(latents, noise_pred, self.lesson.schedule, level)
+        return ddim_step(latents, noise_pred, self.schedule, level)
 
     def source_maps(self, level: int) -> Maps:
         return self.maps[level - 1]
 
     def evaluate_plain(self, latents: torch.Tensor, level: int) -> tuple[torch.Tensor, Maps]:
         """With the text as it is."""
-        text = self.lesson.text_embeds
         if self.replays:
-            noise_pred, maps = self._replayed(latents, level, text, text.float())
+            values = self.lesson.given.prompt_embeds.float()
+            noise_pred, maps = self._replayed(latents, level, self.given, values)
             return noise_pred.clone(), [layer.clone() for layer in maps]
-        noise_pred, *maps = self._with_maps(latents, self._timestep(level), text, None)
+        noise_pred, *maps = self._with_maps(latents, self._timestep(level), self.given, None)
         return noise_pred, maps
 
     def _replayed(
-        self, latents: torch.Tensor, level: int, text_embeds: torch.Tensor, value_embeds: torch.Tensor
+        self, latents: torch.Tensor, level: int, given: Conditioning, value_embeds: torch.Tensor
     ) -> tuple[torch.Tensor, Maps]:
         """What `_with_maps` gives, until the next call. Where nothing was learned, values are made from the text."""
-        inputs = (latents, self._timestep(level), text_embeds, value_embeds)
+        names = tuple(given.tensors)
+
+        def run(
+            latents: torch.Tensor, timestep: torch.Tensor, *others: torch.Tensor
+        ) -> tuple[torch.Tensor, ...]:
+            *told, values = others
+            return self._with_maps(
+                latents, timestep, Conditioning(dict(zip(names, told, strict=True))), values
+            )
+
+        inputs = (latents, self._timestep(level), *given.tensors.values(), value_embeds)
         if len(latents) not in self.graphs:
-            self.graphs[len(latents)] = differentiable_graph(self._with_maps, *inputs)
+            self.graphs[len(latents)] = differentiable_graph(run, *inputs)
         noise_pred, *maps = self.graphs[len(latents)](*inputs)
         return noise_pred, maps
 
@@ -211,31 +240,22 @@ class _ConditionalBranch:
         self,
         latents: torch.Tensor,
         timestep: torch.Tensor,
-        text_embeds: torch.Tensor,
+        given: Conditioning,
         value_embeds: torch.Tensor | None,
     ) -> tuple[torch.Tensor, ...]:
         """The prediction, then the maps."""
         plan = AttentionPlan(value_embeds, kept_queries=self.kept_queries)
         self.control.plan = plan
-        return self._predict(latents, timestep, text_embeds), *plan.maps
+        return self.denoiser.predict(latents, timestep, given), *plan.maps  # type: ignore[arg-type]
 
     def _timestep(self, level: int) -> torch.Tensor:
-        return torch.full((), self.lesson.schedule.timestep(level), device=self.lesson.clean.device)
-
-    def _predict(
-        self, latents: torch.Tensor, timestep: torch.Tensor, text_embeds: torch.Tensor
-    ) -> torch.Tensor:
-        return self.unet(
-            latents.to(self.dtype),
-            timestep,
-            encoder_hidden_states=text_embeds.to(self.dtype),
-            cross_attention_kwargs=self.kwargs,
-            return_dict=False,
-        )[0].float()
+        return torch.full((), self.schedule.timestep(level), device=self.lesson.clean.device)
 
 
 @torch.no_grad()
-def _inverted(pipe: Any, lesson: Lesson, branch: _ConditionalBranch) -> tuple[torch.Tensor, list[Maps]]:
+def _inverted(
+    session: Session[UNetDenoiser], lesson: Lesson, branch: _ConditionalBranch
+) -> tuple[torch.Tensor, list[Maps]]:
     """The inversion under the source prompt without guidance, and each of its evaluations' maps.
 
     The evaluation that leads up to a level sees the level below at this level's timestep, so its maps are what the
@@ -246,13 +266,14 @@ def _inverted(pipe: Any, lesson: Lesson, branch: _ConditionalBranch) -> tuple[to
     Returns:
         Latents, (levels + 1, pictures, channels, height, width), level 0 first; the maps of each level from 1 on.
     """
-    latents, levels = lesson.clean.float(), lesson.schedule.num_inference_steps
+    latents, schedule = lesson.clean.float(), session.schedule
+    levels = schedule.num_inference_steps
     watch, kept, maps = FiniteWatch(), [latents], []
-    with named_bar(pipe, "invert", levels) as progress_bar:
+    with session.bar("invert", levels) as progress_bar:
         for level in range(1, levels + 1):
             noise_pred, seen = branch.evaluate_plain(latents, level)
-            latents = ddim_inverse_step(latents, noise_pred, lesson.schedule, level)
-            watch.see(at_step("the inversion", level - 1, lesson.schedule.timestep(level)), latents)
+            latents = ddim_inverse_step(latents, noise_pred, schedule, level)
+            watch.see(at_step("the inversion", level - 1, schedule.timestep(level)), latents)
             kept.append(latents)
             maps.append(seen)
             progress_bar.update()
@@ -262,51 +283,44 @@ def _inverted(pipe: Any, lesson: Lesson, branch: _ConditionalBranch) -> tuple[to
 
 @torch.no_grad()
 def learned_network(
-    pipe: Any,
-    lesson: Lesson,
-    result: LearningResult,
-    noisiest: torch.Tensor,
-    index: int,
-    identity: str,
+    session: Session[UNetDenoiser], lesson: Lesson, learned: Learned, index: int
 ) -> MappingNetwork:
-    """One picture's [`MappingNetwork`], with its reconstruction measured against the VAE's own.
-
-    Args:
-        identity: From `network_identity`.
-    """
-    row = slice(index, index + 1)
-    best, reached = (decode_pixels(pipe, latents[row]) for latents in (lesson.clean, result.latents))
+    """One picture's network, with its reconstruction measured against the VAE's own."""
+    row, result, schedule = slice(index, index + 1), learned.result, session.schedule
+    best, reached = (session.denoiser.decode(latents[row]) for latents in (lesson.clean, result.latents))
     large_enough = min(best.shape[-2:]) >= 11
+    text, negative = lesson.given.prompt_embeds, lesson.negative.prompt_embeds
     network = MappingNetwork(
         variant=lesson.variant,
-        num_text_tokens=lesson.text_embeds.shape[1],
-        text_width=lesson.text_embeds.shape[2],
+        num_text_tokens=text.shape[1],
+        text_width=text.shape[2],
         num_image_tokens=lesson.image_tokens.shape[1],
         image_width=lesson.image_tokens.shape[2],
         latent_shape=tuple(lesson.clean.shape[1:]),
-        num_inference_steps=lesson.schedule.num_inference_steps,
-        timesteps=lesson.schedule.timesteps,
-        schedule_fingerprint=lesson.schedule.fingerprint,
-        prediction_type=lesson.schedule.prediction_type,
-        prompt=lesson.prompts[index],
+        num_inference_steps=schedule.num_inference_steps,
+        timesteps=schedule.timesteps,
+        schedule_fingerprint=schedule.fingerprint,
+        prediction_type=schedule.prediction_type,
+        prompt=lesson.prompt(index),
         negative_prompt=lesson.negative_prompt,
         guidance_scale=lesson.guidance_scale,
-        scaling_factor=pipe.vae.config.scaling_factor,
-        base_model=str(pipe.config.get("_name_or_path") or ""),
-        base_fingerprint=identity,
+        scaling_factor=session.denoiser.scaling_factor,
+        model_family=session.denoiser.family.name,
+        base_model=lesson.base_model,
+        base_fingerprint=learned.identity,
         learning=asdict(lesson.settings),
         reconstruction_psnr=min(psnr(best, reached).item(), 120.0),
         reconstruction_ssim=ssim(best, reached).item() if large_enough else None,
-        text_fingerprint=text_look(lesson.text_embeds[index], lesson.negative_embeds[index]),
+        text_fingerprint=text_look(text[index], negative[index]),
         frame=asdict(lesson.frames[index if len(lesson.frames) > 1 else 0]) if lesson.frames else None,
     )
-    network.fill(result.picture(index), lesson.image_tokens[index], noisiest[index])
+    network.fill(result.picture(index), lesson.image_tokens[index], learned.noisiest[index])
     watch = FiniteWatch()
     for name, values in network.state_dict().items():
         watch.see(f"the learning, in what it leaves as {name}", values)
     watch.check()
     network.report = _own_report(result.report, index)
-    return network.to(noisiest.device)
+    return network.to(learned.noisiest.device)
 
 
 def _own_report(report: LearningReport, index: int) -> LearningReport:

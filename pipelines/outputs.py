@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -12,6 +13,11 @@ from diffusers.utils import BaseOutput
 from semantic_edit.editing.frames import Frame
 from semantic_edit.editing.summaries import Summarised
 from semantic_edit.editing.trajectory import Trajectory
+
+
+def as_tuple(output: BaseOutput) -> tuple[Any, ...]:
+    """All fields of a result in their order, those without a value too."""
+    return tuple(getattr(output, field.name) for field in fields(output))  # type: ignore[arg-type]
 
 
 @dataclass(repr=False)

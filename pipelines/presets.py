@@ -87,13 +87,16 @@ class EditGuidance:
     from_source: list[bool]
 
 
-def guidance_of(preset: Preset, coherence: torch.Tensor | None, is_described: Sequence[bool]) -> EditGuidance:
+def guidance_of(
+    preset: Preset, coherence: torch.Tensor | None, is_described: Sequence[bool], usual_scale: float
+) -> EditGuidance:
     """The guidance of each edit, by its kind where the preset leaves that open.
 
     Args:
         coherence: (edits,), of the masks that were found, or `None` for masks of the caller's own, whose edits may be
             of any kind.
         is_described: For each edit, whether there is a source prompt to guide away from and no negative prompt.
+        usual_scale: Of the model, where the preset leaves the scale open and the kind of edit asks for no other.
     """
     edits = len(is_described)
     recoloured = [None] * edits if coherence is None else changes_colour(coherence)
@@ -104,7 +107,7 @@ def guidance_of(preset: Preset, coherence: torch.Tensor | None, is_described: Se
     ]
     return EditGuidance(
         scales=[
-            SOURCE_GUIDANCE if contrasted else USUAL_GUIDANCE if scale is None else scale
+            SOURCE_GUIDANCE if contrasted else usual_scale if scale is None else scale
             for contrasted in from_source
         ],
         stops=[(COLOUR_GUIDANCE_STOP if kind else 1.0) if stop is None else stop for kind in recoloured],

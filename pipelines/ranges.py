@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from semantic_edit.disk.numbers import read_number
@@ -66,6 +67,9 @@ NUMBERS: dict[str, tuple[Rule, str]] = {  # by argument, with what its error say
 }
 
 
+PER_WORD = ("word_tau_c", "reweight")
+
+
 def plain_numbers(**given: Any) -> list[Any]:
     """Arguments of a call as Python's own numbers, in the order in which they are given.
 
@@ -73,3 +77,21 @@ def plain_numbers(**given: Any) -> list[Any]:
         ValueError: Naming the first that is no number, or out of its range.
     """
     return [read_number(name, value, *NUMBERS[name]) for name, value in given.items()]
+
+
+def read_numbers(arguments: Mapping[str, Any], optional: Collection[str] = ()) -> dict[str, Any]:
+    """A call's arguments, those that are numbers as Python's own.
+
+    Args:
+        arguments: By name, all kinds of them.
+        optional: Names that may be `None`.
+
+    Raises:
+        ValueError: Naming the first that is no number, or out of its range.
+    """
+    return {
+        name: read_number(name, value, *NUMBERS[name])
+        if name in NUMBERS and name not in PER_WORD and not (value is None and name in optional)
+        else value
+        for name, value in arguments.items()
+    }

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 
-from semantic_edit.attention_processors.borrowing import BorrowedNetwork
-from semantic_edit.attention_processors.capture import captured_cross_attention
-from semantic_edit.attention_processors.layers import nearest_queries
-from semantic_edit.attention_processors.locks import lock_of
-from semantic_edit.attention_processors.tokens import changed_tokens, tokenize_prompt
-from semantic_edit.editing.finite import check_finite
+from semantic_edit.attention_processors.tokens import changed_tokens
+from semantic_edit.denoisers.denoiser import Denoiser
+from semantic_edit.editing.conditioning import Conditioning
 from semantic_edit.editing.mask_shapes import grow_mask
 from semantic_edit.pipelines.focusing import CLOSER, closer_view, mask_region, unless_large
 from semantic_edit.pipelines.request import EditRequest
-from semantic_edit.pipelines.stages import EditEmbeds, encode_pictures, noise_predictor
-from semantic_edit.pipelines.views import View, own_size
+from semantic_edit.pipelines.stages import EditEmbeds, Session, encode_pictures
+from semantic_edit.pipelines.views import View
 
 LOOKS = 3
 """How often a view may come closer: each time shows better where to look."""
@@ -33,9 +29,12 @@ PEAK, FOOT = 0.4, 0.15
 AROUND_PEAKS = 3.5
 """How many times longer than what such a map shows the surroundings are: it shows less than all of a thing."""
 
+Telling = tuple[Conditioning, tuple[int, ...]]
+"""A prompt, and its tokens that the other prompt of an edit has not."""
+
 
 def searched_view(
-    pipe: Any, request: EditRequest, embeds: EditEmbeds, cross_attention_kwargs: dict[str, Any] | None
+    session: Session[Denoiser], request: EditRequest, embeds: EditEmbeds
 ) -> tuple[View, torch.Tensor | None]:
     """The view that a call works at: closer than the whole pictures where what is to change is a small part of them.
 
@@ -48,10 +47,10 @@ def searched_view(
     view, focus = request.view, request.focus
     if request.own_mask is not None or focus is False:
         return view, None
-    least = math.sqrt(math.prod(own_size(pipe)))
+    least = math.sqrt(math.prod(session.denoiser.own_size))
     if focus is None and any(least > CLOSER * math.sqrt(math.prod(frame.picture)) for frame in view.frames):
         return view, None
-    told = [_telling_words(pipe, request, embeds, edit) for edit in range(request.edits)]
+    told = [_telling_words(session, request, embeds, edit) for edit in range(request.edits)]
     if not all(words for _, words in told):
         if focus:
             raise ValueError(
@@ -61,16 +60,14 @@ def searched_view(
         return view, None
     looked_at: dict[View, torch.Tensor] = {}
     for look in range(LOOKS):
-        looked_at[view] = encode_pictures(pipe, view.pictures, embeds.target.device)
+        looked_at[view] = encode_pictures(session.denoiser, view.pictures)
         clean = looked_at[view].expand(request.edits, -1, -1, -1)
         regions = []
-        for edit, (side, words) in enumerate(told):
-            map_of_words = _looked_at(
-                pipe, request, clean[edit : edit + 1], side, words, cross_attention_kwargs
-            )
+        for edit, telling in enumerate(told):
+            map_of_words = _looked_at(session, clean[edit : edit + 1], telling)
             regions.append(mask_region(_peaks(map_of_words), view.frame(edit).box))
         asked = focus if look == 0 else None
-        closer = closer_view(pipe, view, regions, asked, request.size, AROUND_PEAKS)
+        closer = closer_view(session.denoiser, view, regions, asked, request.size, AROUND_PEAKS)
         if closer.frames == view.frames:
             break
         view = closer
@@ -84,55 +81,33 @@ def searched_view(
 
 
 def _telling_words(
-    pipe: Any, request: EditRequest, embeds: EditEmbeds, edit: int
-) -> tuple[torch.Tensor, tuple[int, ...]]:
-    """A prompt's embeddings, (1, tokens, width), and its tokens that the other prompt has not.
+    session: Session[Denoiser], request: EditRequest, embeds: EditEmbeds, edit: int
+) -> Telling:
+    """What tells an edit's prompts apart: the source's words, or the target's if it only adds words.
 
-    The source's, or the target's if it only adds words; none are known of prompts that are embeddings.
+    None are known of prompts that are embeddings.
     """
     sides = ((request.prompts.source, embeds.source), (request.prompts.target, embeds.target))
     texts = []
     for prompt, _ in sides:
         if prompt is None or prompt.texts is None:
             return embeds.target, ()
-        text = prompt.texts[edit if len(prompt.texts) > 1 else 0]
-        texts.append(tokenize_prompt(pipe.tokenizer, pipe.maybe_convert_prompt(text, pipe.tokenizer)))
+        texts.append(session.denoiser.tokens(prompt.texts[edit if len(prompt.texts) > 1 else 0]))
     changed = changed_tokens(*texts)
     side = 0 if changed[0] else 1
-    return sides[side][1][edit : edit + 1], changed[side]  # type: ignore[index]
+    return sides[side][1].rows(slice(edit, edit + 1)), changed[side]  # type: ignore[union-attr]
 
 
-def _looked_at(
-    pipe: Any,
-    request: EditRequest,
-    clean: torch.Tensor,
-    embeds: torch.Tensor,
-    words: tuple[int, ...],
-    cross_attention_kwargs: dict[str, Any] | None,
-) -> torch.Tensor:
-    """How much some words are looked at from each place, (rows, columns).
-
-    Args:
-        clean: Latents, (1, channels, height, width).
-        embeds: (1, tokens, width).
-        words: Tokens.
-    """
-    side = nearest_queries(pipe.unet, *clean.shape[-2:])
-    level = max(1, request.schedule.levels(LITTLE_NOISE))
+def _looked_at(session: Session[Denoiser], clean: torch.Tensor, telling: Telling) -> torch.Tensor:
+    """How much some words are looked at from each place, (rows, columns), in latents (1, channels, height, width)."""
+    given, words = telling
+    level = max(1, session.schedule.levels(LITTLE_NOISE))
     # noise of its own: the mask's is the same, whether the picture was searched or not
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn((NOISES, *clean.shape[1:]), generator=generator).to(clean.device)
-    with (
-        lock_of(pipe.unet),
-        BorrowedNetwork(pipe.unet) as unet,
-        captured_cross_attention(unet, math.prod(side)) as maps,
-    ):
-        predict_noise = noise_predictor(pipe, cross_attention_kwargs, unet)
-        noised = request.schedule.add_noise(clean.expand(NOISES, -1, -1, -1), noise, level)
-        timestep = request.schedule.timestep(level)
-        predicted = predict_noise(noised, timestep, embeds.expand(NOISES, -1, -1))
-    check_finite(f"the search's predictions (timestep {timestep})", predicted)
-    return maps.mean().mean(0)[:, list(words)].mean(-1).unflatten(0, side)
+    noised = session.schedule.add_noise(clean.expand(NOISES, -1, -1, -1), noise, level)
+    timestep = session.schedule.timestep(level)
+    return session.denoiser.attention_to(words, noised, timestep, given.expand(NOISES))
 
 
 def _peaks(values: torch.Tensor) -> torch.Tensor:

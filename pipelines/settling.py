@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 
+from semantic_edit.denoisers.denoiser import Denoiser
 from semantic_edit.editing.frames import Frame, Size, shown_size
 from semantic_edit.editing.mask_shapes import MaskInput, mask_to_tensor
 from semantic_edit.editing.origins import origins_of
 from semantic_edit.editing.trajectory import Trajectory
-from semantic_edit.pipelines.conditioning import common_batch_size
-from semantic_edit.pipelines.focusing import check_focus, focused_view, mask_region
+from semantic_edit.pipelines.checks import common_batch_size
+from semantic_edit.pipelines.focusing import focused_view, mask_region
 from semantic_edit.pipelines.pictures import PictureInput
 from semantic_edit.pipelines.views import View, check_learned, check_made_of, read_view
 
@@ -65,15 +66,18 @@ def settled_view(
 
 
 def read_lesson_view(
-    pipe: Any, image: PictureInput, mask_image: MaskInput | None, size: Size | None, focus: bool | None
+    denoiser: Denoiser,
+    image: PictureInput,
+    mask_image: MaskInput | None,
+    size: Size | None,
+    focus: bool | None,
 ) -> View:
     """What is learned of pictures: all of them, or the surroundings of masks.
 
     Raises:
         ValueError, TypeError: If anything does not fit.
     """
-    check_focus(focus)
-    view = read_view(pipe, image, size)
+    view = read_view(denoiser, image, size)
     if not view.has_pixels:
         raise ValueError(
             "`image` holds latents, but learning shows the picture to the image encoder; pass the picture itself."
@@ -85,11 +89,11 @@ def read_lesson_view(
     mask = mask_to_tensor(mask_image)
     common_batch_size(image=view.batch_size, mask_image=len(mask))
     _check_mask("image", mask, [frame for frame in origins_of(mask_image) if frame is not None], view)
-    return view if focus is False else focused_view(pipe, view, mask, focus, size)
+    return view if focus is False else focused_view(denoiser, view, mask, focus, size)
 
 
 def learned_view(
-    pipe: Any,
+    denoiser: Denoiser,
     config: Mapping[str, Any],
     image: PictureInput | None,
     own_mask: torch.Tensor | None,
@@ -111,11 +115,11 @@ def learned_view(
             "`preserve_background=True` keeps the pixels of `image` outside of `mask_image`; pass both."
         )
     # one that remembers nothing was learned from a picture as it was
-    size = tuple(side * pipe.vae_scale_factor for side in reversed(config["latent_shape"][1:]))
+    size = tuple(side * denoiser.cell for side in reversed(config["latent_shape"][1:]))
     frame = Frame(size, (0, 0, *size), size) if config["frame"] is None else Frame.read(config["frame"])
     view = View(frames=(frame,))
     if image is not None:
-        given = read_view(pipe, image)
+        given = read_view(denoiser, image)
         check_learned(frame, given)
         view = replace(given, frames=(frame,))
     _check_mask("mapping_network", own_mask, [one for one in origins if one is not None], view)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from semantic_edit.denoisers.denoiser import Denoiser
 from semantic_edit.editing.frames import Frame, Size, shown_size, whole_frame
 from semantic_edit.editing.mask_shapes import MaskShape, resize_mask, shape_mask
 from semantic_edit.editing.stitching import cut_out, look_of, looks_like
@@ -125,13 +126,6 @@ def _fading(frame: Frame) -> torch.Tensor:
     return sides[0][:, None] * sides[1]
 
 
-def own_size(pipe: Any) -> Size:
-    """The size that a model was made for, in pixels."""
-    sides = pipe.unet.config.sample_size or 64
-    height, width = sides if isinstance(sides, (list, tuple)) else (sides, sides)
-    return width * pipe.vae_scale_factor, height * pipe.vae_scale_factor
-
-
 def read_size(height: Any, width: Any, multiple: int) -> Size | None:
     """The size that a caller wants the model to work at, or `None`.
 
@@ -152,7 +146,7 @@ def read_size(height: Any, width: Any, multiple: int) -> Size | None:
     return width, height
 
 
-def read_view(pipe: Any, image: PictureInput | None, size: Size | None = None) -> View:
+def read_view(denoiser: Denoiser, image: PictureInput | None, size: Size | None = None) -> View:
     """Pictures of any size as the model works at them whole.
 
     Args:
@@ -163,12 +157,12 @@ def read_view(pipe: Any, image: PictureInput | None, size: Size | None = None) -
     """
     if image is None:
         raise ValueError("`image` is missing; pass the picture that is to be edited.")
-    pictures = read_pictures(image, latent_channels=pipe.vae.config.latent_channels)
+    pictures = read_pictures(image, latent_channels=denoiser.latent_channels)
     if pictures.planes is None:
         if size is not None:
             raise ValueError("`image` holds latents, which keep their size; leave out `height` and `width`.")
         return View(pictures)
-    own, multiple = own_size(pipe), pipe.vae_scale_factor
+    own, multiple = denoiser.own_size, denoiser.multiple
     return View(
         pictures,
         tuple(

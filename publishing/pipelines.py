@@ -4,39 +4,14 @@ from __future__ import annotations
 
 import importlib.metadata
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 
 from semantic_edit.publishing.bundle import bundle
+from semantic_edit.publishing.published import PIPELINES
 from semantic_edit.publishing.sources import read_module
 
 DISTRIBUTION = "diffusers-semantic-edit"
 
-
-@dataclass(frozen=True)
-class Published:
-    """A pipeline under the name by which diffusers finds its file.
-
-    call: How it is called, for the head of the file.
-    """
-
-    module: str
-    class_name: str
-    call: str
-
-
-PIPELINES = {
-    "diffedit": Published(
-        "semantic_edit.pipelines.diffedit",
-        "DiffEditPipeline",
-        'edit = pipe(image=picture, source_prompt="a bowl of apples", prompt="a bowl of pears")',
-    ),
-    "stylediffusion": Published(
-        "semantic_edit.pipelines.stylediffusion",
-        "StyleDiffusionPipeline",
-        'learned = pipe.learn_mapping(picture, "a dog"); edit = pipe("a tiger", mapping_network=learned)',
-    ),
-}
 
 HEADING = """\
 {summary}

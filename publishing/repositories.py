@@ -10,12 +10,14 @@ from pathlib import Path
 
 from huggingface_hub import ModelCard
 
+from semantic_edit.disk.hub_ids import is_hub_id
 from semantic_edit.disk.writing import write_file
 from semantic_edit.mapping_networks import MappingNetwork, model_card
 from semantic_edit.pipelines.versions import supported_range
 from semantic_edit.publishing.cards import CARDS, LINK, check_card, filled_card
 from semantic_edit.publishing.errors import PublishError
-from semantic_edit.publishing.pipelines import PIPELINES, pipeline_file, source_version
+from semantic_edit.publishing.pipelines import pipeline_file, source_version
+from semantic_edit.publishing.published import PIPELINES
 from semantic_edit.still_life import model_path
 
 # file name endings of whatever may contain a pickle
@@ -81,11 +83,7 @@ def build_mapping(
     except (ValueError, OSError) as error:
         raise PublishError(f"{source} does not contain a readable mapping network: {error}") from error
     known = base_model or network.config.base_model
-    if (
-        not known
-        or (base_model is None and Path(known).is_dir())
-        or not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", known)
-    ):
+    if not is_hub_id(known) or (base_model is None and Path(known).is_dir()):
         raise PublishError(
             f"The picture was learned with {known or 'a model without a name'!r}, which others cannot load. Name the "
             "same model on the Hub with --base-model owner/name."

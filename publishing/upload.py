@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, HfApi
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
+from semantic_edit.disk.hub_ids import is_hub_id
 from semantic_edit.publishing.errors import PublishError
 
 # of requests, httpx or httpx2, whichever this version of huggingface_hub uses
@@ -22,12 +22,11 @@ def check_repo_id(repo_id: str) -> None:
     Raises:
         PublishError: Saying what the Hub requires.
     """
-    try:
-        validate_repo_id(repo_id)
-    except HFValidationError as error:
-        raise PublishError(str(error)) from error
-    if repo_id.count("/") != 1:
-        raise PublishError(f"{repo_id!r} names no owner; a repository on the Hub is owner/name.")
+    if not is_hub_id(repo_id):
+        raise PublishError(
+            f"{repo_id!r} cannot be a repository on the Hub. Name it owner/name, in letters, digits, '_', '-' and '.'; "
+            "neither part begins or ends with '-' or '.', '--' and '..' are not allowed, nor is '.git' at the end."
+        )
 
 
 def upload(folder: Path, repo_id: str, private: bool, message: str) -> str:

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from semantic_edit.pipelines import (
         DiffEditPipeline,
         DiffEditPipelineOutput,
+        StableDiffusionXLDiffEditPipeline,
+        StableDiffusionXLStyleDiffusionPipeline,
         StyleDiffusionPipeline,
         StyleDiffusionPipelineOutput,
     )
@@ -20,28 +22,24 @@ __all__ = [
     "DiffEditPipelineOutput",
     "LearningSettings",
     "MappingNetwork",
+    "StableDiffusionXLDiffEditPipeline",
+    "StableDiffusionXLStyleDiffusionPipeline",
     "StyleDiffusionPipeline",
     "StyleDiffusionPipelineOutput",
     "Trajectory",
     "__version__",
 ]
 
-_HOME = {
-    "DiffEditPipeline": "semantic_edit.pipelines",
-    "DiffEditPipelineOutput": "semantic_edit.pipelines",
-    "LearningSettings": "semantic_edit.mapping_networks",
-    "MappingNetwork": "semantic_edit.mapping_networks",
-    "StyleDiffusionPipeline": "semantic_edit.pipelines",
-    "StyleDiffusionPipelineOutput": "semantic_edit.pipelines",
-    "Trajectory": "semantic_edit.editing",
-}
+_ROOMS = ("editing", "mapping_networks", "pipelines")  # each needs those before it
 
 
 def __getattr__(name: str) -> object:
     # torch and diffusers take seconds to import, and this file runs before every room and every `--help`.
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
+    for room in _ROOMS if name in __all__ else ():
+        module = importlib.import_module(f"{__name__}.{room}")
+        if name in module.__all__:
+            return getattr(module, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def _is_worth_saying(record: logging.LogRecord) -> bool:

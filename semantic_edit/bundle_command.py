@@ -7,7 +7,8 @@ import argparse
 from semantic_edit.disk.writing import write_file
 from semantic_edit.files import check_outputs
 from semantic_edit.loading import quiet_loading
-from semantic_edit.options import PIPELINES, add_output
+from semantic_edit.options import add_output
+from semantic_edit.publishing.published import PIPELINES
 from semantic_edit.terminal import say
 
 

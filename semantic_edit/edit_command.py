@@ -16,15 +16,16 @@ from semantic_edit.files import (
     check_pictures,
     check_suffix,
     encode_picture,
+    read_picture,
 )
 from semantic_edit.loading import (
     check_model_choice,
-    load_mask,
     load_picture,
     load_pipeline,
     load_trajectory,
     quiet_loading,
 )
+from semantic_edit.names import PRESETS
 from semantic_edit.options import (
     add_focus,
     add_guidance,
@@ -51,7 +52,6 @@ from semantic_edit.terminal import complain, say
 if TYPE_CHECKING:
     from semantic_edit.pipelines import DiffEditPipelineOutput
 
-PRESETS = ("default", "paper")  # those of `pipelines.presets`, which takes seconds to import
 _PIPELINE_OPTIONS = {
     "steps": "num_inference_steps",
     "guidance_scale": "guidance_scale",
@@ -198,7 +198,7 @@ def _pipeline_arguments(options: argparse.Namespace) -> dict[str, Any]:
     """What the pipeline is called with besides the picture."""
     arguments = typed(options, _PIPELINE_OPTIONS) | sides(options)
     if options.mask is not None:
-        arguments["mask_image"] = load_mask(options.mask)
+        arguments["mask_image"] = read_picture(options.mask)
     if options.trajectory is not None:
         arguments["trajectory"] = load_trajectory(options.trajectory)
     return {"prompt": options.prompt, "source_prompt": options.source, **arguments}

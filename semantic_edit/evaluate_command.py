@@ -18,6 +18,7 @@ from semantic_edit.loading import (
     load_pipeline,
     quiet_loading,
 )
+from semantic_edit.names import EDIT_KINDS, LAYOUTS, ON_BAD, SPLITS, STILL_LIFE
 from semantic_edit.options import (
     add_image_encoder,
     add_model,
@@ -31,11 +32,9 @@ from semantic_edit.options import (
 from semantic_edit.terminal import say
 
 if TYPE_CHECKING:
-    from semantic_edit.evaluation.datasets import EditItem
+    from semantic_edit.datasets import EditItem
     from semantic_edit.evaluation.sweeps import Sweep
 
-KINDS = ("colour", "object", "surface")
-DATA = "still-life"  # `evaluation.datasets.STILL_LIFE`, which takes seconds to import
 WORDS = {
     "num_inference_steps": "--steps",
     "image_encoder": "image encoder",
@@ -54,20 +53,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def _add_data(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--data",
-        default=DATA,
+        default=STILL_LIFE,
         metavar="FOLDER",
         help="pictures with prompts, PIE-Bench, ImageNet or COCO pairs (default: still lifes, whose truth is known)",
     )
-    group.add_argument(
-        "--layout", choices=("folder", "pie-bench", "imagenet", "coco"), help="if it cannot be told"
-    )
+    group.add_argument("--layout", choices=LAYOUTS, help="if it cannot be told")
     group.add_argument("--count", type=count, metavar="N", help="pictures; still lifes: 32, else all")
     group.add_argument(
-        "--kinds", nargs="+", choices=KINDS, help="of still lifes' edits (default: object colour)"
+        "--kinds", nargs="+", choices=EDIT_KINDS, help="of still lifes' edits (default: object colour)"
     )
-    group.add_argument("--split", choices=("test", "validation"), help="of the still lifes (default: test)")
+    group.add_argument("--split", choices=SPLITS, help="of the still lifes (default: test)")
     group.add_argument(
-        "--on-bad", choices=("fail", "skip"), help="rows and pictures that cannot be used (default: fail)"
+        "--on-bad", choices=ON_BAD, help="rows and pictures that cannot be used (default: fail)"
     )
     group.add_argument("--size", type=size, metavar="WxH", help="resize the pictures, for example 512x512")
 
@@ -133,13 +130,13 @@ def _check_typed(options: argparse.Namespace) -> None:
         if idle:
             raise UsageError(f"--{idle[0]} is of still lifes; leave it out with --data {options.data}")
         if not Path(options.data).is_dir():
-            raise UsageError(f"--data {options.data} is neither '{DATA}' nor a folder")
+            raise UsageError(f"--data {options.data} is neither '{STILL_LIFE}' nor a folder")
     check_model_choice(model_choice(options))
     check_image_encoder(options.image_encoder)
 
 
 def _is_still_life(options: argparse.Namespace) -> bool:
-    return options.data == DATA and options.layout is None
+    return options.data == STILL_LIFE and options.layout is None
 
 
 def _list(methods: dict[str, Any]) -> None:
@@ -185,8 +182,8 @@ def _evaluate(options: argparse.Namespace, sweeps: list[Sweep]) -> None:
                 items,
                 options.out,
                 options.metrics,
-                options.seed,
                 options.size,
+                seed=options.seed,
                 batch=options.batch,
                 shown=options.shown,
                 skips=options.on_bad == "skip",
@@ -235,7 +232,7 @@ def _runnable(sweeps: list[Sweep], pipe: Any, skips: bool) -> list[Sweep]:
 
 def _items(options: argparse.Namespace) -> list[EditItem]:
     """The edits to run; of still lifes every kind of edit on each picture."""
-    from semantic_edit.evaluation.datasets import STILL_LIFE, open_dataset
+    from semantic_edit.datasets import open_dataset
     from semantic_edit.evaluation.evaluate import resized
 
     if _is_still_life(options):

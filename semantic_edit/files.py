@@ -1,22 +1,20 @@
 """Files of the command line: checked before any work, and refused in plain words."""
 
-import contextlib
 import io
 import os
 import re
 import struct
 import tempfile
-import warnings
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
-from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, PngImagePlugin
 
+from semantic_edit.disk.pictures import UnreadablePicture, decoded_picture
 from semantic_edit.disk.reading import check_is_file, read_object
 from semantic_edit.disk.writing import entries, place_kind, settle
 
 _ADDRESS = re.compile("(https?|ftp|s3|hf):/")
-_HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 OUR_NOTES = "semantic_edit."  # how the names of what a picture remembers for us begin
 
 
@@ -25,49 +23,15 @@ class UsageError(Exception):
 
 
 def read_picture(path: Path) -> Image.Image:
-    """Open and decode `path`, in the mode the file has.
+    """The picture or mask that a file holds, in the mode that the file has.
 
     Raises:
-        UsageError: If it is missing, no picture, damaged, or so large that Pillow takes it for an attack.
+        UsageError: Naming the file, if it cannot be read; see `decoded_picture`.
     """
-    if _is_heic(path):
-        _register_heic()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            picture = Image.open(path)
-            picture.load()
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        limit = (Image.MAX_IMAGE_PIXELS or 0) // 10**6
-        raise UsageError(f"{path} has more than {limit} million pixels; shrink it first") from None
-    except UnidentifiedImageError:
-        if _is_heic(path):
-            raise UsageError(
-                f"{path} is a HEIC picture, which Pillow reads by a plugin: pip install pillow-heif, or save it as JPEG"
-            ) from None
-        raise UsageError(f"{path} is not a picture in a format that Pillow reads") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:  # what decoders raise on damaged data
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else f"damaged? {error}"
-        raise UsageError(f"{path} cannot be read: {reason}") from None
-    return picture
-
-
-def _is_heic(path: Path) -> bool:
-    """Whether a file is what most phones save, by its first bytes."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(12)
-    except OSError:
-        return False
-    return head[4:8] == b"ftyp" and head[8:] in _HEIC_BRANDS
-
-
-def _register_heic() -> None:
-    """Let Pillow read HEIC, if the plugin is there."""
-    with contextlib.suppress(ImportError):
-        import pillow_heif  # type: ignore[import-not-found]
-
-        pillow_heif.register_heif_opener()
+        return decoded_picture(path)
+    except UnreadablePicture as error:
+        raise UsageError(f"{path} {error}") from None
 
 
 def encode_picture(picture: Image.Image, path: Path) -> bytes:
@@ -112,7 +76,7 @@ def check_inputs(inputs: Mapping[str, Path]) -> None:
 
 
 def check_pictures(pictures: Mapping[str, Path]) -> None:
-    """Refuse pictures that cannot be read, or whose values cannot be told, before anything slow is imported.
+    """Refuse pictures that cannot be read, before anything slow is imported.
 
     Args:
         pictures: Option, as typed, to path.
@@ -122,9 +86,7 @@ def check_pictures(pictures: Mapping[str, Path]) -> None:
     """
     check_inputs(pictures)
     for path in pictures.values():
-        mode = read_picture(path).mode
-        if mode in ("I", "F"):
-            raise UsageError(f"{path} has mode {mode}, whose range of values is not known; save it in 8 bits")
+        read_picture(path)
 
 
 def check_outputs(outputs: Mapping[str, Path], inputs: Mapping[str, Path]) -> None:

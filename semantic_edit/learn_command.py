@@ -9,16 +9,16 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from semantic_edit.files import UsageError, check_folder, check_pictures, is_mapping_folder
+from semantic_edit.files import UsageError, check_folder, check_pictures, is_mapping_folder, read_picture
 from semantic_edit.loading import (
     check_image_encoder,
     check_model_choice,
     load_image_encoder,
-    load_mask,
     load_picture,
     load_pipeline,
     quiet_loading,
 )
+from semantic_edit.names import CHECKPOINT_FILE, SCHEDULES, VARIANTS
 from semantic_edit.options import (
     add_focus,
     add_guidance,
@@ -59,7 +59,6 @@ WORDS = words_for(
     width="--size",
     height="--size",
 )
-CHECKPOINT_FILE = "inputs.json"  # `mapping_networks.checkpoint.INPUTS_FILE`, which takes seconds to import
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -81,13 +80,13 @@ def _add_learning(group: argparse._ArgumentGroup) -> None:
     add_guidance(group, default="7.5, for the edits too")
     group.add_argument(
         "--schedule",
-        choices=("short", "published"),
+        choices=SCHEDULES,
         default="short",
         help="how long to learn: at most 90 updates in 30 steps, or as long as the paper's authors (default: short)",
     )
     group.add_argument(
         "--variant",
-        choices=("modulate", "direct"),
+        choices=VARIANTS,
         help="as in the published code, or as in the paper's figure (default: modulate)",
     )
     group.add_argument(
@@ -147,13 +146,12 @@ def _learn(options: argparse.Namespace, pipe: StyleDiffusionPipeline, picture: A
     from semantic_edit.editing.frames import Frame
     from semantic_edit.mapping_networks import LearningSettings
 
-    schedules = {"short": LearningSettings.short, "published": LearningSettings.published}
-    settings = dataclasses.replace(schedules[options.schedule](), seed=options.seed)
+    settings = dataclasses.replace(getattr(LearningSettings, options.schedule)(), seed=options.seed)
     with refusals(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The learning did not converge")  # it advises in terms of Python
         arguments = typed(options, _PIPELINE_OPTIONS) | sides(options)
         if options.mask is not None:
-            arguments["mask_image"] = load_mask(options.mask)
+            arguments["mask_image"] = read_picture(options.mask)
         network = pipe.learn_mapping(picture, options.prompt, settings=settings, **arguments)
     assert not isinstance(network, list)  # one picture under one prompt
     assert network.report is not None  # it was learned just now

@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from PIL import Image, ImageOps
+from PIL import Image
 
+from semantic_edit.disk.hub_ids import is_hub_id
 from semantic_edit.disk.models import unserved_folder, variants_alone, variants_of
 from semantic_edit.disk.reading import read_object
 from semantic_edit.files import UsageError, read_picture
@@ -184,31 +185,21 @@ def load_picture(path: Path) -> Image.Image:
     Raises:
         UsageError: If there is no such picture, or its values cannot be converted without guessing.
     """
-    from semantic_edit.pipelines.pictures import opaque_rgb
+    from semantic_edit.pipelines import opaque_rgb
 
     with refusals():
         return opaque_rgb(read_picture(path))
 
 
-def load_mask(path: Path) -> Image.Image:
-    """Read a mask's picture, upright, with what it remembers.
-
-    Raises:
-        UsageError: If there is no such picture.
-    """
-    return ImageOps.exif_transpose(read_picture(path))
-
-
 def _base_model(network: MappingNetwork, is_folder: bool) -> str | None:
     """The Hub id of the model that a picture was learned with, or its folder, which only a folder here may name."""
-    from semantic_edit.mapping_networks.card import HUB_ID
     from semantic_edit.still_life import model_path
 
     name = network.config.base_model
     if name == str(model_path()):
         return None  # it is there wherever this package is
     is_there = is_folder and Path(name).is_absolute() and (Path(name) / _MODEL_FILE).is_file()
-    return name if is_there or HUB_ID.fullmatch(name) else None
+    return name if is_there or is_hub_id(name) else None
 
 
 def _damaged_config(folder: Path) -> str:
@@ -321,8 +312,7 @@ def _find(option: str, name: str, file: str, kind: str) -> tuple[str, bool]:
         return str(path.resolve()), True
     if path.exists():
         raise UsageError(f"{option} {name} is a file; name the folder of a {kind} or a Hub id")
-    owner, _, rest = name.partition("/")
-    if not owner.strip(".~") or not rest or "/" in rest:
+    if not is_hub_id(name):
         raise UsageError(f"{option} {name}: there is no such folder, and a Hub id reads owner/name")
     return name, False
 

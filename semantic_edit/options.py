@@ -10,8 +10,6 @@ from typing import Any
 from semantic_edit.disk.reading import is_utf8, shortened
 from semantic_edit.files import UsageError
 
-PIPELINES = ("diffedit", "stylediffusion")  # those of `publishing.pipelines`, which takes seconds to import
-
 
 @dataclass(frozen=True)
 class ModelChoice:
@@ -103,10 +101,18 @@ def add_model(parser: argparse.ArgumentParser, default: str = "the small still-l
         help="of the model's files, for example fp16 (default: the usual ones)",
     )
     group.add_argument("--offline", action="store_true", help="take a Hub id from the local cache alone")
-    group.add_argument(
+    add_device(group)
+    add_dtype(group)
+
+
+def add_device(container: argparse._ActionsContainer) -> None:
+    container.add_argument(
         "--device", metavar="NAME", help="cpu, cuda, cuda:1, mps (default: the fastest there is)"
     )
-    group.add_argument(
+
+
+def add_dtype(container: argparse._ActionsContainer) -> None:
+    container.add_argument(
         "--dtype", choices=("float32", "float16", "bfloat16"), help="(default: float16 on cuda, else float32)"
     )
 

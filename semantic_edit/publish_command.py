@@ -9,7 +9,8 @@ from pathlib import Path
 from semantic_edit.disk.writing import write_folder
 from semantic_edit.files import UsageError, check_folder, is_mapping_folder
 from semantic_edit.loading import quiet_loading
-from semantic_edit.options import PIPELINES, add_traceback
+from semantic_edit.options import add_traceback
+from semantic_edit.publishing.published import PIPELINES
 from semantic_edit.terminal import say
 
 

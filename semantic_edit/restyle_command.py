@@ -15,16 +15,17 @@ from semantic_edit.files import (
     check_pictures,
     check_suffix,
     encode_picture,
+    read_picture,
 )
 from semantic_edit.loading import (
     check_mapping,
     check_model_choice,
     load_mapping,
-    load_mask,
     load_picture,
     load_pipeline_for,
     quiet_loading,
 )
+from semantic_edit.names import EDIT_TYPES
 from semantic_edit.options import (
     add_guidance,
     add_mapping,
@@ -105,7 +106,7 @@ def _add_method(group: argparse._ArgumentGroup) -> None:
         )
     group.add_argument(
         "--edit-type",
-        choices=("replace", "refine"),
+        choices=EDIT_TYPES,
         help="words exchanged one for one, or words added (default: by the number of words)",
     )
     group.add_argument(
@@ -205,7 +206,7 @@ def _pipeline_arguments(options: argparse.Namespace) -> dict[str, Any]:
     if options.reweight is not None:
         arguments["reweight"] = dict(options.reweight)
     if options.mask is not None:
-        arguments["mask_image"] = load_mask(options.mask)
+        arguments["mask_image"] = read_picture(options.mask)
     if options.image is not None:
         arguments |= {"image": load_picture(options.image), "preserve_background": True}
     return arguments

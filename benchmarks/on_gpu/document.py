@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.on_gpu.report import Report
+from semantic_edit.disk.writing import write_file
 
 PAGE = Path(__file__).parents[2] / "docs" / "gpu.md"
 FIRST, LAST = "<!-- measured -->", "<!-- end -->"
@@ -15,7 +16,7 @@ def write_into(page: Path, stored: Path) -> None:
     """Replace what stands between the page's two marks by the table of a JSON."""
     before, _, rest = page.read_text().partition(FIRST)
     _, _, after = rest.partition(LAST)
-    page.write_text(f"{before}{FIRST}\n\n{Report.read(stored).table}\n{LAST}{after}")
+    write_file(page, f"{before}{FIRST}\n\n{Report.read(stored).table}\n{LAST}{after}".encode())
 
 
 if __name__ == "__main__":

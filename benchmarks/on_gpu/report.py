@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from semantic_edit.disk.writing import write_folder
 
 GOALS = "| part | what | measured | goal | |\n| --- | --- | --- | --- | --- |"
 OTHERS = "| part | what | measured |\n| --- | --- | --- |"
@@ -127,8 +128,7 @@ class Report:
         return f"{machine}; medians, ranges in brackets.\n\n" + "\n".join(lines).rstrip() + "\n"
 
     def write(self) -> None:
-        """Both files, each whole or not at all."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Both files, whole or not at all."""
         everything = {
             "machine": self.machine,
             "figures": [{**asdict(found), "met": found.met} for found in self.figures],
@@ -136,10 +136,8 @@ class Report:
             "seconds": self.seconds,
             "tests": self.tests,
         }
-        for name, text in (("gpu.json", json.dumps(everything, indent=1)), ("gpu.md", self.table)):
-            partial = self.folder / f".{name}"
-            partial.write_text(text)
-            os.replace(partial, self.folder / name)
+        texts = {"gpu.json": json.dumps(everything, indent=1), "gpu.md": self.table}
+        write_folder(self.folder, {name: text.encode() for name, text in texts.items()})
 
     @classmethod
     def read(cls, path: Path) -> Report:

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
+
+from semantic_edit.evaluation.metrics.similarity import as_planes
 
 
 def feature_distance(first: Sequence[torch.Tensor], second: Sequence[torch.Tensor]) -> float:
@@ -56,7 +57,7 @@ def vision_layers(image_encoder: Any, feature_extractor: Any, picture: Image.Ima
 def vae_layers(vae: Any, picture: Image.Image) -> list[torch.Tensor]:
     """The places after each block of a VAE's encoder on the way down: (places, channels) each."""
     found: list[torch.Tensor] = []
-    pixels = torch.from_numpy(np.array(picture.convert("RGB"))).movedim(-1, 0)[None] / 127.5 - 1
+    pixels = as_planes(picture) / 127.5 - 1
     hooks = [
         block.register_forward_hook(lambda module, inputs, output: found.append(output))
         for block in vae.encoder.down_blocks

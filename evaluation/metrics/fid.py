@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
 from PIL import Image
 
+from semantic_edit.evaluation.metrics.similarity import as_planes
 from semantic_edit.evaluation.metrics.unavailable import check_torch_weights, optional_module
 
 Embed = Callable[[Sequence[Image.Image]], torch.Tensor]  # to (pictures, width)
@@ -80,7 +80,6 @@ def cached_inception(device: torch.device | str = "cpu") -> Embed:
 
     @torch.no_grad()
     def embed(pictures: Sequence[Image.Image]) -> torch.Tensor:
-        pixels = [torch.from_numpy(np.array(one.convert("RGB"))).movedim(-1, 0)[None] for one in pictures]
-        return torch.cat([network(one.to(device)).cpu() for one in pixels])
+        return torch.cat([network(as_planes(one).to(device)).cpu() for one in pictures])
 
     return embed

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from semantic_edit.evaluation.metrics.regions import only_inside
+from semantic_edit.evaluation.metrics.similarity import as_planes
 from semantic_edit.evaluation.metrics.unavailable import check_torch_weights, optional_module
 
 # Of two batches of pictures (batch, 3, height, width) in [-1, 1], their mean distance.
@@ -57,7 +58,7 @@ def lpips(
         sizes = " and ".join(f"{one.width} x {one.height}" for one in (first, second))
         raise ValueError(f"LPIPS compares pictures of one size, got {sizes} pixels. Resize one beforehand.")
     both = (first, second) if where is None else (only_inside(first, where), only_inside(second, where))
-    pixels = [torch.from_numpy(np.array(one.convert("RGB"))).movedim(-1, 0)[None] / 127.5 - 1 for one in both]
+    pixels = [as_planes(one) / 127.5 - 1 for one in both]
     return network(*pixels).item()
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from semantic_edit.editing.similarity import ssim_map
+from semantic_edit.editing import ssim_map
 
 WINDOW = 11  # pixels a side, of SSIM
 
@@ -22,6 +22,11 @@ def as_floats(picture: Picture) -> np.ndarray:
         if isinstance(picture, Image.Image)
         else np.asarray(picture)
     )
+
+
+def as_planes(picture: Image.Image) -> torch.Tensor:
+    """RGB in 8 bits, (1, 3, height, width)."""
+    return torch.from_numpy(np.array(picture.convert("RGB"))).movedim(-1, 0)[None]
 
 
 def psnr(first: Picture, second: Picture, where: np.ndarray | None = None) -> float:

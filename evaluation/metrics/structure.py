@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from semantic_edit.evaluation.metrics.similarity import as_planes
 from semantic_edit.evaluation.metrics.unavailable import from_cache
 
 DINO = "facebook/dino-vitb8"
@@ -96,7 +96,7 @@ def cached_dino(
 def _dino_pixels(picture: Image.Image) -> torch.Tensor:
     scale = min(_SHORTER_SIDE / min(picture.size), _LONGEST_SIDE / max(picture.size))
     size = (round(picture.height * scale), round(picture.width * scale))
-    pixels = torch.from_numpy(np.array(picture.convert("RGB"))).movedim(-1, 0)[None] / 255.0
+    pixels = as_planes(picture) / 255.0
     resized = F.interpolate(pixels, size, mode="bilinear", antialias=True)
     mean, deviation = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[..., None, None]
     return (resized - mean) / deviation

@@ -1,11 +1,13 @@
 import pytest
 import torch
 
+from semantic_edit.denoisers.schedules import schedule_from_scheduler
+from semantic_edit.editing.conditioning import Conditioning
 from semantic_edit.editing.finite import FiniteWatch, check_finite
-from semantic_edit.editing.inversion import decode_latents, invert_latents
-from semantic_edit.editing.schedule import schedule_from_scheduler
+from semantic_edit.editing.guidance import PromptPair
+from semantic_edit.editing.inversion import StepHooks, Walk, decode_latents, invert_latents, predicting
 
-EMBEDS = torch.zeros(1, 3, 8)
+NOTHING = Conditioning({"prompt_embeds": torch.zeros(1, 3, 8), "pooled_prompt_embeds": torch.zeros(1, 5)})
 LATENTS = torch.ones(1, 4, 6, 5)
 
 
@@ -47,34 +49,39 @@ def constant_model(latents, timestep, prompt_embeds):
 
 
 @pytest.mark.parametrize("step", [0, 2, 3])
-def test_both_directions_name_their_first_bad_step(scheduler, step):
-    schedule = schedule_from_scheduler(scheduler, 4)
+def test_both_directions_name_their_first_bad_step(scheduler, as_predictor, step):
+    schedule, empty = schedule_from_scheduler(scheduler, 4), PromptPair(NOTHING)
     timestep = schedule.timestep(step + 1)
+    predict = predicting(as_predictor(failing_from(step)), schedule, empty)
     with pytest.raises(FloatingPointError, match=rf"the inversion at step {step} \(timestep {timestep}\)"):
-        invert_latents(failing_from(step), schedule, LATENTS, EMBEDS, 4)
-    walk, timestep = LATENTS.expand(5, -1, -1, -1, -1), schedule.timestep(4 - step)
+        invert_latents(predict, schedule, LATENTS, 4)
+    latents, timestep = LATENTS.expand(5, -1, -1, -1, -1), schedule.timestep(4 - step)
     for mask in (
         None,
         torch.ones(1, 1, 6, 5),
         torch.zeros(1, 1, 6, 5),
     ):  # blended away with weight 0, NaN stays
+        predictor = as_predictor(failing_from(step))
         with pytest.raises(FloatingPointError, match=rf"the decoding at step {step} \(timestep {timestep}\)"):
-            decode_latents(failing_from(step), schedule, walk, EMBEDS, mask, guidance_scale=1.0)
+            decode_latents(predictor, schedule, Walk(latents, mask), empty)
 
 
-@pytest.mark.parametrize("name", ["latents", "prompt_embeds", "negative_prompt_embeds"])
-def test_what_a_callback_returns_is_named(scheduler, name):
+@pytest.mark.parametrize(
+    "name", ["latents", "prompt_embeds", "negative_prompt_embeds", "negative_pooled_prompt_embeds"]
+)
+def test_what_a_callback_returns_is_named(scheduler, as_predictor, name):
     schedule = schedule_from_scheduler(scheduler, 4)
-    walk = LATENTS.expand(5, -1, -1, -1, -1)
+    walk = Walk(LATENTS.expand(5, -1, -1, -1, -1))
 
     def spoil(step, timestep, tensors):
         return {name: torch.full_like(tensors[name], float("inf"))} if step == 3 else {}
 
+    prompts, hooks = PromptPair(NOTHING, NOTHING), StepHooks(spoil)
     with pytest.raises(FloatingPointError, match=rf"the callback's `{name}` at step 3 \(timestep 1\)"):
-        decode_latents(constant_model, schedule, walk, EMBEDS, None, EMBEDS, on_step=spoil)
+        decode_latents(as_predictor(constant_model), schedule, walk, prompts, hooks=hooks)
 
 
-def test_a_callback_that_writes_to_what_it_is_given_is_found_out(scheduler):
+def test_a_callback_that_writes_to_what_it_is_given_is_found_out(scheduler, as_predictor):
     schedule = schedule_from_scheduler(scheduler, 4)
 
     def spoil(step, timestep, tensors):
@@ -82,6 +89,8 @@ def test_a_callback_that_writes_to_what_it_is_given_is_found_out(scheduler):
             tensors["latents"].fill_(float("nan"))
         return {}
 
-    walk = LATENTS.expand(5, -1, -1, -1, -1)
+    walk = Walk(LATENTS.expand(5, -1, -1, -1, -1))
     with pytest.raises(FloatingPointError, match="the callback of the last step"):
-        decode_latents(constant_model, schedule, walk, EMBEDS, guidance_scale=1.0, on_step=spoil)
+        decode_latents(
+            as_predictor(constant_model), schedule, walk, PromptPair(NOTHING), hooks=StepHooks(spoil)
+        )

@@ -2,10 +2,15 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
-from semantic_edit.editing.inversion import decode_latents, invert_latents
-from semantic_edit.editing.schedule import PREDICTION_TYPES, schedule_from_scheduler
+from semantic_edit.denoisers.schedules import schedule_from_scheduler
+from semantic_edit.editing.conditioning import Conditioning
+from semantic_edit.editing.guidance import Guidance, PromptPair
+from semantic_edit.editing.inversion import StepHooks, Walk, decode_latents, invert_latents, predicting
+from semantic_edit.editing.schedule import PREDICTION_TYPES
 
-EMBEDS = torch.zeros(1, 3, 8)
+NOTHING = Conditioning({"prompt_embeds": torch.zeros(1, 3, 8)})
+TARGET = Conditioning({"prompt_embeds": torch.ones(1, 3, 8)})
+EMPTY = PromptPair(NOTHING)
 
 
 @pytest.fixture
@@ -22,29 +27,40 @@ def constant_model(latents, timestep, prompt_embeds):
     return torch.full_like(latents, timestep / 1000)
 
 
+@pytest.fixture(scope="module")
+def linear(as_predictor):
+    return as_predictor(linear_model)
+
+
+def inverted(predictor, schedule, latents, levels):
+    """The latents of every level under the empty prompt."""
+    return invert_latents(predicting(predictor, schedule, EMPTY), schedule, latents, levels)
+
+
 @pytest.mark.parametrize("prediction_type", PREDICTION_TYPES)
-def test_a_prediction_of_the_timestep_alone_comes_back_exactly(prediction_type, latents):
+def test_a_prediction_of_the_timestep_alone_comes_back_exactly(prediction_type, latents, as_predictor):
     """Round trip law: both directions evaluate a pair at the same timestep."""
     config = {"clip_sample": False, "set_alpha_to_one": False, "prediction_type": prediction_type}
     schedule = schedule_from_scheduler(DDIMScheduler(**config), 20)
-    kept = invert_latents(constant_model, schedule, latents, EMBEDS, 16)
-    back = decode_latents(constant_model, schedule, kept, EMBEDS, guidance_scale=1.0)
+    predictor = as_predictor(constant_model)
+    kept = inverted(predictor, schedule, latents, 16)
+    back = decode_latents(predictor, schedule, Walk(kept), EMPTY)
     torch.testing.assert_close(back, latents, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
-def test_the_round_trip_improves_with_steps(prediction_type, latents):
+def test_the_round_trip_improves_with_steps(prediction_type, latents, linear):
     scheduler = DDIMScheduler(clip_sample=False, prediction_type=prediction_type)
     errors = []
     for steps in (10, 40, 160):
         schedule = schedule_from_scheduler(scheduler, steps)
-        kept = invert_latents(linear_model, schedule, latents, EMBEDS, schedule.levels(0.5))
-        back = decode_latents(linear_model, schedule, kept, EMBEDS, guidance_scale=1.0)
+        kept = inverted(linear, schedule, latents, schedule.levels(0.5))
+        back = decode_latents(linear, schedule, Walk(kept), EMPTY)
         errors.append(float((back - latents).square().mean().sqrt()))
     assert errors[0] > 2 * errors[1] > 4 * errors[2]
 
 
-def test_every_level_is_kept_and_evaluated_at_its_noisier_timestep(scheduler, latents):
+def test_every_level_is_kept_and_evaluated_at_its_noisier_timestep(scheduler, latents, as_predictor):
     schedule = schedule_from_scheduler(scheduler, 10)
     seen = []
 
@@ -52,7 +68,7 @@ def test_every_level_is_kept_and_evaluated_at_its_noisier_timestep(scheduler, la
         seen.append((timestep, latents.clone()))
         return linear_model(latents, timestep, prompt_embeds)
 
-    kept = invert_latents(model, schedule, latents, EMBEDS, 8)
+    kept = inverted(as_predictor(model), schedule, latents, 8)
     assert kept.shape == (9, *latents.shape)
     assert torch.equal(kept[0], latents)
     assert [timestep for timestep, _ in seen] == list(schedule.timesteps[:8])
@@ -60,49 +76,52 @@ def test_every_level_is_kept_and_evaluated_at_its_noisier_timestep(scheduler, la
         assert torch.equal(inputs, kept[level])
 
 
-def test_decoding_walks_the_same_list_down(scheduler, latents):
+def test_decoding_walks_the_same_list_down(scheduler, latents, linear, as_predictor):
     schedule = schedule_from_scheduler(scheduler, 10)
-    kept = invert_latents(linear_model, schedule, latents, EMBEDS, 8)
+    kept = inverted(linear, schedule, latents, 8)
     seen = []
 
     def model(latents, timestep, prompt_embeds):
         seen.append(timestep)
         return linear_model(latents, timestep, prompt_embeds)
 
-    decode_latents(model, schedule, kept, EMBEDS, guidance_scale=1.0)
+    decode_latents(as_predictor(model), schedule, Walk(kept), EMPTY)
     assert seen == list(reversed(schedule.timesteps[:8]))
 
 
 @pytest.mark.parametrize("scale", [1.0, 7.5])
-def test_outside_the_mask_latents_end_on_the_clean_level(scheduler, latents, scale):
+def test_outside_the_mask_latents_end_on_the_clean_level(scheduler, latents, linear, scale):
     schedule = schedule_from_scheduler(scheduler, 10)
-    kept = invert_latents(linear_model, schedule, latents, EMBEDS, 8)
+    kept = inverted(linear, schedule, latents, 8)
     mask = torch.zeros(1, 1, 6, 5)
-    everywhere_kept = decode_latents(linear_model, schedule, kept, EMBEDS + 1, mask, EMBEDS, scale)
+    prompts, guidance = PromptPair(TARGET, NOTHING), Guidance(scale)
+    everywhere_kept = decode_latents(linear, schedule, Walk(kept, mask), prompts, guidance)
     assert torch.equal(everywhere_kept, latents)
     mask[..., 2:4] = 1
-    partly = decode_latents(linear_model, schedule, kept, EMBEDS + 1, mask, EMBEDS, scale)
+    partly = decode_latents(linear, schedule, Walk(kept, mask), prompts, guidance)
     assert torch.equal(partly[..., :2], latents[..., :2])
     assert (partly[..., 2:4] - latents[..., 2:4]).abs().min() > 0
 
 
-def test_the_blend_uses_the_level_that_was_reached(scheduler, latents):
+def test_the_blend_uses_the_level_that_was_reached(scheduler, latents, linear):
     schedule = schedule_from_scheduler(scheduler, 10)
-    kept = invert_latents(linear_model, schedule, latents, EMBEDS, 8)
+    kept = inverted(linear, schedule, latents, 8)
     reached = []
 
-    def on_step(step, timestep, tensors):
+    def after(step, timestep, tensors):
         reached.append(tensors["latents"])
         return {}
 
-    decode_latents(linear_model, schedule, kept, EMBEDS, torch.zeros(1, 1, 6, 5), on_step=on_step)
+    walk = Walk(kept, torch.zeros(1, 1, 6, 5))
+    decode_latents(linear, schedule, walk, EMPTY, hooks=StepHooks(after))
+    assert len(reached) == 8
     for step, latents_there in enumerate(reached):
         assert torch.equal(latents_there, kept[7 - step])
 
 
-def test_callbacks_change_what_follows_and_may_stop(scheduler, latents):
+def test_callbacks_change_what_follows_and_may_stop(scheduler, latents, linear, as_predictor):
     schedule = schedule_from_scheduler(scheduler, 10)
-    kept = invert_latents(linear_model, schedule, latents, EMBEDS, 8)
+    kept = inverted(linear, schedule, latents, 8)
     rows = []
 
     def model(latents, timestep, prompt_embeds):
@@ -112,21 +131,53 @@ def test_callbacks_change_what_follows_and_may_stop(scheduler, latents):
     def end_guidance(step, timestep, tensors):
         return {"negative_prompt_embeds": None} if step == 2 else {}
 
-    decode_latents(
-        model,
-        schedule,
-        kept,
-        EMBEDS,
-        None,
-        EMBEDS,
-        on_step=end_guidance,
-        should_stop=lambda: len(rows) == 6,
-    )
+    hooks = StepHooks(end_guidance, should_stop=lambda: len(rows) == 6)
+    decode_latents(as_predictor(model), schedule, Walk(kept), PromptPair(NOTHING, NOTHING), hooks=hooks)
     assert rows == [2, 2, 2, 1, 1, 1]
 
 
-def test_latents_accumulate_in_float32(scheduler, latents):
+def test_a_callback_may_change_the_scale(scheduler, latents, linear):
+    schedule = schedule_from_scheduler(scheduler, 10)
+    walk, prompts = Walk(inverted(linear, schedule, latents, 8)), PromptPair(TARGET, NOTHING)
+    expected = decode_latents(linear, schedule, walk, prompts, Guidance(3.0))
+    changed = StepHooks(lambda step, timestep, tensors: {"guidance_scale": 3.0} if step == 0 else {})
+    # the first step's own scale is one that a scale of 3 in the others cannot undo
+    ours = decode_latents(linear, schedule, walk, prompts, Guidance(6.0), changed)
+    unchanged = decode_latents(linear, schedule, walk, prompts, Guidance(6.0))
+    first = StepHooks(should_stop=iter([False] + [True] * 8).__next__)
+    start = decode_latents(linear, schedule, walk, prompts, Guidance(6.0), first)
+    shorter = Walk(torch.stack([*walk.latents[:7], start]))
+    assert torch.equal(ours, decode_latents(linear, schedule, shorter, prompts, Guidance(3.0)))
+    assert not torch.equal(ours, expected)
+    assert not torch.equal(ours, unchanged)
+
+
+def test_guidance_that_stops_spares_the_unconditional_half(scheduler, latents, as_predictor):
+    schedule = schedule_from_scheduler(scheduler, 10)
+    rows = []
+
+    def model(latents, timestep, prompt_embeds):
+        rows.append(latents.shape[0])
+        return linear_model(latents, timestep, prompt_embeds)
+
+    predictor, both = as_predictor(model), PromptPair(TARGET.expand(2), NOTHING.expand(2))
+    walk = Walk(latents.expand(9, 2, -1, -1, -1))
+    guided = decode_latents(predictor, schedule, walk, both, Guidance([3.0, 5.0], stops=[0.5, 0.7]))
+    # of ten steps the first two are not walked: three and five of the eight others are guided
+    assert rows == [4] * 5 + [2] * 3
+    for row, (scale, stop) in enumerate([(3.0, 0.5), (5.0, 0.7)]):
+        alone = decode_latents(
+            predictor,
+            schedule,
+            Walk(walk.latents[:, :1]),
+            PromptPair(TARGET, NOTHING),
+            Guidance(scale, stops=[stop]),
+        )
+        torch.testing.assert_close(guided[row : row + 1], alone)
+
+
+def test_latents_accumulate_in_float32(scheduler, latents, linear):
     schedule = schedule_from_scheduler(scheduler, 4)
-    kept = invert_latents(linear_model, schedule, latents.half(), EMBEDS, 4)
+    kept = inverted(linear, schedule, latents.half(), 4)
     assert kept.dtype == torch.float32
-    assert decode_latents(linear_model, schedule, kept.half(), EMBEDS).dtype == torch.float32
+    assert decode_latents(linear, schedule, Walk(kept.half()), EMPTY).dtype == torch.float32

@@ -4,18 +4,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from semantic_edit.denoisers.schedules import schedule_from_scheduler
+from semantic_edit.editing.conditioning import Conditioning
+from semantic_edit.editing.guidance import PromptPair
 from semantic_edit.editing.mask_shapes import resize_mask
 from semantic_edit.editing.masking import (
+    Batches,
     NoiseContrast,
+    NoisedPictures,
     draw_mask_noise,
     find_mask,
     noise_difference,
+    num_mask_chunks,
     otsu_cut,
     outline_mask,
     rescale_difference,
     shift_coherence,
 )
-from semantic_edit.editing.schedule import schedule_from_scheduler
 
 maps = hnp.arrays("float32", (2, 4, 5), elements=st.floats(0, 1000, width=32))
 
@@ -154,47 +159,83 @@ def test_noise_of_a_picture_does_not_depend_on_its_neighbours():
     assert (torch.corrcoef(flat) - torch.eye(10)).abs().max() < 0.6
 
 
-class Model:
-    """A prediction that depends on each row alone."""
+@pytest.fixture
+def counting(as_predictor):
+    """Builds a model whose prediction depends on each row alone, and that counts the rows of its batches."""
 
-    def __init__(self):
-        self.batches = []
+    def make():
+        batches = []
 
-    def __call__(self, latents, timestep, prompt_embeds):
-        self.batches.append(latents.shape[0])
-        return torch.tanh(latents) * prompt_embeds.mean((1, 2))[:, None, None, None]
+        def model(latents, timestep, prompt_embeds):
+            batches.append(latents.shape[0])
+            return torch.tanh(latents) * prompt_embeds.mean((1, 2))[:, None, None, None]
+
+        return as_predictor(model), batches
+
+    return make
+
+
+def noised(scheduler, pictures, maps):
+    schedule = schedule_from_scheduler(scheduler, 10)
+    latents = torch.randn(pictures, 4, 5, 6, generator=torch.Generator().manual_seed(1))
+    noise = torch.randn(pictures, maps, 4, 5, 6, generator=torch.Generator().manual_seed(0))
+    return NoisedPictures(schedule, latents, noise, 5)
+
+
+def four_prompts(pictures):
+    """Source, target, and what to guide away from for either."""
+    embeds = torch.randn(4, pictures, 2, 8, generator=torch.Generator().manual_seed(2))
+    return [Conditioning({"prompt_embeds": each}) for each in embeds]
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 7, 8, 40, 100])
 @pytest.mark.parametrize("negatives", [False, True])
-def test_chunks_change_nothing_but_the_batches(scheduler, batch_size, negatives):
-    schedule = schedule_from_scheduler(scheduler, 10)
-    latents = torch.randn(3, 4, 5, 6, generator=torch.Generator().manual_seed(1))
-    noise = torch.randn(3, 7, 4, 5, 6, generator=torch.Generator().manual_seed(0))
-    embeds = torch.randn(4, 3, 2, 8, generator=torch.Generator().manual_seed(2))
-    model, whole = Model(), Model()
-    sides = {"source_negative_embeds": embeds[2], "target_negative_embeds": embeds[3]} if negatives else {}
-    chunked = noise_difference(
-        model, schedule, latents, noise, 5, embeds[0], embeds[1], batch_size=batch_size, **sides
+def test_chunks_change_nothing_but_the_batches(scheduler, counting, batch_size, negatives):
+    pictures = noised(scheduler, 3, 7)
+    (model, batches), (whole, at_once_batches), done = counting(), counting(), []
+    source, target, source_away, target_away = four_prompts(3)
+    sides = (
+        (PromptPair(source, source_away), PromptPair(target, target_away))
+        if negatives
+        else (PromptPair(source), PromptPair(target))
     )
-    at_once = noise_difference(
-        whole, schedule, latents, noise, 5, embeds[0], embeds[1], batch_size=10**6, **sides
-    )
+    how = Batches(batch_size, on_done=lambda: done.append(True))
+    chunked = noise_difference(model, pictures, *sides, batches=how)
+    at_once = noise_difference(whole, pictures, *sides, batches=Batches(10**6))
     for part in ("difference", "magnitude", "shift"):
         torch.testing.assert_close(getattr(chunked, part), getattr(at_once, part))
     per_map = 4 if negatives else 2
-    assert sum(model.batches) == sum(whole.batches) == per_map * 3 * 7
-    assert max(model.batches) <= max(batch_size, per_map)
+    assert sum(batches) == sum(at_once_batches) == per_map * 3 * 7
+    assert max(batches) <= max(batch_size, per_map)
+    assert len(batches) == len(done) == num_mask_chunks(3, 7, per_map, batch_size)
 
 
-def test_equal_negatives_cancel(scheduler):
-    schedule = schedule_from_scheduler(scheduler, 10)
-    latents = torch.randn(1, 4, 5, 6, generator=torch.Generator().manual_seed(1))
-    noise = torch.randn(1, 3, 4, 5, 6, generator=torch.Generator().manual_seed(0))
-    source, target, negative = torch.randn(3, 1, 2, 8, generator=torch.Generator().manual_seed(2))
-    plain = noise_difference(Model(), schedule, latents, noise, 5, source, target)
+def test_every_tensor_of_a_prompt_follows_its_picture(scheduler, as_predictor):
+    """Whatever else a family embeds is taken row by row beside the text."""
+    pictures, seen = noised(scheduler, 3, 2), []
+    sides = [
+        Conditioning(
+            {"prompt_embeds": torch.full((3, 1, 1), side), "pooled": side + torch.arange(3.0)[:, None]}
+        )
+        for side in (10.0, 20.0)
+    ]
+
+    class Watching(as_predictor):
+        def predict(self, latents, timestep, given):
+            seen.extend(given.tensors["pooled"].flatten().tolist())
+            return super().predict(latents, timestep, given)
+
+    model = Watching(lambda latents, timestep, prompt_embeds: latents * prompt_embeds[..., None])
+    noise_difference(model, pictures, *map(PromptPair, sides), batches=Batches(4))
+    assert seen == [10, 10, 20, 20, 11, 11, 21, 21, 12, 12, 22, 22]
+
+
+def test_equal_negatives_cancel(scheduler, counting):
+    pictures, (model, _) = noised(scheduler, 1, 3), counting()
+    source, target, negative, _ = four_prompts(1)
+    plain = noise_difference(model, pictures, PromptPair(source), PromptPair(target))
     guided = noise_difference(
-        Model(), schedule, latents, noise, 5, source, target, negative, negative, guidance_scale=7.5
+        model, pictures, PromptPair(source, negative), PromptPair(target, negative), guidance_scale=7.5
     )
     torch.testing.assert_close(guided.difference, 7.5 * plain.difference)
     assert torch.equal(find_mask(guided).mask, find_mask(plain).mask)

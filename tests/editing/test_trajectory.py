@@ -4,8 +4,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from semantic_edit.denoisers.schedules import schedule_from_scheduler
 from semantic_edit.editing import trajectory as module
-from semantic_edit.editing.schedule import schedule_from_scheduler
 from semantic_edit.editing.trajectory import Trajectory
 
 
@@ -22,8 +22,8 @@ def trajectory(schedule):
         num_inference_steps=10,
         strength=0.8,
         prediction_type=schedule.prediction_type,
-        schedule=schedule.fingerprint,
-        model="0123456789abcdef",
+        schedule_fingerprint=schedule.fingerprint,
+        model_fingerprint="0123456789abcdef",
         scaling_factor=0.18215,
         guidance_scale=1.0,
         prompts=("",),
@@ -74,7 +74,7 @@ def test_shapes_are_checked(trajectory):
 
 
 def test_what_it_was_made_for_fits(trajectory, schedule):
-    model = trajectory.model
+    model = trajectory.model_fingerprint
     trajectory.check_fits(schedule, 8, (4, 6, 5), 2, model, 0.18215)
     trajectory.check_fits(schedule, 3)  # a shorter walk
     trajectory.check_fits(schedule, 8, model="")  # unknown

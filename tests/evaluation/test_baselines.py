@@ -17,7 +17,8 @@ from PIL import Image
 from torch.testing import assert_close
 from transformers import CLIPTextModelWithProjection, CLIPVisionModelWithProjection
 
-from semantic_edit.editing.inversion import decode_latents
+from semantic_edit.denoisers import denoiser_of
+from semantic_edit.editing import PromptPair, Walk, decode_latents
 from semantic_edit.evaluation.diffedit_method import NOISE_SEED, DiffEditMethod
 from semantic_edit.evaluation.encode_decode import EncodeDecode
 from semantic_edit.evaluation.flexit import FlexIT
@@ -28,8 +29,7 @@ from semantic_edit.evaluation.prompt_to_prompt import PromptToPrompt
 from semantic_edit.evaluation.restyled import Restyled
 from semantic_edit.evaluation.word_swap import WordSwap
 from semantic_edit.mapping_networks import LearningSettings, MappingNetwork
-from semantic_edit.pipelines.diffedit import DiffEditPipeline
-from semantic_edit.pipelines.stages import noise_predictor
+from semantic_edit.pipelines import DiffEditPipeline
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The learning did not converge"),  # untrained models need not
@@ -215,14 +215,13 @@ def test_diffedit_without_encoding_and_with_a_mask_of_ones_decodes_the_noised_pi
     method = DiffEditMethod(4, inpaint_strength=0.75, encoding=False, mask_thresholding_ratio=EVERYWHERE)
     edited, mask = method.edit_with_mask(loaded, method.prepare(loaded, [picture], [SOURCE])[0], TARGET, 2)
     assert mask.all()
-    clean, schedule = latents_of(loaded, [picture]), method.schedule(loaded)
+    denoiser = denoiser_of(loaded)
+    clean, schedule = latents_of(denoiser, [picture]), method.schedule(denoiser)
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(2 + NOISE_SEED))
-    embeds = embeds_of(loaded, [TARGET, ""])
+    target, empty = (embeds_of(denoiser, [text]) for text in (TARGET, ""))
     start = schedule.add_noise(clean, noise, 3).expand(4, *clean.shape)
-    decoded = decode_latents(
-        noise_predictor(loaded), schedule, start, embeds[:1], negative_prompt_embeds=embeds[1:]
-    )
-    assert_alike(edited, picture_of(loaded, decoded))
+    decoded = decode_latents(denoiser, schedule, Walk(start), PromptPair(target, empty))
+    assert_alike(edited, picture_of(denoiser, decoded))
 
 
 def test_the_mask_is_the_same_with_and_without_encoding(loaded, picture):
@@ -240,7 +239,8 @@ def test_the_mask_is_the_same_with_and_without_encoding(loaded, picture):
 def test_without_encoding_the_background_is_the_picture_noised_to_each_level(loaded, picture):
     method = DiffEditMethod(4, inpaint_strength=0.75, encoding=False, mask_threshold=0.8)
     edited = method(loaded, picture, SOURCE, TARGET, seed=1)
-    clean, schedule = latents_of(loaded, [picture]), method.schedule(loaded)
+    denoiser = denoiser_of(loaded)
+    clean, schedule = latents_of(denoiser, [picture]), method.schedule(denoiser)
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(1 + NOISE_SEED))
     walk = [clean, *(schedule.add_noise(clean, noise, level) for level in (1, 2, 3))]
     direct = DiffEditPipeline(**loaded.components, requires_safety_checker=False)(
@@ -256,7 +256,7 @@ def test_without_encoding_the_background_is_the_picture_noised_to_each_level(loa
         generator=torch.Generator().manual_seed(1),
         output_type="latent",
     )
-    assert_alike(edited, picture_of(loaded, direct.images))
+    assert_alike(edited, picture_of(denoiser, direct.images))
     outside = (direct.mask == 0).expand_as(clean)
     assert outside.any()
     assert torch.equal(direct.images[outside], clean[outside])
@@ -286,7 +286,7 @@ def test_one_inversion_serves_all_masks_and_encoding_ratios(loaded, picture, cou
 
 def test_ilvr_that_reduces_nothing_returns_what_the_autoencoder_leaves(loaded, picture):
     edited = ILVR(4, down_factor=1, refined=1.0)(loaded, picture, SOURCE, TARGET, seed=1)
-    expected = np.round(255 * vae_reconstruction(loaded, picture)).astype(int)
+    expected = np.round(255 * vae_reconstruction(denoiser_of(loaded), picture)).astype(int)
     assert np.abs(pixels(edited) - expected).max() <= 1
 
 
@@ -354,7 +354,7 @@ def test_flexit_without_a_target_stays_at_its_input(loaded, picture):
     )
     (prepared,) = method.prepare(loaded, [picture], [SOURCE])
     latents, losses = method.optimise(loaded, prepared, TARGET)
-    assert_close(latents, latents_of(loaded, [picture]), rtol=0, atol=0)
+    assert_close(latents, latents_of(denoiser_of(loaded), [picture]), rtol=0, atol=0)
     assert losses == [0.0] * 3
 
 

@@ -10,6 +10,7 @@ from diffusers import DDIMScheduler, StableDiffusionImg2ImgPipeline, StableDiffu
 from PIL import Image
 from torch.testing import assert_close
 
+from semantic_edit.denoisers import denoiser_of
 from semantic_edit.evaluation.method import (
     embeds_of,
     floats_of,
@@ -83,14 +84,15 @@ def test_each_method_gives_the_same_picture_again_and_another_for_another_prompt
 def test_a_word_swap_that_swaps_nothing_is_the_ddim_round_trip(loaded, picture):
     method = WordSwap(5, guidance_scale=1.0)
     (prepared,) = method.prepare(loaded, [picture], [SOURCE])
-    assert_close(prepared.latents[0], latents_of(loaded, [picture]))
+    denoiser = denoiser_of(loaded)
+    assert_close(prepared.latents[0], latents_of(denoiser, [picture]))
     scheduler = DDIMScheduler.from_config(loaded.scheduler.config)  # diffusers' own way back
     scheduler.set_timesteps(5)
-    latents, embeds = prepared.latents[-1], embeds_of(loaded, [SOURCE])
+    latents, embeds = prepared.latents[-1], embeds_of(denoiser, [SOURCE]).prompt_embeds
     for timestep in scheduler.timesteps:
         latents = scheduler.step(loaded.unet(latents, timestep, embeds).sample, timestep, latents).prev_sample
-    assert_close(method.reconstruct(loaded, prepared), floats_of(loaded, latents), rtol=0, atol=1e-4)
-    returned = np.asarray(picture_of(loaded, latents)).astype(int)
+    assert_close(method.reconstruct(loaded, prepared), floats_of(denoiser, latents), rtol=0, atol=1e-4)
+    returned = np.asarray(picture_of(denoiser, latents)).astype(int)
     assert np.abs(np.asarray(method.edit(loaded, prepared, SOURCE)) - returned).max() <= 1
 
 
@@ -118,7 +120,7 @@ def test_null_text_inversion_reconstructs_better_than_plain_guidance(still_life)
     """On the trained model: with an untrained one the inversion itself leads nowhere."""
     scene = sample_scene(0, "validation")
     image = Image.fromarray(scene.render())
-    best = vae_reconstruction(still_life, image)
+    best = vae_reconstruction(denoiser_of(still_life), image)
     reached = {}
     for method in (WordSwap(4), NullTextInversion(4, inner_steps=5)):
         (prepared,) = method.prepare(still_life, [image], [scene.caption(0)])

@@ -10,11 +10,10 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler
 from PIL import Image
 
+from semantic_edit.datasets import open_dataset
 from semantic_edit.evaluation import running
-from semantic_edit.evaluation.datasets import open_dataset
 from semantic_edit.evaluation.evaluate import comparison_of, evaluate, resized
 from semantic_edit.evaluation.figures import _draw
 from semantic_edit.evaluation.method import EditMethod
@@ -77,13 +76,12 @@ def items():
 
 
 @pytest.fixture
-def comparison(tmp_path, items, monkeypatch) -> Comparison:
+def comparison(tmp_path, items, monkeypatch, pipe) -> Comparison:
     CALLS.clear()
     kept = {"to_vae": 40.0, "to_picture": 30.0, "vae_to_picture": 31.0}
     monkeypatch.setattr(running, "measured_reconstruction", lambda *_: kept)
     metrics = (constant("nearest", 1.0), constant("psnr_outside", 25.0), constant("structure", 0.01))
     rows = Rows(tmp_path / "results.jsonl")
-    pipe = SimpleNamespace(scheduler=DDIMScheduler(clip_sample=False))
     return Comparison(pipe, items, metrics, rows, {"model": "x"}, tmp_path, shown=1)
 
 

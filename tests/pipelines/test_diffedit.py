@@ -9,7 +9,7 @@ import torch
 from semantic_edit.editing.masking import MaskResult
 from semantic_edit.editing.refinement import COHERENT
 from semantic_edit.editing.trajectory import Trajectory
-from semantic_edit.pipelines import diffedit, presets, stages
+from semantic_edit.pipelines import diffedit_method, presets, stages
 from semantic_edit.pipelines.presets import SOURCE_GUIDANCE, EditGuidance, guidance_of, preset_of
 
 SOURCE, TARGET = "a red apple on grass", "a green pear on grass"
@@ -378,7 +378,7 @@ def test_guidance_that_stops_at_once_is_none(pipe, picture, half_mask, counted):
 def test_each_edit_has_its_own_end_of_guidance(pipe, picture, half_mask, monkeypatch):
     options = {"mask_image": half_mask, "num_inference_steps": 5, "output_type": "latent"}
     given = EditGuidance(scales=[7.5, 7.5], stops=[0.4, 1.0], from_source=[False, False])
-    monkeypatch.setattr(diffedit, "guidance_of", lambda *_: given)
+    monkeypatch.setattr(diffedit_method, "guidance_of", lambda *_: given)
     both = pipe(picture, [TARGET, TARGET], **options).images
     monkeypatch.undo()
     for row, stop in enumerate((0.4, 1.0)):
@@ -420,12 +420,14 @@ def test_object_edits_are_guided_away_from_the_source_prompt(pipe, picture, monk
 def test_the_kind_of_edit_decides_what_is_left_open():
     coherence = torch.tensor([0.9, 0.1, 0.1])
     default, paper = (preset_of(name) for name in ("default", "paper"))
-    by_kind = guidance_of(default, coherence, [True, True, False])
+    by_kind = guidance_of(default, coherence, [True, True, False], 7.5)
     assert by_kind == EditGuidance([7.5, 2.5, 7.5], [0.5, 1.0, 1.0], [False, True, False])
-    unknown = guidance_of(default, None, [True, True])
-    assert unknown == guidance_of(paper, coherence[:2], [True, True])
+    unknown = guidance_of(default, None, [True, True], 7.5)
+    assert unknown == guidance_of(paper, coherence[:2], [True, True], 7.5)
     assert unknown == EditGuidance([7.5, 7.5], [1.0, 1.0], [False, False])
-    told = guidance_of(preset_of("default", guidance_scale=5.0, guidance_stop=0.2), coherence, [True] * 3)
+    told = guidance_of(
+        preset_of("default", guidance_scale=5.0, guidance_stop=0.2), coherence, [True] * 3, 7.5
+    )
     assert told == EditGuidance([5.0] * 3, [0.2] * 3, [False] * 3)
 
 

@@ -106,8 +106,14 @@ def trajectory(make_pipe, picture):
             {"mask_image": np.ma.masked_less(MASK, 0.5)},
             "`mask_image` is an array that hides 42 of its values",
         ),
-        ({"mask_refine": "no"}, "`mask_refine` must be True or False, got 'no'"),
-        ({"preserve_background": 2}, "`preserve_background` must be True or False, got 2"),
+        (
+            {"mask_refine": "no"},
+            "`mask_refine` must be True, False or None to choose by the preset, got 'no'",
+        ),
+        (
+            {"preserve_background": 2},
+            "`preserve_background` must be True, False or None to choose by the preset, got 2",
+        ),
         ({"return_dict": None}, "`return_dict` must be True or False, got None"),
         (
             {"output_type": np.array(["pil", "np"])},

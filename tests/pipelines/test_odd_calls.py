@@ -799,7 +799,9 @@ NO_TRAJECTORIES: dict[str, Any] = {
     "of whole numbers": (walked(latents=lambda w: w.trajectory.latents.long()), Refused()),
     "without values": (walked(latents=lambda w: w.trajectory.latents.to("meta")), Refused()),
     "with a LoRA": (
-        lambda w: dataclasses.replace(w.trajectory, model=w.trajectory.model + "+a+b"),
+        lambda w: dataclasses.replace(
+            w.trajectory, model_fingerprint=w.trajectory.model_fingerprint + "+a+b"
+        ),
         Refused(),
     ),
     "of another picture": (

@@ -9,16 +9,16 @@ import pytest
 import torch
 from peft import LoraConfig
 
-from semantic_edit.editing import Trajectory
-from semantic_edit.mapping_networks import LearningSettings, MappingNetwork
-from semantic_edit.pipelines import DiffEditPipeline, StyleDiffusionPipeline
-from semantic_edit.pipelines.identity import (
+from semantic_edit.denoisers.identity import (
     check_same_adapters,
     check_same_text,
     model_fingerprint,
     network_identity,
     text_look,
 )
+from semantic_edit.editing import Trajectory
+from semantic_edit.mapping_networks import LearningSettings, MappingNetwork
+from semantic_edit.pipelines import DiffEditPipeline, StyleDiffusionPipeline
 from semantic_edit.still_life import edit_cases, model_path
 
 SOURCE, TARGET = "a red apple on grass", "a green pear on grass"

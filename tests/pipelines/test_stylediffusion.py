@@ -7,12 +7,12 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from benchmarks.memory import peak_bytes
-from semantic_edit.editing.inversion import invert_latents
-from semantic_edit.editing.schedule import schedule_from_scheduler
+from semantic_edit.denoisers import StableDiffusionDenoiser, schedule_from_scheduler
+from semantic_edit.editing import Conditioning, PromptPair, invert_latents, predicting
 from semantic_edit.mapping_networks import LearningSettings, MappingNetwork
 from semantic_edit.pipelines import learning, restyling
 from semantic_edit.pipelines.pictures import read_pictures
-from semantic_edit.pipelines.stages import encode_pictures, noise_predictor
+from semantic_edit.pipelines.stages import encode_pictures
 
 SOURCE, TARGET = "a red apple on grass", "a green pear on grass"
 FREE = {"tau_v": 0.0, "tau_c": 0.0, "tau_s": 0.0, "tau_u": 0.0}
@@ -111,7 +111,7 @@ def test_the_short_schedule_is_the_default(style_pipe, picture):
 
 
 def test_learning_brings_the_picture_closer_than_guidance_does(style_pipe, learned, picture):
-    clean = encode_pictures(style_pipe, read_pictures(picture))
+    clean = encode_pictures(StableDiffusionDenoiser(style_pipe), read_pictures(picture))
     _, given_back = latents_of(style_pipe, TARGET, learned)
     plain = plainly_guided(style_pipe, SOURCE, learned)
     assert (given_back - clean).square().mean() < 0.5 * (plain - clean).square().mean()
@@ -224,8 +224,10 @@ def test_learning_is_told_the_inversion_and_its_maps(style_pipe, pictures, unet,
     denoiser, inputs, *_ = told
     trajectory, text_embeds = inputs.trajectory, inputs.text_embeds
     schedule = schedule_from_scheduler(style_pipe.scheduler, 3)
-    clean = encode_pictures(style_pipe, read_pictures(pictures[:2]))
-    expected = invert_latents(noise_predictor(style_pipe), schedule, clean, text_embeds, 3)
+    clean = encode_pictures(StableDiffusionDenoiser(style_pipe), read_pictures(pictures[:2]))
+    told_the_text = PromptPair(Conditioning({"prompt_embeds": text_embeds}))
+    predict = predicting(StableDiffusionDenoiser(style_pipe), schedule, told_the_text)
+    expected = invert_latents(predict, schedule, clean, 3)
     torch.testing.assert_close(trajectory, expected, rtol=1e-4, atol=1e-4)
     for level in (1, 2, 3):
         with explicit_maps(unet, 3 * 4) as maps:
@@ -398,7 +400,7 @@ def test_a_picture_is_learned_under_its_negative_prompt(style_pipe, picture):
     )
     assert (network.config.negative_prompt, network.config.guidance_scale) == ("the table", 3.0)
     _, given_back = latents_of(style_pipe, TARGET, network)
-    clean = encode_pictures(style_pipe, read_pictures(picture))
+    clean = encode_pictures(StableDiffusionDenoiser(style_pipe), read_pictures(picture))
     error = (given_back - clean).square().mean().item()
     torch.testing.assert_close(error, network.report.latent_errors[0], rtol=1e-3, atol=0)
 

@@ -9,10 +9,10 @@ from diffusers import DiffusionPipeline, EulerDiscreteScheduler, PNDMScheduler, 
 from diffusers.models.attention_processor import SlicedAttnProcessor
 from peft import LoraConfig, OFTConfig
 
+from semantic_edit.denoisers.identity import model_fingerprint
 from semantic_edit.mapping_networks import LearningSettings
 from semantic_edit.pipelines import stylediffusion
 from semantic_edit.pipelines.diffedit import DiffEditPipeline
-from semantic_edit.pipelines.identity import model_fingerprint
 from semantic_edit.pipelines.stylediffusion import StyleDiffusionPipeline
 
 SOURCE, TARGET = "a red apple on grass", "a green pear on grass"

@@ -22,8 +22,8 @@ from diffusers.models.attention_processor import AttnProcessor
 
 from semantic_edit.attention_processors.locks import lock_of
 from semantic_edit.attention_processors.tokens import tokenize_prompt
+from semantic_edit.denoisers import PromptInput, StableDiffusionDenoiser
 from semantic_edit.mapping_networks import LearningSettings
-from semantic_edit.pipelines.conditioning import encode_prompts, read_prompt
 
 SOURCE, TARGET, OTHER = "a red apple on grass", "a green pear on grass", "a blue mug"
 STEPS = 4
@@ -183,12 +183,18 @@ def test_processors_that_are_set_meanwhile_stay_and_end_the_edit_with_an_error(u
     assert is_untouched(users.style.unet)
 
 
+def embeds_of(pipe: Any, text: str) -> torch.Tensor:
+    denoiser = StableDiffusionDenoiser(pipe)
+    (given,) = denoiser.embed([denoiser.read_prompt(PromptInput("prompt", text))], 1)
+    return given.prompt_embeds
+
+
 @pytest.mark.filterwarnings("ignore:`prompt` is longer than")
 def test_threads_encode_prompts_with_one_tokenizer(make_pipe, tokenizer, monkeypatch):
     """How it pads and cuts is set in it by each call; here others get a turn between that and the encoding."""
     tokenizer = copy.deepcopy(tokenizer)
     pipe, prompts = make_pipe(tokenizer=tokenizer), [SOURCE, "a", f"{OTHER} " * 9]
-    expected = [encode_prompts(pipe, [read_prompt("prompt", text, None)], 1)[0] for text in prompts]
+    expected = [embeds_of(pipe, text) for text in prompts]
     words = [tokenize_prompt(tokenizer, text) for text in prompts]
     set_up = getattr(tokenizer, "set_truncation_and_padding", None)
     if set_up is None:
@@ -202,7 +208,7 @@ def test_threads_encode_prompts_with_one_tokenizer(make_pipe, tokenizer, monkeyp
 
     def encodes(number: int) -> bool:
         chosen = number % len(prompts)
-        (found,) = encode_prompts(pipe, [read_prompt("prompt", prompts[chosen], None)], 1)
+        found = embeds_of(pipe, prompts[chosen])
         return (
             torch.equal(found, expected[chosen])
             and tokenize_prompt(tokenizer, prompts[chosen]) == words[chosen]
@@ -216,11 +222,11 @@ def test_prompts_that_somebody_else_cut_short_are_refused(style_pipe, learned, m
     message = (
         r"returned 16 tokens where 20 were asked for: another thread .* `copy\.deepcopy\(pipe\.tokenizer\)`"
     )
-    (found,) = encode_prompts(style_pipe, [read_prompt("prompt", SOURCE, None)], 1)
+    found = embeds_of(style_pipe, SOURCE)
     monkeypatch.setattr(style_pipe, "encode_prompt", lambda *_, **__: (found,))
     monkeypatch.setattr(style_pipe.tokenizer, "model_max_length", 20)
     with pytest.raises(RuntimeError, match=message):
-        encode_prompts(style_pipe, [read_prompt("prompt", SOURCE, None)], 1)
+        embeds_of(style_pipe, SOURCE)
 
 
 @pytest.mark.slow

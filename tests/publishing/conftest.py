@@ -1,6 +1,7 @@
 import pytest
 
-from semantic_edit.publishing.pipelines import PIPELINES, pipeline_file
+from semantic_edit.publishing.pipelines import pipeline_file
+from semantic_edit.publishing.published import PIPELINES
 from tests.hub.conftest import hub, this_process
 
 __all__ = ["hub", "this_process"]

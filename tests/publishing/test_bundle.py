@@ -8,7 +8,8 @@ import pytest
 
 from semantic_edit.publishing.bundle import Bundle
 from semantic_edit.publishing.imports import render_imports
-from semantic_edit.publishing.pipelines import PIPELINES, pipeline_file, source_version
+from semantic_edit.publishing.pipelines import pipeline_file, source_version
+from semantic_edit.publishing.published import PIPELINES
 from semantic_edit.publishing.sources import BundleError, Import, parse_module
 
 ROOT = Path(__file__).parents[2]

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from semantic_edit.pipelines import DiffEditPipeline, StyleDiffusionPipeline
-from semantic_edit.publishing.pipelines import PIPELINES
+from semantic_edit.publishing.published import PIPELINES
 from tests.publishing.load_and_edit import edited
 
 SCRIPT = Path(__file__).parent / "load_and_edit.py"

@@ -114,8 +114,12 @@ def test_a_folder_that_holds_something_is_not_written_to(publish, tmp_path):
         ("wrong", "someone/apple", "the access token is not valid"),
         (READ_TOKEN, "someone/apple", "may not write to someone/apple"),
         (WRITE_TOKEN, "another/apple", "may not write to another/apple"),
-        (WRITE_TOKEN, "apple", "names no owner"),
-        (WRITE_TOKEN, "some one/apple", "Repo id must"),
+        (WRITE_TOKEN, "apple", "'apple' cannot be a repository on the Hub. Name it owner/name"),
+        (
+            WRITE_TOKEN,
+            "some one/apple",
+            "'some one/apple' cannot be a repository on the Hub. Name it owner/name",
+        ),
     ],
 )
 def test_what_may_not_be_published_says_why(publish, hub, token, to, reason):

@@ -11,7 +11,7 @@ import pytest
 
 from semantic_edit.pipelines import DiffEditPipeline, StyleDiffusionPipeline
 from semantic_edit.pipelines.versions import HIGHEST_TESTED, LOWEST, check_diffusers
-from semantic_edit.publishing.pipelines import PIPELINES
+from semantic_edit.publishing.published import PIPELINES
 from semantic_edit.still_life import model_path
 from semantic_edit.still_life.scenes import sample_scene
 from tests.publishing.load_and_edit import edited

@@ -416,6 +416,13 @@ def test_with_its_plugin_a_phone_s_picture_is_read(edit, picture, monkeypatch):
     assert edit("--mask-threshold", "0.9", picture="photo.heic") == 0
 
 
+def test_further_frames_of_a_mask_are_told(edit, capsys):
+    frames = [Image.new("L", (64, 48), colour) for colour in (255, 0)]
+    frames[0].save("mask.gif", save_all=True, append_images=frames[1:])
+    assert edit("--mask", "mask.gif") == 0
+    assert "--mask holds 2 frames, of which only number 1 is taken" in capsys.readouterr().err
+
+
 def test_a_mask_of_zeros_and_ones_is_one(edit, picture_file, capsys):
     ones = np.zeros((48, 64), np.uint8)
     ones[10:30, 10:40] = 1

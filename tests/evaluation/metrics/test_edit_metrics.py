@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from semantic_edit.evaluation.datasets import EditItem, open_dataset
+from semantic_edit.datasets import EditItem, open_dataset
 from semantic_edit.evaluation.metrics import ALWAYS, OPTIONAL, MetricUnavailable, edit_metrics
 from semantic_edit.evaluation.metrics import networks as networks_module
 from semantic_edit.evaluation.metrics.edit_metrics import MOST

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from semantic_edit.evaluation.datasets import open_dataset
+from semantic_edit.datasets import open_dataset
 from semantic_edit.evaluation.metrics import MetricUnavailable, SetMetrics
 
 

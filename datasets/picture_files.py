@@ -1,0 +1,80 @@
+"""Pictures and masks in a dataset's folder: found, looked at without decoding, and read when they are wanted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PureWindowsPath
+
+import numpy as np
+from PIL import Image
+
+from semantic_edit.datasets.items import RowError
+from semantic_edit.disk.pictures import UnreadablePicture, decoded_picture, size_of_file
+from semantic_edit.editing import mask_to_tensor
+from semantic_edit.pipelines import opaque_rgb
+
+
+def path_inside(name: str, *folders: Path) -> Path:
+    """The file that a row names, in the first of some folders that has it.
+
+    Links are followed wherever they lead: they are the folder's owner's, not the row's.
+
+    Raises:
+        RowError: If it could lie outside of the folders, on any system; or if there is no such file.
+    """
+    named = PureWindowsPath(name)  # reads either slash, and drives
+    if named.anchor or ".." in named.parts:
+        raise RowError(f"{name!r} must lie in the dataset's folder: no absolute path and no '..'")
+    for folder in folders:
+        if os.path.isfile(folder / name):  # Path.is_file raises for names too long for the system
+            return folder / name
+    raise RowError(f"there is no file {name!r} in {' or '.join(repr(str(folder)) for folder in folders)}")
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """(width, height) of a picture as it stands upright, from its header: nothing is decoded.
+
+    Raises:
+        RowError: If it is no picture, or has more pixels than Pillow takes for honest.
+    """
+    with _named(path):
+        return size_of_file(path)
+
+
+def load_picture(path: Path) -> Image.Image:
+    """A picture in RGB, as the pipelines see it.
+
+    Raises:
+        RowError: If it is damaged, or of a mode whose range of values is not known.
+    """
+    with _named(path):
+        return opaque_rgb(decoded_picture(path))
+
+
+def load_mask(path: Path) -> np.ndarray:
+    """Booleans (height, width) of a mask picture: where it is nearer to white than to black or to transparency.
+
+    Raises:
+        RowError: If it is damaged, or so dark throughout that it was hardly meant as a mask with white for true.
+    """
+    with _named(path):
+        lightness = mask_to_tensor(decoded_picture(path))[0, 0].numpy()
+    if 0 < lightness.max() <= 0.5:
+        brightest = f"{round(255 * float(lightness.max()))} of 255"
+        raise RowError(
+            f"the mask '{path}' is nowhere brighter than {brightest}; draw it white where the edit goes"
+        )
+    return lightness > 0.5
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Name the file in what is said of its picture."""
+    try:
+        yield
+    except UnreadablePicture as error:
+        raise RowError(f"'{path}' {error}") from None
+    except ValueError as error:  # a mode that no pipeline takes
+        raise RowError(f"'{path}' cannot be taken: {error}") from None

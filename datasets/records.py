@@ -1,0 +1,183 @@
+"""Tables that people write by hand, as records: JSON Lines, CSV, or a JSON list; each record with where it stands."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from semantic_edit.datasets.items import ItemCollector, RowError
+from semantic_edit.disk.reading import is_utf8, parse_json, shortened
+
+Record = dict[str, Any]
+
+
+def files_of(folders: Sequence[Path], patterns: Sequence[str]) -> list[Path]:
+    """The files in `folders` that match one of the glob patterns, sorted within a folder."""
+    return [
+        path
+        for folder in folders
+        for path in sorted({path for pattern in patterns for path in folder.glob(pattern)})
+        if path.is_file()
+    ]
+
+
+def only_file(folders: Sequence[Path], patterns: Sequence[str], hint: str) -> Path:
+    """The one file in `folders` that matches one of the glob patterns.
+
+    Raises:
+        ValueError: If there is none, or more than one; `hint` says what to do about the latter.
+    """
+    found = files_of(folders, patterns)
+    if not found:
+        raise ValueError(
+            f"There is no {' or '.join(patterns)} in {' or '.join(repr(str(one)) for one in folders)}."
+        )
+    if len(found) > 1:
+        raise ValueError(f"Which of {', '.join(repr(str(one)) for one in found)} counts? {hint}")
+    return found[0]
+
+
+def read_records(path: Path, rows: ItemCollector) -> Iterator[tuple[str, Record]]:
+    """Each record of a table with the line (of a JSON list: the entry) where it begins, counted from 1.
+
+    Malformed rows go to `rows` as bad ones. CSV gives text alone, and has its keys in the first line.
+
+    Raises:
+        ValueError: If the file as a whole cannot be read: another ending, not UTF-8, CSV without a first line, or
+            a malformed JSON list.
+    """
+    readers = {".csv": _csv_records, ".jsonl": _jsonl_records, ".json": _json_records}
+    if path.suffix.lower() not in readers:
+        raise ValueError(f"'{path}' must end in one of {', '.join(readers)}.")
+    yield from readers[path.suffix.lower()](path, rows)
+
+
+def read_text(path: Path) -> str:
+    """A UTF-8 file, with or without a byte order mark.
+
+    Raises:
+        ValueError: If it is not UTF-8, naming the line.
+    """
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ValueError(f"'{path}', line {line}, is not UTF-8. Save the file as UTF-8.") from None
+
+
+def read_json(path: Path) -> Any:
+    """The value that a JSON file holds.
+
+    Raises:
+        ValueError: If it is malformed, naming line and column.
+    """
+    return parse_json(read_text(path), f"'{path}'")
+
+
+def text_of(record: Record, *keys: str, may_be_empty: bool = False) -> str:
+    """The text under the first of `keys` that is there, without space around it.
+
+    Raises:
+        RowError: If there is none, or no text, or (unless it may be) an empty one.
+    """
+    key = next((key for key in keys if record.get(key) is not None), None)
+    if key is None:
+        raise RowError(
+            f"`{'` or `'.join(keys)}` is missing; there is {', '.join(map(str, record)) or 'nothing'}"
+        )
+    return checked_text(key, record[key], may_be_empty)
+
+
+def optional_text(record: Record, key: str) -> str:
+    """The same, or "" if there is no such key.
+
+    Raises:
+        RowError: If what is there is no text.
+    """
+    return "" if record.get(key) is None else checked_text(key, record[key], may_be_empty=True)
+
+
+def checked_text(key: str, value: object, may_be_empty: bool = False) -> str:
+    """`value` without space around it.
+
+    Raises:
+        RowError: If it is no text, or (unless it may be) empty.
+    """
+    if not isinstance(value, str):
+        raise RowError(f"`{key}` must be text, got {shortened(value)}")
+    if not is_utf8(value):
+        raise RowError(f"`{key}` holds half of a surrogate pair, which is no character: {shortened(value)}")
+    text = value.strip()
+    if not text and not may_be_empty:
+        raise RowError(f"`{key}` is empty")
+    return text
+
+
+def checked_record(value: object) -> Record:
+    """`value`, if it is an object of JSON.
+
+    Raises:
+        RowError: If it is not.
+    """
+    if not isinstance(value, dict):
+        raise RowError(f"must be an object with keys, got {shortened(value)}")
+    return value
+
+
+def _jsonl_records(path: Path, rows: ItemCollector) -> Iterator[tuple[str, Record]]:
+    # str.splitlines would also break at characters that JSON allows inside of a text
+    for number, line in enumerate(read_text(path).split("\n"), 1):
+        if not line.strip():
+            continue
+        where = f"line {number}"
+        try:
+            record = checked_record(json.loads(line))
+        except RowError as error:
+            rows.bad(where, str(error))
+        except json.JSONDecodeError as error:
+            rows.bad(where, f"malformed JSON at column {error.colno}: {error.msg}")
+        except (ValueError, RecursionError) as error:  # numbers of thousands of digits, nesting without end
+            rows.bad(where, f"JSON that cannot be read: {error}")
+        else:
+            yield where, record
+
+
+def _json_records(path: Path, rows: ItemCollector) -> Iterator[tuple[str, Record]]:
+    values = read_json(path)
+    if not isinstance(values, list):
+        raise ValueError(f"'{path}' must hold a list of objects, got {shortened(values)}.")
+    for number, value in enumerate(values, 1):
+        where = f"entry {number}"
+        try:
+            yield where, checked_record(value)
+        except RowError as error:
+            rows.bad(where, str(error))
+
+
+def _csv_records(path: Path, rows: ItemCollector) -> Iterator[tuple[str, Record]]:
+    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True, skipinitialspace=True)
+    try:
+        header = [name.strip() for name in next(reader, [])]
+    except csv.Error as error:
+        raise ValueError(f"The first line of '{path}' is malformed CSV: {error}.") from None
+    if not any(header) or len(set(header)) < len(header):
+        raise ValueError(f"The first line of '{path}' must name the columns, each once, got {header}.")
+    while True:
+        where = f"line {reader.line_num + 1}"
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            rows.bad(where, f"malformed CSV: {error}")
+            continue
+        if len(fields) == len(header):
+            yield where, dict(zip(header, fields, strict=True))
+        elif fields:  # an empty line has none
+            rows.bad(
+                where, f"has {len(fields)} fields, the first line names {len(header)}: quote what has commas"
+            )

@@ -1,0 +1,20 @@
+"""What a model family is to an edit: one file a family, and the only place that evaluates a model's networks."""
+
+from semantic_edit.denoisers.choosing import denoiser_of
+from semantic_edit.denoisers.denoiser import Denoiser
+from semantic_edit.denoisers.prompts import Prompt, PromptInput
+from semantic_edit.denoisers.schedules import schedule_from_scheduler
+from semantic_edit.denoisers.stable_diffusion import StableDiffusionDenoiser
+from semantic_edit.denoisers.stable_diffusion_xl import StableDiffusionXLDenoiser
+from semantic_edit.denoisers.unet import UNetDenoiser
+
+__all__ = [
+    "Denoiser",
+    "Prompt",
+    "PromptInput",
+    "StableDiffusionDenoiser",
+    "StableDiffusionXLDenoiser",
+    "UNetDenoiser",
+    "denoiser_of",
+    "schedule_from_scheduler",
+]

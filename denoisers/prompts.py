@@ -1,0 +1,178 @@
+"""What prompts a call was given, as text or as embeddings, checked before anything is encoded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from semantic_edit.disk.reading import is_utf8, shortened
+from semantic_edit.editing.conditioning import Conditioning
+from semantic_edit.editing.numbers import check_dense
+
+
+@dataclass(frozen=True, eq=False)
+class PromptInput:
+    """One prompt as a caller gave it, unchecked.
+
+    name: The argument of `text`; those of the others are `name_2`, `name_embeds` and `pooled_name_embeds`.
+    text_2: For a family with a second text encoder.
+    pooled_embeds: For a family that pools its prompts.
+    """
+
+    name: str
+    text: Any = None
+    text_2: Any = None
+    embeds: Any = None
+    pooled_embeds: Any = None
+
+    @classmethod
+    def of(cls, arguments: Mapping[str, Any], name: str) -> PromptInput:
+        """What a call's arguments hold under a prompt's names."""
+        made = cls(name)
+        return cls(
+            name,
+            arguments.get(name),
+            arguments.get(made.name_2),
+            arguments.get(made.embeds_name),
+            arguments.get(made.pooled_name),
+        )
+
+    @property
+    def name_2(self) -> str:
+        """The argument of `text_2`."""
+        return f"{self.name}_2"
+
+    @property
+    def embeds_name(self) -> str:
+        """The argument of `embeds`."""
+        return f"{self.name}_embeds"
+
+    @property
+    def pooled_name(self) -> str:
+        """The argument of `pooled_embeds`, for example "negative_pooled_prompt_embeds"."""
+        return f"{self.name.removesuffix('prompt')}pooled_prompt_embeds"
+
+    @property
+    def is_given(self) -> bool:
+        """Whether there is anything."""
+        return any(one is not None for one in (self.text, self.text_2, self.embeds, self.pooled_embeds))
+
+
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """A prompt, checked: either `texts` or `embeds` is set.
+
+    name: The argument that it came from, for error messages.
+    texts: One per edit, or one for all.
+    texts_2: As many for a second text encoder, or `None` for the same ones.
+    embeds: As many.
+    unconditional: Whether it is encoded as diffusers encodes negative prompts, without `clip_skip`.
+    is_absent: Whether nobody gave it, where that differs from an empty text.
+    instead: What may be passed where text cannot be encoded; by default the argument's `_embeds` twin.
+    """
+
+    name: str
+    texts: tuple[str, ...] | None = None
+    texts_2: tuple[str, ...] | None = None
+    embeds: Conditioning | None = None
+    unconditional: bool = False
+    is_absent: bool = False
+    instead: str = ""
+
+    @property
+    def batch_size(self) -> int:
+        """How many prompts there are."""
+        if self.embeds is not None:
+            return len(self.embeds)
+        return max(len(self.texts or ()), len(self.texts_2 or ()))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it is known to say nothing."""
+        return self.texts == ("",) and self.texts_2 in (None, ("",))
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """The texts for both encoders, one pair for each prompt."""
+        first, second = self.texts or (), self.texts_2 or self.texts or ()
+        count = self.batch_size
+        return (
+            list(zip(first * (count // len(first)), second * (count // len(second)), strict=True))
+            if first
+            else []
+        )
+
+    def same_as(self, other: Prompt) -> bool:
+        """Whether the two are known to give the same embeddings for every edit."""
+        if (self.unconditional, self.is_absent) != (other.unconditional, other.is_absent):
+            return False
+        if self.embeds is not None and other.embeds is not None:
+            return self.embeds.equals(other.embeds)
+        if self.texts is None or other.texts is None:
+            return False
+        return self.pairs == other.pairs or len({*self.pairs, *other.pairs}) == 1
+
+
+def read_texts(name: str, text: Any) -> tuple[str, ...]:
+    """One text or several.
+
+    Raises:
+        ValueError: If there is none, or one holds what is no character.
+        TypeError: If it is neither a string nor a list of strings.
+    """
+    texts = (text,) if isinstance(text, str) else text
+    if not isinstance(texts, (list, tuple)) or not all(isinstance(one, str) for one in texts):
+        raise TypeError(f"`{name}` must be a string or a list of strings, got {text!r}.")
+    if not texts:
+        raise ValueError(f"`{name}` is an empty list; pass one string, or one for each picture.")
+    for one in texts:
+        if not is_utf8(one):
+            raise ValueError(
+                f"`{name}` must be text that can be encoded in UTF-8, got {shortened(one)}, which holds half of a "
+                'surrogate pair; `text.encode("utf-8", "replace").decode()` puts "?" in its place.'
+            )
+    return tuple(texts)
+
+
+def check_embeds(name: str, embeds: Any, shape: str, width: int | None) -> None:
+    """Raise unless `embeds` can be taken in place of a text's.
+
+    Args:
+        name: The argument.
+        shape: What it must be, in words: "batch, tokens, width" or "batch, width".
+        width: Of the last dimension, if known.
+
+    Raises:
+        ValueError: Saying what is wrong.
+    """
+    if not isinstance(embeds, torch.Tensor) or not embeds.is_floating_point():
+        kind = embeds.dtype if isinstance(embeds, torch.Tensor) else type(embeds).__name__
+        raise ValueError(f"`{name}` must be a floating-point tensor, got {kind}.")
+    check_dense(name, embeds)
+    if embeds.ndim != shape.count(",") + 1 or 0 in embeds.shape:
+        raise ValueError(f"`{name}` must have shape ({shape}), got {tuple(embeds.shape)}.")
+    if width is not None and embeds.shape[-1] != width:
+        raise ValueError(
+            f"`{name}` is {embeds.shape[-1]} wide, but the UNet's cross attention takes {width}. Encode the "
+            "prompt with this pipeline's own text encoder."
+        )
+    if not torch.isfinite(embeds).all():
+        raise ValueError(f"`{name}` holds NaN or infinite values.")
+
+
+def check_token_counts(**given: Conditioning | None) -> None:
+    """Refuse prompts with different numbers of tokens, which the UNet cannot take in one batch.
+
+    Args:
+        given: By the argument's name.
+    """
+    counts = {name: value.prompt_embeds.shape[1] for name, value in given.items() if value is not None}
+    if len(set(counts.values())) > 1:
+        listed = ", ".join(f"`{name}` {count}" for name, count in counts.items())
+        raise ValueError(
+            f"Prompts must be embedded with the same number of tokens, got {listed}. Pad the shorter ones, "
+            "or pass all of them as embeddings."
+        )

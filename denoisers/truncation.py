@@ -1,0 +1,59 @@
+"""Prompts longer than the text encoder reads, told once and in one sentence."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from logging import LogRecord, getLogger
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from semantic_edit.attention_processors.locks import lock_of
+from semantic_edit.attention_processors.tokens import tokenize_prompt
+
+MOST_SHOWN = 300  # characters
+OTHERS_WORDS = ("The following part of your input was truncated", "Token indices sequence length is longer")
+OTHERS_LOGGERS = (
+    "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion",
+    "diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl",
+    "transformers.tokenization_utils_base",
+)
+
+
+def warn_of_truncation(
+    pipe: Any, tokenizers: Sequence[PreTrainedTokenizerBase], name: str, texts: Sequence[str]
+) -> None:
+    """Say which words of a prompt nobody will read; where all of its tokenizers cut off the same, once.
+
+    Args:
+        tokenizers: Those that the texts are for.
+        name: The argument that the texts came from.
+    """
+    for text in texts:
+        told = set()
+        for tokenizer in tokenizers:
+            with lock_of(tokenizer), truncation_told():
+                cut_off = tokenize_prompt(tokenizer, pipe.maybe_convert_prompt(text, tokenizer)).cut_off
+            if cut_off and cut_off not in told:
+                told.add(cut_off)
+                warnings.warn(
+                    f"`{name}` is longer than the {tokenizer.model_max_length} tokens that the text encoder reads; "
+                    f"what is cut off: {cut_off[:MOST_SHOWN]!r}{'' if len(cut_off) <= MOST_SHOWN else ' and more'}.",
+                    stacklevel=5,
+                )
+
+
+@contextmanager
+def truncation_told() -> Iterator[None]:
+    """Keep back in the block what the libraries say of truncation: hundreds of end tokens, of all prompts together."""
+
+    def is_something_else(record: LogRecord) -> bool:
+        return not record.getMessage().startswith(OTHERS_WORDS)
+
+    with ExitStack() as stack:
+        for logger in map(getLogger, OTHERS_LOGGERS):
+            logger.addFilter(is_something_else)
+            stack.callback(logger.removeFilter, is_something_else)
+        yield

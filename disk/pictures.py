@@ -1,0 +1,91 @@
+"""Picture files that anybody may have made or damaged: what is wrong with one is a clause to go after its name."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import warnings
+from collections.abc import Iterator
+
+from PIL import Image, UnidentifiedImageError
+
+_HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
+_ORIENTATION = 0x0112
+_SIDEWAYS = (5, 6, 7, 8)  # values of it under which width and height change places
+_UNKNOWN_RANGE = ("I", "F")
+
+
+class UnreadablePicture(ValueError):
+    """Why a file cannot be read as a picture, as a clause that goes after the file's name."""
+
+
+def decoded_picture(path: str | os.PathLike[str]) -> Image.Image:
+    """The picture that a file holds, decoded, in the mode that the file has and not yet turned upright.
+
+    Raises:
+        UnreadablePicture: If the file is missing, no picture, or damaged, if it has more pixels than Pillow takes for
+            honest, or if its mode says nothing about the range of its values.
+    """
+    with _explained(path):
+        picture = Image.open(path)
+        picture.load()
+    if picture.mode in _UNKNOWN_RANGE:
+        raise UnreadablePicture(
+            f"has mode {picture.mode}, whose range of values is not known; save it in 8 bits"
+        )
+    return picture
+
+
+def size_of_file(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """(width, height) of a picture as it stands upright, from the file's header: nothing is decoded.
+
+    Raises:
+        UnreadablePicture: If the file is missing or no picture, or has more pixels than Pillow takes for honest.
+    """
+    with _explained(path), Image.open(path) as picture:
+        width, height = picture.size
+        # asking a PNG that has no such block before its pixels would decode them
+        turned = "exif" in picture.info and picture.getexif().get(_ORIENTATION) in _SIDEWAYS
+    return (height, width) if turned else (width, height)
+
+
+@contextlib.contextmanager
+def _explained(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Say in a clause what goes wrong with a file in the block."""
+    is_heic = _is_heic(path)
+    if is_heic:
+        _register_heic()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            yield
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        limit = (Image.MAX_IMAGE_PIXELS or 0) // 10**6
+        raise UnreadablePicture(f"has more than {limit} million pixels; shrink it first") from None
+    except UnidentifiedImageError:
+        if is_heic:
+            raise UnreadablePicture(
+                "is a HEIC picture, which Pillow reads by a plugin: pip install pillow-heif, or save it as JPEG"
+            ) from None
+        raise UnreadablePicture("is not a picture in a format that Pillow reads") from None
+    except (OSError, SyntaxError, ValueError, EOFError) as error:  # what decoders raise on damaged data
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else f"damaged? {error}"
+        raise UnreadablePicture(f"cannot be read: {reason}") from None
+
+
+def _is_heic(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is what most phones save, by its first bytes."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(12)
+    except (OSError, ValueError):
+        return False
+    return head[4:8] == b"ftyp" and head[8:] in _HEIC_BRANDS
+
+
+def _register_heic() -> None:
+    """Let Pillow read HEIC, if the plugin is there."""
+    with contextlib.suppress(ImportError):
+        import pillow_heif  # type: ignore[import-not-found]
+
+        pillow_heif.register_heif_opener()

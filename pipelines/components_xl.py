@@ -1,0 +1,104 @@
+"""What both pipelines for Stable Diffusion XL are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import torch
+from diffusers import AutoencoderKL, StableDiffusionXLPipeline, UNet2DConditionModel
+from diffusers.image_processor import VaeImageProcessor
+from diffusers.schedulers import KarrasDiffusionSchedulers
+from transformers import (
+    CLIPImageProcessor,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    CLIPVisionModelWithProjection,
+)
+
+from semantic_edit.denoisers.stable_diffusion_xl import StableDiffusionXLDenoiser
+from semantic_edit.disk.models import STABLE_DIFFUSION_XL, Family
+from semantic_edit.pipelines.checks import read_attention_kwargs, read_clip_skip
+from semantic_edit.pipelines.components import EditComponents, handed_over
+
+SIZES_TOLD = ("original_size", "crops_coords_top_left", "target_size")
+
+
+class StableDiffusionXLComponents(EditComponents):
+    """The components of a pipeline, to inherit from before `DiffusionPipeline`."""
+
+    model_cpu_offload_seq = "text_encoder->text_encoder_2->image_encoder->unet->vae"
+    _family: ClassVar[Family] = STABLE_DIFFUSION_XL
+    _saved_as: ClassVar[str] = "StableDiffusionXLPipeline"
+    _optional_components: ClassVar[list[str]] = [
+        "tokenizer",
+        "tokenizer_2",
+        "text_encoder",
+        "text_encoder_2",
+        "image_encoder",
+        "feature_extractor",
+    ]
+    _callback_tensor_inputs: ClassVar[list[str]] = [
+        "latents",
+        "prompt_embeds",
+        "negative_prompt_embeds",
+        "pooled_prompt_embeds",
+        "negative_pooled_prompt_embeds",
+    ]
+
+    # prompts mean exactly what they mean to every SDXL pipeline
+    encode_prompt = StableDiffusionXLPipeline.encode_prompt
+
+    def __init__(
+        self: Any,
+        vae: AutoencoderKL,
+        text_encoder: CLIPTextModel,
+        text_encoder_2: CLIPTextModelWithProjection,
+        tokenizer: CLIPTokenizer,
+        tokenizer_2: CLIPTokenizer,
+        unet: UNet2DConditionModel,
+        scheduler: KarrasDiffusionSchedulers,
+        image_encoder: CLIPVisionModelWithProjection = None,
+        feature_extractor: CLIPImageProcessor = None,
+        force_zeros_for_empty_prompt: bool = True,
+        add_watermarker: bool | None = None,
+    ) -> None:
+        super().__init__()
+        self.register_modules(
+            vae=vae,
+            text_encoder=text_encoder,
+            text_encoder_2=text_encoder_2,
+            tokenizer=tokenizer,
+            tokenizer_2=tokenizer_2,
+            unet=unet,
+            scheduler=scheduler,
+            image_encoder=handed_over("image_encoder", image_encoder),
+            feature_extractor=handed_over("feature_extractor", feature_extractor),
+        )
+        blocks = len(vae.config.block_out_channels) if vae is not None else 4
+        self.vae_scale_factor = 2 ** (blocks - 1)
+        self.image_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)
+        self._interrupt = False
+        self.register_to_config(
+            force_zeros_for_empty_prompt=force_zeros_for_empty_prompt, add_watermarker=add_watermarker
+        )
+
+    def _denoiser(self: Any, arguments: Mapping[str, Any]) -> StableDiffusionXLDenoiser:
+        """The loaded model for one call, checked, with what the call's arguments tell it."""
+        denoiser = StableDiffusionXLDenoiser(self)
+        denoiser.check()
+        return replace(
+            denoiser,
+            cross_attention_kwargs=read_attention_kwargs(arguments["cross_attention_kwargs"]),
+            # SDXL takes the last layer but one
+            clip_skip=read_clip_skip(
+                arguments.get("clip_skip"), self.text_encoder, self.text_encoder_2, last=1
+            ),
+            **{name: arguments.get(name) for name in SIZES_TOLD},
+        )
+
+    def _censored(self, images: torch.Tensor) -> tuple[torch.Tensor, list[bool] | None]:
+        """Pictures as they are: SDXL has no safety checker."""
+        return images, None

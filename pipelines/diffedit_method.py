@@ -1,0 +1,205 @@
+"""DiffEdit itself, for every family of models: find where two prompts disagree, encode, decode inside of that."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import PIL.Image
+import torch
+
+from semantic_edit.denoisers.denoiser import Denoiser
+from semantic_edit.editing.guidance import PromptPair
+from semantic_edit.editing.inversion import Walk, predicting
+from semantic_edit.editing.masking import MaskResult
+from semantic_edit.editing.refinement import changes_colour
+from semantic_edit.pipelines.callbacks import every_steps, read_step_hooks
+from semantic_edit.pipelines.calls import CallSettings, running_call
+from semantic_edit.pipelines.checks import (
+    check_callable,
+    check_flags,
+    check_generator,
+    check_output_type,
+    common_batch_size,
+    levels_for,
+)
+from semantic_edit.pipelines.finishing import Composition, convert_pixels, finish_pictures
+from semantic_edit.pipelines.locating import find_or_cut_mask, mask_shape
+from semantic_edit.pipelines.options import (
+    OF_PRESETS,
+    read_edit_options,
+    read_mask_settings,
+    read_prompt_inputs,
+)
+from semantic_edit.pipelines.outputs import (
+    DiffEditInversionPipelineOutput,
+    DiffEditPipelineOutput,
+    as_tuple,
+)
+from semantic_edit.pipelines.presets import guidance_of, preset_of
+from semantic_edit.pipelines.ranges import read_numbers
+from semantic_edit.pipelines.request import EditRequest, read_edit_prompts, read_edit_request
+from semantic_edit.pipelines.searching import searched_view
+from semantic_edit.pipelines.session import components_restored, session_of
+from semantic_edit.pipelines.stages import (
+    clean_latents,
+    decode_edit,
+    encode_pictures,
+    guidance_for_copies,
+    invert_pictures,
+    locate_edit,
+    new_trajectory,
+)
+from semantic_edit.pipelines.upstream import Regularization, regularised
+from semantic_edit.pipelines.views import read_size, read_view
+
+SIZES = ("height", "width")
+
+
+class DiffEditMixin:
+    """What a DiffEdit pipeline does, to inherit from beside a family's components; it is no pipeline itself."""
+
+    if TYPE_CHECKING:
+        _interrupt: bool
+
+        def _denoiser(self, arguments: Mapping[str, Any]) -> Denoiser: ...
+        def _censored(self, images: torch.Tensor) -> tuple[torch.Tensor, list[bool] | None]: ...
+
+    def _edit(self, arguments: Mapping[str, Any]) -> DiffEditPipelineOutput | tuple[Any, ...]:
+        """An edit, from the arguments of a call: DiffEdit's three steps, arXiv:2210.11427, Sec. 3.2."""
+        denoiser = self._denoiser(arguments)
+        options = read_edit_options(denoiser, arguments)
+        hooks = read_step_hooks(self, arguments)
+        request = read_edit_request(denoiser, options)
+        session = session_of(self, denoiser, request.schedule)
+        call = CallSettings.of(arguments, request.levels, options.usual_guidance)
+        self._interrupt = False
+        with components_restored(self), running_call(self, call):
+            embeds = request.prompts.embed(denoiser, request.edits)
+            view, clean = searched_view(session, request, embeds)
+            if clean is None:
+                clean = clean_latents(denoiser, view.pictures, request.trajectory)
+            found, mask = find_or_cut_mask(session, request, embeds, view, clean)
+            guidance = guidance_of(
+                options.preset,
+                None if found is None else found.coherence,
+                request.prompts.described(request.edits),
+                options.usual_guidance,
+            )
+            call.guidance_scale = max(guidance.scales)
+            copies, inversion = options.num_images_per_prompt, request.trajectory
+            if mask.empty.all():
+                edited = clean.expand(request.edits, -1, -1, -1).repeat_interleave(copies, dim=0)
+            else:
+                if inversion is None:
+                    empty = embeds.inversion.rows(slice(len(clean)))  # type: ignore[union-attr]
+                    predict = predicting(denoiser, request.schedule, PromptPair(empty))
+                    made = new_trajectory(session, request.levels, options.inpaint_strength, view.frames)
+                    inversion = invert_pictures(session, predict, clean, made)
+                walk = Walk(inversion.latents[: request.levels + 1], mask.weights)
+                prompts = PromptPair(embeds.target, embeds.away_from(guidance.from_source))
+                strength = guidance_for_copies(guidance, copies, options.guidance_rescale)
+                edited = decode_edit(session, walk, prompts, copies, strength, hooks)
+            whole = view.whole_mask(mask.pixels, request.own_mask, mask_shape(request, denoiser.cell))
+            laid = Composition(view, mask, request.preserves, whole, _seen_only(request, found))
+            images, flags = finish_pictures(denoiser, edited, options.output_type, laid, self._censored)
+        output = DiffEditPipelineOutput(
+            images=images,
+            nsfw_content_detected=flags,
+            mask=mask.weights,
+            pixel_mask=whole,
+            soft_mask=None if found is None else found.soft_mask,
+            mask_confidence=None if found is None else found.confidence,
+            mask_coherence=None if found is None else found.coherence,
+            trajectory=inversion if options.image_latents is None else None,
+            frames=view.frames or None,
+        )
+        return output if arguments["return_dict"] else as_tuple(output)
+
+    def _generate_mask(
+        self, arguments: Mapping[str, Any]
+    ) -> np.ndarray | list[PIL.Image.Image] | torch.Tensor:
+        """A mask alone, from the arguments of `generate_mask`."""
+        denoiser = self._denoiser(arguments)
+        given = read_numbers(arguments, optional=("num_maps_per_mask", *SIZES))
+        check_output_type(given["output_type"], ("np", "pil", "pt"))
+        preset = preset_of(given["preset"], **{name: given[name] for name in OF_PRESETS[:2]})
+        settings, guidance_scale = read_mask_settings(given, preset), given["guidance_scale"]
+        schedule = denoiser.schedule(preset.num_inference_steps)
+        levels_for(schedule, "mask_encode_strength", settings.mask_encode_strength)
+        size = read_size(*(given[name] for name in SIZES), denoiser.multiple)
+        view = read_view(denoiser, given["image"], size)
+        inputs = read_prompt_inputs(given, "target_prompt", "source_prompt", "target_negative_prompt")
+        if not inputs["source_negative"].is_given:
+            inputs["source_negative"] = dataclasses.replace(inputs["source_negative"], text="")
+        prompts = read_edit_prompts(denoiser, inputs, guided=guidance_scale > 1)
+        edits = common_batch_size(image=view.batch_size, **prompts.counts)
+        check_generator(given["generator"], edits)
+        with components_restored(self):
+            embeds = prompts.embed(denoiser, edits)
+            clean = encode_pictures(denoiser, view.pictures).expand(edits, -1, -1, -1)
+            session = session_of(self, denoiser, schedule)
+            found = locate_edit(session, clean, embeds, settings, guidance_scale, given["generator"])
+        if given["output_type"] == "pt":
+            return found.mask
+        mask = found.mask[:, 0].cpu().numpy()
+        if given["output_type"] == "np":
+            return mask.astype(np.int64)
+        return [PIL.Image.fromarray((255 * one).astype(np.uint8)) for one in mask]
+
+    def _invert(self, arguments: Mapping[str, Any]) -> DiffEditInversionPipelineOutput | tuple[Any, ...]:
+        """An inversion alone, from the arguments of `invert`."""
+        denoiser = self._denoiser(arguments)
+        given = read_numbers(arguments, optional=SIZES)
+        check_output_type(given["output_type"], ("pil", "np", "pt"))
+        check_callable("callback", given["callback"])
+        check_flags(decode_latents=given["decode_latents"], return_dict=given["return_dict"])
+        steps = preset_of(
+            given["preset"], num_inference_steps=given["num_inference_steps"]
+        ).num_inference_steps
+        schedule = denoiser.schedule(steps)
+        levels = levels_for(schedule, "inpaint_strength", given["inpaint_strength"])
+        size = read_size(*(given[name] for name in SIZES), denoiser.multiple)
+        view = read_view(denoiser, given["image"], size)
+        guidance_scale = given["guidance_scale"]
+        inputs = read_prompt_inputs(given, "prompt", "source_prompt", "negative_prompt")
+        prompts = read_edit_prompts(denoiser, inputs, guidance_scale > 1, contrasts=False, required=False)
+        edits = common_batch_size(image=view.batch_size, **prompts.counts)
+        check_generator(given["generator"], edits)
+        towards_white = Regularization.of(given)
+        with components_restored(self):
+            embeds = prompts.embed(denoiser, edits)
+            told = PromptPair(embeds.target, embeds.target_negative)
+            predict = predicting(denoiser, schedule, told, guidance_scale)
+            session = session_of(self, denoiser, schedule)
+            made = dataclasses.replace(
+                new_trajectory(session, levels, given["inpaint_strength"], view.frames),
+                guidance_scale=guidance_scale,
+                prompts=prompts.target.texts,
+            )
+            clean = encode_pictures(denoiser, view.pictures).expand(edits, -1, -1, -1)
+            on_step = every_steps(given["callback"], given["callback_steps"])
+            trajectory = invert_pictures(
+                session, regularised(predict, schedule, towards_white), clean, made, on_step
+            )
+            latents = trajectory.latents.transpose(0, 1).flip(1)
+            images = None
+            if given["decode_latents"]:
+                images = convert_pixels(denoiser.decode(latents.flatten(0, 1)), given["output_type"])
+        if not given["return_dict"]:
+            return latents, images
+        return DiffEditInversionPipelineOutput(latents=latents, images=images, trajectory=trajectory)
+
+
+def _seen_only(request: EditRequest, found: MaskResult | None) -> list[bool]:
+    """For each edit, whether the picture's own pixels are kept where the edit is not to be seen.
+
+    An object's mask is roomy, a colour's tight; the caller's own is taken as it is.
+    """
+    if found is None or not request.options.preset.mask_refine or not request.preserves:
+        return []
+    if request.options.is_shaped:
+        return []
+    return [not recoloured for recoloured in changes_colour(found.coherence)]

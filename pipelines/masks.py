@@ -1,0 +1,120 @@
+"""Masks of one call: drawn as an edit wants them, shaped as told, and warned of where they cannot be meant."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import torch
+
+from semantic_edit.editing.mask_shapes import MaskShape, grow_mask, mask_to_latents, shape_mask
+from semantic_edit.editing.masking import NEGLIGIBLE_DIFFERENCE, MaskResult, outline_mask
+from semantic_edit.editing.refinement import drawn_mask, followed_mask
+from semantic_edit.pipelines.pictures import Pictures
+
+
+@dataclass(frozen=True)
+class EditMask:
+    """Where an edit applies.
+
+    pixels: (edits, 1, height, width) in [0, 1].
+    weights: (edits, 1, height // cell, width // cell), with which latents are blended: the mask and what room there
+        is around it, averaged over each latent's pixels.
+    empty: (edits,) booleans: nothing is to be edited there.
+    """
+
+    pixels: torch.Tensor
+    weights: torch.Tensor
+    empty: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How a found mask is drawn.
+
+    threshold: The cut on the soft mask.
+    cell: Pixels along a latent's side.
+    follows_edges: Whether it follows the picture's edges and is drawn as the edit wants it.
+    is_shaped: Whether the caller shapes it, so that it is only cut at the threshold.
+    """
+
+    threshold: float
+    cell: int
+    follows_edges: bool
+    is_shaped: bool
+
+
+def draw_edit_mask(found: MaskResult, pictures: Pictures, drawing: Drawing) -> torch.Tensor:
+    """A found mask in pixels, (edits, 1, height, width) in [0, 1]."""
+    if not drawing.follows_edges:
+        return outline_mask(found.soft_mask, drawing.threshold, drawing.cell)
+    picture = pictures.pixels
+    if picture is not None:
+        picture = picture.to(found.soft_mask.device).expand(found.soft_mask.shape[0], -1, -1, -1)
+    if drawing.is_shaped:
+        return (followed_mask(found.soft_mask, drawing.cell, picture) > drawing.threshold).float()
+    return drawn_mask(found.soft_mask, found.coherence, drawing.threshold, drawing.cell, picture)
+
+
+def shape_edit_mask(
+    mask: torch.Tensor, edits: int, clean: torch.Tensor, cell: int, shape: MaskShape, is_found: bool = False
+) -> EditMask:
+    """Grow and feather a mask of any size, and warn where there is nothing to edit or nothing to keep.
+
+    Args:
+        mask: (edits or 1, 1, any, any) in [0, 1].
+        clean: The pictures' latents, (batch, channels, height, width).
+        cell: Pixels along a latent's side.
+        is_found: Whether it is no mask of the caller's own.
+    """
+    height, width = (side * cell for side in clean.shape[-2:])
+    pixels = shape_mask(mask.to(clean.device), height, width, shape).expand(edits, -1, -1, -1)
+    weights = mask_to_latents(grow_mask(pixels, shape.room), cell)
+    _warn_of_masks(pixels, is_found)
+    return EditMask(pixels, weights, empty=pixels.flatten(1).amax(1) == 0)
+
+
+def mask_of_everything(latents: torch.Tensor, edits: int, cell: int) -> EditMask:
+    """A mask that confines nothing, for latents (..., channels, height, width)."""
+    height, width = latents.shape[-2:]
+    return EditMask(
+        pixels=latents.new_ones(edits, 1, height * cell, width * cell),
+        weights=latents.new_ones(edits, 1, height, width),
+        empty=torch.zeros(edits, dtype=torch.bool, device=latents.device),
+    )
+
+
+def _warn_of_masks(pixels: torch.Tensor, is_found: bool) -> None:
+    """Warn of masks, (edits, 1, height, width), that edit nothing, little or all."""
+    highest, lowest = pixels.flatten(1).amax(1), pixels.flatten(1).amin(1)
+    told = {
+        "is empty, so nothing is edited. "
+        + (
+            "Lower `mask_threshold`, or name the thing that is to change in both prompts."
+            if is_found
+            else "Paint white in `mask_image` what may change."
+        ): highest == 0,
+        "is nowhere brighter than half, so the edit is laid only thinly over the picture. If that is not meant, divide "
+        "`mask_image` by its maximum.": (highest > 0) & (highest < 0.5) & (not is_found),
+        "covers the whole picture, so nothing of it is kept. "
+        + ("Raise `mask_threshold`." if is_found else "Leave black in `mask_image` what must stay."): lowest
+        == 1,
+    }
+    for what, which in told.items():
+        rows = which.nonzero().flatten().tolist()
+        if rows:
+            whose = "The mask" if len(pixels) == 1 else f"The mask of edits {rows}"
+            warnings.warn(f"{whose} {what}", stacklevel=6)
+
+
+def warn_of_alike_prompts(found: MaskResult) -> None:
+    """Warn where two prompts hardly make a difference."""
+    alike = (found.relative_difference < NEGLIGIBLE_DIFFERENCE).nonzero().flatten().tolist()
+    if alike:
+        whose = "" if len(found.relative_difference) == 1 else f" for edits {alike}"
+        warnings.warn(
+            f"The source and target prompts barely differ{whose}: their predictions are within "
+            f"{NEGLIGIBLE_DIFFERENCE:.1%} of each other, so the mask shows little but rounding. Name the "
+            "thing that is to change in both prompts, or pass a `mask_image`.",
+            stacklevel=6,
+        )

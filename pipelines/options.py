@@ -1,0 +1,110 @@
+"""What a call of a DiffEdit pipeline was given: each argument checked by itself, the preset's settings filled in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from semantic_edit.denoisers.denoiser import Denoiser
+from semantic_edit.denoisers.prompts import PromptInput
+from semantic_edit.pipelines.checks import check_flags, check_optional_flags, check_output_type
+from semantic_edit.pipelines.presets import Preset, preset_of
+from semantic_edit.pipelines.ranges import read_numbers
+from semantic_edit.pipelines.stages import MaskSettings
+from semantic_edit.pipelines.upstream import check_decoding
+
+OF_PRESETS = tuple(field.name for field in fields(Preset))
+
+
+@dataclass(frozen=True, eq=False)
+class EditOptions:
+    """The arguments of one call; names and units are the call's.
+
+    target, source, target_negative, source_negative: The prompts.
+    preset: With the call's own settings in place of the preset's.
+    usual_guidance: The guidance scale where the preset leaves it to the kind of edit.
+    mask: How a mask is found.
+    sides: `height` and `width`.
+    """
+
+    image: Any
+    mask_image: Any
+    image_latents: Any
+    trajectory: Any
+    target: PromptInput
+    source: PromptInput
+    target_negative: PromptInput
+    source_negative: PromptInput
+    preset: Preset
+    usual_guidance: float
+    mask: MaskSettings
+    inpaint_strength: float
+    num_images_per_prompt: int
+    guidance_rescale: float
+    generator: Any
+    mask_grow: int | None
+    mask_feather: float | None
+    preserve_background: bool | None
+    sides: tuple[Any, Any]
+    focus: bool | None
+    output_type: str
+
+    @property
+    def is_shaped(self) -> bool:
+        """Whether the caller shapes the mask."""
+        return self.mask_grow is not None or self.mask_feather is not None
+
+
+def read_edit_options(denoiser: Denoiser, arguments: Mapping[str, Any]) -> EditOptions:
+    """Check the arguments of a call of a DiffEdit pipeline, each by itself.
+
+    Args:
+        arguments: By name, as the call has them.
+
+    Raises:
+        ValueError, TypeError: Naming the first that cannot be used.
+    """
+    given = read_numbers(arguments, optional=(*OF_PRESETS, "height", "width"))
+    check_output_type(given["output_type"])
+    check_flags(return_dict=given["return_dict"])
+    check_optional_flags(**{name: given[name] for name in ("mask_refine", "preserve_background", "focus")})
+    check_decoding(given["eta"], given["latents"])
+    preset = preset_of(given["preset"], **{name: given[name] for name in OF_PRESETS if name in given})
+    taken = {field.name: given[field.name] for field in fields(EditOptions) if field.name in given}
+    return EditOptions(
+        **{
+            **taken,
+            **read_prompt_inputs(given, "prompt", "source_prompt", "negative_prompt"),
+            "preset": preset,
+            "usual_guidance": denoiser.usual_guidance
+            if preset.guidance_scale is None
+            else preset.guidance_scale,
+            "mask": read_mask_settings(given, preset),
+            "sides": (given["height"], given["width"]),
+        }
+    )
+
+
+def read_mask_settings(given: Mapping[str, Any], preset: Preset) -> MaskSettings:
+    """How a call finds a mask."""
+    named = {field.name: given[field.name] for field in fields(MaskSettings)}
+    return MaskSettings(**{**named, "num_maps_per_mask": preset.num_maps_per_mask})
+
+
+def read_prompt_inputs(
+    given: Mapping[str, Any], target: str, source: str, negative: str
+) -> dict[str, PromptInput]:
+    """A call's prompts by what they are for.
+
+    Args:
+        target, source, negative: The names of their arguments.
+    """
+    # "" is the default, beside which embeddings may be given
+    without = {source: None} if isinstance(given.get(source), str) and not given[source] else {}
+    return {
+        "target": PromptInput.of(given, target),
+        "source": PromptInput.of({**given, **without}, source),
+        "target_negative": PromptInput.of(given, negative),
+        "source_negative": PromptInput.of(given, "source_negative_prompt"),
+    }

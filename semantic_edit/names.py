@@ -1,0 +1,15 @@
+"""Names that the command line knows before the rooms that they belong to are imported, which takes seconds.
+
+`tests/semantic_edit/test_names.py` holds that they are the rooms' own.
+"""
+
+PRESETS = ("default", "paper")  # `pipelines.presets.PRESETS`
+SCHEDULES = ("short", "published")  # of `mapping_networks.LearningSettings`, which makes each
+VARIANTS = ("modulate", "direct")  # `mapping_networks.VARIANTS`
+CHECKPOINT_FILE = "inputs.json"  # `mapping_networks.checkpoint.INPUTS_FILE`
+EDIT_TYPES = ("replace", "refine")  # `attention_processors.tokens.AlignmentKind`
+STILL_LIFE = "still-life"  # `datasets.STILL_LIFE`
+LAYOUTS = ("folder", "pie-bench", "imagenet", "coco")  # `datasets.LAYOUTS`
+ON_BAD = ("fail", "skip")  # `datasets.OnBad`
+EDIT_KINDS = ("colour", "object", "surface")  # `still_life.cases.EDIT_KINDS`
+SPLITS = ("test", "validation")  # `still_life.scenes.SPLITS` that no model was trained on
