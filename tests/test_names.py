@@ -14,7 +14,7 @@ MOST_PARAMETERS = 6
 OF_A_CONFIG = {"__init__"}
 OF_A_PIPELINE = {"__init__", "__call__", "generate_mask", "invert", "learn_mapping"}
 # Public functions whose keyword options are part of what a user reads.
-WITH_OPTIONS = {"datasets/imagenet.py: imagenet_items", "still_life/unet.py: train_unet"}
+WITH_OPTIONS = {"datasets/imagenet.py: imagenet_items"}
 # modules of one kind are used through functions of one name: commands, readers of data, programs
 INTERFACES = {"add_options", "run", "fits", "main"}
 
