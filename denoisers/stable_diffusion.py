@@ -11,7 +11,7 @@ from diffusers.utils import scale_lora_layers, unscale_lora_layers
 
 from semantic_edit.denoisers.lora import restored_lora_scale
 from semantic_edit.denoisers.unet import UNetDenoiser
-from semantic_edit.disk.models import STABLE_DIFFUSION, Family
+from semantic_edit.disk.models import STABLE_DIFFUSION, STABLE_DIFFUSION_XL, Family, unserved
 from semantic_edit.editing.conditioning import Conditioning
 
 
@@ -37,13 +37,10 @@ class StableDiffusionDenoiser(UNetDenoiser):
                 consistency, ...), an IP-Adapter is loaded, or the text encoder is of another width.
         """
         self._check_components(("unet", "vae", "scheduler"))
-        config, encoder = self.unet.config, self.pipe.text_encoder
+        config, encoder, name = self.unet.config, self.pipe.text_encoder, type(self.pipe).__name__
         needs = self._foreign_needs()
         if needs is None and config.get("addition_embed_type") == "text_time":
-            raise ValueError(
-                f"This `unet` is of SDXL, which {type(self.pipe).__name__} does not serve; use "
-                f"StableDiffusionXL{type(self.pipe).__name__} instead."
-            )
+            raise ValueError(f"This `unet` {unserved(name, STABLE_DIFFUSION_XL, (name, self.family))}.")
         if needs is None and (
             config.get("addition_embed_type") is not None or config.get("encoder_hid_dim_type") is not None
         ):

@@ -16,7 +16,7 @@ from semantic_edit.denoisers.lora import restored_lora_scale
 from semantic_edit.denoisers.prompts import Prompt, PromptInput, check_embeds
 from semantic_edit.denoisers.unet import UNetComponents, UNetDenoiser
 from semantic_edit.denoisers.vae_precision import told_of_overflow, upcast_if_forced
-from semantic_edit.disk.models import STABLE_DIFFUSION_XL, Family
+from semantic_edit.disk.models import STABLE_DIFFUSION, STABLE_DIFFUSION_XL, Family, unserved
 from semantic_edit.editing.conditioning import Conditioning
 
 POOLED_EMBEDS = "pooled_prompt_embeds"
@@ -92,10 +92,7 @@ class StableDiffusionXLDenoiser(UNetDenoiser):
         needs = self._foreign_needs()
         added, projected = config.get("addition_embed_type"), config.get("encoder_hid_dim_type")
         if needs is None and added is None and projected is None:
-            raise ValueError(
-                f"This `unet` is of Stable Diffusion 1.x or 2.x, which {name} does not serve; use "
-                f"{name.removeprefix('StableDiffusionXL')} instead."
-            )
+            raise ValueError(f"This `unet` {unserved(name, STABLE_DIFFUSION, (name, self.family))}.")
         if needs is None and (added != "text_time" or projected is not None):
             needs = "further embeddings, as Kandinsky's and Kolors' do"
         if needs is None and self.text_width is None:

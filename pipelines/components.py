@@ -102,7 +102,9 @@ class EditComponents:
             with warnings.catch_warnings():
                 # an argument of diffusers' own, which huggingface_hub calls deprecated
                 warnings.filterwarnings("ignore", "The `local_dir_use_symlinks`")
-                reason = unserved_folder(cls.load_config(name, local_files_only=True, **where), cls.__name__)
+                reason = unserved_folder(
+                    cls.load_config(name, local_files_only=True, **where), (cls.__name__, cls._family)
+                )
         except (OSError, ValueError, KeyError):
             return ""
         return reason and f"{str(name)!r} {reason}."
@@ -117,7 +119,7 @@ class EditComponents:
         components = getattr(pipeline, "components", None)  # else it is no pipeline, and refused below
         if components:
             found = family_of(components, type(components.get("unet")).__name__)
-            if reason := unserved(type(pipeline).__name__, found, cls.__name__):
+            if reason := unserved(type(pipeline).__name__, found, (cls.__name__, cls._family)):
                 raise ValueError(f"`pipeline` {reason}.")
         return super().from_pipe(pipeline, **kwargs)  # type: ignore[misc]
 
