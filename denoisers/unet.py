@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -58,7 +58,7 @@ class UNetDenoiser(Denoiser):
     """
 
     pipe: UNetComponents
-    cross_attention_kwargs: Mapping[str, Any] | None = None
+    cross_attention_kwargs: dict[str, Any] | None = None
     clip_skip: int | None = None
     network: BorrowedNetwork | None = None
 
@@ -107,7 +107,7 @@ class UNetDenoiser(Denoiser):
         """How wide each token's embedding is that the cross attention takes, if that is one number."""
 
     @cached_property
-    def device(self) -> torch.device:  # type: ignore[override]
+    def device(self) -> torch.device:
         """Where the model computes: diffusers walks through all modules to find it."""
         return self.pipe._execution_device
 

@@ -55,10 +55,22 @@ def guided_filter(
 
 
 def _window_means(planes: torch.Tensor, radius: int) -> torch.Tensor:
-    """Means of (batch, planes, height, width) over windows of `2 * radius + 1` a side, cut off at the border."""
-    side = 2 * radius + 1
-    along = F.avg_pool2d(planes, (1, side), stride=1, padding=(0, radius), count_include_pad=False)
-    return F.avg_pool2d(along, (side, 1), stride=1, padding=(radius, 0), count_include_pad=False)
+    """Means of (batch, planes, height, width) over windows of `2 * radius + 1` a side, cut off at the border.
+
+    By running sums, whose cost does not grow with the window, in float64, where their rounding is not to be seen.
+    """
+    exact = planes.cpu().double() if planes.device.type == "mps" else planes.double()  # which has no float64
+    along = _sliding_means(exact, radius).transpose(-1, -2)
+    return _sliding_means(along, radius).transpose(-1, -2).to(planes)
+
+
+def _sliding_means(values: torch.Tensor, radius: int) -> torch.Tensor:
+    """Means over the last dimension's windows."""
+    length = values.shape[-1]
+    sums = F.pad(values.cumsum(-1), (1, 0))
+    places = torch.arange(length, device=values.device)
+    first, last = (places - radius).clamp(min=0), (places + radius + 1).clamp(max=length)
+    return (sums[..., last] - sums[..., first]) / (last - first)
 
 
 def _products(colours: torch.Tensor) -> torch.Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 
-def psnr(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+def batch_psnr(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     """Peak signal-to-noise ratio in dB, (batch,), of pictures (batch, channels, height, width) in [0, 1].
 
     Equal pictures have infinity.
@@ -13,7 +13,7 @@ def psnr(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     return -10 * (first.cpu().double() - second.cpu().double()).square().flatten(1).mean(1).log10()
 
 
-def ssim(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+def batch_ssim(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     """Structural similarity in [-1, 1], (batch,): the mean of [`ssim_map`]."""
     return ssim_map(first, second).flatten(1).mean(1)
 

@@ -168,7 +168,7 @@ def _heading(comparison: Comparison, sweeps: Sequence[Sweep]) -> str:
     )
 
 
-def resized(item: EditItem, size: tuple[int, int]) -> EditItem:
+def resized_item(item: EditItem, size: tuple[int, int]) -> EditItem:
     """The same edit of the picture at another size, (width, height); not for still lifes, whose truth has its own."""
 
     def image() -> Image.Image:

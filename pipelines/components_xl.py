@@ -23,8 +23,6 @@ from semantic_edit.disk.models import STABLE_DIFFUSION_XL, Family
 from semantic_edit.pipelines.checks import read_attention_kwargs, read_clip_skip
 from semantic_edit.pipelines.components import EditComponents, handed_over
 
-SIZES_TOLD = ("original_size", "crops_coords_top_left", "target_size")
-
 
 class StableDiffusionXLComponents(EditComponents):
     """The components of a pipeline, to inherit from before `DiffusionPipeline`."""
@@ -96,7 +94,9 @@ class StableDiffusionXLComponents(EditComponents):
             clip_skip=read_clip_skip(
                 arguments.get("clip_skip"), self.text_encoder, self.text_encoder_2, last=1
             ),
-            **{name: arguments.get(name) for name in SIZES_TOLD},
+            original_size=arguments.get("original_size"),
+            crops_coords_top_left=arguments.get("crops_coords_top_left"),
+            target_size=arguments.get("target_size"),
         )
 
     def _censored(self, images: torch.Tensor) -> tuple[torch.Tensor, list[bool] | None]:

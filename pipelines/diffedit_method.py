@@ -129,12 +129,10 @@ class DiffEditMixin:
         settings, guidance_scale = read_mask_settings(given, preset), given["guidance_scale"]
         schedule = denoiser.schedule(preset.num_inference_steps)
         levels_for(schedule, "mask_encode_strength", settings.mask_encode_strength)
-        size = read_size(*(given[name] for name in SIZES), denoiser.multiple)
+        size = read_size(given["height"], given["width"], denoiser.multiple)
         view = read_view(denoiser, given["image"], size)
         inputs = read_prompt_inputs(given, "target_prompt", "source_prompt", "target_negative_prompt")
-        if not inputs["source_negative"].is_given:
-            inputs["source_negative"] = dataclasses.replace(inputs["source_negative"], text="")
-        prompts = read_edit_prompts(denoiser, inputs, guided=guidance_scale > 1)
+        prompts = read_edit_prompts(denoiser, inputs, guided=guidance_scale > 1, shares_negative=False)
         edits = common_batch_size(image=view.batch_size, **prompts.counts)
         check_generator(given["generator"], edits)
         with components_restored(self):
@@ -161,7 +159,7 @@ class DiffEditMixin:
         ).num_inference_steps
         schedule = denoiser.schedule(steps)
         levels = levels_for(schedule, "inpaint_strength", given["inpaint_strength"])
-        size = read_size(*(given[name] for name in SIZES), denoiser.multiple)
+        size = read_size(given["height"], given["width"], denoiser.multiple)
         view = read_view(denoiser, given["image"], size)
         guidance_scale = given["guidance_scale"]
         inputs = read_prompt_inputs(given, "prompt", "source_prompt", "negative_prompt")

@@ -23,7 +23,7 @@ from semantic_edit.editing.conditioning import Conditioning
 from semantic_edit.editing.finite import FiniteWatch, at_step, check_finite
 from semantic_edit.editing.frames import Frame
 from semantic_edit.editing.inversion import ddim_inverse_step, ddim_step
-from semantic_edit.editing.similarity import psnr, ssim
+from semantic_edit.editing.similarity import batch_psnr, batch_ssim
 from semantic_edit.editing.stitching import eight_bits
 from semantic_edit.mapping_networks import (
     LearningInputs,
@@ -103,7 +103,8 @@ def encode_image_tokens(pipe: Any, pictures: Pictures) -> torch.Tensor:
 
 def attention_resolution(denoiser: UNetDenoiser, clean: torch.Tensor, side: int | None) -> int:
     """The number of positions of the layers whose maps the attention loss compares."""
-    return math.prod(denoiser.attention_size(*clean.shape[-2:], side))
+    height, width = clean.shape[-2:]
+    return math.prod(denoiser.attention_size(height, width, side))
 
 
 @dataclass(frozen=True, eq=False)
@@ -309,8 +310,8 @@ def learned_network(
         base_model=lesson.base_model,
         base_fingerprint=learned.identity,
         learning=asdict(lesson.settings),
-        reconstruction_psnr=min(psnr(best, reached).item(), 120.0),
-        reconstruction_ssim=ssim(best, reached).item() if large_enough else None,
+        reconstruction_psnr=min(batch_psnr(best, reached).item(), 120.0),
+        reconstruction_ssim=batch_ssim(best, reached).item() if large_enough else None,
         text_fingerprint=text_look(text[index], negative[index]),
         frame=asdict(lesson.frames[index if len(lesson.frames) > 1 else 0]) if lesson.frames else None,
     )

@@ -100,8 +100,9 @@ def read_prompt_inputs(
     Args:
         target, source, negative: The names of their arguments.
     """
-    # "" is the default, beside which embeddings may be given
-    without = {source: None} if isinstance(given.get(source), str) and not given[source] else {}
+    # "" may be the default, beside which embeddings may be given
+    is_default = isinstance(given.get(source), str) and not given[source]
+    without = {source: None} if is_default and given.get(f"{source}_embeds") is not None else {}
     return {
         "target": PromptInput.of(given, target),
         "source": PromptInput.of({**given, **without}, source),

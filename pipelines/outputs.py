@@ -17,7 +17,7 @@ from semantic_edit.editing.trajectory import Trajectory
 
 def as_tuple(output: BaseOutput) -> tuple[Any, ...]:
     """All fields of a result in their order, those without a value too."""
-    return tuple(getattr(output, field.name) for field in fields(output))  # type: ignore[arg-type]
+    return tuple(getattr(output, field.name) for field in fields(output))
 
 
 @dataclass(repr=False)

@@ -68,23 +68,25 @@ def read_edit_prompts(
     contrasts: bool = True,
     inverts: bool = False,
     required: bool = True,
+    shares_negative: bool = True,
 ) -> EditPrompts:
     """Check the prompts of an edit, or of its mask, and leave out those that change nothing.
 
     Args:
-        given: What `read_prompt_inputs` gives; no "source_negative" stands for the target's.
+        given: What `read_prompt_inputs` gives.
         guided: Whether there is guidance, without which negative prompts are not used.
         contrasts: Whether a mask is to be found, for which the source's prompts are.
         inverts: Whether the empty prompt is needed.
         required: Whether the target's prompt is.
+        shares_negative: Whether the target's negative prompt is the source's too where that has none of its own.
     """
     target = denoiser.read_prompt(given["target"], required)
     negative = denoiser.read_prompt(given["target_negative"], required=False, unconditional=True)
     source = other = None
     if contrasts:
         source = denoiser.read_prompt(given["source"], required=False)
-        if given["source_negative"].is_given:
-            other = denoiser.read_prompt(given["source_negative"], unconditional=True)
+        if given["source_negative"].is_given or not shares_negative:
+            other = denoiser.read_prompt(given["source_negative"], required=False, unconditional=True)
     if not guided or (other is not None and other.same_as(negative)):
         other = None
     inversion = None

@@ -101,7 +101,9 @@ def restyle(
                 watch.see(at_step("the mapping network", step, timestep), control.plan.value_embeds)
             both = Conditioning.cat([pair.unconditional, pair.conditional])  # type: ignore[list-item]
             predicted = predictor.predict(torch.cat([latents, latents]), timestep, both)
-            latents = ddim_step(latents, denoiser.guide(*predicted.chunk(2), scales), schedule, level)
+            unconditional, conditional = predicted.chunk(2)
+            guided = denoiser.guide(unconditional, conditional, scales)
+            latents = ddim_step(latents, guided, schedule, level)
             if call.settings.local_blend and step >= int(BLEND_FROM * steps):
                 inside = _blend_masks(call, maps.mean(), side, (height, width))
             latents = _kept_together(latents, call.inside, inside)

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
+from semantic_edit.denoisers.denoiser import Denoiser
 from semantic_edit.denoisers.lora import restored_lora_scale
 from semantic_edit.editing.schedule import Schedule
 from semantic_edit.pipelines.progress import named_bar
-from semantic_edit.pipelines.stages import AnyDenoiser, Session
+from semantic_edit.pipelines.stages import Session
+
+OneDenoiser = TypeVar("OneDenoiser", bound=Denoiser)
 
 WITH_LORA = ("unet", "text_encoder", "text_encoder_2")
 
 
-def session_of(pipe: Any, denoiser: AnyDenoiser, schedule: Schedule) -> Session[AnyDenoiser]:
+def session_of(pipe: Any, denoiser: OneDenoiser, schedule: Schedule) -> Session[OneDenoiser]:
     """A call's, with the pipeline's own progress bars."""
     return Session(denoiser, schedule, partial(named_bar, pipe))
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from semantic_edit.datasets import open_dataset
 from semantic_edit.evaluation import running
-from semantic_edit.evaluation.evaluate import comparison_of, evaluate, resized
+from semantic_edit.evaluation.evaluate import comparison_of, evaluate, resized_item
 from semantic_edit.evaluation.figures import _draw
 from semantic_edit.evaluation.method import EditMethod
 from semantic_edit.evaluation.metrics import EditMetric, SetMetrics, frechet_distance
@@ -154,7 +154,7 @@ def test_other_models_and_settings_do_not_share_rows(comparison):
 
 
 def test_pictures_of_several_sizes_are_prepared_apart(comparison):
-    items = (comparison.items[0], resized(comparison.items[1], (64, 64)))
+    items = (comparison.items[0], resized_item(comparison.items[1], (64, 64)))
     run_sweeps(replace(comparison, items=items), [fading("one", "a", 0.5)])
     assert [call for call in CALLS if call[0] == "prepare"] == [("prepare", "a", 1)] * 2
 

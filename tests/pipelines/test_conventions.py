@@ -17,6 +17,8 @@ from diffusers import (
 
 from semantic_edit.pipelines import DiffEditPipeline, StyleDiffusionPipeline, diffedit, stylediffusion
 
+pytestmark = pytest.mark.families("sd", "sdxl")
+
 SOURCE, TARGET = "a red apple on grass", "a green pear on grass"
 
 

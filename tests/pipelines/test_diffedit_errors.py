@@ -8,6 +8,8 @@ import pytest
 import torch
 from diffusers.callbacks import SDCFGCutoffCallback
 
+pytestmark = pytest.mark.families("sd", "sdxl")
+
 TARGET = "a green pear on grass"
 MASK = np.eye(8)[:6]
 

@@ -12,6 +12,8 @@ from peft import LoraConfig
 from semantic_edit.pipelines import diffedit
 from semantic_edit.pipelines.diffedit import DiffEditPipeline
 
+pytestmark = pytest.mark.families("sd", "sdxl")
+
 TARGET = "a green pear on grass"
 
 

@@ -16,6 +16,8 @@ from semantic_edit.mapping_networks import LearningSettings
 from semantic_edit.pipelines import graphs
 from semantic_edit.pipelines.graphs import cuda_graphs
 
+pytestmark = pytest.mark.families("sd", "sdxl")
+
 SOURCE, TARGET = "a red apple on grass", "a green pear on grass"
 
 

@@ -21,6 +21,8 @@ from semantic_edit.mapping_networks import LearningSettings, MappingNetwork
 from semantic_edit.pipelines import DiffEditPipeline, StyleDiffusionPipeline
 from semantic_edit.still_life import edit_cases, model_path
 
+pytestmark = pytest.mark.families("sd", "sdxl")
+
 SOURCE, TARGET = "a red apple on grass", "a green pear on grass"
 ONE_UPDATE = LearningSettings(inner_steps=1, converged_below=100.0)
 LORA = LoraConfig(r=2, target_modules=["to_q", "to_v"], init_lora_weights=False)

@@ -14,6 +14,8 @@ from semantic_edit.pipelines import learning, restyling
 from semantic_edit.pipelines.pictures import read_pictures
 from semantic_edit.pipelines.stages import encode_pictures
 
+pytestmark = pytest.mark.families("sd", "sdxl")
+
 SOURCE, TARGET = "a red apple on grass", "a green pear on grass"
 FREE = {"tau_v": 0.0, "tau_c": 0.0, "tau_s": 0.0, "tau_u": 0.0}
 STEPS = 4

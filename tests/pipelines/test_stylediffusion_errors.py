@@ -13,6 +13,8 @@ from diffusers.models.attention_processor import AttnAddedKVProcessor
 
 from semantic_edit.mapping_networks import LearningSettings
 
+pytestmark = pytest.mark.families("sd", "sdxl")
+
 SOURCE, TARGET = "a red apple on grass", "a green pear on grass"
 
 

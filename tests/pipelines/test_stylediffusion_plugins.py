@@ -15,6 +15,8 @@ from semantic_edit.pipelines import stylediffusion
 from semantic_edit.pipelines.diffedit import DiffEditPipeline
 from semantic_edit.pipelines.stylediffusion import StyleDiffusionPipeline
 
+pytestmark = pytest.mark.families("sd", "sdxl")
+
 SOURCE, TARGET = "a red apple on grass", "a green pear on grass"
 ONE_UPDATE = LearningSettings(inner_steps=1, stop_below=0.0, converged_below=100.0)
 
