@@ -10,6 +10,7 @@ from diffusers import (
     AutoPipelineForImage2Image,
     DDIMScheduler,
     DiffusionPipeline,
+    EulerDiscreteScheduler,
     StableDiffusionPipeline,
 )
 from PIL import Image
@@ -184,6 +185,18 @@ def test_sdedit_is_diffusers_own(loaded, picture):
     ).images[0]
     edited = SDEdit(4, 5.0, strength=0.75)(loaded, picture, SOURCE, TARGET, seed=2)
     assert (np.asarray(edited) == np.asarray(expected)).all()
+
+
+def test_sdedit_clips_nothing_where_the_scheduler_does_not_say_so(make_xl_pipe, picture):
+    """diffusers' DDIM clips by default, and of its image-to-image pipelines only Stable Diffusion's forbid it."""
+    edits = []
+    for scheduler in (
+        EulerDiscreteScheduler(steps_offset=1),
+        DDIMScheduler(clip_sample=False, steps_offset=1),
+    ):
+        pipe = make_xl_pipe(scheduler=scheduler)
+        edits.append(np.asarray(SDEdit(4, strength=0.75)(pipe, picture, SOURCE, TARGET, seed=2)))
+    assert (edits[0] == edits[1]).all()
 
 
 def test_a_strength_of_less_than_one_step_is_refused(loaded, picture):
