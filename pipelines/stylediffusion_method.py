@@ -275,7 +275,7 @@ def _embed_rows(
         return told, negatives  # type: ignore[return-value]
     told, first, others = denoiser.embed((rows, own, negative), 1 + edits)
     # an absent prompt and texts, which no one argument holds together
-    return told, Conditioning.cat([first.rows(slice(1)), others.rows(slice(1, None))])  # type: ignore[return-value, union-attr]
+    return told, Conditioning.cat([first.rows(slice(1)), others.rows(slice(-edits, None))])  # type: ignore[return-value, union-attr]
 
 
 def _read_text(denoiser: UNetDenoiser, given: Mapping[str, Any], name: str) -> Prompt:

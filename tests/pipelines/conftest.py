@@ -47,7 +47,7 @@ class Family:
     encoders: tuple[str, ...]
     text_width: int
 
-    def encoded(self, pipe: DiffusionPipeline, text: str) -> dict[str, torch.Tensor]:
+    def encoded(self, pipe: DiffusionPipeline, text: str | list[str]) -> dict[str, torch.Tensor]:
         """A prompt's embeddings, by the names under which a call takes them."""
         given = pipe.encode_prompt(
             prompt=text, device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=False
@@ -57,7 +57,11 @@ class Family:
     def plainly(self, pipe: DiffusionPipeline) -> DiffusionPipeline:
         """diffusers' own pipeline of the same models, sampling by DDIM."""
         plain = self.plain(**pipe.components, **self.silent)
-        plain.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, clip_sample=False)
+        config = pipe.scheduler.config
+        # by name: `from_config` drops what was its own default once, even if it was set since
+        plain.scheduler = DDIMScheduler.from_config(
+            config, clip_sample=False, prediction_type=config.prediction_type
+        )
         plain.set_progress_bar_config(disable=True)
         return plain
 
