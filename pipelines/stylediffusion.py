@@ -1,5 +1,4 @@
-"""StyleDiffusion for Stable Diffusion 1.x and 2.x: learn an image once, restyle it with words as often as you
-like."""
+"""StyleDiffusion for Stable Diffusion 1.x and 2.x: learn an image once, then restyle it with words at will."""
 
 from __future__ import annotations
 

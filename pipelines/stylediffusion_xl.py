@@ -1,4 +1,4 @@
-"""StyleDiffusion for Stable Diffusion XL: learn an image once, restyle it with words as often as you like."""
+"""StyleDiffusion for Stable Diffusion XL: learn an image once, then restyle it with words at will."""
 
 from __future__ import annotations
 
