@@ -1,5 +1,4 @@
-"""Prompt-to-Prompt and P2Plus: decode a picture and its edits side by side; the edits get the picture's
-attention."""
+"""Prompt-to-Prompt and P2Plus: decode a picture and its edits side by side, and share the picture's attention."""
 
 from __future__ import annotations
 
@@ -57,8 +56,12 @@ class Restyling:
 
 @dataclass(frozen=True, eq=False)
 class RestyledLatents:
-    """latents: (1 + T, channels, height, width), the source's reconstruction first. blend_masks: (T, 1, height, width),
-    where LocalBlend let the last step's edit through, or `None`. word_maps: (1 + T, rows, columns, tokens) or `None`."""
+    """The outcome of `restyle`.
+
+    latents: (1 + T, channels, height, width), the source's reconstruction first.
+    blend_masks: (T, 1, height, width), where LocalBlend let the last step's edit through, or `None`.
+    word_maps: (1 + T, rows, columns, tokens), or `None`.
+    """
 
     latents: torch.Tensor
     blend_masks: torch.Tensor | None
