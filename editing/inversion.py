@@ -86,8 +86,14 @@ def invert_latents(
 def predicting(
     predictor: Predictor, schedule: Schedule, prompts: PromptPair, guidance_scale: float = 1.0
 ) -> PredictAt:
-    """A model with its conditioning, as a function of latents and a level. Inverting with strong guidance
-    diverges."""
+    """A model with its conditioning, as a function of latents and a level.
+
+    Args:
+        predictor: The model.
+        schedule: The schedule.
+        prompts: One for each sample.
+        guidance_scale: Strong guidance makes an inversion diverge.
+    """
 
     def predict(latents: torch.Tensor, level: int) -> torch.Tensor:
         return predict_guided(predictor, latents, schedule.timestep(level), prompts, guidance_scale)

@@ -18,7 +18,7 @@ class Summarised:
 
 
 def summary(value: Any) -> str:
-    """A value in short: tensors and arrays by shape and dtype, images by mode and size, lists by their first entries."""
+    """A value in short: tensors and arrays by shape and dtype, images by mode and size, lists by first entries."""
     if isinstance(value, Summarised):
         return repr(value)
     kind = type(value).__name__
