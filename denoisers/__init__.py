@@ -1,4 +1,4 @@
-"""What a model family is to an edit: one file a family, and the only place that evaluates a model's networks."""
+"""What an edit needs to know of a model family: one file per family, and all that evaluates its networks."""
 
 from semantic_edit.denoisers.choosing import denoiser_of
 from semantic_edit.denoisers.denoiser import Denoiser

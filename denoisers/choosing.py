@@ -1,4 +1,4 @@
-"""Which family a loaded pipeline is of."""
+"""Find out which family a loaded pipeline belongs to."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from semantic_edit.denoisers.unet import UNetDenoiser
 
 
 def denoiser_of(pipe: Any) -> UNetDenoiser:
-    """The denoiser of a loaded pipeline, told by its components: Stable Diffusion XL has a second text encoder.
+    """The denoiser of a loaded pipeline, chosen by its components: Stable Diffusion XL has a second text encoder.
 
-    The model itself is not looked at; see [`Denoiser.check`].
+    The model itself is not checked; see [`Denoiser.check`].
 
     Args:
         pipe: Any text-to-image pipeline of diffusers or of this package; it is only read.

@@ -1,4 +1,4 @@
-"""The numerics of an edit, as pure functions of a denoising model that only predicts, and a schedule."""
+"""The numerics of an edit, as pure functions of a schedule and of a denoising model that only predicts."""
 
 from semantic_edit.editing.conditioning import Conditioning
 from semantic_edit.editing.finite import FiniteWatch, at_step, check_finite

@@ -1,4 +1,4 @@
-"""What users call, and what a comparison of methods needs of it."""
+"""The pipelines that users call, and the parts of them that a comparison of methods needs."""
 
 from semantic_edit.pipelines.checks import levels_for
 from semantic_edit.pipelines.diffedit import DiffEditPipeline

@@ -1,4 +1,4 @@
-"""What surrounds the stages of a call: its progress bars, and components that are left as they were."""
+"""What surrounds the stages of a call: its progress bars, and restoring the components afterwards."""
 
 from __future__ import annotations
 
@@ -19,13 +19,19 @@ WITH_LORA = ("unet", "text_encoder", "text_encoder_2")
 
 
 def session_of(pipe: Any, denoiser: OneDenoiser, schedule: Schedule) -> Session[OneDenoiser]:
-    """A call's, with the pipeline's own progress bars."""
+    """The session of a call, with the pipeline's own progress bars.
+
+    Args:
+        pipe: The pipeline.
+        denoiser: Its model.
+        schedule: The call's schedule.
+    """
     return Session(denoiser, schedule, partial(named_bar, pipe))
 
 
 @contextmanager
 def components_restored(pipe: Any) -> Iterator[None]:
-    """Leave the components as they were, however the call ends: offloaded, and with their LoRA scale."""
+    """Leave the components as they were, however the call ends: offloaded again, and with their LoRA scale."""
     try:
         with ExitStack() as stack:
             for name in WITH_LORA:
