@@ -39,11 +39,9 @@ class EditComponents:
 
     Attributes:
         _family: The models that are served.
-        _saved_as: diffusers' class of such models, which is what saved files are of.
     """
 
     _family: ClassVar[Family]
-    _saved_as: ClassVar[str]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         check_diffusers(
@@ -129,7 +127,7 @@ class EditComponents:
         """
         raise NotImplementedError(
             f"{type(self).__name__} takes no IP-Adapter, whose picture would be a third thing to tell the UNet beside "
-            f"the two prompts; load it into a {self._saved_as}, and say what is wanted in `prompt` here."
+            f"the two prompts; load it into a {self._family.pipeline}, and say what is wanted in `prompt` here."
         )
 
     def to_json_string(self: Any) -> str:
@@ -139,5 +137,5 @@ class EditComponents:
         name.
         """
         config = json.loads(super().to_json_string())  # type: ignore[misc]
-        config["_class_name"] = self._saved_as
+        config["_class_name"] = self._family.pipeline
         return json.dumps(config, indent=2, sort_keys=True) + "\n"

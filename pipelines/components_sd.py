@@ -12,15 +12,12 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionMod
 from diffusers.image_processor import VaeImageProcessor
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from diffusers.schedulers import KarrasDiffusionSchedulers
-from diffusers.utils import logging
 from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
 from semantic_edit.denoisers.stable_diffusion import StableDiffusionDenoiser
 from semantic_edit.disk.models import STABLE_DIFFUSION, Family
 from semantic_edit.pipelines.checks import read_attention_kwargs, read_clip_skip
-from semantic_edit.pipelines.components import EditComponents, handed_over
-
-logger = logging.get_logger(__name__)
+from semantic_edit.pipelines.components import EditComponents, handed_over, logger
 
 
 class StableDiffusionComponents(EditComponents):
@@ -28,7 +25,6 @@ class StableDiffusionComponents(EditComponents):
 
     model_cpu_offload_seq = "text_encoder->image_encoder->unet->vae"
     _family: ClassVar[Family] = STABLE_DIFFUSION
-    _saved_as: ClassVar[str] = "StableDiffusionPipeline"
     _optional_components: ClassVar[list[str]] = ["safety_checker", "feature_extractor", "image_encoder"]
     _exclude_from_cpu_offload: ClassVar[list[str]] = ["safety_checker"]
     _callback_tensor_inputs: ClassVar[list[str]] = ["latents", "prompt_embeds", "negative_prompt_embeds"]

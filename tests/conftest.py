@@ -4,6 +4,7 @@ import semantic_edit  # noqa: F401, before transformers, some of whose news it k
 
 # isort: split
 
+import copy
 import json
 import os
 import sys
@@ -15,12 +16,19 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    EulerDiscreteScheduler,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
 from diffusers.models.attention_processor import Attention
 from transformers import (
     CLIPImageProcessor,
     CLIPTextConfig,
     CLIPTextModel,
+    CLIPTextModelWithProjection,
     CLIPTokenizer,
     CLIPVisionConfig,
     CLIPVisionModelWithProjection,
@@ -28,7 +36,9 @@ from transformers import (
 
 from semantic_edit.mapping_networks import LearningSettings, MappingNetwork
 from semantic_edit.pipelines.diffedit import DiffEditPipeline
+from semantic_edit.pipelines.diffedit_xl import StableDiffusionXLDiffEditPipeline
 from semantic_edit.pipelines.stylediffusion import StyleDiffusionPipeline
+from semantic_edit.pipelines.stylediffusion_xl import StableDiffusionXLStyleDiffusionPipeline
 
 # Held below what the processor has, torch packs bfloat16 as oneDNN could and then refuses to: hold that down with it.
 if os.environ.get("ATEN_CPU_CAPABILITY") in ("default", "avx2"):
@@ -57,6 +67,22 @@ STABLE_DIFFUSION_SCHEDULE = {
     "steps_offset": 1,
     "clip_sample": False,
     "set_alpha_to_one": False,
+}
+SDXL_SCHEDULE = {  # the base model's, with what its file still says of other samplers
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "clip_sample": False,
+    "interpolation_type": "linear",
+    "num_train_timesteps": 1000,
+    "prediction_type": "epsilon",
+    "sample_max_value": 1.0,
+    "set_alpha_to_one": False,
+    "skip_prk_steps": True,
+    "steps_offset": 1,
+    "timestep_spacing": "leading",
+    "trained_betas": None,
+    "use_karras_sigmas": False,
 }
 
 
@@ -268,6 +294,133 @@ def learned(
     """`picture`, learned by the shared models as "a red apple on grass" in four steps of three updates."""
     settings = LearningSettings(stop_below=0.0, converged_below=100.0)
     return make_style_pipe().learn_mapping(picture, "a red apple on grass", 4, settings=settings)
+
+
+@pytest.fixture
+def sdxl_scheduler() -> EulerDiscreteScheduler:
+    return EulerDiscreteScheduler.from_config(SDXL_SCHEDULE)
+
+
+@pytest.fixture(scope="session")
+def tokenizer_2(tokenizer: CLIPTokenizer) -> CLIPTokenizer:
+    """The same words, padded with another token than the first one, as in SDXL."""
+    second = copy.deepcopy(tokenizer)
+    second.pad_token = ","
+    return second
+
+
+@pytest.fixture(scope="session")
+def text_encoder_2(tokenizer_2: CLIPTokenizer) -> CLIPTextModelWithProjection:
+    """Narrower than the first one, and its pooled embedding narrower still: no two widths may be mistaken."""
+    torch.manual_seed(1)
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer_2),
+        hidden_size=24,
+        intermediate_size=37,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        projection_dim=20,
+        max_position_embeddings=tokenizer_2.model_max_length,
+        bos_token_id=tokenizer_2.bos_token_id,
+        eos_token_id=tokenizer_2.eos_token_id,
+        pad_token_id=tokenizer_2.pad_token_id,
+    )
+    return CLIPTextModelWithProjection(config).eval()
+
+
+@pytest.fixture(scope="session")
+def make_xl_unet(make_unet: Callable[..., UNet2DConditionModel]) -> Callable[..., UNet2DConditionModel]:
+    """Builds a UNet of SDXL's layout: several transformers in a block, text and sizes added to the time embedding."""
+
+    def make(seed: int = 0, **changes: Any) -> UNet2DConditionModel:
+        settings = {
+            "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+            "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+            "transformer_layers_per_block": (1, 2),
+            "use_linear_projection": True,
+            "cross_attention_dim": 32 + 24,
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": 8,
+            "projection_class_embeddings_input_dim": 20 + 6 * 8,
+        }
+        return make_unet(seed, **{**settings, **changes})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def xl_unet(make_xl_unet: Callable[..., UNet2DConditionModel]) -> UNet2DConditionModel:
+    return make_xl_unet()
+
+
+@pytest.fixture(scope="session")
+def make_xl_pipe(
+    vae: AutoencoderKL,
+    text_encoder: CLIPTextModel,
+    text_encoder_2: CLIPTextModelWithProjection,
+    tokenizer: CLIPTokenizer,
+    tokenizer_2: CLIPTokenizer,
+    xl_unet: UNet2DConditionModel,
+) -> Callable[..., StableDiffusionXLPipeline]:
+    """Builds diffusers' own silent pipeline; keyword arguments replace components and settings."""
+
+    def make(**changes: Any) -> StableDiffusionXLPipeline:
+        components = {
+            "vae": vae,
+            "text_encoder": text_encoder,
+            "text_encoder_2": text_encoder_2,
+            "tokenizer": tokenizer,
+            "tokenizer_2": tokenizer_2,
+            "unet": xl_unet,
+            "scheduler": EulerDiscreteScheduler.from_config(SDXL_SCHEDULE),
+            "add_watermarker": False,
+        }
+        pipe = StableDiffusionXLPipeline(**{**components, **changes})
+        pipe.set_progress_bar_config(disable=True)
+        return pipe
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_xl_edit_pipe(
+    make_xl_pipe: Callable[..., StableDiffusionXLPipeline],
+) -> Callable[..., StableDiffusionXLDiffEditPipeline]:
+    """Builds a silent pipeline of ours; keyword arguments replace components and settings."""
+
+    def make(**changes: Any) -> StableDiffusionXLDiffEditPipeline:
+        pipe = StableDiffusionXLDiffEditPipeline(**{**make_xl_pipe().components, **changes})
+        pipe.set_progress_bar_config(disable=True)
+        return pipe
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_xl_style_pipe(
+    make_xl_pipe: Callable[..., StableDiffusionXLPipeline],
+    image_encoder: CLIPVisionModelWithProjection,
+    feature_extractor: CLIPImageProcessor,
+) -> Callable[..., StableDiffusionXLStyleDiffusionPipeline]:
+    """Builds a silent pipeline of ours; keyword arguments replace components and settings."""
+
+    def make(**changes: Any) -> StableDiffusionXLStyleDiffusionPipeline:
+        vision = {"image_encoder": image_encoder, "feature_extractor": feature_extractor}
+        components = {**make_xl_pipe().components, **vision, **changes}
+        pipe = StableDiffusionXLStyleDiffusionPipeline(**components)
+        pipe.set_progress_bar_config(disable=True)
+        return pipe
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def xl_learned(
+    make_xl_style_pipe: Callable[..., StableDiffusionXLStyleDiffusionPipeline], picture: PIL.Image.Image
+) -> MappingNetwork:
+    """As `learned`, by the shared models of SDXL's layout."""
+    settings = LearningSettings(stop_below=0.0, converged_below=100.0)
+    return make_xl_style_pipe().learn_mapping(picture, "a red apple on grass", 4, settings=settings)
 
 
 @pytest.fixture(scope="session")
