@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import warnings
 from collections.abc import Callable
@@ -47,6 +48,10 @@ def load(model: Model = None, *, method: Literal["stylediffusion"], **kwargs: An
 def load(model: Model, method: Literal["stylediffusion"], **kwargs: Any) -> AnyStyleDiffusion: ...
 
 
+@overload
+def load(model: Model = None, method: str = "", **kwargs: Any) -> AnyDiffEdit | AnyStyleDiffusion: ...
+
+
 def load(model: Model = None, method: str = "diffedit", **kwargs: Any) -> AnyDiffEdit | AnyStyleDiffusion:
     """Load a model as the pipeline that edits with it, whatever family the model is of.
 
@@ -59,9 +64,9 @@ def load(model: Model = None, method: str = "diffedit", **kwargs: Any) -> AnyDif
             loaded already, whose modules are shared; by default the still-life model that ships in the package. The
             network is used for an id alone, and not even then with `local_files_only=True`.
         method: "diffedit" or "stylediffusion".
-        kwargs: For the class's `from_pretrained`, `from_single_file` or `from_pipe`. The configuration of a single file
-            is taken from the local cache, unless `config` names a folder that has it. A loaded pipeline keeps its
-            `dtype` where none is given.
+        kwargs: For the class's `from_pretrained`; of a single file for its `from_single_file`, whose configuration is
+            taken from the local cache unless `config` names a folder that has it. With a loaded pipeline they are
+            components that take the place of its own.
 
     Returns:
         [`DiffEditPipeline`] or [`StyleDiffusionPipeline`] for a model of Stable Diffusion 1.x or 2.x,
@@ -72,7 +77,7 @@ def load(model: Model = None, method: str = "diffedit", **kwargs: Any) -> AnyDif
         TypeError: If `model` is none of these.
         OSError: If the model is not there, or its files cannot be read.
     """
-    if method not in PIPELINE_METHODS:
+    if not isinstance(method, str) or method not in PIPELINE_METHODS:
         known = " or ".join(f'"{name}"' for name in PIPELINE_METHODS)
         raise ValueError(f"`method` must be {known}, got {method!r}.")
     return load_as(
@@ -83,7 +88,7 @@ def load(model: Model = None, method: str = "diffedit", **kwargs: Any) -> AnyDif
 def load_as(class_for: Callable[[Family], Any], model: Model, **kwargs: Any) -> Any:
     """The same as the class that `class_for` gives for the model's family; see [`load`]."""
     if isinstance(model, DiffusionPipeline):
-        return _from_pipe(class_for, model, **kwargs)
+        return _around(class_for, model, **kwargs)
     if model is None:
         model = model_path()
     if not isinstance(model, (str, os.PathLike)):
@@ -91,9 +96,9 @@ def load_as(class_for: Callable[[Family], Any], model: Model, **kwargs: Any) -> 
             f"`model` must be a folder, a file, a Hub id or a pipeline of diffusers, got {type(model).__name__}."
         )
     name = os.fspath(model)
-    if Path(name).is_file():
+    if os.path.isfile(name):
         return load_single_file(class_for, Path(name), **kwargs)
-    if Path(name).is_dir():
+    if os.path.isdir(name):
         kwargs["local_files_only"] = True
     elif not is_hub_id(name):
         raise ValueError(f"{name!r} is no folder or file that is there, and a Hub id reads owner/name.")
@@ -113,13 +118,14 @@ def _family_of_named(name: str, where: dict[str, Any]) -> Family:
     return found
 
 
-def _from_pipe(class_for: Callable[[Family], Any], pipe: DiffusionPipeline, **kwargs: Any) -> Any:
+def _around(class_for: Callable[[Family], Any], pipe: DiffusionPipeline, **kwargs: Any) -> Any:
+    """A pipeline of another one's modules. diffusers' `from_pipe` would cast them, all to one precision."""
     found = family_of(pipe.components, type(pipe.components.get("unet")).__name__)
     if found is None:
         raise ValueError(f"`model` {unserved(type(pipe).__name__, None)}.")
-    if not {"dtype", "torch_dtype"} & kwargs.keys():
-        kwargs["torch_dtype"] = pipe.dtype  # else diffusers casts the shared modules to float32
-    with warnings.catch_warnings():
-        # "dtype" is the newer name, which diffusers before 0.40 does not know
-        warnings.filterwarnings("ignore", ".*torch_dtype", FutureWarning)
-        return class_for(found).from_pipe(pipe, **kwargs)
+    served = class_for(found)
+    held = {**pipe.config, **pipe.components}
+    expected = inspect.signature(served.__init__).parameters
+    new = served(**{**{name: held[name] for name in expected if name in held}, **kwargs})
+    new.register_to_config(_name_or_path=pipe.config.get("_name_or_path"))
+    return new

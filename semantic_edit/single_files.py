@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -74,10 +75,9 @@ def _cached_configuration(path: Path, origin: str) -> str:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    try:
+    with suppress(LocalEntryNotFoundError):
         return snapshot_download(origin, local_files_only=True)
-    except LocalEntryNotFoundError as error:
-        raise ValueError(
-            f"{str(path)!r} holds weights alone, and the configuration that belongs to them, that of {origin}, is not "
-            f"in the local cache; get it once with: hf download {origin} --include '*.json' '*.txt'"
-        ) from error
+    raise ValueError(
+        f"{str(path)!r} holds weights alone, and the configuration that belongs to them, that of {origin}, is not in "
+        f"the local cache; get it once with: hf download {origin} --include '*.json' '*.txt'"
+    )

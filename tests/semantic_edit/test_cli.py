@@ -120,7 +120,7 @@ def test_a_saved_trajectory_and_mask_give_the_same_edit_without_inverting(edit, 
     paper = ("--preset", "paper")  # which does not look at the kind of edit
     assert edit(*paper, "--save-mask", "mask.png", "--save-trajectory", "way.safetensors") == 0
     first = pixels("out.png")
-    monkeypatch.setattr("semantic_edit.pipelines.diffedit.invert_pictures", None)
+    monkeypatch.setattr("semantic_edit.pipelines.diffedit_method.invert_pictures", None)
     assert edit(*paper, "--mask", "mask.png", "--trajectory", "way.safetensors", "--strip", "strip.png") == 0
     # up to rounding: the prompts are encoded in other batches
     assert np.abs(pixels("out.png").astype(int) - first).max() <= 1
