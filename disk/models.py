@@ -31,6 +31,11 @@ class Family:
     needed: frozenset[str]
     foreign: frozenset[str]
 
+    @property
+    def pipeline(self) -> str:
+        """diffusers' class of its models, which is what saved files are of."""
+        return f"{self.prefix or 'StableDiffusion'}Pipeline"
+
 
 _OF_BOTH = frozenset({"vae", "text_encoder", "tokenizer", "unet", "scheduler"})
 _SECOND = frozenset({"text_encoder_2", "tokenizer_2"})
@@ -42,6 +47,7 @@ STABLE_DIFFUSION_XL = Family(
     "stable-diffusion-xl", "SDXL", "StableDiffusionXL", _OF_BOTH | _SECOND, _OF_OTHERS
 )
 FAMILIES = (STABLE_DIFFUSION, STABLE_DIFFUSION_XL)
+ONLY_SERVED = f"only models of {' and of '.join(one.title for one in FAMILIES)} are served"
 PIPELINE_METHODS = {"diffedit": "DiffEditPipeline", "stylediffusion": "StyleDiffusionPipeline"}
 """The methods by name, and their pipelines' classes without a family's prefix."""
 
@@ -74,8 +80,7 @@ def unserved(pipeline: str, found: Family | None, served: tuple[str, Family] | N
         served: The class of ours that is to work with it, and its family; any of them by default.
     """
     if found is None:
-        titles = " and of ".join(one.title for one in FAMILIES)
-        return f"is the model of a {pipeline}, and only models of {titles} are served"
+        return f"is the model of a {pipeline}, and {ONLY_SERVED}"
     if served is None or served[1] == found:
         return ""
     name, _ = served

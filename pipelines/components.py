@@ -39,11 +39,9 @@ class EditComponents:
 
     Attributes:
         _family: The family of models that can be used.
-        _saved_as: diffusers' pipeline class for such models, which is the class of saved files.
     """
 
     _family: ClassVar[Family]
-    _saved_as: ClassVar[str]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         check_diffusers(
@@ -131,7 +129,7 @@ class EditComponents:
         """
         raise NotImplementedError(
             f"{type(self).__name__} takes no IP-Adapter, whose picture would be a third thing to tell the UNet beside "
-            f"the two prompts; load it into a {self._saved_as}, and say what is wanted in `prompt` here."
+            f"the two prompts; load it into a {self._family.pipeline}, and say what is wanted in `prompt` here."
         )
 
     def to_json_string(self: Any) -> str:
@@ -142,5 +140,5 @@ class EditComponents:
         name.
         """
         config = json.loads(super().to_json_string())  # type: ignore[misc]
-        config["_class_name"] = self._saved_as
+        config["_class_name"] = self._family.pipeline
         return json.dumps(config, indent=2, sort_keys=True) + "\n"

@@ -25,7 +25,6 @@ class StableDiffusionComponents(EditComponents):
 
     model_cpu_offload_seq = "text_encoder->image_encoder->unet->vae"
     _family: ClassVar[Family] = STABLE_DIFFUSION
-    _saved_as: ClassVar[str] = "StableDiffusionPipeline"
     _optional_components: ClassVar[list[str]] = ["safety_checker", "feature_extractor", "image_encoder"]
     _exclude_from_cpu_offload: ClassVar[list[str]] = ["safety_checker"]
     _callback_tensor_inputs: ClassVar[list[str]] = ["latents", "prompt_embeds", "negative_prompt_embeds"]

@@ -29,7 +29,6 @@ class StableDiffusionXLComponents(EditComponents):
 
     model_cpu_offload_seq = "text_encoder->text_encoder_2->image_encoder->unet->vae"
     _family: ClassVar[Family] = STABLE_DIFFUSION_XL
-    _saved_as: ClassVar[str] = "StableDiffusionXLPipeline"
     _optional_components: ClassVar[list[str]] = [
         "tokenizer",
         "tokenizer_2",

@@ -164,15 +164,13 @@ def _sweep(options: argparse.Namespace, name: str) -> Sweep:
 def _evaluate(options: argparse.Namespace, sweeps: list[Sweep]) -> None:
     import warnings
 
-    from diffusers import StableDiffusionPipeline
-
     from semantic_edit.evaluation.evaluate import check_sweeps, comparison_of, evaluate
     from semantic_edit.evaluation.metrics import MetricUnavailable
 
     try:
         items = _items(options)
         vision = load_image_encoder(options.image_encoder, options.offline)
-        pipe = load_pipeline(StableDiffusionPipeline, model_choice(options), **vision)
+        pipe = load_pipeline(None, model_choice(options), **vision)
         pipe.set_progress_bar_config(disable=True)
         sweeps = _runnable(sweeps, pipe, skips=options.methods is None)
         check_sweeps(pipe, sweeps)

@@ -447,6 +447,133 @@ def xl_learned(
     return make_xl_style_pipe().learn_mapping(picture, "a red apple on grass", 4, settings=settings)
 
 
+@pytest.fixture
+def sdxl_scheduler() -> EulerDiscreteScheduler:
+    return EulerDiscreteScheduler.from_config(SDXL_SCHEDULE)
+
+
+@pytest.fixture(scope="session")
+def tokenizer_2(tokenizer: CLIPTokenizer) -> CLIPTokenizer:
+    """The same words, padded with another token than the first one, as in SDXL."""
+    second = copy.deepcopy(tokenizer)
+    second.pad_token = ","
+    return second
+
+
+@pytest.fixture(scope="session")
+def text_encoder_2(tokenizer_2: CLIPTokenizer) -> CLIPTextModelWithProjection:
+    """Narrower than the first one, and its pooled embedding narrower still: no two widths may be mistaken."""
+    torch.manual_seed(1)
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer_2),
+        hidden_size=24,
+        intermediate_size=37,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        projection_dim=20,
+        max_position_embeddings=tokenizer_2.model_max_length,
+        bos_token_id=tokenizer_2.bos_token_id,
+        eos_token_id=tokenizer_2.eos_token_id,
+        pad_token_id=tokenizer_2.pad_token_id,
+    )
+    return CLIPTextModelWithProjection(config).eval()
+
+
+@pytest.fixture(scope="session")
+def make_xl_unet(make_unet: Callable[..., UNet2DConditionModel]) -> Callable[..., UNet2DConditionModel]:
+    """Builds a UNet of SDXL's layout: several transformers in a block, text and sizes added to the time embedding."""
+
+    def make(seed: int = 0, **changes: Any) -> UNet2DConditionModel:
+        settings = {
+            "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+            "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+            "transformer_layers_per_block": (1, 2),
+            "use_linear_projection": True,
+            "cross_attention_dim": 32 + 24,
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": 8,
+            "projection_class_embeddings_input_dim": 20 + 6 * 8,
+        }
+        return make_unet(seed, **{**settings, **changes})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def xl_unet(make_xl_unet: Callable[..., UNet2DConditionModel]) -> UNet2DConditionModel:
+    return make_xl_unet()
+
+
+@pytest.fixture(scope="session")
+def make_xl_pipe(
+    vae: AutoencoderKL,
+    text_encoder: CLIPTextModel,
+    text_encoder_2: CLIPTextModelWithProjection,
+    tokenizer: CLIPTokenizer,
+    tokenizer_2: CLIPTokenizer,
+    xl_unet: UNet2DConditionModel,
+) -> Callable[..., StableDiffusionXLPipeline]:
+    """Builds diffusers' own silent pipeline; keyword arguments replace components and settings."""
+
+    def make(**changes: Any) -> StableDiffusionXLPipeline:
+        components = {
+            "vae": vae,
+            "text_encoder": text_encoder,
+            "text_encoder_2": text_encoder_2,
+            "tokenizer": tokenizer,
+            "tokenizer_2": tokenizer_2,
+            "unet": xl_unet,
+            "scheduler": EulerDiscreteScheduler.from_config(SDXL_SCHEDULE),
+            "add_watermarker": False,
+        }
+        pipe = StableDiffusionXLPipeline(**{**components, **changes})
+        pipe.set_progress_bar_config(disable=True)
+        return pipe
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_xl_edit_pipe(
+    make_xl_pipe: Callable[..., StableDiffusionXLPipeline],
+) -> Callable[..., StableDiffusionXLDiffEditPipeline]:
+    """Builds a silent pipeline of ours; keyword arguments replace components and settings."""
+
+    def make(**changes: Any) -> StableDiffusionXLDiffEditPipeline:
+        pipe = StableDiffusionXLDiffEditPipeline(**{**make_xl_pipe().components, **changes})
+        pipe.set_progress_bar_config(disable=True)
+        return pipe
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_xl_style_pipe(
+    make_xl_pipe: Callable[..., StableDiffusionXLPipeline],
+    image_encoder: CLIPVisionModelWithProjection,
+    feature_extractor: CLIPImageProcessor,
+) -> Callable[..., StableDiffusionXLStyleDiffusionPipeline]:
+    """Builds a silent pipeline of ours; keyword arguments replace components and settings."""
+
+    def make(**changes: Any) -> StableDiffusionXLStyleDiffusionPipeline:
+        vision = {"image_encoder": image_encoder, "feature_extractor": feature_extractor}
+        components = {**make_xl_pipe().components, **vision, **changes}
+        pipe = StableDiffusionXLStyleDiffusionPipeline(**components)
+        pipe.set_progress_bar_config(disable=True)
+        return pipe
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def xl_learned(
+    make_xl_style_pipe: Callable[..., StableDiffusionXLStyleDiffusionPipeline], picture: PIL.Image.Image
+) -> MappingNetwork:
+    """As `learned`, by the shared models of SDXL's layout."""
+    settings = LearningSettings(stop_below=0.0, converged_below=100.0)
+    return make_xl_style_pipe().learn_mapping(picture, "a red apple on grass", 4, settings=settings)
+
+
 @pytest.fixture(scope="session")
 def picture() -> PIL.Image.Image:
     """A picture 64 pixels wide and 48 high: nothing in the package may assume a square."""
