@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ import numpy as np
 import PIL.Image
 import torch
 
+from semantic_edit.disk.telling import warn_caller
 from semantic_edit.editing.numbers import check_dense, native_tensor, unit_floats
 from semantic_edit.editing.pillow import SIXTEEN_BIT_MODES, in_srgb, upright
 from semantic_edit.editing.stitching import eight_bits
@@ -233,9 +233,8 @@ def _three_channels(planes: torch.Tensor) -> torch.Tensor:
         planes = _as_floats(planes)
         opacity = planes[:, 3:]
         if (opacity < 1).any():
-            warnings.warn(
-                "`image` is transparent in places; they are laid over white, and the result has no transparency.",
-                stacklevel=5,
+            warn_caller(
+                "`image` is transparent in places; they are laid over white, and the result has no transparency."
             )
         return planes[:, :3] * opacity + (1 - opacity)
     return planes

@@ -7,7 +7,6 @@ default.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -17,6 +16,7 @@ import torch.nn.functional as F
 
 from semantic_edit.disk.numbers import plain_number
 from semantic_edit.disk.reading import is_finite_number, shortened
+from semantic_edit.disk.telling import warn_caller
 from semantic_edit.editing.inversion import PredictAt
 from semantic_edit.editing.numbers import check_dense
 from semantic_edit.editing.schedule import Schedule
@@ -34,9 +34,8 @@ def check_decoding(eta: Any, latents: Any) -> None:
             "inversion."
         )
     if latents is not None:
-        warnings.warn(
-            "`latents` has no effect, as in diffusers' DiffEdit: decoding starts from the inverted picture.",
-            stacklevel=4,
+        warn_caller(
+            "`latents` has no effect, as in diffusers' DiffEdit: decoding starts from the inverted picture."
         )
 
 
