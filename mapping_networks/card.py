@@ -28,7 +28,7 @@ whoever loads it can also see the picture.
 ```python
 {import_code}
 
-pipe = StyleDiffusionPipeline.from_pretrained({base_model_code})
+pipe = load({base_model_code}, "stylediffusion")
 learned = pipe.load_mapping_network({repo_code})
 edit = pipe({prompt_code}, mapping_network=learned)  # change the prompt's words
 edit.images[0].save("edited.png")
@@ -89,7 +89,7 @@ def model_card(config: Mapping[str, Any], location: str) -> str:
         "model_index": _model_index(config),
         "title": f'"{_cell(prompt)}"' if prompt else "a picture without a prompt",
         # diffusers takes any line of a custom pipeline's file that looks like an import for one, even inside a string
-        "import_code": "from semantic_edit import StyleDiffusionPipeline",
+        "import_code": "from semantic_edit import load",
         "base_model_code": _code(base_model or "path/to/the/base/model"),
         "repo_code": _code(location),
         "prompt_code": _code(prompt),

@@ -131,7 +131,7 @@ def test_diffusers_own_pipelines_are_taken(make_pipe, make_xl_pipe, model):
 
 @METHODS
 def test_what_is_lent_may_be_replaced_and_the_model_s_name_stays(folders, make_xl_unet, method):
-    given = StableDiffusionXLPipeline.from_pretrained(folders["xl"])
+    given = StableDiffusionXLPipeline.from_pretrained(str(folders["xl"]))
     unet = make_xl_unet(1)
     pipe = semantic_edit.load(given, method, unet=unet)
     assert pipe.unet is unet
