@@ -18,14 +18,15 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 ROOMS := $(filter-out semantic_edit benchmarks,$(patsubst %/__init__.py,%,$(wildcard */__init__.py)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test slow check format lint types lock test-newest pictures clean
+.PHONY: help setup demo test slow check format lint types docs lock test-newest pictures clean
 
 help:
 	@echo "make demo         render a still life, edit it, write demo/strip.png"
 	@echo "make test         the fast tests"
 	@echo "make slow         the slow tests: packaging into fresh environments, full-size runs"
-	@echo "make check        formatting, lint, types and the fast tests: what a change must pass"
+	@echo "make check        formatting, lint, types, documentation and the fast tests: what a change must pass"
 	@echo "make format       rewrite the sources in the project's format"
+	@echo "make docs         the documentation with the API reference, as build/site/index.html"
 	@echo "make lock         renew the exact versions that all of these install"
 	@echo "make test-newest  the fast tests with the newest of everything, in an environment of their own; a report"
 
@@ -74,7 +75,7 @@ slow: $(READY)
 	$(BIN)/python -m pytest -q -m slow $(TESTS)
 
 # `make test check` in one call runs the tests once.
-check: lint types test
+check: lint types docs test
 
 lint: $(READY)
 	$(BIN)/ruff format --check .
@@ -91,6 +92,12 @@ types: $(READY)
 	@ln -s $(CURDIR)/benchmarks build/types/
 	cd build/types && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache -p semantic_edit -p benchmarks
 
+# griffe, which reads the docstrings, follows no links: it sees the installed shape as a copy.
+docs: $(READY)
+	@rm -rf build/docs && mkdir -p build/docs/semantic_edit
+	@cp -R semantic_edit/* $(ROOMS) build/docs/semantic_edit/
+	$(BIN)/python -m mkdocs build --quiet
+
 # Both Linux and macOS, every Python from 3.10. Only torch stays at its version, until another is named:
 # make lock TORCH=torch==2.14.0
 lock:
@@ -103,7 +110,7 @@ lock:
 test-newest:
 	rm -rf build/newest && $(PYTHON) -m venv build/newest
 	@$(call install_torch,$(NEWEST)/python,torch)
-	$(NEWEST)/python $(PIP_INSTALL) --editable '.[dev,train]'
+	$(NEWEST)/python $(PIP_INSTALL) --editable '.[dev]'
 	@$(NEWEST)/python -m pytest $(PYTEST_FLAGS) $(TESTS); status=$$?; test $$status -le 1 || exit $$status; \
 		echo "What is not in $(LOCK):"; \
 		$(NEWEST)/python -m pip freeze --exclude-editable | tr A-Z_ a-z- | grep -vxF "$$(sed 's/ ;.*//' $(LOCK))"; \

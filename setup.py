@@ -73,8 +73,11 @@ setup(
         "dev": [
             "hypothesis>=6.100",
             "matplotlib>=3.10",
+            "mkdocs>=1.6",
+            "mkdocstrings-python>=2.0",
             "mypy>=2.4",
             "peft>=0.17",
+            "pymdown-extensions<12.2",  # the last mkdocstrings for Python 3.10 fails with later ones
             "pytest>=8.2",
             "pytest-xdist>=3.6.1",
             "ruff~=0.17.5",  # another minor version may format otherwise

@@ -81,7 +81,12 @@ class EditItem:
 
 @dataclass(frozen=True)
 class BadRow:
-    """What cannot be used. file: holds the row. where: a line or an entry, in words. reason: a clause of its own."""
+    """What cannot be used.
+
+    file: Holds the row.
+    where: A line or an entry of it, in words.
+    reason: A clause of its own.
+    """
 
     file: Path
     where: str

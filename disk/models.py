@@ -71,25 +71,25 @@ def family_of_folder(index: Mapping[str, Any]) -> Family | None:
     return family_of(components, unet)
 
 
-def unserved(pipeline: str, found: Family | None, served: str | None = None) -> str:
+def unserved(pipeline: str, found: Family | None, served: tuple[str, Family] | None = None) -> str:
     """Why a pipeline cannot work with a model, in half a sentence, or "" if nothing speaks against it.
 
     Args:
         pipeline: The class that the model is of.
         found: The model's family.
-        served: The class of ours that is to work with it; any of them by default.
+        served: The class of ours that is to work with it, and its family; any of them by default.
     """
     if found is None:
         return f"is the model of a {pipeline}, and {ONLY_SERVED}"
-    if served is None:
+    if served is None or served[1] == found:
         return ""
-    method = next((one for one in PIPELINE_METHODS.values() if served.endswith(one)), "")
-    if not method or served == found.prefix + method:
-        return ""
-    return f"is a model of {found.title}, which {served} does not serve; use {found.prefix}{method} instead"
+    name, _ = served
+    method = next((one for one in PIPELINE_METHODS.values() if name.endswith(one)), "")
+    instead = f"use {found.prefix}{method} instead" if method else "take a pipeline of that family"
+    return f"is of {found.title}, which {name} does not serve; {instead}"
 
 
-def unserved_folder(index: Mapping[str, Any], served: str | None = None) -> str:
+def unserved_folder(index: Mapping[str, Any], served: tuple[str, Family] | None = None) -> str:
     """The same of a folder's `model_index.json`."""
     name = index["_class_name"]
     pipeline = str(name[-1] if isinstance(name, list) and name else name)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from semantic_edit.disk.hub_ids import is_hub_id
+from semantic_edit.disk.models import FAMILIES, PIPELINE_METHODS, STABLE_DIFFUSION
 
 MODEL_CARD = """\
 ---
@@ -28,7 +29,7 @@ whoever loads it can also see the picture.
 ```python
 {import_code}
 
-pipe = load({base_model_code}, "stylediffusion")
+pipe = {pipeline}.from_pretrained({base_model_code})
 learned = pipe.load_mapping_network({repo_code})
 edit = pipe({prompt_code}, mapping_network=learned)  # change the prompt's words
 edit.images[0].save("edited.png")
@@ -83,18 +84,21 @@ def model_card(config: Mapping[str, Any], location: str) -> str:
     """
     prompt = " ".join(config["prompt"].split())
     base_model = config["base_model"]
+    family = next(one for one in FAMILIES if one.name == config.get("model_family", STABLE_DIFFUSION.name))
+    pipeline = family.prefix + PIPELINE_METHODS["stylediffusion"]
     fields = {
         **config,
         "base_model_entry": f"base_model: {base_model}\n" if is_hub_id(base_model) else "",
         "model_index": _model_index(config),
         "title": f'"{_cell(prompt)}"' if prompt else "a picture without a prompt",
         # diffusers takes any line of a custom pipeline's file that looks like an import for one, even inside a string
-        "import_code": "from semantic_edit import load",
+        "import_code": f"from semantic_edit import {pipeline}",
+        "pipeline": pipeline,
         "base_model_code": _code(base_model or "path/to/the/base/model"),
         "repo_code": _code(location),
         "prompt_code": _code(prompt),
         "prompt": _cell(prompt),
-        "negative_prompt": _cell(" ".join(config["negative_prompt"].split())),
+        "negative_prompt": _cell(" ".join((config["negative_prompt"] or "").split())),
         "base_model": _cell(base_model),
         "base_fingerprint": _cell(config["base_fingerprint"]),
         "schedule_fingerprint": _cell(config["schedule_fingerprint"]),

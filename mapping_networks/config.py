@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from semantic_edit.disk.frames import FRAME_RULE
+from semantic_edit.disk.models import FAMILIES
 from semantic_edit.disk.reading import (
     Rule,
     check_fields,
@@ -118,6 +119,7 @@ RULES: dict[str, Rule] = {
     "negative_prompt": or_none(plain_text()),
     "guidance_scale": real_number(0, 1e6),
     "scaling_factor": real_number(1e-6, 1e6),
+    "model_family": one_of(*(family.name for family in FAMILIES)),
     "base_model": plain_text(4096),
     "base_fingerprint": plain_text(1000),
     "digest": plain_text(100),

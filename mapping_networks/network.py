@@ -15,6 +15,7 @@ from semantic_edit.disk.fitting import (
     compared_models,
     compared_schedules,
 )
+from semantic_edit.disk.models import STABLE_DIFFUSION
 from semantic_edit.mapping_networks.config import FORMAT_VERSION, check_config
 from semantic_edit.mapping_networks.mapping import mapping_forward, parameter_shapes, value_embeds_of
 from semantic_edit.mapping_networks.report import LearningReport
@@ -37,9 +38,10 @@ class MappingNetwork(StoredModel):
         schedule_fingerprint: Identifies the schedule.
         prediction_type: "epsilon", "v_prediction" or "sample".
         prompt: The prompt under which the picture was inverted and learned.
-        negative_prompt: What guidance steered away from during learning.
+        negative_prompt: What guidance steered away from during learning; `None` if no text at all.
         guidance_scale: Guidance during learning.
         scaling_factor: The VAE's.
+        model_family: Of the base model: "stable-diffusion" (1.x and 2.x) or "stable-diffusion-xl".
         base_model: Hub id or folder of the base model, or "".
         base_fingerprint: Identifies the base model and, after a "+", the adapters that were active; "" if unknown.
         learning: The settings that it was learned with, by name.
@@ -77,7 +79,8 @@ class MappingNetwork(StoredModel):
         prompt: str,
         guidance_scale: float,
         scaling_factor: float,
-        negative_prompt: str = "",
+        negative_prompt: str | None = "",
+        model_family: str = STABLE_DIFFUSION.name,
         base_model: str = "",
         base_fingerprint: str = "",
         learning: Mapping[str, object] | None = None,
@@ -163,6 +166,7 @@ class MappingNetwork(StoredModel):
         self,
         schedule: KnownSchedule,
         text_shape: tuple[int, int],
+        model_family: str,
         latent_shape: Sequence[int] | None = None,
         scaling_factor: float | None = None,
         base_fingerprint: str = "",
@@ -172,6 +176,7 @@ class MappingNetwork(StoredModel):
         Args:
             schedule: The call's schedule.
             text_shape: The call's (text tokens, text width).
+            model_family: Of the call's model.
             latent_shape: The call's (channels, height, width), if known.
             scaling_factor: The call's VAE scaling factor, if known.
             base_fingerprint: The call's base model; "" on either side is not compared.
@@ -188,6 +193,7 @@ class MappingNetwork(StoredModel):
         check_agrees(
             "mapping_network",
             [
+                ("model family", config.model_family, model_family),
                 *compared_schedules(kept, schedule),
                 ("number of text tokens", config.num_text_tokens, num_text_tokens),
                 ("text width", config.text_width, text_width),

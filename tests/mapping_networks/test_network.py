@@ -9,6 +9,7 @@ from semantic_edit.mapping_networks.config import FORMAT_VERSION
 
 SCHEDULE = SimpleNamespace(num_inference_steps=3, prediction_type="epsilon", fingerprint="5c0dc4ed01e50000")
 FITS = {
+    "model_family": "stable-diffusion",
     "schedule": SCHEDULE,
     "text_shape": (4, 6),
     "latent_shape": (2, 2, 3),
@@ -160,7 +161,7 @@ def test_broken_tensors_are_refused(network):
             "'prediction_type' .* one of epsilon, v_prediction, sample, got 'flow'",
         ),
         ({"prompt": None}, "'prompt' .* text"),
-        ({"negative_prompt": None}, "'negative_prompt' .* text"),
+        ({"negative_prompt": 7}, "'negative_prompt' .* text"),
         ({"guidance_scale": float("nan")}, "'guidance_scale' .* number from 0 to 1e.06, got nan"),
         ({"scaling_factor": 0}, "'scaling_factor' .* number from 1e-06 .*, got 0"),
         ({"base_model": None}, "'base_model'"),

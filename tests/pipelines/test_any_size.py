@@ -17,6 +17,8 @@ from semantic_edit.mapping_networks import LearningSettings, MappingNetwork
 from semantic_edit.pipelines import DiffEditPipeline, searching
 from semantic_edit.still_life import model_path
 
+pytestmark = pytest.mark.families("sd", "sdxl")
+
 SOURCE, TARGET = "a red apple on grass", "a green pear on grass"
 WIDTH, HEIGHT = 451, 303  # the tests' model is made for 64 x 64
 QUICK = LearningSettings(inner_steps=1, stop_below=0.0, converged_below=100.0)

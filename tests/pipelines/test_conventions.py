@@ -1,5 +1,6 @@
 """What scripts written for diffusers' own pipelines do, both pipelines take or refuse in one sentence."""
 
+import inspect
 import json
 import threading
 
@@ -15,7 +16,14 @@ from diffusers import (
     StableDiffusionPipeline,
 )
 
-from semantic_edit.pipelines import DiffEditPipeline, StyleDiffusionPipeline, diffedit, stylediffusion
+from semantic_edit.pipelines import (
+    DiffEditPipeline,
+    StableDiffusionXLDiffEditPipeline,
+    StableDiffusionXLStyleDiffusionPipeline,
+    StyleDiffusionPipeline,
+)
+
+pytestmark = pytest.mark.families("sd", "sdxl")
 
 SOURCE, TARGET = "a red apple on grass", "a green pear on grass"
 
@@ -43,7 +51,7 @@ def test_under_autocast(pipe, style_pipe, edit, restyle, picture, dtype):
     assert all(torch.isfinite(one).all() for one in (inside, restyled, *network.parameters()))
     usual = edit(pipe)
     for other in (inside, edit(pipe, trajectory=trajectory)):
-        assert (other - usual).abs().mean() < 0.05 * usual.std()
+        assert (other - usual).abs().mean() < 0.1 * usual.std()
     torch.testing.assert_close(restyled, restyle(style_pipe), rtol=0, atol=0.5)
 
 
@@ -63,23 +71,22 @@ def test_a_tiny_autoencoder(make_pipe, make_style_pipe, picture, edit, restyle):
 
 
 @pytest.mark.parametrize("kind", ["pipe", "style_pipe"])
-def test_what_is_saved_loads_plainly(request, tmp_path, kind):
-    """As a StableDiffusionPipeline, which is what the files are; and by either class of ours."""
+def test_what_is_saved_loads_plainly(request, family, tmp_path, kind):
+    """As diffusers' own pipeline, whose files they are; and by either class of ours."""
     pipe = request.getfixturevalue(kind)
     pipe.save_pretrained(tmp_path)
     index = json.loads((tmp_path / "model_index.json").read_text())
-    assert index["_class_name"] == "StableDiffusionPipeline"
+    assert index["_class_name"] == family.plain.__name__
     assert index["unet"] == ["diffusers", "UNet2DConditionModel"]
-    plainly = DiffusionPipeline.from_pretrained(tmp_path)
-    assert type(plainly) is StableDiffusionPipeline
-    for module, own in ((diffedit, DiffEditPipeline), (stylediffusion, StyleDiffusionPipeline)):
+    assert type(DiffusionPipeline.from_pretrained(tmp_path)) is family.plain
+    for own in (family.diffedit, family.stylediffusion):
         assert type(own.from_pretrained(tmp_path)) is own
         custom = DiffusionPipeline.from_pretrained(
-            tmp_path, custom_pipeline=module.__file__, trust_remote_code=True
+            tmp_path, custom_pipeline=inspect.getfile(own), trust_remote_code=True
         )
         assert type(custom).__name__ == own.__name__
         custom.save_pretrained(tmp_path / own.__name__)
-        assert type(DiffusionPipeline.from_pretrained(tmp_path / own.__name__)) is StableDiffusionPipeline
+        assert type(DiffusionPipeline.from_pretrained(tmp_path / own.__name__)) is family.plain
 
 
 def settings_of(pipe):
@@ -93,7 +100,7 @@ def settings_of(pipe):
     return {name: getattr(pipe, name) for name in (*names, "cross_attention_kwargs", "interrupt")}
 
 
-def test_a_callback_reads_the_settings_of_its_call(pipe, style_pipe, edit, restyle):
+def test_a_callback_reads_the_settings_of_its_call(family, pipe, style_pipe, edit, restyle):
     seen = []
 
     def look(pipeline, step, timestep, tensors):
@@ -116,7 +123,8 @@ def test_a_callback_reads_the_settings_of_its_call(pipe, style_pipe, edit, resty
     assert seen[0] == seen[-1] == own
     usual = {**own, "clip_skip": None, "cross_attention_kwargs": None, "do_classifier_free_guidance": True}
     assert seen[1] == {**usual, "guidance_scale": 2.0, "guidance_rescale": 0.0}
-    inner = {**usual, "num_timesteps": 1, "guidance_scale": 7.5, "guidance_rescale": 0.0}
+    scale = family.denoiser.usual_guidance
+    inner = {**usual, "num_timesteps": 1, "guidance_scale": scale, "guidance_rescale": 0.0}
     assert inner in seen
     assert not hasattr(pipe, "guidance_scale")
     with pytest.raises(AttributeError, match="no attribute 'num_timesteps'"):
@@ -175,8 +183,11 @@ def test_the_documented_callback_ends_guidance(pipe, edit, counted):
     assert not torch.equal(expected, edit(pipe))
 
 
-def test_the_documented_callback_on_several_rows_says_what_is_wrong(pipe, style_pipe, edit, restyle):
-    match = r"returned .*\(1, 16, 32\) for `prompt_embeds`, .* shape \(2, 16, 32\).*no unconditional rows to cut off"
+def test_the_documented_callback_on_several_rows_says_what_is_wrong(family, pipe, style_pipe, edit, restyle):
+    text = f"16, {family.text_width}"
+    match = (
+        rf"returned .*\(1, {text}\) for `prompt_embeds`, .* \(2, {text}\).*no unconditional rows to cut off"
+    )
     with pytest.raises(ValueError, match=match):
         edit(pipe, prompt=[TARGET, "a mug"], **documented(0.5))
     with pytest.raises(ValueError, match=match):
@@ -208,10 +219,10 @@ def starting_at(latents):
     return lambda pipeline, step, *_: {"latents": latents} if step == 0 else {}
 
 
-def test_a_scale_that_a_callback_sets_is_used(pipe, style_pipe, edit, restyle):
+def test_a_scale_that_a_callback_sets_is_used(family, pipe, style_pipe, edit, restyle):
     """Set back before any further step it changes nothing; the next call has its own again."""
     usual = edit(pipe)
-    assert torch.equal(edit(pipe, callback_on_step_end=set_scale(7.5)), usual)
+    assert torch.equal(edit(pipe, callback_on_step_end=set_scale(family.denoiser.usual_guidance)), usual)
     stronger = edit(pipe, callback_on_step_end=set_scale(20.0))
     assert not torch.allclose(stronger, usual, atol=1e-3)
     # the noisiest step alone is as it was: who starts behind it under the new scale goes the same way
@@ -226,6 +237,7 @@ def test_a_scale_that_a_callback_sets_is_used(pipe, style_pipe, edit, restyle):
     torch.testing.assert_close(ended, from_there)
 
 
+@pytest.mark.families("sd")
 @pytest.mark.parametrize(
     ("returned", "message"),
     [
@@ -247,7 +259,7 @@ def test_what_a_callback_may_not_return(pipe, edit, returned, message):
         edit(pipe, callback_on_step_end=lambda *_: returned)
 
 
-def test_what_a_callback_may_not_set(pipe, edit):
+def test_what_a_callback_may_not_set(family, pipe, edit):
     with pytest.raises(
         ValueError, match=r"`_guidance_scale` cannot be set to 5\.0 in a call that was begun without"
     ):
@@ -258,18 +270,19 @@ def test_what_a_callback_may_not_set(pipe, edit):
     def other(pipeline, step, timestep, tensors):
         pipeline._cross_attention_kwargs = {"scale": 0.5}
 
-    match = "`cross_attention_kwargs` of DiffEditPipeline cannot be set.* `_guidance_scale` alone"
+    name = family.diffedit.__name__
+    match = f"`cross_attention_kwargs` of {name} cannot be set.* `_guidance_scale` alone"
     with pytest.raises(AttributeError, match=match):
         edit(pipe, callback_on_step_end=other)
-    with pytest.raises(
-        AttributeError, match="`guidance_scale` of DiffEditPipeline cannot be set: nothing of a call"
-    ):
+    with pytest.raises(AttributeError, match=f"`guidance_scale` of {name} cannot be set: nothing of a call"):
         pipe._guidance_scale = 3.0
 
 
 @pytest.mark.parametrize("clip_skip", [100, 3, -3, 1.0, True])
-def test_layers_that_cannot_be_skipped(pipe, picture, edit, counted, clip_skip):
-    match = f"`clip_skip` must be an integer from 0 to 2, got {clip_skip}"
+def test_layers_that_cannot_be_skipped(family, pipe, picture, edit, counted, clip_skip):
+    """SDXL skips the last one in any case, and the first encoder has the fewest."""
+    last = 3 - len(family.encoders)
+    match = f"`clip_skip` must be an integer from 0 to {last}, got {clip_skip}"
     calls = (
         lambda: edit(pipe, clip_skip=clip_skip),
         lambda: pipe.invert(image=picture, clip_skip=clip_skip),
@@ -281,12 +294,13 @@ def test_layers_that_cannot_be_skipped(pipe, picture, edit, counted, clip_skip):
     assert counted.samples == 0
 
 
-def test_the_last_layer_that_can_be_skipped(pipe, edit):
-    torch.testing.assert_close(edit(pipe, clip_skip=np.int64(2)), edit(pipe, clip_skip=2))
+def test_the_last_layer_that_can_be_skipped(family, pipe, edit):
+    last = 3 - len(family.encoders)
+    torch.testing.assert_close(edit(pipe, clip_skip=np.int64(last)), edit(pipe, clip_skip=last))
 
 
 @pytest.mark.parametrize("kind", ["pipe", "style_pipe"])
-def test_ip_adapters_are_refused(request, kind):
+def test_ip_adapters_are_refused(request, family, kind):
     pipe = request.getfixturevalue(kind)
     with pytest.raises(NotImplementedError, match=f"{type(pipe).__name__} takes no IP-Adapter"):
         pipe.load_ip_adapter("h94/IP-Adapter", subfolder="models", weight_name="ip-adapter_sd15.bin")
@@ -298,7 +312,15 @@ def test_inverse_schedulers_read_the_same_config(make_pipe, pipe, edit, schedule
     torch.testing.assert_close(edit(make_pipe(scheduler=scheduler_class.from_config(config))), edit(pipe))
 
 
-@pytest.mark.parametrize("own", [DiffEditPipeline, StyleDiffusionPipeline])
+@pytest.mark.parametrize(
+    "own",
+    [
+        DiffEditPipeline,
+        StyleDiffusionPipeline,
+        StableDiffusionXLDiffEditPipeline,
+        StableDiffusionXLStyleDiffusionPipeline,
+    ],
+)
 def test_python_s_messages_name_the_class(own):
     with pytest.raises(TypeError, match=rf"^{own.__name__}\.__init__\(\) missing 6 required"):
         own(vae=None)
@@ -313,6 +335,7 @@ def test_python_s_messages_name_the_class(own):
     assert Yours.__init__ is Mine.__init__
 
 
+@pytest.mark.families("sd")
 @pytest.mark.parametrize("scheduler_class", [DDIMScheduler, DPMSolverMultistepInverseScheduler])
 def test_one_schedule_wherever_a_pipeline_was_made_from(make_pipe, edit, picture, scheduler_class):
     """StableDiffusionPipeline writes an offset of 1 over any other."""

@@ -12,6 +12,8 @@ from semantic_edit.editing.trajectory import Trajectory
 from semantic_edit.pipelines import diffedit_method, presets, stages
 from semantic_edit.pipelines.presets import SOURCE_GUIDANCE, EditGuidance, guidance_of, preset_of
 
+pytestmark = pytest.mark.families("sd", "sdxl")
+
 SOURCE, TARGET = "a red apple on grass", "a green pear on grass"
 QUICK = {"num_inference_steps": 5, "num_maps_per_mask": 3}
 PAPER = {"preset": "paper", **QUICK}
@@ -328,7 +330,7 @@ def test_nothing_of_a_call_stays_on_the_pipeline(pipe, picture):
     assert scheduler == {key: repr(value) for key, value in vars(pipe.scheduler).items()}
 
 
-def test_each_stage_has_a_progress_bar(pipe, picture):
+def test_each_stage_has_a_progress_bar(family, pipe, picture):
     totals = []
     original = type(pipe).progress_bar
 
@@ -337,7 +339,7 @@ def test_each_stage_has_a_progress_bar(pipe, picture):
             totals.append(total)
             return original(self, iterable, total)
 
-    watched = Watched(**pipe.components, requires_safety_checker=False)
+    watched = Watched(**pipe.components, **family.silent)
     watched.set_progress_bar_config(disable=True)
     watched(picture, TARGET, SOURCE, mask_batch_size=2, **QUICK)
     assert totals == [3, 4, 4]
@@ -370,6 +372,7 @@ def test_guidance_that_stops_at_once_is_none(pipe, picture, half_mask, counted):
     stopped = pipe(picture, guidance_stop=0.0, **options).images
     assert counted.samples == 4 + 4
     torch.testing.assert_close(stopped, pipe(picture, guidance_scale=1.0, **options).images)
+    options["guidance_scale"] = 7.5
     whole = pipe(picture, guidance_stop=1.0, **options).images
     torch.testing.assert_close(whole, pipe(picture, preset="paper", **options).images)
     assert not torch.allclose(whole, stopped)
@@ -382,12 +385,12 @@ def test_each_edit_has_its_own_end_of_guidance(pipe, picture, half_mask, monkeyp
     both = pipe(picture, [TARGET, TARGET], **options).images
     monkeypatch.undo()
     for row, stop in enumerate((0.4, 1.0)):
-        alone = pipe(picture, TARGET, guidance_stop=stop, **options).images
+        alone = pipe(picture, TARGET, guidance_scale=7.5, guidance_stop=stop, **options).images
         # other batches, and a scale of 1 instead of no guidance
         torch.testing.assert_close(both[row : row + 1], alone, rtol=1e-3, atol=1e-4)
 
 
-def test_object_edits_are_guided_away_from_the_source_prompt(pipe, picture, monkeypatch):
+def test_object_edits_are_guided_away_from_the_source_prompt(family, pipe, picture, monkeypatch):
     """By default, as if they had been told so; a negative prompt, a scale or a mask of one's own is taken as told."""
     options = {"prompt": TARGET, "source_prompt": SOURCE, "output_type": "latent", **QUICK}
     away = {"negative_prompt": SOURCE, "guidance_scale": SOURCE_GUIDANCE}
@@ -400,9 +403,10 @@ def test_object_edits_are_guided_away_from_the_source_prompt(pipe, picture, monk
     told = edited(mask_image=found, **away)
     close = {"rtol": 1e-3, "atol": 1e-3}
     torch.testing.assert_close(edited(), told, **close)
-    usual = edited(guidance_scale=7.5)
+    scale = {"guidance_scale": family.denoiser.usual_guidance}
+    usual = edited(**scale)
     assert not torch.allclose(told, usual, atol=0.01)
-    torch.testing.assert_close(edited(preset="paper", mask_refine=True), usual, **close)
+    torch.testing.assert_close(edited(preset="paper", mask_refine=True, **scale), usual, **close)
     torch.testing.assert_close(edited(source_prompt="", mask_image=found), usual, **close)
     torch.testing.assert_close(edited([True], guidance_stop=1.0), usual, **close)
     both = edited([False, True], prompt=[TARGET, TARGET], guidance_stop=1.0)

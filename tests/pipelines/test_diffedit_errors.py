@@ -8,6 +8,8 @@ import pytest
 import torch
 from diffusers.callbacks import SDCFGCutoffCallback
 
+pytestmark = pytest.mark.families("sd", "sdxl")
+
 TARGET = "a green pear on grass"
 MASK = np.eye(8)[:6]
 
@@ -34,11 +36,6 @@ def trajectory(make_pipe, picture):
         ({"prompt": None}, "Got neither `prompt` nor `prompt_embeds`"),
         ({"prompt_embeds": torch.zeros(1, 16, 32)}, "Got both `prompt` and `prompt_embeds`"),
         ({"prompt": [TARGET, "a mug"], "negative_prompt": ["a"] * 3}, "`prompt` 2, `negative_prompt` 3"),
-        ({"prompt": None, "prompt_embeds": torch.zeros(1, 16, 31)}, "31 wide.*takes 32"),
-        (
-            {"prompt": None, "prompt_embeds": torch.zeros(1, 9, 32)},
-            "number of tokens, got `prompt` 9, `negative_prompt` 16",
-        ),
         ({"image": None}, "There is nothing to edit: pass an `image`"),
         ({"image": np.zeros((48, 0, 3))}, "`image` has no pixels: it is 0 x 48"),
         ({"height": 48}, "Pass both `height` and `width`, or neither, got 48 and None"),
@@ -96,11 +93,6 @@ def trajectory(make_pipe, picture):
             {"image_latents": torch.zeros(1, 5, 4, 6, 8).to_sparse()},
             "`image_latents` is a tensor that is of .*sparse",
         ),
-        (
-            {"prompt": None, "prompt_embeds": torch.zeros(1, 16, 32).to_sparse()},
-            "`prompt_embeds` is a tensor that is",
-        ),
-        ({"negative_prompt_embeds": torch.zeros(1, 16, 32, device="meta")}, "without values, on the device"),
         ({"image": np.ma.masked_less(np.eye(8), 0.5)}, "`image` is an array that hides 56 of its values"),
         (
             {"mask_image": np.ma.masked_less(MASK, 0.5)},
@@ -129,6 +121,26 @@ def trajectory(make_pipe, picture):
     ],
 )
 def test_bad_arguments(refuses, changes, message):
+    refuses(message, **changes)
+
+
+@pytest.mark.families("sd")
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"prompt": None, "prompt_embeds": torch.zeros(1, 16, 31)}, "31 wide.*takes 32"),
+        (
+            {"prompt": None, "prompt_embeds": torch.zeros(1, 9, 32)},
+            "number of tokens, got `prompt` 9, `negative_prompt` 16",
+        ),
+        (
+            {"prompt": None, "prompt_embeds": torch.zeros(1, 16, 32).to_sparse()},
+            "`prompt_embeds` is a tensor that is",
+        ),
+        ({"negative_prompt_embeds": torch.zeros(1, 16, 32, device="meta")}, "without values, on the device"),
+    ],
+)
+def test_bad_embeddings(refuses, changes, message):
     refuses(message, **changes)
 
 
@@ -352,6 +364,7 @@ def test_half_of_a_surrogate_pair_is_no_text(refuses, name):
         refuses(message, mask_image=None, **{name: text})
 
 
+@pytest.mark.families("sd")
 def test_a_safety_checker_needs_its_feature_extractor(make_pipe):
     with pytest.raises(ValueError, match="needs a `feature_extractor`"):
         make_pipe(safety_checker=torch.nn.Identity())

@@ -1,16 +1,16 @@
 """What users of diffusers do with a pipeline works with this one."""
 
 import copy
+import inspect
 import threading
 
 import numpy as np
 import pytest
 import torch
-from diffusers import DiffusionPipeline, EulerDiscreteScheduler, PNDMScheduler, StableDiffusionPipeline
+from diffusers import DiffusionPipeline, EulerDiscreteScheduler, PNDMScheduler
 from peft import LoraConfig
 
-from semantic_edit.pipelines import diffedit
-from semantic_edit.pipelines.diffedit import DiffEditPipeline
+pytestmark = pytest.mark.families("sd", "sdxl")
 
 TARGET = "a green pear on grass"
 
@@ -29,17 +29,18 @@ def edit(picture):
 
 
 @pytest.fixture
-def lora_pipe(make_pipe, make_unet, text_encoder):
-    """A pipeline with LoRA layers of its own in the UNet and in the text encoder."""
-    unet, encoder = make_unet(), copy.deepcopy(text_encoder)
+def lora_pipe(make_pipe, make_unet, family, pipe):
+    """A pipeline with LoRA layers of its own in the UNet and in the text encoders."""
+    unet, encoders = make_unet(), {name: copy.deepcopy(getattr(pipe, name)) for name in family.encoders}
     unet.add_adapter(LoraConfig(r=2, target_modules=["to_q", "to_v"], init_lora_weights=False))
-    encoder.add_adapter(LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False))
-    return make_pipe(unet=unet, text_encoder=encoder)
+    for encoder in encoders.values():
+        encoder.add_adapter(LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False))
+    return make_pipe(unet=unet, **encoders)
 
 
 def lora_scales(pipe):
-    parts = [*pipe.unet.modules(), *pipe.text_encoder.modules()]
-    return [dict(part.scaling) for part in parts if hasattr(part, "lora_A")]
+    models = [one for one in pipe.components.values() if isinstance(one, torch.nn.Module)]
+    return [dict(part.scaling) for model in models for part in model.modules() if hasattr(part, "lora_A")]
 
 
 def test_lora_scale(lora_pipe, edit):
@@ -73,13 +74,20 @@ def test_components_come_back_after_an_error(lora_pipe, edit, monkeypatch, error
     assert freed == [True]
 
 
-def test_textual_inversion(make_pipe, tokenizer, text_encoder, edit, tmp_path):
-    pipe = make_pipe(tokenizer=copy.deepcopy(tokenizer), text_encoder=copy.deepcopy(text_encoder))
-    pipe.load_textual_inversion({"<cube>": 3 * torch.randn(2, 32)}, token="<cube>")
+def test_textual_inversion(make_pipe, family, pipe, edit):
+    names = [*family.encoders, *(name.replace("text_encoder", "tokenizer") for name in family.encoders)]
+    pipe = make_pipe(**{name: copy.deepcopy(getattr(pipe, name)) for name in names})
+    for name in family.encoders:
+        encoder = getattr(pipe, name)
+        vectors = 3 * torch.randn(2, encoder.config.hidden_size)
+        tokenizer = getattr(pipe, name.replace("text_encoder", "tokenizer"))
+        pipe.load_textual_inversion(
+            {"<cube>": vectors}, token="<cube>", text_encoder=encoder, tokenizer=tokenizer
+        )
     assert np.abs(edit(pipe, prompt="a <cube> on grass") - edit(pipe, prompt="a on grass")).max() > 1e-6
-    whole = pipe.encode_prompt("a <cube> on grass", "cpu", 1, False)[0]
     shown = edit(pipe, prompt="a <cube> on grass")
-    np.testing.assert_allclose(edit(pipe, prompt=None, prompt_embeds=whole), shown, atol=1e-4)
+    embeds = family.encoded(pipe, "a <cube> on grass")
+    np.testing.assert_allclose(edit(pipe, prompt=None, **embeds), shown, atol=1e-4)
 
 
 def test_clip_skip_and_guidance_rescale(pipe, edit):
@@ -111,7 +119,7 @@ def test_callbacks_see_and_change_each_step(pipe, edit):
         seen.append((step, int(timestep), sorted(tensors)))
         return tensors
 
-    names = ["latents", "prompt_embeds", "negative_prompt_embeds"]
+    names = list(pipe._callback_tensor_inputs)
     watched = edit(pipe, callback_on_step_end=look, callback_on_step_end_tensor_inputs=names)
     np.testing.assert_array_equal(watched, edit(pipe))
     assert [step for step, *_ in seen] == [0, 1, 2]
@@ -140,40 +148,39 @@ def test_interrupting_stops_decoding(pipe, edit):
     assert len(steps) == 3  # the next call starts afresh
 
 
-def test_from_pipe_both_ways(pipe, edit):
-    text_to_image = StableDiffusionPipeline.from_pipe(pipe, requires_safety_checker=False)
+def test_from_pipe_both_ways(family, pipe, edit):
+    text_to_image = family.plain.from_pipe(pipe, **family.silent)
     assert text_to_image.unet is pipe.unet
-    back = DiffEditPipeline.from_pipe(text_to_image)
+    back = family.diffedit.from_pipe(text_to_image)
     back.set_progress_bar_config(disable=True)
     np.testing.assert_array_equal(edit(back), edit(pipe))
 
 
-def test_saving_and_loading(pipe, edit, tmp_path):
+def test_saving_and_loading(family, pipe, edit, tmp_path):
     pipe.save_pretrained(tmp_path)
-    for source in (DiffEditPipeline, None):
-        if source is None:
-            text_to_image = StableDiffusionPipeline.from_pretrained(tmp_path)
-            loaded = DiffEditPipeline(**text_to_image.components, requires_safety_checker=False)
-        else:
-            loaded = source.from_pretrained(tmp_path)
+    text_to_image = family.plain.from_pretrained(tmp_path)
+    for loaded in (
+        family.diffedit(**text_to_image.components, **family.silent),
+        family.diffedit.from_pretrained(tmp_path),
+    ):
         loaded.set_progress_bar_config(disable=True)
         np.testing.assert_allclose(edit(loaded), edit(pipe), atol=1e-4)
-        assert loaded.config.requires_safety_checker is False
+        assert {name: loaded.config[name] for name in family.silent} == family.silent
 
 
-def test_loading_as_a_custom_pipeline(pipe, edit, tmp_path):
+def test_loading_as_a_custom_pipeline(family, pipe, edit, tmp_path):
     pipe.save_pretrained(tmp_path)
     loaded = DiffusionPipeline.from_pretrained(
-        tmp_path, custom_pipeline=diffedit.__file__, trust_remote_code=True
+        tmp_path, custom_pipeline=inspect.getfile(family.diffedit), trust_remote_code=True
     )
     loaded.set_progress_bar_config(disable=True)
-    assert type(loaded).__name__ == "DiffEditPipeline"
+    assert type(loaded).__name__ == family.diffedit.__name__
     np.testing.assert_allclose(edit(loaded), edit(pipe), atol=1e-4)
 
 
 @pytest.mark.parametrize("scheduler_class", [PNDMScheduler, EulerDiscreteScheduler])
 def test_the_checkpoints_own_sampler_will_do(make_pipe, pipe, edit, scheduler_class):
-    """Stable Diffusion comes with PNDM; its training schedule is all that is used."""
+    """Stable Diffusion comes with PNDM, SDXL with Euler; its training schedule is all that is used."""
     other = make_pipe(scheduler=scheduler_class.from_config(pipe.scheduler.config))
     np.testing.assert_allclose(edit(other), edit(pipe), atol=1e-4)
 
@@ -221,6 +228,7 @@ class Batch:
         return self
 
 
+@pytest.mark.families("sd")
 def test_the_safety_checker_sees_and_blackens(pipe, picture, make_pipe):
     checked = make_pipe()
     checked.safety_checker, checked.feature_extractor = Checker([False, True]), Extractor()
@@ -240,19 +248,17 @@ def test_offload_order_names_every_model(pipe):
     assert set(models) <= set(order)
 
 
-def test_model_offload_hooks(make_pipe, make_unet, vae, text_encoder, edit, pipe):
+def test_model_offload_hooks(make_pipe, edit, pipe):
     """accelerate's hooks with the CPU as both ends: every model is reached through its hook."""
     from accelerate import cpu_offload_with_hook
 
-    parts = {
-        "unet": make_unet(),
-        "vae": copy.deepcopy(vae),
-        "text_encoder": copy.deepcopy(text_encoder),
-    }
+    models = {name: one for name, one in pipe.components.items() if isinstance(one, torch.nn.Module)}
+    parts = {name: copy.deepcopy(one) for name, one in models.items()}
     offloaded = make_pipe(**parts)
     hook = None
-    for name in ("text_encoder", "unet", "vae"):
-        _, hook = cpu_offload_with_hook(parts[name], "cpu", prev_module_hook=hook)
+    for name in offloaded.model_cpu_offload_seq.split("->"):
+        if name in parts:
+            _, hook = cpu_offload_with_hook(parts[name], "cpu", prev_module_hook=hook)
     np.testing.assert_allclose(edit(offloaded), edit(pipe), atol=1e-4)
 
 

@@ -16,6 +16,8 @@ from semantic_edit.mapping_networks import LearningSettings
 from semantic_edit.pipelines import graphs
 from semantic_edit.pipelines.graphs import cuda_graphs
 
+pytestmark = pytest.mark.families("sd", "sdxl")
+
 SOURCE, TARGET = "a red apple on grass", "a green pear on grass"
 
 
@@ -50,8 +52,9 @@ def edit(picture):
 
 
 @pytest.fixture
-def own_pipe(make_pipe, make_unet, vae, text_encoder):
-    return make_pipe(unet=make_unet(), vae=copy.deepcopy(vae), text_encoder=copy.deepcopy(text_encoder))
+def own_pipe(make_pipe, pipe):
+    models = {name: one for name, one in pipe.components.items() if isinstance(one, torch.nn.Module)}
+    return make_pipe(**{name: copy.deepcopy(one) for name, one in models.items()})
 
 
 def test_each_shape_is_recorded_once_and_edits_keep_their_bits(own_pipe, edit, recorded):
@@ -66,6 +69,7 @@ def test_each_shape_is_recorded_once_and_edits_keep_their_bits(own_pipe, edit, r
     assert "forward" not in vars(own_pipe.unet)
 
 
+@pytest.mark.families("sd")
 def test_what_is_returned_is_not_overwritten_by_the_next_evaluation(own_pipe, recorded):
     latents, text, time = torch.randn(2, 1, 4, 6, 8), torch.randn(1, 16, 32), torch.tensor(7)
     with torch.no_grad(), cuda_graphs(own_pipe.unet):
@@ -76,6 +80,7 @@ def test_what_is_returned_is_not_overwritten_by_the_next_evaluation(own_pipe, re
     assert not torch.equal(second, expected)
 
 
+@pytest.mark.families("sd")
 def test_a_change_of_the_model_is_seen(own_pipe, edit, recorded):
     unet = own_pipe.unet
     changes = [
@@ -94,6 +99,7 @@ def test_a_change_of_the_model_is_seen(own_pipe, edit, recorded):
             assert len(recorded) == 3
 
 
+@pytest.mark.families("sd")
 def test_arguments_are_part_of_what_is_recorded(own_pipe, recorded):
     given = torch.randn(1, 4, 6, 8), torch.tensor(7), torch.randn(1, 16, 32)
     unet = own_pipe.unet
@@ -105,6 +111,7 @@ def test_arguments_are_part_of_what_is_recorded(own_pipe, recorded):
         assert len(recorded) == 4
 
 
+@pytest.mark.families("sd")
 @pytest.mark.parametrize("kind", ["gradients", "tensors", "numbers", "dataclass", "hook", "own forward"])
 def test_what_cannot_be_replayed_is_computed(own_pipe, recorded, kind):
     unet, options = own_pipe.unet, {"return_dict": kind == "dataclass"}
@@ -123,6 +130,7 @@ def test_what_cannot_be_replayed_is_computed(own_pipe, recorded, kind):
         assert result[0].requires_grad == (kind == "gradients")
 
 
+@pytest.mark.families("sd")
 def test_work_on_attention_is_computed(make_style_pipe, make_unet, learned, edit, picture, recorded):
     pipe = make_style_pipe(unet=make_unet())
     options = {"local_blend": "pear", "output_type": "latent"}
@@ -165,6 +173,7 @@ def test_a_block_within_a_block_changes_nothing(own_pipe, edit, recorded):
     assert "forward" not in vars(own_pipe.unet)
 
 
+@pytest.mark.families("sd")
 def test_wrapped_and_offloaded_models_are_refused(make_unet):
     compiled = torch.compile(make_unet(), backend="eager")
     with pytest.raises(ValueError, match=r"`unet` is wrapped by `torch\.compile`"), cuda_graphs(compiled):

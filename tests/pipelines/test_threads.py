@@ -17,13 +17,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
 from diffusers.models.attention_processor import AttnProcessor
 
 from semantic_edit.attention_processors.locks import lock_of
 from semantic_edit.attention_processors.tokens import tokenize_prompt
 from semantic_edit.denoisers import PromptInput, StableDiffusionDenoiser
 from semantic_edit.mapping_networks import LearningSettings
+
+pytestmark = pytest.mark.families("sd", "sdxl")
 
 SOURCE, TARGET, OTHER = "a red apple on grass", "a green pear on grass", "a blue mug"
 STEPS = 4
@@ -73,10 +74,10 @@ class Users:
 
 
 @pytest.fixture
-def users(make_pipe, make_style_pipe, make_unet, picture, learned) -> Users:
+def users(family, make_pipe, make_style_pipe, make_unet, picture, learned) -> Users:
     unet = make_unet()
     style, diffedit = make_style_pipe(unet=unet), make_pipe(unet=unet)
-    plain = StableDiffusionPipeline(**diffedit.components, requires_safety_checker=False)
+    plain = family.plain(**diffedit.components, **family.silent)
     plain.set_progress_bar_config(disable=True)
     return Users(style, diffedit, plain, picture, learned)
 
@@ -189,6 +190,7 @@ def embeds_of(pipe: Any, text: str) -> torch.Tensor:
     return given.prompt_embeds
 
 
+@pytest.mark.families("sd")
 @pytest.mark.filterwarnings("ignore:`prompt` is longer than")
 def test_threads_encode_prompts_with_one_tokenizer(make_pipe, tokenizer, monkeypatch):
     """How it pads and cuts is set in it by each call; here others get a turn between that and the encoding."""
@@ -218,6 +220,7 @@ def test_threads_encode_prompts_with_one_tokenizer(make_pipe, tokenizer, monkeyp
         assert all(pool.map(encodes, range(60)))
 
 
+@pytest.mark.families("sd")
 def test_prompts_that_somebody_else_cut_short_are_refused(style_pipe, learned, monkeypatch):
     message = (
         r"returned 16 tokens where 20 were asked for: another thread .* `copy\.deepcopy\(pipe\.tokenizer\)`"
@@ -229,6 +232,7 @@ def test_prompts_that_somebody_else_cut_short_are_refused(style_pipe, learned, m
         embeds_of(style_pipe, SOURCE)
 
 
+@pytest.mark.families("sd")
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["wrapped", "in place", "by blocks"])
 def test_a_compiled_unet_answers_others_rightly_meanwhile(users, kind):
