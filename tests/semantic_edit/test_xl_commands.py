@@ -1,5 +1,7 @@
 """The commands on a model of SDXL's layout: nobody says what family it is of."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -87,3 +89,26 @@ def test_a_scheduler_of_another_kind_does_not_give_way_to_ddim(
     assert run("edit", "picture.png", "--prompt", AFTER, "-o", "out.png", "--model", tmp_path / "model") == 2
     assert reason in capsys.readouterr().err
     assert not (tmp_path / "out.png").exists()
+
+
+def test_a_comparison_runs(run, xl_folder, picture, tmp_path, capsys):
+    (tmp_path / "data").mkdir()
+    picture.save(tmp_path / "data" / "picture.png")
+    row = {"image": "picture.png", "source_prompt": BEFORE, "prompt": AFTER}
+    (tmp_path / "data" / "prompts.jsonl").write_text(json.dumps(row) + "\n")
+    words = [
+        "--data",
+        "data",
+        "--methods",
+        "diffedit",
+        "word-swap",
+        "stylediffusion",
+        "--points",
+        "1",
+        "--steps",
+        "2",
+    ]
+    code = run("evaluate", "--out", "results", *words, "--model", xl_folder)
+    printed = capsys.readouterr()
+    assert code == 0, printed.err
+    assert "StyleDiffusion: 1 of 1 pictures" in printed.out
