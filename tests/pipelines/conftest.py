@@ -48,7 +48,9 @@ class Family:
 
     def encoded(self, pipe: DiffusionPipeline, text: str | list[str]) -> dict[str, torch.Tensor]:
         """A prompt's embeddings, by the names under which a call takes them."""
-        given = pipe.encode_prompt(prompt=text, device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=False)
+        given = pipe.encode_prompt(
+            prompt=text, device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=False
+        )
         return {"prompt_embeds": given[0], **({"pooled_prompt_embeds": given[2]} if len(given) > 2 else {})}
 
     def plainly(self, pipe: DiffusionPipeline) -> DiffusionPipeline:

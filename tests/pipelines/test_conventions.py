@@ -183,11 +183,11 @@ def test_the_documented_callback_ends_guidance(pipe, edit, counted):
     assert not torch.equal(expected, edit(pipe))
 
 
-def test_the_documented_callback_on_several_rows_says_what_is_wrong(
-    family, pipe, style_pipe, edit, restyle
-):
+def test_the_documented_callback_on_several_rows_says_what_is_wrong(family, pipe, style_pipe, edit, restyle):
     text = f"16, {family.text_width}"
-    match = rf"returned .*\(1, {text}\) for `prompt_embeds`, .* \(2, {text}\).*no unconditional rows to cut off"
+    match = (
+        rf"returned .*\(1, {text}\) for `prompt_embeds`, .* \(2, {text}\).*no unconditional rows to cut off"
+    )
     with pytest.raises(ValueError, match=match):
         edit(pipe, prompt=[TARGET, "a mug"], **documented(0.5))
     with pytest.raises(ValueError, match=match):
@@ -274,9 +274,7 @@ def test_what_a_callback_may_not_set(family, pipe, edit):
     match = f"`cross_attention_kwargs` of {name} cannot be set.* `_guidance_scale` alone"
     with pytest.raises(AttributeError, match=match):
         edit(pipe, callback_on_step_end=other)
-    with pytest.raises(
-        AttributeError, match=f"`guidance_scale` of {name} cannot be set: nothing of a call"
-    ):
+    with pytest.raises(AttributeError, match=f"`guidance_scale` of {name} cannot be set: nothing of a call"):
         pipe._guidance_scale = 3.0
 
 

@@ -40,9 +40,7 @@ def lora_pipe(make_pipe, make_unet, family, pipe):
 
 def lora_scales(pipe):
     models = [one for one in pipe.components.values() if isinstance(one, torch.nn.Module)]
-    return [
-        dict(part.scaling) for model in models for part in model.modules() if hasattr(part, "lora_A")
-    ]
+    return [dict(part.scaling) for model in models for part in model.modules() if hasattr(part, "lora_A")]
 
 
 def test_lora_scale(lora_pipe, edit):

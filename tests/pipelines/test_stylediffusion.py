@@ -539,7 +539,8 @@ def test_learning_goes_on_after_an_interruption(style_pipe, unet, learned, pictu
     assert len(list((tmp_path / "kept").glob("step-*"))) == 2
     assert same_bits(style_pipe.learn_mapping(picture, SOURCE, STEPS, **options), learned)
     with pytest.raises(
-        ValueError, match=r"belongs to another run of learning .*identity.negative_prompt: checkpoint (''|None)"
+        ValueError,
+        match=r"belongs to another run of learning .*identity.negative_prompt: checkpoint (''|None)",
     ):
         style_pipe.learn_mapping(picture, SOURCE, STEPS, negative_prompt="the table", **options)
 
