@@ -19,7 +19,6 @@ from semantic_edit.disk.models import STABLE_DIFFUSION, Family
 from semantic_edit.pipelines.checks import read_attention_kwargs, read_clip_skip
 from semantic_edit.pipelines.components import EditComponents, handed_over, logger
 
-
 class StableDiffusionComponents(EditComponents):
     """The components of a pipeline, to inherit from before `DiffusionPipeline`."""
 

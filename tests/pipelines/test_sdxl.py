@@ -1,4 +1,4 @@
-"""What SDXL has besides what all families have: a second prompt, pooled embeddings, sizes, and prompts that are absent."""
+"""What only SDXL has: second prompts, pooled embeddings, sizes, prompts that are absent; and its place beside 1.x."""
 
 import copy
 from collections.abc import Iterator
@@ -231,7 +231,7 @@ def test_callbacks_may_change_pooled_embeddings(pipe, style_pipe, learned, edit)
 def test_diffusers_names_for_sdxls_tensors_are_told_by_ours(pipe, edit, counted):
     """Its documented callback asks for what its own loop calls them."""
     inputs = ["prompt_embeds", "add_text_embeds", "add_time_ids"]
-    with pytest.raises(ValueError, match="may name latents, .*pooled_prompt_embeds.*got add_text_embeds"):
+    with pytest.raises(ValueError, match=r"may name latents, .*pooled_prompt_embeds.*got add_text_embeds"):
         edit(pipe, callback_on_step_end=lambda *_: {}, callback_on_step_end_tensor_inputs=inputs)
     assert counted.samples == 0
 

@@ -4,6 +4,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+
 from benchmarks.memory import peak_bytes
 from semantic_edit.denoisers import Prompt, schedule_from_scheduler
 from semantic_edit.editing import PromptPair, invert_latents, predicting
