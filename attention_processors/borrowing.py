@@ -89,7 +89,7 @@ class BorrowedNetwork(Changes):
 
 
 class StandIn:
-    """Takes the place of a callable for a while. Copying or pickling it gives the callable."""
+    """Takes the place of a callable for a while. Copying or pickling it yields the callable itself."""
 
     def __init__(self, borrowed: BorrowedNetwork, usual: Callable[..., Any]) -> None:
         self.borrowed, self.usual = borrowed, usual
@@ -132,10 +132,7 @@ def frozen(borrowed: BorrowedNetwork) -> Iterator[None]:
     asked = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
 
     def thaw() -> None:
-        for (
-            name,
-            parameter,
-        ) in module.named_parameters():  # looked up again: offloading replaces the parameters
+        for name, parameter in module.named_parameters():  # looked up anew: offloading replaces them
             if name in asked:
                 parameter.requires_grad_(True)
 

@@ -52,9 +52,8 @@ class CrossSwap:
                 "(targets, target tokens)."
             )
         lends = self.from_source.flatten(1).any(dim=1)
-        keeps = (
-            self.from_target.any(dim=1) | ~lends
-        )  # a row that receives nothing is still computed, as zeros
+        # a row that receives nothing is still computed, as zeros
+        keeps = self.from_target.any(dim=1) | ~lends
         object.__setattr__(self, "lends", tuple(lends.tolist()))
         object.__setattr__(self, "keeps", tuple(keeps.tolist()))
 

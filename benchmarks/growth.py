@@ -19,10 +19,10 @@ from benchmarks.memory import mib, peak_bytes
 from benchmarks.options import add_count, add_counts, add_model, opened, parser_of
 from benchmarks.tasks import recolouring
 from benchmarks.timing import take_turns
+from semantic_edit.denoisers import denoiser_of
+from semantic_edit.evaluation.method import latents_of
 from semantic_edit.options import add_dtype
 from semantic_edit.pipelines import DiffEditPipeline
-from semantic_edit.pipelines.pictures import read_pictures
-from semantic_edit.pipelines.stages import decode_pixels, encode_pictures
 
 STAGES = ("mask", "inversion", "decoding", "VAE")
 HEADER = (
@@ -50,8 +50,8 @@ def stages(pipe: Any, setting: Setting) -> dict[str, Callable[[], object]]:
     """What each stage does, ready to be run."""
     tasks = [recolouring(setting.size, seed=seed) for seed in range(setting.batch)]
     prompts, sources = [task.prompt for task in tasks], [task.source_prompt for task in tasks]
-    pictures = read_pictures([task.image for task in tasks], pipe.vae_scale_factor)
-    clean = encode_pictures(pipe, pictures)
+    images, denoiser = [task.image for task in tasks], denoiser_of(pipe)
+    clean = latents_of(denoiser, images)
     walk = {"num_inference_steps": setting.steps, "inpaint_strength": STRENGTH}
     inverted = pipe.invert(image=clean, **walk)
     mask = torch.zeros(setting.batch, 1, *clean.shape[-2:])
@@ -59,7 +59,7 @@ def stages(pipe: Any, setting: Setting) -> dict[str, Callable[[], object]]:
 
     @torch.no_grad()
     def there_and_back() -> torch.Tensor:
-        return decode_pixels(pipe, encode_pictures(pipe, pictures))
+        return denoiser.decode(latents_of(denoiser, images))
 
     return {
         "mask": lambda: pipe.generate_mask(

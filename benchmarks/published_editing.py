@@ -28,12 +28,11 @@ from benchmarks.published_learning import KEPT_QUERIES, PlainAttnProcessor, ddim
 from semantic_edit.attention_processors.borrowing import BorrowedNetwork
 from semantic_edit.attention_processors.install import installed
 from semantic_edit.attention_processors.swaps import CrossSwap, SelfSwap
-from semantic_edit.denoisers.schedules import schedule_from_scheduler
+from semantic_edit.denoisers import denoiser_of
+from semantic_edit.evaluation.method import latents_of
 from semantic_edit.mapping_networks import MappingNetwork
 from semantic_edit.mapping_networks.mapping import mapping_forward, value_embeds_of
-from semantic_edit.pipelines.pictures import read_pictures
-from semantic_edit.pipelines.restyling import RestyleSettings, read_prompt_rows
-from semantic_edit.pipelines.stages import decode_pixels, encode_pictures
+from semantic_edit.pipelines import RestyleSettings, read_prompt_rows
 
 
 @torch.no_grad()
@@ -52,7 +51,7 @@ def edit_as_published(
     ):
         noisy = editor.inverted(image)
         latents = editor.edited(noisy)
-    return decode_pixels(pipe, latents)
+    return editor.denoiser.decode(latents)
 
 
 class _Editor:
@@ -73,10 +72,12 @@ class _Editor:
     ) -> None:
         config = network.config
         self.pipe, self.network, self.settings = pipe, network, settings
+        self.denoiser = denoiser_of(pipe)
         self.guidance_scale, self.steps = config.guidance_scale, config.num_inference_steps
-        self.schedule = schedule_from_scheduler(pipe.scheduler, self.steps)
-        self.swaps = read_prompt_rows(pipe.tokenizer, config.prompt, [prompt], settings).to(pipe.device).swaps
+        self.schedule = self.denoiser.schedule(self.steps)
         prompts, negatives = [config.prompt, prompt], [config.negative_prompt] * 2
+        tokens = [self.denoiser.tokens(text) for text in prompts]
+        self.swaps = read_prompt_rows(tokens, settings).to(pipe.device).swaps
         self.text, self.negative = pipe.encode_prompt(
             prompts, pipe.device, 1, True, negative_prompt=negatives
         )
@@ -90,18 +91,16 @@ class _Editor:
 
     def inverted(self, image: Image.Image) -> torch.Tensor:
         """The picture's noisiest latents, under its own prompt without guidance."""
-        pictures = read_pictures(image, self.pipe.vae_scale_factor, self.pipe.vae.config.latent_channels)
-        latents = encode_pictures(self.pipe, pictures)
-        decode_pixels(self.pipe, latents)  # the demo shows what the VAE makes of it
-        alphas = self.schedule.alphas_cumprod
+        latents = latents_of(self.denoiser, [image])
+        self.denoiser.decode(latents)  # the demo shows what the VAE makes of it
         for level in range(1, self.steps + 1):
             noise_pred = self._predicted(latents, level, self.text[:1])
-            latents = ddim(latents, noise_pred, alphas[level - 1], alphas[level])
+            latents = ddim(latents, noise_pred, self.schedule, level - 1, level)
         return latents
 
     def edited(self, latents: torch.Tensor) -> torch.Tensor:
         """The latents of the source and the target, (2, channels, height, width)."""
-        latents, alphas = latents.expand(2, -1, -1, -1), self.schedule.alphas_cumprod
+        latents = latents.expand(2, -1, -1, -1)
         for step in range(self.steps):
             level, self.step = self.steps - step, step
             self.conditional = False
@@ -109,7 +108,7 @@ class _Editor:
             self.conditional = True
             conditional = self._predicted(latents, level, self.text)
             guided = unconditional + self.guidance_scale * (conditional - unconditional)
-            latents = ddim(latents, guided, alphas[level], alphas[level - 1])
+            latents = ddim(latents, guided, self.schedule, level, level - 1)
             if self.store:
                 for total, maps in zip(self.store, self.seen, strict=True):
                     total += maps

@@ -29,12 +29,10 @@ from torch import nn
 
 from semantic_edit.attention_processors.borrowing import BorrowedNetwork
 from semantic_edit.attention_processors.install import installed
-from semantic_edit.attention_processors.layers import nearest_queries
-from semantic_edit.denoisers.schedules import schedule_from_scheduler
+from semantic_edit.denoisers import denoiser_of
 from semantic_edit.editing.schedule import Schedule
+from semantic_edit.evaluation.method import latents_of
 from semantic_edit.mapping_networks import LearningSettings, initial_parameters, parameter_shapes
-from semantic_edit.pipelines.pictures import read_pictures
-from semantic_edit.pipelines.stages import encode_pictures
 
 KEPT_QUERIES = 32**2  # maps of at most so many positions are kept, all of them
 
@@ -66,13 +64,13 @@ def learn_as_published(
     only: int | None = None,
 ) -> PlainLearning:
     """Learn one picture, or only its noisiest steps."""
+    denoiser = denoiser_of(pipe)
     with torch.no_grad():
-        pictures = read_pictures(image, pipe.vae_scale_factor, pipe.vae.config.latent_channels)
-        clean = encode_pictures(pipe, pictures)
+        clean = latents_of(denoiser, [image])
         text, negative = pipe.encode_prompt(prompt, pipe.device, 1, True, negative_prompt="")
     pixels = pipe.feature_extractor(images=[image], return_tensors="pt").pixel_values.to(pipe.device)
-    schedule = schedule_from_scheduler(pipe.scheduler, steps)
-    queries = math.prod(nearest_queries(pipe.unet, *clean.shape[-2:]))
+    schedule = denoiser.schedule(steps)
+    queries = math.prod(denoiser.attention_size(*clean.shape[-2:]))
     trainer = _Trainer(pipe, pixels, text, schedule, settings, queries)
     with (
         unfrozen(pipe.unet),
@@ -198,19 +196,20 @@ def _inverted(
 ) -> tuple[list[torch.Tensor], list[list[torch.Tensor]]]:
     """The latents of each level from 0 on, and the maps of each from 1 on."""
     latents, walk, maps = clean, [clean], []
-    alphas = trainer.schedule.alphas_cumprod
     for level in range(1, trainer.schedule.num_inference_steps + 1):
         noise_pred = trainer.predict(latents, level, text, None)
-        latents = ddim(latents, noise_pred, alphas[level - 1], alphas[level])
+        latents = ddim(latents, noise_pred, trainer.schedule, level - 1, level)
         walk.append(latents)
         maps.append(trainer.cross_maps())
     return walk, maps
 
 
-def ddim(latents: torch.Tensor, noise_pred: torch.Tensor, alpha: float, alpha_to: float) -> torch.Tensor:
-    """Between two noise levels, up or down, for a model that predicts noise."""
-    clean = (latents - (1 - alpha) ** 0.5 * noise_pred) / alpha**0.5
-    return alpha_to**0.5 * clean + (1 - alpha_to) ** 0.5 * noise_pred
+def ddim(
+    latents: torch.Tensor, noise_pred: torch.Tensor, schedule: Schedule, level: int, to: int
+) -> torch.Tensor:
+    """From one noise level to another, up or down, for a model that predicts noise."""
+    clean = (latents - schedule.noise[level] * noise_pred) / schedule.signal[level]
+    return schedule.signal[to] * clean + schedule.noise[to] * noise_pred
 
 
 def _optimized(
@@ -284,9 +283,8 @@ def _stepped(
     guidance_scale: float,
 ) -> torch.Tensor:
     """The guided DDIM step from a level to the one below."""
-    alphas = trainer.schedule.alphas_cumprod
     guided = unconditional + guidance_scale * (conditional - unconditional)
-    return ddim(latents, guided, alphas[level], alphas[level - 1])
+    return ddim(latents, guided, trainer.schedule, level, level - 1)
 
 
 @contextmanager

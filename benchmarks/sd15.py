@@ -19,6 +19,7 @@ from transformers import (
     CLIPVisionModelWithProjection,
 )
 
+from semantic_edit.disk.models import PIPELINE_METHODS
 from semantic_edit.loading import load_pipeline
 from semantic_edit.options import ModelChoice
 from semantic_edit.still_life import model_path
@@ -76,7 +77,8 @@ def open_pipeline(
     if model == NAME:
         pipe = random_pipeline(pipeline, device, dtype)
     else:
-        pipe = load_pipeline(pipeline, ModelChoice(model, device, dtype))
+        method = next(name for name, one in PIPELINE_METHODS.items() if one == pipeline.__name__)
+        pipe = load_pipeline(method, ModelChoice(model, device, dtype))
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

@@ -26,6 +26,7 @@ from benchmarks.options import add_count, add_model, add_size, opened, parser_of
 from benchmarks.published_learning import PlainLearning, learn_as_published
 from benchmarks.sd15 import side_of
 from benchmarks.timing import ratios, spread, take_turns
+from semantic_edit.denoisers import denoiser_of
 from semantic_edit.evaluation.measuring import measured_reconstruction
 from semantic_edit.evaluation.method import floats_of, sides_of
 from semantic_edit.evaluation.restyled import Restyled
@@ -79,7 +80,7 @@ def as_published(
     image, prompt = lesson
 
     def look(done: PlainLearning) -> tuple[np.ndarray, int]:
-        return floats_of(pipe, done.latents), done.backward_evaluations
+        return floats_of(denoiser_of(pipe), done.latents), done.backward_evaluations
 
     return Learner(lambda: learn_as_published(pipe, image, prompt, steps, GUIDANCE, settings), look)
 

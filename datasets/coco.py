@@ -20,7 +20,7 @@ from semantic_edit.datasets.items import (
     digest,
     safe_name,
 )
-from semantic_edit.datasets.picture_files import load_picture, path_inside, picture_size
+from semantic_edit.datasets.picture_files import open_rgb, path_inside, picture_size
 from semantic_edit.datasets.records import (
     Record,
     checked_record,
@@ -131,7 +131,7 @@ def _pair_item(record: Record, places: list[Path], known: Captions | None) -> Ed
         source_prompt=source_prompt,
         prompt=prompt,
         group=path.name,
-        load_image=partial(load_picture, path),
+        load_image=partial(open_rgb, path),
     )
 
 
@@ -169,5 +169,5 @@ def _bison_item(entry: Record, places: list[Path], known: Captions) -> EditItem:
         source_prompt=known.first_caption(image),
         prompt=known.caption(number_of(entry, "caption_id")),
         group=path.name,
-        load_image=partial(load_picture, path),
+        load_image=partial(open_rgb, path),
     )

@@ -15,7 +15,7 @@ from semantic_edit.datasets.items import (
     digest,
     safe_name,
 )
-from semantic_edit.datasets.picture_files import load_mask, load_picture, path_inside, picture_size
+from semantic_edit.datasets.picture_files import load_mask, open_rgb, path_inside, picture_size
 from semantic_edit.datasets.records import (
     Record,
     checked_text,
@@ -82,7 +82,7 @@ def _items(folder: Path, record: Record) -> list[EditItem]:
             source_prompt=source_prompt,
             prompt=prompt,
             group=group,
-            load_image=partial(load_picture, path),
+            load_image=partial(open_rgb, path),
             kind=kind,
             load_mask=partial(load_mask, mask_path) if mask_path is not None else None,
         )

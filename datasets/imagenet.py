@@ -21,7 +21,7 @@ from semantic_edit.datasets.items import (
     RowError,
     safe_name,
 )
-from semantic_edit.datasets.picture_files import load_picture, picture_size
+from semantic_edit.datasets.picture_files import open_rgb, picture_size
 from semantic_edit.datasets.records import (
     Record,
     files_of,
@@ -117,9 +117,9 @@ def _item(pair: _Pair, picture: Path, source_prompt: str, prompt: str) -> EditIt
         source_prompt=source_prompt,
         prompt=prompt,
         group=f"{pair.source}/{picture.name}",
-        load_image=partial(load_picture, picture),
+        load_image=partial(open_rgb, picture),
         target_class=pair.target,
-        load_examples=partial(map, load_picture, pair.examples) if pair.examples else None,
+        load_examples=partial(map, open_rgb, pair.examples) if pair.examples else None,
     )
 
 

@@ -43,7 +43,7 @@ def picture_size(path: Path) -> tuple[int, int]:
         return size_of_file(path)
 
 
-def load_picture(path: Path) -> Image.Image:
+def open_rgb(path: Path) -> Image.Image:
     """A picture in RGB, as the pipelines see it.
 
     Raises:

@@ -20,7 +20,7 @@ from semantic_edit.datasets.items import (
     RowError,
     safe_name,
 )
-from semantic_edit.datasets.picture_files import load_picture, path_inside, picture_size
+from semantic_edit.datasets.picture_files import open_rgb, path_inside, picture_size
 from semantic_edit.datasets.records import (
     Record,
     checked_record,
@@ -88,7 +88,7 @@ def _item(folder: Path, key: str, entry: Record) -> EditItem:
         source_prompt=_without_brackets(text_of(entry, "original_prompt")),
         prompt=_without_brackets(text_of(entry, "editing_prompt")),
         group=path.relative_to(folder / PICTURES).as_posix(),
-        load_image=partial(load_picture, path),
+        load_image=partial(open_rgb, path),
         kind=_kind(entry),
         load_mask=partial(decoded_mask, runs, size),
         load_region=partial(annotated_region, runs, size),

@@ -1,5 +1,6 @@
-"""What a model family is to an edit: one file a family, and the only place that evaluates a model's networks."""
+"""What an edit needs to know of a model family: one file per family, and all that evaluates its networks."""
 
+from semantic_edit.denoisers.choosing import denoiser_of
 from semantic_edit.denoisers.denoiser import Denoiser
 from semantic_edit.denoisers.prompts import Prompt, PromptInput
 from semantic_edit.denoisers.schedules import schedule_from_scheduler
@@ -14,5 +15,6 @@ __all__ = [
     "StableDiffusionDenoiser",
     "StableDiffusionXLDenoiser",
     "UNetDenoiser",
+    "denoiser_of",
     "schedule_from_scheduler",
 ]

@@ -1,4 +1,4 @@
-"""What a model family is to an edit. Everything above this room knows denoisers, and no family."""
+"""What an edit needs to know of a model family. Code outside this room knows only denoisers, not families."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from semantic_edit.editing.schedule import Schedule
 
 
 class Denoiser(ABC):
-    """One loaded model for one call: the only thing that evaluates its networks.
+    """One loaded model for one call, and the only code that evaluates its networks.
 
     cell: Pixels along a latent's side.
-    multiple: What both sides of a picture must divide by, in pixels.
-    own_size: Width and height in pixels that the model was made for.
-    latent_channels: How many channels its latents have.
+    multiple: What both sides of a picture must be multiples of, in pixels.
+    own_size: The model's native width and height, in pixels.
+    latent_channels: Number of channels of its latents.
     scaling_factor: What its VAE's latents are multiplied by.
-    usual_guidance: The guidance scale that suits its prompts.
+    usual_guidance: The guidance scale that is usual for the model.
     """
 
     family: ClassVar[Family]
@@ -39,10 +39,10 @@ class Denoiser(ABC):
 
     @abstractmethod
     def check(self) -> None:
-        """Refuse a model that this family's edits cannot work with.
+        """Raise unless this family's edits can work with the model.
 
         Raises:
-            ValueError: Saying why, and what to use instead.
+            ValueError: Saying why they cannot, and what to use instead.
         """
 
     @property
@@ -52,15 +52,18 @@ class Denoiser(ABC):
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """What tells the denoising network from others, whatever adapters it has; "" where nothing can."""
+        """What distinguishes the denoising network from others, whatever adapters it has; "" if nothing can."""
 
     @abstractmethod
     def identity(self) -> str:
-        """`fingerprint`, and the adapters that act on it in this call; see `network_identity`."""
+        """`fingerprint` together with the adapters that are active in this call; see `network_identity`."""
 
     @abstractmethod
     def schedule(self, num_inference_steps: int) -> Schedule:
-        """The levels of so many steps, from the scheduler, which is only read.
+        """The levels of a schedule, derived from the scheduler, which is only read.
+
+        Args:
+            num_inference_steps: Number of steps.
 
         Raises:
             ValueError: If the scheduler cannot be inverted, or the number of steps is out of range.
@@ -68,34 +71,41 @@ class Denoiser(ABC):
 
     @abstractmethod
     def read_prompt(self, given: PromptInput, required: bool = True, unconditional: bool = False) -> Prompt:
-        """Check one prompt argument and its twins.
+        """Check one prompt argument and those that belong with it.
 
         Args:
-            required: Whether giving nothing is an error; else it is the empty or the absent prompt.
+            given: The arguments.
+            required: Whether it is an error if nothing is given; otherwise that means the empty or the absent prompt.
             unconditional: Whether it is encoded as diffusers encodes negative prompts.
 
         Raises:
-            ValueError: If arguments exclude each other or are missing, text holds what is no character, or embeddings
-                have another shape, type or width.
+            ValueError: If arguments exclude each other or are missing, text is not valid, or embeddings have a
+                different shape, dtype or width.
             TypeError: If text is neither a string nor a list of strings.
         """
 
     @abstractmethod
     def absent_prompt(self, name: str, unconditional: bool = False, instead: str = "") -> Prompt:
-        """The prompt that says nothing, under an argument's name."""
+        """The prompt that says nothing, under the name of an argument.
+
+        Args:
+            name: The argument.
+            unconditional: Whether it is encoded as diffusers encodes negative prompts.
+            instead: What to pass if there is no text encoder, for the error.
+        """
 
     @abstractmethod
     def embed(self, prompts: Sequence[Prompt | None], batch_size: int) -> list[Conditioning | None]:
-        """Several prompt arguments, every different text encoded once.
+        """Embed several prompt arguments, encoding every different text once.
 
         Args:
             prompts: `None` stays `None`.
-            batch_size: What each argument is expanded to.
+            batch_size: The size to which each argument is expanded.
 
         Raises:
-            ValueError: If text is given but there is no text encoder, or lengths differ from given ones.
-            FloatingPointError: If embeddings are NaN or infinite in the network's type.
-            RuntimeError: If somebody else used the tokenizer at the same time.
+            ValueError: If text is given but there is no text encoder, or embeddings differ in length.
+            FloatingPointError: If embeddings are NaN or infinite in the network's dtype.
+            RuntimeError: If other code used the tokenizer at the same time.
         """
 
     @abstractmethod
@@ -111,7 +121,14 @@ class Denoiser(ABC):
 
     @abstractmethod
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Pixels in float32 in [0, 1] of scaled latents; the other way round than `encode`, and as its errors."""
+        """Decode scaled latents to pixels, (batch, 3, height, width) in float32 in [0, 1].
+
+        Args:
+            latents: As `encode` returns them.
+
+        Raises:
+            FloatingPointError: If the VAE gives NaN or infinite values.
+        """
 
     @abstractmethod
     def predict(self, latents: torch.Tensor, timestep: float, given: Conditioning) -> torch.Tensor:
@@ -119,19 +136,19 @@ class Denoiser(ABC):
 
         Args:
             latents: (batch, channels, height, width) in float32.
-            timestep: What the network is told of their noise; also a tensor of no dimensions.
+            timestep: Of all latents; may be a tensor without dimensions.
             given: A prompt for each.
         """
 
     @abstractmethod
     def tokens(self, text: str) -> PromptTokens:
-        """A prompt's tokens and words, as the attention to it counts them."""
+        """A prompt's tokens and words, indexed as in its attention maps."""
 
     @abstractmethod
     def attention_to(
         self, words: Sequence[int], latents: torch.Tensor, timestep: float, given: Conditioning
     ) -> torch.Tensor:
-        """How much some tokens of a prompt are looked at from each place, the mean of all latents: (rows, columns).
+        """How strongly each position attends to some tokens of a prompt, averaged over all latents: (rows, columns).
 
         Args:
             words: Indices of the tokens.
@@ -144,5 +161,10 @@ class Denoiser(ABC):
     def guide(
         self, unconditional: torch.Tensor, conditional: torch.Tensor, scale: float | torch.Tensor
     ) -> torch.Tensor:
-        """The guided prediction, of two in one shape."""
+        """The guided prediction from an unconditional and a conditional one of the same shape.
+
+        Args:
+            unconditional, conditional: The predictions.
+            scale: A number, or a tensor that broadcasts to their shape.
+        """
         return classifier_free_guidance(unconditional, conditional, scale)

@@ -1,4 +1,4 @@
-"""Schedulers by which models are known that share SDXL's layout, and cannot be inverted as SDXL can."""
+"""Schedulers that reveal models which share SDXL's layout but cannot be inverted as SDXL can."""
 
 from __future__ import annotations
 
@@ -12,18 +12,21 @@ FEW_STEP_SCHEDULERS = {
 
 
 def check_own_scheduler(scheduler: Any) -> None:
-    """Refuse a scheduler that says that its model is of another kind; those that say nothing of it pass.
+    """Raise if a scheduler shows that its model is of another kind; schedulers that show nothing of the sort pass.
 
-    SDXL Lightning's is one of these: its Euler scheduler with trailing timesteps suits the base model too.
+    SDXL Lightning's scheduler passes: an Euler scheduler with trailing timesteps also suits the base model.
+
+    Args:
+        scheduler: The pipeline's.
 
     Raises:
-        ValueError: If it is an EDM-style scheduler, or one of distilled few-step models: SDXL Turbo, LCM, TCD.
+        ValueError: If it is an EDM-style scheduler, or one for distilled few-step models: SDXL Turbo, LCM, TCD.
     """
     config = getattr(scheduler, "config", None)
     if not isinstance(config, Mapping):
-        return  # which `schedule_from_scheduler` refuses
+        return  # `schedule_from_scheduler` raises for these
     lineage = [cls.__name__ for cls in type(scheduler).__mro__]
-    # with both of these diffusers' Euler scheduler tells the model a quarter of the noise's logarithm
+    # with both of these, diffusers' Euler scheduler passes the model a quarter of the noise level's logarithm
     is_continuous = (config.get("timestep_type"), config.get("prediction_type")) == (
         "continuous",
         "v_prediction",

@@ -1,4 +1,4 @@
-"""What a network is and what it is told, as text by which both are known again."""
+"""What a network is and what conditions it, as text by which both can be recognised."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ import torch
 from diffusers.utils import is_peft_available
 
 PRECISE = (torch.float16, torch.float32, torch.float64)
-"""Types of which the first digits tell a copy from another model."""
+"""Dtypes precise enough for the first values to distinguish a copy from another model."""
 
-LOOK_WAVES = 8  # along each side of what embeddings are known by
+LOOK_WAVES = 8  # along each side of the projection by which embeddings are recognised
 TEXT_TOLERANCE = 0.03
-"""Of the embeddings' own size: bfloat16 changes them by 0.005, another word by 0.15 and more."""
+"""Relative to the size of the embeddings: bfloat16 changes them by 0.005, a different word by 0.15 or more."""
 
 
 @torch.no_grad()
 def model_fingerprint(model: torch.nn.Module) -> str:
-    """Sixteen hexadecimal digits that tell one denoising model from another, cheaply, whatever adapters it has.
+    """Sixteen hexadecimal digits that distinguish one denoising model from another, cheaply, whatever adapters it has.
 
-    Hashes the names, the shapes and the first values of all parameters, the values as float16, so that a
-    model and its half-precision copy agree. Where weights are offloaded out of reach, or in bfloat16 or 8 bits, whose
-    few digits cannot tell a copy from another model, the answer is "", which is never compared.
+    Hashes the names, shapes and first values of all parameters, the values as float16, so that a model and its
+    half-precision copy agree. If weights are offloaded out of reach, or are in bfloat16 or 8 bits, which are too coarse
+    to distinguish a copy from another model, the result is "", which is never compared.
     """
     model = getattr(model, "_orig_mod", model)  # torch.compile's wrapper
     adapted = [f"{path}." for path, _ in _adapted_layers(model)]
     parameters = [
         (name, parameter)
         for name, parameter in ((_own_name(name, adapted), one) for name, one in model.named_parameters())
-        # `fuse_qkv_projections` adds copies of what is there, and nothing takes them away again
+        # `fuse_qkv_projections` adds copies of existing weights, which are never removed again
         if name and ".to_qkv." not in name and ".to_kv." not in name
     ]
     if not parameters or not all(_is_precise(parameter) for _, parameter in parameters):
@@ -43,13 +43,15 @@ def model_fingerprint(model: torch.nn.Module) -> str:
 
 @torch.no_grad()
 def network_identity(model: torch.nn.Module, cross_attention_kwargs: dict[str, Any] | None = None) -> str:
-    """What a network computes with: `model_fingerprint` and, behind "+", the adapters that act on it.
+    """What a network computes with: `model_fingerprint` and, after a "+", the adapters that are active.
 
-    Of the adapters come sixteen digits of where they are and at which scale, and sixteen of their weights, or none
-    where these cannot be told. Adapters that are disabled, merged into the weights or scaled to nothing do not count,
-    nor do names. Without any, nothing follows the fingerprint, or "+" alone if that is "".
+    Adapters are described by sixteen digits for their places and scales, and sixteen for their weights, or none if the
+    weights cannot be fingerprinted. Adapters that are disabled, merged into the weights or scaled to nothing are not
+    counted, and their names do not matter. Without any, nothing follows the fingerprint; if that is "", the result is
+    "+".
 
     Args:
+        model: The network.
         cross_attention_kwargs: "scale" is the LoRA scale of the call.
     """
     base = model_fingerprint(model)
@@ -62,7 +64,7 @@ def network_identity(model: torch.nn.Module, cross_attention_kwargs: dict[str, A
                 for name, one in layer.named_parameters()
                 if adapter in name.split(".") and not name.startswith("base_layer.")
             ]
-            if not own:  # an adapter of other layers
+            if not own:  # an adapter only of other layers
                 continue
             known = known and all(_is_precise(one) for _, one in own)
             places.append([path, factor, [(name, list(one.shape)) for name, one in own]])
@@ -75,7 +77,7 @@ def network_identity(model: torch.nn.Module, cross_attention_kwargs: dict[str, A
 
 
 def check_same_adapters(name: str, made_with: str, here: str) -> None:
-    """Refuse what was made with other adapters than a network has now.
+    """Raise if something was made with other adapters than a network has now.
 
     Args:
         name: The argument.
@@ -105,12 +107,12 @@ def check_same_adapters(name: str, made_with: str, here: str) -> None:
 
 
 def base_of(identity: str) -> str:
-    """The fingerprint in what `network_identity` gave."""
+    """The fingerprint in the result of `network_identity`."""
     return identity.partition("+")[0]
 
 
 def text_look(*embeds: torch.Tensor) -> str:
-    """What a network is told, the same in half precision up to a few digits: hexadecimal digits of 8 x 8 projections.
+    """What conditions a network, as hexadecimal digits of 8 x 8 projections that half precision hardly changes.
 
     Args:
         embeds: (tokens, width) each, of one width.
@@ -121,7 +123,7 @@ def text_look(*embeds: torch.Tensor) -> str:
         for size in told.shape
     )
     parts = 2 * tokens @ told @ width.T / told.norm().clamp(min=1e-12)
-    # thousandths, in two bytes each
+    # in thousandths, two bytes each
     return b"".join(
         int(value).to_bytes(2, "big", signed=True)
         for value in (1000 * parts).round().clamp(-32767, 32767).flatten()
@@ -129,15 +131,15 @@ def text_look(*embeds: torch.Tensor) -> str:
 
 
 def check_same_text(look: str, embeds: Sequence[torch.Tensor], prompt: str) -> None:
-    """Refuse to restyle where the learned prompt means something else than it did.
+    """Raise if the learned prompt no longer means what it did when it was learned.
 
     Args:
         look: From `text_look`; "" is not compared.
-        embeds: What it is taken of in this call.
-        prompt: The learned one.
+        embeds: The corresponding embeddings of this call.
+        prompt: The learned prompt.
 
     Raises:
-        ValueError: Saying by how much it differs.
+        ValueError: Saying by how much the embeddings differ.
     """
     if not look:
         return
@@ -161,10 +163,10 @@ def _numbers(look: str) -> torch.Tensor:
 
 
 def _adapted_layers(model: torch.nn.Module) -> Iterator[tuple[str, Any]]:
-    """Every layer that adapters were put around, with its path."""
+    """Every layer that is wrapped by adapters, with its path."""
     if not is_peft_available():
         return
-    # in these words, or diffusers warns those who load this as a custom pipeline that they lack peft
+    # written like this, or diffusers warns users who load this as a custom pipeline that they lack peft
     import peft.tuners.tuners_utils as tuners
 
     for path, module in model.named_modules():
@@ -173,7 +175,7 @@ def _adapted_layers(model: torch.nn.Module) -> Iterator[tuple[str, Any]]:
 
 
 def _own_name(name: str, adapted: Sequence[str]) -> str:
-    """A parameter's name without what adapters made of it, or "" if it is an adapter's."""
+    """A parameter's name as it is without adapters, or "" for an adapter's own parameters."""
     for prefix in adapted:
         if name.startswith(prefix):
             inner = name.removeprefix(prefix)
@@ -182,7 +184,7 @@ def _own_name(name: str, adapted: Sequence[str]) -> str:
 
 
 def _acting(layer: Any, scale: float) -> Iterator[tuple[str, float | None]]:
-    """The adapters that a layer computes with, each with its factor, or `None` where its kind has none."""
+    """The adapters that a layer computes with, each with its factor, or `None` if its kind has none."""
     if layer.disable_adapters or layer.merged:
         return
     factors = getattr(layer, "scaling", {})
@@ -201,8 +203,8 @@ def _digest(value: Any) -> str:
 
 
 def _first_four(parameter: torch.Tensor) -> torch.Tensor:
-    """A parameter's first values, by one operation where it can be: a model has hundreds of parameters."""
+    """A parameter's first values, by a single operation if possible: a model has hundreds of parameters."""
     if parameter.is_contiguous() and parameter.numel() >= 4:
         return parameter.as_strided((4,), (1,))
-    # of four rows, because flattening all would copy weights that lie channels last
+    # from four rows, because flattening all of them would copy weights in channels-last layout
     return (parameter[:4] if parameter.ndim > 1 else parameter).flatten()[:4]

@@ -1,4 +1,4 @@
-"""What prompts a call was given, as text or as embeddings, checked before anything is encoded."""
+"""The prompts that a call was given, as text or as embeddings, checked before anything is encoded."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from semantic_edit.editing.numbers import check_dense
 class PromptInput:
     """One prompt as a caller gave it, unchecked.
 
-    name: The argument of `text`; those of the others are `name_2`, `name_embeds` and `pooled_name_embeds`.
-    text_2: For a family with a second text encoder.
-    pooled_embeds: For a family that pools its prompts.
+    name: The argument for `text`; the others are `name_2`, `name_embeds` and `pooled_name_embeds`.
+    text_2: For families with a second text encoder.
+    pooled_embeds: For families with pooled embeddings.
     """
 
     name: str
@@ -30,7 +30,7 @@ class PromptInput:
 
     @classmethod
     def of(cls, arguments: Mapping[str, Any], name: str) -> PromptInput:
-        """What a call's arguments hold under a prompt's names."""
+        """What a call's arguments contain under a prompt's names."""
         made = cls(name)
         return cls(
             name,
@@ -42,22 +42,22 @@ class PromptInput:
 
     @property
     def name_2(self) -> str:
-        """The argument of `text_2`."""
+        """The argument for `text_2`."""
         return f"{self.name}_2"
 
     @property
     def embeds_name(self) -> str:
-        """The argument of `embeds`."""
+        """The argument for `embeds`."""
         return f"{self.name}_embeds"
 
     @property
     def pooled_name(self) -> str:
-        """The argument of `pooled_embeds`, for example "negative_pooled_prompt_embeds"."""
+        """The argument for `pooled_embeds`, for example "negative_pooled_prompt_embeds"."""
         return f"{self.name.removesuffix('prompt')}pooled_prompt_embeds"
 
     @property
     def is_given(self) -> bool:
-        """Whether there is anything."""
+        """Whether anything was given."""
         return any(one is not None for one in (self.text, self.text_2, self.embeds, self.pooled_embeds))
 
 
@@ -67,11 +67,11 @@ class Prompt:
 
     name: The argument that it came from, for error messages.
     texts: One per edit, or one for all.
-    texts_2: As many for a second text encoder, or `None` for the same ones.
-    embeds: As many.
+    texts_2: As many for a second text encoder; `None` if it reads the same ones.
+    embeds: One per edit, or one for all.
     unconditional: Whether it is encoded as diffusers encodes negative prompts, without `clip_skip`.
-    is_absent: Whether nobody gave it, where that differs from an empty text.
-    instead: What may be passed where text cannot be encoded; by default the argument's `_embeds` twin.
+    is_absent: Whether it was not given, in families where that differs from an empty text.
+    instead: What may be passed if text cannot be encoded; by default the corresponding `_embeds` argument.
     """
 
     name: str
@@ -84,7 +84,7 @@ class Prompt:
 
     @property
     def batch_size(self) -> int:
-        """How many prompts there are."""
+        """The number of prompts."""
         if self.embeds is not None:
             return len(self.embeds)
         return max(len(self.texts or ()), len(self.texts_2 or ()))
@@ -117,10 +117,14 @@ class Prompt:
 
 
 def read_texts(name: str, text: Any) -> tuple[str, ...]:
-    """One text or several.
+    """Check one text or several.
+
+    Args:
+        name: The argument.
+        text: Its value.
 
     Raises:
-        ValueError: If there is none, or one holds what is no character.
+        ValueError: If there is none, or one cannot be encoded in UTF-8.
         TypeError: If it is neither a string nor a list of strings.
     """
     texts = (text,) if isinstance(text, str) else text
@@ -138,11 +142,12 @@ def read_texts(name: str, text: Any) -> tuple[str, ...]:
 
 
 def check_embeds(name: str, embeds: Any, shape: str, width: int | None) -> None:
-    """Raise unless `embeds` can be taken in place of a text's.
+    """Raise unless `embeds` can take the place of a text's embeddings.
 
     Args:
         name: The argument.
-        shape: What it must be, in words: "batch, tokens, width" or "batch, width".
+        embeds: Its value.
+        shape: What its shape must be, in words: "batch, tokens, width" or "batch, width".
         width: Of the last dimension, if known.
 
     Raises:
@@ -164,10 +169,13 @@ def check_embeds(name: str, embeds: Any, shape: str, width: int | None) -> None:
 
 
 def check_token_counts(**given: Conditioning | None) -> None:
-    """Refuse prompts with different numbers of tokens, which the UNet cannot take in one batch.
+    """Raise if prompts have different numbers of tokens, which the UNet cannot process in one batch.
 
     Args:
         given: By the argument's name.
+
+    Raises:
+        ValueError: Naming the numbers.
     """
     counts = {name: value.prompt_embeds.shape[1] for name, value in given.items() if value is not None}
     if len(set(counts.values())) > 1:

@@ -1,4 +1,4 @@
-"""The noise levels of an edit, derived from a diffusers scheduler without touching it."""
+"""Derive the noise levels of an edit from a diffusers scheduler, without modifying it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from semantic_edit.disk.numbers import read_number
 from semantic_edit.disk.reading import whole_number
 from semantic_edit.editing.schedule import Schedule
 
-# Samplers of the variance-preserving process that add no noise of their own. Each shares its training
-# schedule (betas, prediction type, spacing, offset) with DDIM, which is all that is taken from it.
+# Samplers of the variance-preserving process that add no noise. Only the training schedule (betas, prediction type,
+# spacing, offset), which they share with DDIM, is taken from them.
 DETERMINISTIC_SCHEDULERS = frozenset(
     {
         "DDIMScheduler",
@@ -36,17 +36,17 @@ DETERMINISTIC_SCHEDULERS = frozenset(
 def schedule_from_scheduler(scheduler: Any, num_inference_steps: int) -> Schedule:
     """Derive the DDIM levels that a scheduler's config describes; the scheduler itself is only read.
 
-    A DDIM scheduler is taken as it is. Of the other deterministic samplers of Stable Diffusion (PNDM, Euler,
-    DPM-Solver, ...) the training schedule, prediction type, spacing and offset are taken, exactly what
-    `DDIMScheduler.from_config(scheduler.config, clip_sample=False)` would use; their solver is not.
+    A DDIM scheduler is used as it is. From Stable Diffusion's other deterministic samplers (PNDM, Euler, DPM-Solver,
+    ...) only the training schedule, prediction type, spacing and offset are used, exactly those that
+    `DDIMScheduler.from_config(scheduler.config, clip_sample=False)` would use, but not their solver.
 
     Args:
         scheduler: A diffusers scheduler.
-        num_inference_steps: Steps of the whole schedule, from 1 to the number that the model was trained on.
+        num_inference_steps: Number of steps of the whole schedule, from 1 to the number that the model was trained on.
 
     Raises:
-        ValueError: If the scheduler is stochastic, of another process, or clips or thresholds its
-            predictions; or if the number of steps is out of range.
+        ValueError: If the scheduler is stochastic, of another process, or clips or thresholds its predictions; or if
+            the number of steps is out of range.
     """
     name = type(scheduler).__name__
     config = getattr(scheduler, "config", None)
@@ -91,13 +91,13 @@ def _check_deterministic(scheduler: Any, name: str, config: Mapping[str, Any]) -
 
 
 def _ddim_levels(config: Mapping[str, Any], exact: bool, num_inference_steps: int) -> Schedule:
-    # from_config drops what its own default once set, even if `register_to_config` has changed it since
+    # from_config drops values that a default once set, even if `register_to_config` has changed them since
     names = (
         inspect.signature(DDIMScheduler.__init__).parameters if exact else ("prediction_type", "steps_offset")
     )
     taken = {name: config[name] for name in names if name in config}
     taken = {name: value for name, value in taken.items() if name not in ("clip_sample", "thresholding")}
-    # a scheduler of this call's own: set_timesteps writes to it, and the user's may be shared between threads
+    # a separate scheduler for this call: set_timesteps writes to it, and the user's may be shared between threads
     try:
         ddim = DDIMScheduler.from_config(config, **taken, clip_sample=False, thresholding=False)
         ddim.set_timesteps(num_inference_steps)

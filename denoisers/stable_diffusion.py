@@ -11,39 +11,36 @@ from diffusers.utils import scale_lora_layers, unscale_lora_layers
 
 from semantic_edit.denoisers.lora import restored_lora_scale
 from semantic_edit.denoisers.unet import UNetDenoiser
-from semantic_edit.disk.models import STABLE_DIFFUSION, Family
+from semantic_edit.disk.models import STABLE_DIFFUSION, STABLE_DIFFUSION_XL, Family, unserved
 from semantic_edit.editing.conditioning import Conditioning
 
 
 @dataclass(frozen=True, eq=False)
 class StableDiffusionDenoiser(UNetDenoiser):
-    """A Stable Diffusion 1.x or 2.x model: one text encoder, and a UNet that is told nothing but its text."""
+    """A Stable Diffusion 1.x or 2.x model: one text encoder, and a UNet that is conditioned only on its text."""
 
     family: ClassVar[Family] = STABLE_DIFFUSION
     usual_guidance = 7.5
 
     @property
     def text_width(self) -> int | None:
-        """How wide each token's embedding is that the cross attention takes, if that is one number."""
+        """The width of the token embeddings that cross attention takes, if it is a single number."""
         width = self.unet.config.cross_attention_dim
         widths = set(width) if isinstance(width, (list, tuple)) else {width}
         return widths.pop() if len(widths) == 1 else None
 
     def check(self) -> None:
-        """Refuse a pipeline that lacks a model, or whose UNet needs more than latents, a timestep and its text.
+        """Raise if a component is missing, or the UNet needs more than latents, a timestep and text.
 
         Raises:
             ValueError: If there is no UNet, VAE or scheduler, the UNet is of another family (inpainting, SDXL, latent
-                consistency, ...), an IP-Adapter is loaded, or the text encoder is of another width.
+                consistency, ...), an IP-Adapter is loaded, or the text encoder has a different width.
         """
         self._check_components(("unet", "vae", "scheduler"))
-        config, encoder = self.unet.config, self.pipe.text_encoder
+        config, encoder, name = self.unet.config, self.pipe.text_encoder, type(self.pipe).__name__
         needs = self._foreign_needs()
         if needs is None and config.get("addition_embed_type") == "text_time":
-            raise ValueError(
-                f"This `unet` is of SDXL, which {type(self.pipe).__name__} does not serve; use "
-                f"StableDiffusionXL{type(self.pipe).__name__} instead."
-            )
+            raise ValueError(f"This `unet` {unserved(name, STABLE_DIFFUSION_XL, (name, self.family))}.")
         if needs is None and (
             config.get("addition_embed_type") is not None or config.get("encoder_hid_dim_type") is not None
         ):
@@ -73,7 +70,7 @@ class StableDiffusionDenoiser(UNetDenoiser):
         if clip_skip is None or hasattr(encoder, "text_model"):
             options: dict[str, Any] = {"lora_scale": lora_scale, "clip_skip": clip_skip}
             return pipe.encode_prompt(texts, self.device, 1, False, **options)[0]
-        # transformers 5 made the text model and its wrapper one, and diffusers' clip_skip still asks for the inner one
+        # transformers 5 merged the text model with its wrapper, but diffusers' clip_skip still expects the inner one
         inputs = pipe.tokenizer(  # type: ignore[misc]
             pipe.maybe_convert_prompt(texts, pipe.tokenizer),
             padding="max_length",

@@ -16,7 +16,7 @@ from semantic_edit.denoisers.lora import restored_lora_scale
 from semantic_edit.denoisers.prompts import Prompt, PromptInput, check_embeds
 from semantic_edit.denoisers.unet import UNetComponents, UNetDenoiser
 from semantic_edit.denoisers.vae_precision import told_of_overflow, upcast_if_forced
-from semantic_edit.disk.models import STABLE_DIFFUSION_XL, Family
+from semantic_edit.disk.models import STABLE_DIFFUSION, STABLE_DIFFUSION_XL, Family, unserved
 from semantic_edit.editing.conditioning import Conditioning
 
 POOLED_EMBEDS = "pooled_prompt_embeds"
@@ -25,7 +25,7 @@ USUAL_TOKENS = 77
 
 
 class TwoEncoderComponents(UNetComponents, Protocol):
-    """What an SDXL pipeline has."""
+    """The components of an SDXL pipeline."""
 
     text_encoder_2: CLIPTextModelWithProjection | None
     tokenizer_2: CLIPTokenizer | None
@@ -36,12 +36,12 @@ class TwoEncoderComponents(UNetComponents, Protocol):
 
 @dataclass(frozen=True, eq=False)
 class StableDiffusionXLDenoiser(UNetDenoiser):
-    """A Stable Diffusion XL model: two text encoders, a pooled embedding, and a UNet that is told of sizes.
+    """A Stable Diffusion XL model: two text encoders, a pooled embedding, and a UNet that is also conditioned on sizes.
 
     Its conditionings hold "prompt_embeds", (batch, tokens, width), and "pooled_prompt_embeds", (batch, width).
 
-    original_size, target_size: (height, width) in pixels that the UNet is told; by default the latents' own.
-    crops_coords_top_left: (top, left) in pixels that it is told; by default (0, 0).
+    original_size, target_size: (height, width) in pixels that condition the UNet; by default the latents' own.
+    crops_coords_top_left: (top, left) in pixels, likewise; by default (0, 0).
     """
 
     pipe: TwoEncoderComponents
@@ -68,34 +68,31 @@ class StableDiffusionXLDenoiser(UNetDenoiser):
 
     @property
     def text_width(self) -> int | None:
-        """How wide each token's embedding is that the cross attention takes, if that is one number."""
+        """The width of the token embeddings that cross attention takes, if it is a single number."""
         width = self.unet.config.cross_attention_dim
         widths = set(width) if isinstance(width, (list, tuple)) else {width}
         return next(iter(widths)) if len(widths) == 1 else None
 
     @property
     def pooled_width(self) -> int:
-        """How wide the pooled embedding is that the UNet takes."""
+        """The width of the pooled embedding that the UNet takes."""
         config = self.unet.config
         return config.projection_class_embeddings_input_dim - NUM_TIME_IDS * config.addition_time_embed_dim
 
     def check(self) -> None:
-        """Refuse a pipeline that lacks a model, or whose models are no SDXL base model's.
+        """Raise if a component is missing, or the models are not those of an SDXL base model.
 
         Raises:
             ValueError: If there is no UNet, VAE or scheduler, the UNet is of another family (Stable Diffusion 1.x and
-                2.x, inpainting, latent consistency, ...) or the refiner's, an IP-Adapter is loaded, the scheduler is of
-                EDM-style or distilled models, or the text encoders are of other widths.
+                2.x, inpainting, latent consistency, ...) or the refiner's, an IP-Adapter is loaded, the scheduler is
+                that of EDM-style or distilled models, or the text encoders have different widths.
         """
         self._check_components(("unet", "vae", "scheduler"))
         config, name = self.unet.config, type(self.pipe).__name__
         needs = self._foreign_needs()
         added, projected = config.get("addition_embed_type"), config.get("encoder_hid_dim_type")
         if needs is None and added is None and projected is None:
-            raise ValueError(
-                f"This `unet` is of Stable Diffusion 1.x or 2.x, which {name} does not serve; use "
-                f"{name.removeprefix('StableDiffusionXL')} instead."
-            )
+            raise ValueError(f"This `unet` {unserved(name, STABLE_DIFFUSION, (name, self.family))}.")
         if needs is None and (added != "text_time" or projected is not None):
             needs = "further embeddings, as Kandinsky's and Kolors' do"
         if needs is None and self.text_width is None:
@@ -108,7 +105,7 @@ class StableDiffusionXLDenoiser(UNetDenoiser):
 
     def _check_no_refiner(self) -> None:
         encoder, config = self.pipe.text_encoder_2, self.unet.config
-        # the refiner is told an aesthetic score in place of a size
+        # the refiner is conditioned on an aesthetic score in place of a size
         missing_ids = encoder is not None and self.pooled_width + config.addition_time_embed_dim == (
             encoder.config.projection_dim
         )
@@ -142,7 +139,7 @@ class StableDiffusionXLDenoiser(UNetDenoiser):
             )
 
     def read_prompt(self, given: PromptInput, required: bool = True, unconditional: bool = False) -> Prompt:
-        """Check one prompt argument and its twins; see [`Denoiser.read_prompt`]."""
+        """Check one prompt argument and those that belong with it; see [`Denoiser.read_prompt`]."""
         if given.embeds is None and given.pooled_embeds is not None:
             raise ValueError(
                 f"Got `{given.pooled_name}` without `{given.embeds_name}`; pass both, as `encode_prompt` gives them."
@@ -152,7 +149,7 @@ class StableDiffusionXLDenoiser(UNetDenoiser):
                 f"Got `{given.name_2}` without `{given.name}`, which the first text encoder reads; pass it too, "
                 f'`{given.name}=""` for no text.'
             )
-        if given.text_2 == "":  # as in diffusers, where it stands for the same text
+        if given.text_2 == "":  # in diffusers, this means the same text as the first
             given = replace(given, text_2=None)
         return super().read_prompt(given, required, unconditional)
 
@@ -176,7 +173,7 @@ class StableDiffusionXLDenoiser(UNetDenoiser):
         return Conditioning({"prompt_embeds": text, POOLED_EMBEDS: pooled})
 
     def absent_prompt(self, name: str, unconditional: bool = False, instead: str = "") -> Prompt:
-        """Zeros where the pipeline's `force_zeros_for_empty_prompt` says so, as in diffusers, else the empty text."""
+        """Zeros if the pipeline's `force_zeros_for_empty_prompt` is set, as in diffusers, or the empty text."""
         prompt = super().absent_prompt(name, unconditional, instead)
         return replace(prompt, is_absent=bool(self.pipe.config.get("force_zeros_for_empty_prompt")))
 
@@ -245,7 +242,7 @@ class StableDiffusionXLDenoiser(UNetDenoiser):
         return upcast_if_forced(self.pipe.vae)
 
     def _latent_statistics(self, latents: torch.Tensor) -> tuple[torch.Tensor | float, torch.Tensor | float]:
-        """The mean and the spread of the scaled latents, (1, channels, 1, 1), that the VAE's config may give."""
+        """Mean and standard deviation of the scaled latents, (1, channels, 1, 1), if the VAE's config has them."""
         config = self.pipe.vae.config
         mean, std = config.get("latents_mean"), config.get("latents_std")
         if mean is None or std is None:
@@ -265,7 +262,7 @@ class StableDiffusionXLDenoiser(UNetDenoiser):
         height, width = (self.cell * side for side in latents.shape[-2:])
         original, target = (pair or (height, width) for pair in (self.original_size, self.target_size))
         numbers = (*original, *(self.crops_coords_top_left or (0, 0)), *target)
-        # each filled where it is used, because bringing a row there would wait for the GPU at every step
+        # created on the device, because copying them there would wait for the GPU at every step
         ids = [latents.new_full((len(latents), 1), number, dtype=given.dtype) for number in numbers]
         return {
             "added_cond_kwargs": {

@@ -1,4 +1,4 @@
-"""Prompts longer than the text encoder reads, told once and in one sentence."""
+"""Prompts longer than the text encoder reads: one warning, in one sentence."""
 
 from __future__ import annotations
 
@@ -25,11 +25,13 @@ OTHERS_LOGGERS = (
 def warn_of_truncation(
     pipe: Any, tokenizers: Sequence[PreTrainedTokenizerBase], name: str, texts: Sequence[str]
 ) -> None:
-    """Say which words of a prompt nobody will read; where all of its tokenizers cut off the same, once.
+    """Say which words of a prompt are cut off; only once if all its tokenizers cut off the same.
 
     Args:
-        tokenizers: Those that the texts are for.
+        pipe: The pipeline.
+        tokenizers: Those that read the texts.
         name: The argument that the texts came from.
+        texts: The texts.
     """
     for text in texts:
         told = set()
@@ -47,7 +49,7 @@ def warn_of_truncation(
 
 @contextmanager
 def truncation_told() -> Iterator[None]:
-    """Keep back in the block what the libraries say of truncation: hundreds of end tokens, of all prompts together."""
+    """Suppress the libraries' own messages about truncation: hundreds of end tokens, of all prompts together."""
 
     def is_something_else(record: LogRecord) -> bool:
         return not record.getMessage().startswith(OTHERS_WORDS)

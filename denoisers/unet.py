@@ -1,10 +1,10 @@
-"""Families whose denoiser is a UNet with cross attention to a prompt, and a VAE with a scaling factor."""
+"""Families with a UNet that cross-attends to a prompt, and a VAE with a scaling factor."""
 
 from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -32,7 +32,7 @@ from semantic_edit.editing.schedule import Schedule
 
 
 class UNetComponents(Protocol):
-    """What a pipeline of these families has."""
+    """The components of a pipeline of these families."""
 
     unet: UNet2DConditionModel
     vae: AutoencoderKL
@@ -52,18 +52,19 @@ class UNetDenoiser(Denoiser):
     """What Stable Diffusion's families have in common.
 
     pipe: A pipeline with their components; it is only read.
-    cross_attention_kwargs: For the attention processors; "scale" is the LoRA scale, which reaches the text encoder too.
+    cross_attention_kwargs: For the attention processors; "scale" is the LoRA scale, which also applies to the text
+        encoder.
     clip_skip: Layers of the text encoder to skip, for all but unconditional prompts, as in diffusers.
-    network: What is evaluated in place of the pipeline's UNet; see `through`.
+    network: Evaluated in place of the pipeline's UNet; see `through`.
     """
 
     pipe: UNetComponents
-    cross_attention_kwargs: Mapping[str, Any] | None = None
+    cross_attention_kwargs: dict[str, Any] | None = None
     clip_skip: int | None = None
     network: BorrowedNetwork | None = None
 
     knows_absence: ClassVar[bool] = False
-    """Whether a prompt that is not given may be something else than an empty text."""
+    """Whether a prompt that is not given may differ from an empty text."""
 
     @property
     def unet(self) -> UNet2DConditionModel:
@@ -71,7 +72,7 @@ class UNetDenoiser(Denoiser):
         return self.pipe.unet
 
     def through(self, network: BorrowedNetwork) -> UNetDenoiser:
-        """The same denoiser, which evaluates its UNet through what borrowed it."""
+        """The same denoiser, but evaluating its UNet through a borrowed network."""
         return replace(self, network=network)
 
     @property
@@ -81,19 +82,19 @@ class UNetDenoiser(Denoiser):
 
     @property
     def multiple(self) -> int:  # type: ignore[override]
-        """What both sides of a picture must divide by, in pixels."""
+        """What both sides of a picture must be multiples of, in pixels."""
         return self.pipe.vae_scale_factor
 
     @property
     def own_size(self) -> Size:  # type: ignore[override]
-        """Width and height in pixels that the model was made for."""
+        """The model's native width and height, in pixels."""
         sides = self.unet.config.sample_size or 64
         height, width = sides if isinstance(sides, (list, tuple)) else (sides, sides)
         return width * self.cell, height * self.cell
 
     @property
     def latent_channels(self) -> int:  # type: ignore[override]
-        """How many channels the latents have."""
+        """Number of channels of the latents."""
         return self.pipe.vae.config.latent_channels
 
     @property
@@ -104,11 +105,11 @@ class UNetDenoiser(Denoiser):
     @property
     @abstractmethod
     def text_width(self) -> int | None:
-        """How wide each token's embedding is that the cross attention takes, if that is one number."""
+        """The width of the token embeddings that cross attention takes, if it is a single number."""
 
     @cached_property
-    def device(self) -> torch.device:  # type: ignore[override]
-        """Where the model computes: diffusers walks through all modules to find it."""
+    def device(self) -> torch.device:
+        """Where the model computes; cached because diffusers walks through all modules to find it."""
         return self.pipe._execution_device
 
     def fingerprint(self) -> str:
@@ -126,16 +127,16 @@ class UNetDenoiser(Denoiser):
     def attention_size(
         self, latent_height: int, latent_width: int, side: float | None = None
     ) -> tuple[int, int]:
-        """The resolution of its cross attention that comes nearest to a side; see `nearest_queries`."""
+        """The cross-attention resolution nearest to a given side; see `nearest_queries`."""
         return nearest_queries(self.unet, latent_height, latent_width, side)
 
     @property
     def num_text_tokens(self) -> int:
-        """How many tokens a prompt is padded or cut to."""
+        """The number of tokens that a prompt is padded or truncated to."""
         return self.pipe.tokenizer.model_max_length  # type: ignore[union-attr]
 
     def check_words(self) -> None:
-        """Refuse a pipeline that cannot tell a prompt's words.
+        """Raise unless the pipeline can find the words of a prompt.
 
         Raises:
             ValueError: If it has no text encoder, or no tokenizer.
@@ -147,14 +148,14 @@ class UNetDenoiser(Denoiser):
             )
 
     def tokens(self, text: str) -> PromptTokens:
-        """A prompt's tokens and words, those of textual inversions in their place."""
-        with lock_of(self.pipe.tokenizer), truncation_told():  # which `embed` tells
+        """A prompt's tokens and words, with those of textual inversions in their place."""
+        with lock_of(self.pipe.tokenizer), truncation_told():  # `embed` warns of it
             return tokenize_prompt(
                 self.pipe.tokenizer, self.pipe.maybe_convert_prompt(text, self.pipe.tokenizer)
             )
 
     def read_prompt(self, given: PromptInput, required: bool = True, unconditional: bool = False) -> Prompt:
-        """Check one prompt argument and its twins; see [`Denoiser.read_prompt`]."""
+        """Check one prompt argument and those that belong with it; see [`Denoiser.read_prompt`]."""
         text, embeds = given.text, given.embeds
         if embeds is not None and (text is not None or given.text_2 is not None):
             one = given.name if text is not None else given.name_2
@@ -187,7 +188,8 @@ class UNetDenoiser(Denoiser):
     def embed(self, prompts: Sequence[Prompt | None], batch_size: int) -> list[Conditioning | None]:
         """Embed several prompts, every different text once, by diffusers' own `encode_prompt`.
 
-        One thread at a time encodes with a tokenizer: how it pads and cuts is kept in it. See [`Denoiser.embed`].
+        Threads take turns encoding with a tokenizer, because it stores how it pads and truncates. See
+        [`Denoiser.embed`].
         """
         prompts = self._without_absent(prompts)
         wanted = [prompt for prompt in prompts if prompt is not None and prompt.texts is not None]
@@ -222,11 +224,11 @@ class UNetDenoiser(Denoiser):
         return given
 
     def _without_absent(self, prompts: Sequence[Prompt | None]) -> Sequence[Prompt | None]:
-        """The same prompts, with embeddings in place of those that nobody gave and that stand for no text."""
+        """The same prompts, with embeddings for those that were not given and stand for no text at all."""
         return prompts
 
     def _instead_of_text(self, name: str) -> str:
-        """What may be passed in place of a prompt's text, as an error says it."""
+        """What may be passed in place of a prompt's text, in the words of an error."""
         return f"`{name}_embeds`"
 
     def _readings(self, prompt: Prompt) -> list[tuple[str, Sequence[str], Sequence[CLIPTokenizer]]]:
@@ -234,7 +236,7 @@ class UNetDenoiser(Denoiser):
         return [(prompt.name, prompt.texts or (), [self.pipe.tokenizer])]
 
     def _key(self, prompt: Prompt, pair: tuple[str, str]) -> tuple[str, str, bool]:
-        # without clip_skip both kinds are encoded alike, and share their rows
+        # without clip_skip both kinds are encoded in the same way, and share their rows
         return *pair, prompt.unconditional and self.clip_skip is not None
 
     def _encoded(self, prompts: Sequence[Prompt]) -> dict[tuple[str, str, bool], Conditioning]:
@@ -259,14 +261,14 @@ class UNetDenoiser(Denoiser):
 
     @abstractmethod
     def _encode_texts(self, pairs: Sequence[tuple[str, str]], clip_skip: int | None) -> Conditioning:
-        """Texts for both encoders, by diffusers' `encode_prompt`."""
+        """Encode texts for both encoders, by diffusers' `encode_prompt`."""
 
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:
         """See [`Denoiser.encode`]."""
         vae = self.pipe.vae
         with self._vae_precision():
             encoded = vae.encode((2 * pixels.to(self.device) - 1).to(vae.dtype))
-        # an AutoencoderTiny knows no distribution
+        # an AutoencoderTiny gives no distribution
         mode = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
         check_finite("the VAE's encoder", mode)
         shift = vae.config.get("shift_factor") or 0.0
@@ -295,8 +297,8 @@ class UNetDenoiser(Denoiser):
     def predict(self, latents: torch.Tensor, timestep: float, given: Conditioning) -> torch.Tensor:
         """Evaluate the UNet; see [`Denoiser.predict`]."""
         if not isinstance(timestep, torch.Tensor):
-            # as a tensor, because torch.compile makes a graph of its own for each integer; filled where it is used,
-            # because bringing it there would wait for the GPU at every step
+            # a tensor, because torch.compile makes a separate graph for each integer; created on the device, because
+            # copying it there would wait for the GPU at every step
             timestep = torch.full((), timestep, device=latents.device)  # type: ignore[assignment]
         return (self.network or self.unet)(
             latents.to(given.dtype),
@@ -310,7 +312,7 @@ class UNetDenoiser(Denoiser):
     def attention_to(
         self, words: Sequence[int], latents: torch.Tensor, timestep: float, given: Conditioning
     ) -> torch.Tensor:
-        """From its cross-attention maps near StyleDiffusion's resolution; see [`Denoiser.attention_to`]."""
+        """Computed from cross-attention maps near StyleDiffusion's resolution; see [`Denoiser.attention_to`]."""
         size = self.attention_size(*latents.shape[-2:])
         with (
             lock_of(self.unet),
@@ -322,11 +324,11 @@ class UNetDenoiser(Denoiser):
         return maps.mean().mean(0)[:, list(words)].mean(-1).unflatten(0, size)
 
     def _added(self, latents: torch.Tensor, given: Conditioning) -> dict[str, Any]:
-        """Further arguments of the UNet."""
+        """Further arguments for the UNet."""
         return {}
 
     def _check_components(self, names: Sequence[str]) -> None:
-        """Refuse a pipeline that lacks a model, or whose UNet takes something else than latents and prompts."""
+        """Raise a ValueError if a component is missing, or the VAE's config does not give its latent channels."""
         missing = [f"`{name}`" for name in names if getattr(self.pipe, name) is None]
         if missing:
             raise ValueError(
@@ -341,7 +343,7 @@ class UNetDenoiser(Denoiser):
             )
 
     def _foreign_needs(self) -> str | None:
-        """What the UNet needs that no family here gives it."""
+        """What the UNet needs that no family here provides, or `None`."""
         config, channels = self.unet.config, self.latent_channels
         if config.get("encoder_hid_dim_type") == "ip_image_proj":
             return "an IP-Adapter's image; call `unload_ip_adapter()` on the pipeline that loaded it"

@@ -15,9 +15,9 @@ HALF_TYPES = (torch.float16, torch.bfloat16)
 
 @contextmanager
 def upcast_if_forced(vae: Any) -> Iterator[None]:
-    """Let a half-precision VAE whose config says `force_upcast` compute in float32 in the block, and put it back after.
+    """Run a half-precision VAE in float32 during the block if its config says `force_upcast`.
 
-    Another thread that wants the same VAE waits, so that none finds it half-way.
+    Other threads that need the same VAE wait, so that none finds it half-way converted.
     """
     if not vae.config.get("force_upcast", False):
         yield
@@ -36,10 +36,10 @@ def upcast_if_forced(vae: Any) -> Iterator[None]:
 
 @contextmanager
 def told_of_overflow(vae: Any) -> Iterator[None]:
-    """Add to an error for NaN or infinite values what helps a VAE that overflows in half precision.
+    """Add advice to an error about NaN or infinite values if the VAE runs in half precision.
 
     Raises:
-        FloatingPointError: The block's own, and what to do.
+        FloatingPointError: The block's own, with the advice.
     """
     try:
         yield

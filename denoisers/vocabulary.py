@@ -10,18 +10,18 @@ from semantic_edit.attention_processors.locks import lock_of
 from semantic_edit.attention_processors.tokens import tokenize_prompt
 from semantic_edit.denoisers.truncation import truncation_told
 
-SMALL_VOCABULARY = 5_000  # tokens; CLIP has 49,408, and spells rare words that it knows well
+SMALL_VOCABULARY = 5_000  # tokens; CLIP has 49,408, and splits even rare words that it knows well
 MOST_NAMED = 10
 
 
 def warn_of_unknown_words(pipe: Any, texts: Sequence[str]) -> None:
-    """Say which words a tokenizer of few words can only spell, so that its model does not know what they mean."""
+    """Name the words that a small tokenizer can only spell out, which means that its model does not know them."""
     tokenizer = pipe.tokenizer
     if tokenizer is None or tokenizer.vocab_size > SMALL_VOCABULARY:
         return
     known: set[str] = set()
     unknown: set[str] = set()
-    special = set(tokenizer.all_special_ids)  # one of which stands for letters that it does not have
+    special = set(tokenizer.all_special_ids)  # one of them stands for unknown letters
     added = set(tokenizer.get_added_vocab().values()) - special
     for text in dict.fromkeys(texts):
         with lock_of(tokenizer), truncation_told():

@@ -1,4 +1,4 @@
-"""What the Hub calls a repository."""
+"""The names of repositories on the Hub."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ HUB_ID = re.compile(r"\w(?:[\w.-]{0,94}\w)?/\w(?:[\w.-]{0,94}\w)?", re.ASCII)
 
 
 def is_hub_id(name: str) -> bool:
-    """Whether a repository on the Hub, of the form "owner/name", may be called so."""
+    """Whether `name` is a valid "owner/name" of a repository on the Hub."""
     return bool(HUB_ID.fullmatch(name)) and not re.search(r"--|\.\.|\.git$", name)

@@ -31,6 +31,11 @@ class Family:
     needed: frozenset[str]
     foreign: frozenset[str]
 
+    @property
+    def pipeline(self) -> str:
+        """diffusers' class of its models, which is what saved files are of."""
+        return f"{self.prefix or 'StableDiffusion'}Pipeline"
+
 
 _OF_BOTH = frozenset({"vae", "text_encoder", "tokenizer", "unet", "scheduler"})
 _SECOND = frozenset({"text_encoder_2", "tokenizer_2"})
@@ -42,6 +47,7 @@ STABLE_DIFFUSION_XL = Family(
     "stable-diffusion-xl", "SDXL", "StableDiffusionXL", _OF_BOTH | _SECOND, _OF_OTHERS
 )
 FAMILIES = (STABLE_DIFFUSION, STABLE_DIFFUSION_XL)
+ONLY_SERVED = f"only models of {' and of '.join(one.title for one in FAMILIES)} are served"
 PIPELINE_METHODS = {"diffedit": "DiffEditPipeline", "stylediffusion": "StyleDiffusionPipeline"}
 """The methods by name, and their pipelines' classes without a family's prefix."""
 
@@ -65,26 +71,25 @@ def family_of_folder(index: Mapping[str, Any]) -> Family | None:
     return family_of(components, unet)
 
 
-def unserved(pipeline: str, found: Family | None, served: str | None = None) -> str:
+def unserved(pipeline: str, found: Family | None, served: tuple[str, Family] | None = None) -> str:
     """Why a pipeline cannot work with a model, in half a sentence, or "" if nothing speaks against it.
 
     Args:
         pipeline: The class that the model is of.
         found: The model's family.
-        served: The class of ours that is to work with it; any of them by default.
+        served: The class of ours that is to work with it, and its family; any of them by default.
     """
     if found is None:
-        titles = " and of ".join(one.title for one in FAMILIES)
-        return f"is the model of a {pipeline}, and only models of {titles} are served"
-    if served is None:
+        return f"is the model of a {pipeline}, and {ONLY_SERVED}"
+    if served is None or served[1] == found:
         return ""
-    method = next((one for one in PIPELINE_METHODS.values() if served.endswith(one)), "")
-    if not method or served == found.prefix + method:
-        return ""
-    return f"is a model of {found.title}, which {served} does not serve; use {found.prefix}{method} instead"
+    name, _ = served
+    method = next((one for one in PIPELINE_METHODS.values() if name.endswith(one)), "")
+    instead = f"use {found.prefix}{method} instead" if method else "take a pipeline of that family"
+    return f"is of {found.title}, which {name} does not serve; {instead}"
 
 
-def unserved_folder(index: Mapping[str, Any], served: str | None = None) -> str:
+def unserved_folder(index: Mapping[str, Any], served: tuple[str, Family] | None = None) -> str:
     """The same of a folder's `model_index.json`."""
     name = index["_class_name"]
     pipeline = str(name[-1] if isinstance(name, list) and name else name)

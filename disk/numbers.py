@@ -28,7 +28,7 @@ def read_number(name: str, value: Any, rule: Rule, why: str = "") -> Any:
         why: A further sentence for the error.
 
     Returns:
-        The number; or whatever else the rule allows.
+        The number, or another value that the rule allows, unchanged.
 
     Raises:
         ValueError: Naming the argument, what it must be, and what it is.

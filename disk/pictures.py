@@ -1,4 +1,4 @@
-"""Picture files that anybody may have made or damaged: what is wrong with one is a clause to go after its name."""
+"""Read picture files that anyone may have made or damaged; errors are clauses that follow the file's name."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from PIL import Image, UnidentifiedImageError
 
 _HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 _ORIENTATION = 0x0112
-_SIDEWAYS = (5, 6, 7, 8)  # values of it under which width and height change places
+_SIDEWAYS = (5, 6, 7, 8)  # its values for which width and height change places
 _UNKNOWN_RANGE = ("I", "F")
 
 
 class UnreadablePicture(ValueError):
-    """Why a file cannot be read as a picture, as a clause that goes after the file's name."""
+    """Why a file cannot be read as a picture, as a clause that follows the file's name."""
 
 
 def decoded_picture(path: str | os.PathLike[str]) -> Image.Image:
-    """The picture that a file holds, decoded, in the mode that the file has and not yet turned upright.
+    """The decoded picture of a file, in the file's own mode and not yet turned upright.
 
     Raises:
-        UnreadablePicture: If the file is missing, no picture, or damaged, if it has more pixels than Pillow takes for
-            honest, or if its mode says nothing about the range of its values.
+        UnreadablePicture: If the file is missing, not a picture or damaged, has more pixels than Pillow considers safe,
+            or has a mode whose range of values is unknown.
     """
     with _explained(path):
         picture = Image.open(path)
@@ -37,21 +37,21 @@ def decoded_picture(path: str | os.PathLike[str]) -> Image.Image:
 
 
 def size_of_file(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """(width, height) of a picture as it stands upright, from the file's header: nothing is decoded.
+    """The (width, height) of a picture when upright, from the file's header; nothing is decoded.
 
     Raises:
-        UnreadablePicture: If the file is missing or no picture, or has more pixels than Pillow takes for honest.
+        UnreadablePicture: If the file is missing or not a picture, or has more pixels than Pillow considers safe.
     """
     with _explained(path), Image.open(path) as picture:
         width, height = picture.size
-        # asking a PNG that has no such block before its pixels would decode them
+        # asking a PNG without such a block before its pixels would decode the pixels
         turned = "exif" in picture.info and picture.getexif().get(_ORIENTATION) in _SIDEWAYS
     return (height, width) if turned else (width, height)
 
 
 @contextlib.contextmanager
 def _explained(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Say in a clause what goes wrong with a file in the block."""
+    """Turn whatever goes wrong with a file during the block into a clause."""
     is_heic = _is_heic(path)
     if is_heic:
         _register_heic()
@@ -68,13 +68,13 @@ def _explained(path: str | os.PathLike[str]) -> Iterator[None]:
                 "is a HEIC picture, which Pillow reads by a plugin: pip install pillow-heif, or save it as JPEG"
             ) from None
         raise UnreadablePicture("is not a picture in a format that Pillow reads") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:  # what decoders raise on damaged data
+    except (OSError, SyntaxError, ValueError, EOFError) as error:  # what decoders raise for damaged data
         reason = error.strerror if isinstance(error, OSError) and error.strerror else f"damaged? {error}"
         raise UnreadablePicture(f"cannot be read: {reason}") from None
 
 
 def _is_heic(path: str | os.PathLike[str]) -> bool:
-    """Whether a file is what most phones save, by its first bytes."""
+    """Whether a file's first bytes are those of HEIC, the format that many phones save."""
     try:
         with open(path, "rb") as file:
             head = file.read(12)
@@ -84,7 +84,7 @@ def _is_heic(path: str | os.PathLike[str]) -> bool:
 
 
 def _register_heic() -> None:
-    """Let Pillow read HEIC, if the plugin is there."""
+    """Let Pillow read HEIC, if its plugin is installed."""
     with contextlib.suppress(ImportError):
         import pillow_heif  # type: ignore[import-not-found]
 

@@ -18,7 +18,7 @@ Rule = tuple[Callable[[Any], bool], str]
 
 
 def check_is_file(path: str | os.PathLike[str]) -> None:
-    """Raise unless there is a regular file: reading a pipe might never end, and devices hold no such content.
+    """Raise unless there is a regular file; reading a pipe or a device might never end.
 
     Raises:
         FileNotFoundError: If there is nothing at the path.
@@ -63,13 +63,13 @@ def parse_object(text: str | bytes, where: str) -> dict[str, Any]:
 
 
 def parse_json(text: str | bytes, where: str) -> Any:
-    """The value that a JSON text is.
+    """The value that a JSON text describes.
 
     Args:
-        where: What holds the text, for the error.
+        where: Where the text comes from, for the error.
 
     Raises:
-        ValueError: If it is malformed, naming line and column, or nested or long beyond what Python reads.
+        ValueError: If it is malformed, naming line and column, or nested too deeply or too long for Python.
     """
     try:
         return json.loads(text)

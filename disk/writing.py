@@ -118,8 +118,10 @@ def append_line(path: str | os.PathLike[str], line: str) -> None:
 
 @contextlib.contextmanager
 def file_to_fill(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """For content that does not fit into memory: a file to fill during the block, which becomes `path` if all goes
-    well.
+    """Write a file whose content does not fit into memory.
+
+    Yields:
+        A file to fill during the block; it becomes `path` if the block succeeds.
 
     Raises:
         OSError: Naming the file, if it cannot be written.

@@ -65,15 +65,16 @@ def names_apart(section: re.Match[str]) -> str:
 
 
 def shown_paths(pkg: griffe.Module) -> set[str]:
-    """Where all lies that the reference's pages show, under every name that it has."""
-    listed = re.findall(
-        r"^::: (\S+)", "\n".join(page.read_text() for page in PAGES.glob("*.md")), re.MULTILINE
-    )
-    shown = set(listed)
-    for path in listed:
-        module = pkg[path.removeprefix(f"{pkg.path}.")]
-        for name in module.exports or [name for name in module.members if not name.startswith("_")]:
-            member = module.members[str(name)]
+    """The paths of all that the reference's pages show, under every name that it has."""
+    pages = "\n".join(page.read_text() for page in PAGES.glob("*.md"))
+    shown = set(re.findall(r"^::: (\S+)", pages, re.MULTILINE))
+    for path in [*shown]:
+        try:
+            listed = pkg[path.removeprefix(f"{pkg.path}.")]
+        except KeyError:  # mkdocstrings says so
+            continue
+        for name in listed.exports or [name for name in listed.members if not name.startswith("_")]:
+            member = listed.members[str(name)]
             shown |= {f"{path}.{name}", member.target_path if member.is_alias else member.path}
     return shown
 

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from semantic_edit.editing.origins import mask_as_picture
 from semantic_edit.evaluation.metrics import psnr
 from semantic_edit.loading import load_pipeline, quiet_loading
-from semantic_edit.pipelines import DiffEditPipeline, DiffEditPipelineOutput, StyleDiffusionPipeline
+from semantic_edit.pipelines import DiffEditPipeline, DiffEditPipelineOutput
 from semantic_edit.still_life.cases import EditCase, edit_cases
 from semantic_edit.strips import edit_strip, strip
 
@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="which test scenes to draw")
     options = parser.parse_args()
     quiet_loading()
-    pipe = load_pipeline(DiffEditPipeline)
+    pipe = load_pipeline("diffedit")
     rows = [median_row(pipe, kind, 1, options.seed) for kind in ("colour", "object", "surface")]
     PICTURES.mkdir(exist_ok=True)
     stacked(rows).save(CARDS / "diffedit.png", optimize=True)
@@ -62,7 +62,7 @@ def edited(
 
 def learned_row(case: EditCase) -> Image.Image:
     """Learn a picture, and draw it beside four edits of it, each under its word."""
-    pipe = load_pipeline(StyleDiffusionPipeline)
+    pipe = load_pipeline("stylediffusion")
     network = pipe.learn_mapping(case.image, case.source_prompt)
     words = ["red", "green", "blue", "yellow", "white"]
     words = [word for word in words if word != case.source_word][:4]

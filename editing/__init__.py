@@ -1,6 +1,7 @@
-"""The numerics of an edit, as pure functions of a denoising model that only predicts, and a schedule."""
+"""The numerics of an edit, as pure functions of a schedule and of a denoising model that only predicts."""
 
 from semantic_edit.editing.conditioning import Conditioning
+from semantic_edit.editing.finite import FiniteWatch, at_step, check_finite
 from semantic_edit.editing.guidance import (
     Guidance,
     Predictor,
@@ -42,11 +43,14 @@ from semantic_edit.editing.masking import (
 )
 from semantic_edit.editing.refinement import drawn_mask, followed_mask, guided_filter
 from semantic_edit.editing.schedule import Schedule
+from semantic_edit.editing.similarity import ssim_map
+from semantic_edit.editing.stitching import eight_bits
 from semantic_edit.editing.trajectory import Trajectory
 
 __all__ = [
     "Batches",
     "Conditioning",
+    "FiniteWatch",
     "Guidance",
     "MaskResult",
     "MaskShape",
@@ -58,12 +62,15 @@ __all__ = [
     "StepHooks",
     "Trajectory",
     "Walk",
+    "at_step",
+    "check_finite",
     "classifier_free_guidance",
     "ddim_inverse_step",
     "ddim_step",
     "decode_latents",
     "draw_mask_noise",
     "drawn_mask",
+    "eight_bits",
     "feather_mask",
     "find_mask",
     "followed_mask",
@@ -82,4 +89,5 @@ __all__ = [
     "resize_mask",
     "shape_mask",
     "shift_coherence",
+    "ssim_map",
 ]

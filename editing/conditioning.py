@@ -1,4 +1,4 @@
-"""What a network is told besides latents and a time: named tensors that stay together."""
+"""What conditions a network besides latents and a timestep: named tensors that stay together."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Conditioning:
     """One or more prompts as a model family embeds them.
 
     tensors: By name, batch first, all with the same number of rows. Every family has "prompt_embeds", (batch, tokens,
-        width); what else there is only the family's denoiser knows.
+        width); the meaning of any others is known only to the family's denoiser.
     """
 
     tensors: Mapping[str, torch.Tensor]
@@ -24,7 +24,7 @@ class Conditioning:
             raise ValueError(f"The tensors of a conditioning must have one number of rows, got {counts}.")
 
     def __len__(self) -> int:
-        """How many prompts there are."""
+        """The number of prompts."""
         return len(self.prompt_embeds)
 
     @property
@@ -34,36 +34,36 @@ class Conditioning:
 
     @property
     def device(self) -> torch.device:
-        """Where the tensors are."""
+        """The device of the tensors."""
         return self.prompt_embeds.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """The type of the embeddings."""
+        """The dtype of the embeddings."""
         return self.prompt_embeds.dtype
 
     def map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> Conditioning:
-        """The same function applied to every tensor."""
+        """Apply a function to every tensor."""
         return Conditioning({name: function(tensor) for name, tensor in self.tensors.items()})
 
     def rows(self, index: slice | torch.Tensor) -> Conditioning:
-        """Some of the prompts, as indexing takes them."""
+        """Some of the prompts, selected by an index along the batch."""
         return self.map(lambda tensor: tensor[index])
 
     def expand(self, batch: int) -> Conditioning:
-        """One prompt for all of a batch; a batch of that size stays as it is."""
+        """Repeat a single prompt for a whole batch; a batch of that size stays as it is."""
         return self.map(lambda tensor: tensor.expand(batch, *tensor.shape[1:]))
 
     def repeat(self, copies: int) -> Conditioning:
-        """Each prompt several times, copies side by side."""
+        """Repeat each prompt several times; copies are adjacent."""
         return self.map(lambda tensor: tensor.repeat_interleave(copies, dim=0))
 
     def to(self, where: torch.device | torch.dtype) -> Conditioning:
-        """On another device, or in another floating-point type."""
+        """Move to another device, or convert to another floating-point dtype."""
         return self.map(lambda tensor: tensor.to(where))
 
     def equals(self, other: Conditioning) -> bool:
-        """Whether the other one holds the same numbers."""
+        """Whether another conditioning holds the same numbers."""
         return self.tensors.keys() == other.tensors.keys() and all(
             one is other.tensors[name] or torch.equal(one, other.tensors[name])
             for name, one in self.tensors.items()
@@ -71,14 +71,14 @@ class Conditioning:
 
     @staticmethod
     def cat(parts: Sequence[Conditioning]) -> Conditioning:
-        """The prompts of all parts, one after the other."""
+        """Concatenate the prompts of all parts."""
         return Conditioning(
             {name: torch.cat([part.tensors[name] for part in parts]) for name in parts[0].tensors}
         )
 
     @staticmethod
     def where(rows: torch.Tensor, first: Conditioning, second: Conditioning) -> Conditioning:
-        """The first one's prompts where `rows`, (batch,) booleans, are true, else the second one's."""
+        """Take the first one's prompts where `rows`, (batch,) booleans, is true, and the second one's elsewhere."""
 
         def chosen(name: str) -> torch.Tensor:
             one, other = first.tensors[name], second.tensors[name]

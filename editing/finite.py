@@ -1,4 +1,4 @@
-"""Nothing that is not finite gets past a stage: what it computes is watched, and looked at once at its end."""
+"""Let no NaN or infinite values past a stage: its results are recorded as it runs, and checked once at its end."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import torch
 
 
 class FiniteWatch:
-    """What one stage computes, in its order.
+    """Records what one stage computes, in order.
 
-    Of each tensor a single number is kept, where the tensor lies, so that a GPU is waited for once a stage and not once
-    a step.
+    Only a single number is kept for each tensor, on the tensor's device, so that a GPU is waited for once per stage and
+    not once per step.
     """
 
     def __init__(self) -> None:
@@ -20,23 +20,24 @@ class FiniteWatch:
         self.sums: list[torch.Tensor] = []
 
     def see(self, source: str, values: torch.Tensor) -> None:
-        """Watch a tensor.
+        """Record a tensor.
 
         Args:
-            source: Where it comes from, as the error says it.
+            source: Where it comes from, in the words of the error.
+            values: The tensor.
         """
         self.sources.append(source)
-        # times 0, what is not finite is NaN and all else is 0; a maximum would pass NaN over on some devices
+        # multiplied by 0, non-finite values become NaN and all others 0; on some devices, a maximum ignores NaN
         self.sums.append((values.detach() * 0).sum(dtype=torch.float32))
 
     def see_returned(self, changed: Mapping[str, Any], step: int, timestep: int) -> None:
-        """Watch what a callback returned after a step, by name."""
+        """Record the tensors that a callback returned after a step, by name."""
         for name, values in changed.items():
             if isinstance(values, torch.Tensor) and values.is_floating_point():
                 self.see(at_step(f"the callback's `{name}`", step, timestep), values)
 
     def check(self) -> None:
-        """Look at everything that was seen.
+        """Check everything that was recorded.
 
         Raises:
             FloatingPointError: Naming the first source that gave NaN or infinite values.
@@ -54,7 +55,11 @@ class FiniteWatch:
 
 
 def check_finite(source: str, values: torch.Tensor) -> None:
-    """Refuse to go on with a tensor that holds NaN or infinite values; see `FiniteWatch`.
+    """Raise if a tensor holds NaN or infinite values; see `FiniteWatch`.
+
+    Args:
+        source: Where it comes from, in the words of the error.
+        values: The tensor.
 
     Raises:
         FloatingPointError: Naming the source.
@@ -65,5 +70,5 @@ def check_finite(source: str, values: torch.Tensor) -> None:
 
 
 def at_step(stage: str, step: int, timestep: int) -> str:
-    """A step of a stage, as `FiniteWatch` names it."""
+    """The name of a stage's step, for `FiniteWatch`."""
     return f"{stage} at step {step} (timestep {timestep})"

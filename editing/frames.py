@@ -1,4 +1,4 @@
-"""What part of a picture a model works at, and at what size: sizes and boxes alone, no pixels."""
+"""Which part of a picture a model works on, and at what size: only sizes and boxes, no pixels."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Size = tuple[int, int]
-"""Width and height in pixels, as Pillow has them."""
+"""Width and height in pixels, as in Pillow."""
 
 Box = tuple[int, int, int, int]
-"""Left, upper, right and lower edge in pixels, as Pillow has them: the last two lie outside."""
+"""Left, upper, right and lower edge in pixels, as in Pillow: the last two are exclusive."""
 
 Region = tuple[float, float, float, float]
-"""The same where edges may lie between pixels."""
+"""The same, but edges may lie between pixels."""
 
 LEFT_ALONE = 2.0
-"""How many times the model's own area, or how small a part of it, a whole picture may have that keeps its size."""
+"""Whole pictures keep their size if their area is within this factor of the model's native area."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """A part of a picture, and the size at which a model works at it.
+    """A part of a picture, and the size at which a model works on it.
 
     picture: The whole picture's size.
     box: The part.
-    size: That of the part once it is resized for the model.
-    look: What the whole picture looks like, by which it is known again; see `look_of`. "" is not compared.
+    size: The part's size once it is resized for the model.
+    look: What the whole picture looks like, so that it can be recognised; see `look_of`. "" is not compared.
     """
 
     picture: Size
@@ -44,44 +44,44 @@ class Frame:
 
     @classmethod
     def read(cls, stored: Mapping[str, Any]) -> Frame:
-        """What a file kept by `FRAME_RULE`."""
+        """Read a frame from the fields that a file stores; `FRAME_RULE` checks these."""
         parts: dict[str, Any] = {name: tuple(stored[name]) for name in ("picture", "box", "size")}
         return cls(**parts, look=stored["look"])
 
     @property
     def is_whole(self) -> bool:
-        """Whether nothing is cut off."""
+        """Whether it covers the whole picture."""
         return self.box == (0, 0, *self.picture)
 
     @property
     def is_plain(self) -> bool:
-        """Whether the model works at the picture as it is."""
+        """Whether the model works on the picture as it is."""
         return self.is_whole and self.size == self.picture
 
     @property
     def box_size(self) -> Size:
-        """The part's own size."""
+        """The part's size in the picture."""
         left, upper, right, lower = self.box
         return right - left, lower - upper
 
     @property
     def part(self) -> Region:
-        """The box in parts of the picture's sides."""
+        """The box in fractions of the picture's sides."""
         (width, height), (left, upper, right, lower) = self.picture, self.box
         return left / width, upper / height, right / width, lower / height
 
     @property
     def share(self) -> float:
-        """How long the part is, as a part of the picture: the root of what it has of the area."""
+        """The part's length as a fraction of the picture's: the square root of their areas' ratio."""
         return math.sqrt(math.prod(self.box_size) / math.prod(self.picture))
 
     @property
     def scale(self) -> float:
-        """Pixels of the picture along a side of one that the model works at, the mean of both sides."""
+        """Pixels of the picture per pixel that the model works on, along a side; the mean of both sides."""
         return math.sqrt(math.prod(self.box_size) / math.prod(self.size))
 
     def __str__(self) -> str:
-        """In words, for people."""
+        """In words, for users."""
         whole, size = shown_size(self.picture), shown_size(self.size)
         if self.is_whole:
             return f"{whole} pixels" if self.is_plain else f"{whole} pixels, processed at {size}"
@@ -90,21 +90,20 @@ class Frame:
 
 
 def shown_size(size: Size) -> str:
-    """Width x height."""
+    """A size as "width x height"."""
     return f"{size[0]} x {size[1]}"
 
 
 def working_size(part: Size, own: Size, multiple: int, tolerance: float = LEFT_ALONE) -> Size:
-    """The size at which a model works at a part of a picture: about its own area, in the part's shape.
+    """The size at which a model works on a part of a picture: about its native area, with the part's aspect ratio.
 
-    Parts so long that a side would have no pixels are squeezed, and get no more area for it.
+    Parts so elongated that a side would have no pixels are squeezed, but get no larger area for that.
 
     Args:
-        part: Of the part.
-        own: The model's own.
-        multiple: What both sides must divide by, in pixels.
-        tolerance: Parts of up to so many times the model's area, or so small a part of it, keep their size as far as
-            `multiple` lets them.
+        part: The part's size.
+        own: The model's native size.
+        multiple: What both sides must be multiples of, in pixels.
+        tolerance: Parts whose area is within this factor of the model's keep their size, as far as `multiple` allows.
     """
     ratio = math.prod(own) / math.prod(part)
     scale = 1.0 if 1 / tolerance <= ratio <= tolerance else math.sqrt(ratio)
@@ -114,19 +113,27 @@ def working_size(part: Size, own: Size, multiple: int, tolerance: float = LEFT_A
 
 
 def whole_frame(picture: Size, own: Size, multiple: int, size: Size | None = None, look: str = "") -> Frame:
-    """All of a picture, at `working_size` unless another one is wanted."""
+    """A frame of a whole picture, at its `working_size` unless another is given.
+
+    Args:
+        picture: The picture's size.
+        own: The model's native size.
+        multiple: What both sides must be multiples of, in pixels.
+        size: The size to work at, if chosen.
+        look: See [`Frame`].
+    """
     return Frame(picture, (0, 0, *picture), size or working_size(picture, own, multiple), look)
 
 
 def box_around(region: Region, picture: Size, shape: Size, context: float, least: float) -> Box:
-    """A region's surroundings: a box that holds it in its middle, as far as the picture's borders let it.
+    """A region's surroundings: a box with the region in its middle, as far as the picture's borders allow.
 
     Args:
         region: In pixels.
         picture: The whole picture's size.
-        shape: A size of the shape that the box has where the picture is large enough.
+        shape: A size with the aspect ratio that the box has if the picture is large enough.
         context: How many times longer than the region the box is.
-        least: Pixels, at least, along a side of a square of the box's area.
+        least: Minimum side, in pixels, of a square with the box's area.
     """
     left, upper, right, lower = region
     side = math.sqrt(math.prod(shape))

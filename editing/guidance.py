@@ -1,4 +1,4 @@
-"""Classifier-free guidance, and what the numerics ask of a denoising model."""
+"""Classifier-free guidance, and what the numerics require of a denoising model."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ class Predictor(Protocol):
     """A denoising model, as the numerics see it."""
 
     def predict(self, latents: torch.Tensor, timestep: float, given: Conditioning) -> torch.Tensor:
-        """The model's raw output for latents, (batch, channels, height, width) in float32, in their shape and type."""
+        """The model's raw output for latents, (batch, channels, height, width) in float32; same shape and dtype."""
 
     def guide(
         self, unconditional: torch.Tensor, conditional: torch.Tensor, scale: float | torch.Tensor
     ) -> torch.Tensor:
-        """The guided prediction, of two in the latents' shape; see `classifier_free_guidance`."""
+        """The guided prediction from two of the latents' shape; see `classifier_free_guidance`."""
 
 
 @dataclass(frozen=True, eq=False)
 class PromptPair:
-    """What the predictions of a batch are told.
+    """What conditions the predictions of a batch.
 
     conditional: What to draw.
-    unconditional: What to guide away from, as many; `None` is no guidance.
+    unconditional: What to guide away from, one for each; `None` means no guidance.
     """
 
     conditional: Conditioning
     unconditional: Conditioning | None = None
 
     def repeat(self, copies: int) -> PromptPair:
-        """Each several times, copies side by side."""
+        """Repeat each several times; copies are adjacent."""
         away = self.unconditional
         return PromptPair(self.conditional.repeat(copies), None if away is None else away.repeat(copies))
 
     def tensors(self) -> dict[str, torch.Tensor | None]:
-        """All tensors by diffusers' names: the unconditional ones begin with "negative_"."""
+        """All tensors under diffusers' names, in which unconditional ones begin with "negative_"."""
         away = {} if self.unconditional is None else self.unconditional.tensors
         return {
             **self.conditional.tensors,
@@ -48,7 +48,7 @@ class PromptPair:
         }
 
     def changed(self, tensors: Mapping[str, torch.Tensor | None]) -> PromptPair:
-        """The same with other tensors in place of those named; where a negative one is `None`, guidance ends."""
+        """Replace the tensors that are named; `None` for a negative one ends guidance."""
         if not tensors.keys() & self.tensors().keys():
             return self
         now = {**self.tensors(), **tensors}
@@ -64,10 +64,10 @@ class PromptPair:
 class Guidance:
     """How strongly the predictions of a batch are guided.
 
-    scale: One for all of the batch, or one for each; up to 1 there is no guidance.
+    scale: One for the whole batch, or one for each sample; at 1 or below there is no guidance.
     rescale: In [0, 1]; see `rescale_guidance`.
-    stops: For each of the batch the fraction of the whole schedule's steps, from the noisy end, that are guided; all
-        steps where not given. Where none of the batch is, only the conditional half is evaluated.
+    stops: For each sample, the fraction of the whole schedule's steps, counted from the noisy end, that are guided; by
+        default all. In steps that guide no sample, only the conditional half is evaluated.
     """
 
     scale: float | Sequence[float] = 7.5
@@ -78,7 +78,11 @@ class Guidance:
 def classifier_free_guidance(
     noise_pred_uncond: torch.Tensor, noise_pred_text: torch.Tensor, guidance_scale: float | torch.Tensor
 ) -> torch.Tensor:
-    """Move from the unconditional prediction through the conditional one; all tensors have the same shape.
+    """Extrapolate from the unconditional prediction through the conditional one.
+
+    Args:
+        noise_pred_uncond, noise_pred_text: Of one shape.
+        guidance_scale: A number, or a tensor that broadcasts to that shape.
 
     Source: arXiv:2207.12598, Eq. 6, with `guidance_scale` = 1 + w.
     """
@@ -88,12 +92,12 @@ def classifier_free_guidance(
 def rescale_guidance(
     noise_pred: torch.Tensor, noise_pred_text: torch.Tensor, guidance_rescale: float
 ) -> torch.Tensor:
-    """Bring the guided prediction's spread back towards the conditional one's, image by image.
+    """Bring the guided prediction's standard deviation back towards the conditional one's, image by image.
 
     Args:
         noise_pred: (batch, channels, height, width), after guidance.
         noise_pred_text: The conditional prediction, same shape.
-        guidance_rescale: 0 leaves `noise_pred` as it is, 1 gives it the conditional prediction's spread.
+        guidance_rescale: 0 leaves `noise_pred` as it is, 1 gives it the conditional prediction's standard deviation.
 
     Source: arXiv:2305.08891, Sec. 3.4.
     """
@@ -113,12 +117,14 @@ def predict_guided(
     scale: float | torch.Tensor | None = 1.0,
     rescale: float = 0.0,
 ) -> torch.Tensor:
-    """One prediction, guided where there is something to guide away from: both halves go through the model together.
+    """One prediction, guided if there is something to guide away from; both halves go through the model together.
 
     Args:
+        predictor: The model.
         latents: (batch, channels, height, width).
-        prompts: As many as there are latents.
-        scale: One for all, or (batch, 1, 1, 1); `None` for the plain conditional prediction.
+        timestep: Of all latents.
+        prompts: One for each of the latents.
+        scale: One for all, or (batch, 1, 1, 1); `None` gives the plain conditional prediction.
         rescale: See `rescale_guidance`.
     """
     if prompts.unconditional is None or scale is None:

@@ -13,13 +13,19 @@ from semantic_edit.editing.guidance import Guidance, Predictor, PromptPair, pred
 from semantic_edit.editing.schedule import Schedule
 
 PredictAt: TypeAlias = Callable[[torch.Tensor, int], torch.Tensor]
-"""`predict(latents, level)`: the prediction with which a step between that level and the one below is made."""
+"""`predict(latents, level)`: the prediction for a step between that level and the one below."""
 
 
 def ddim_step(
     latents: torch.Tensor, noise_pred: torch.Tensor, schedule: Schedule, level: int
 ) -> torch.Tensor:
-    """From `level` to `level - 1`, given the model's output at `level`; tensors of one shape.
+    """Step from `level` to `level - 1`.
+
+    Args:
+        latents: At `level`.
+        noise_pred: The model's output at `level`, same shape.
+        schedule: The schedule.
+        level: From 1 on.
 
     Source: DDIM, arXiv:2010.02502, Eq. 12 with sigma = 0.
     """
@@ -30,7 +36,7 @@ def ddim_step(
 def ddim_inverse_step(
     latents: torch.Tensor, noise_pred: torch.Tensor, schedule: Schedule, level: int
 ) -> torch.Tensor:
-    """From `level - 1` to `level`: what `ddim_step` with the same prediction takes back exactly."""
+    """Step from `level - 1` to `level`: the exact inverse of `ddim_step` with the same prediction."""
     kept, added = schedule.step_factors(level)
     return latents / kept - (added / kept) * noise_pred
 
@@ -44,13 +50,14 @@ def invert_latents(
 ) -> torch.Tensor:
     """Encode clean latents into noise, keeping every level on the way.
 
-    Each step evaluates the model on z_{k-1} at the noisier timestep of the pair, that of level `k`.
+    Each step evaluates the model on z_{k-1} at the noisier timestep of the pair, which is that of level `k`.
 
     Args:
-        predict: The model and what it is told; see [`predicting`]. DiffEdit tells it the empty prompt.
+        predict: The model with its conditioning; see [`predicting`]. DiffEdit uses the empty prompt.
+        schedule: The schedule.
         latents: Clean latents, (batch, channels, height, width).
-        levels: How many steps to take, at most `schedule.num_inference_steps`.
-        on_step: `on_step(step, timestep, latents)` after each step.
+        levels: Number of steps to take, at most `schedule.num_inference_steps`.
+        on_step: `on_step(step, timestep, latents)`, called after each step.
 
     Returns:
         (levels + 1, batch, channels, height, width) in float32, level 0 first.
@@ -79,7 +86,14 @@ def invert_latents(
 def predicting(
     predictor: Predictor, schedule: Schedule, prompts: PromptPair, guidance_scale: float = 1.0
 ) -> PredictAt:
-    """A model with what it is told, as a function of latents and a level. Inverting with strong guidance diverges."""
+    """A model with its conditioning, as a function of latents and a level.
+
+    Args:
+        predictor: The model.
+        schedule: The schedule.
+        prompts: One for each sample.
+        guidance_scale: Strong guidance makes an inversion diverge.
+    """
 
     def predict(latents: torch.Tensor, level: int) -> torch.Tensor:
         return predict_guided(predictor, latents, schedule.timestep(level), prompts, guidance_scale)
@@ -89,7 +103,7 @@ def predicting(
 
 @dataclass(frozen=True, eq=False)
 class Walk:
-    """The inverted latents that a decoding goes back along, and where it may leave them.
+    """The inverted latents that a decoding follows back, and where it may leave them.
 
     latents: (levels + 1, batch, channels, height, width), level 0 first.
     mask: (batch, 1, height, width) in [0, 1], 1 where an edit applies; `None` edits everywhere.
@@ -103,10 +117,11 @@ class Walk:
 class StepHooks:
     """What happens around the steps of a decoding.
 
-    after: `after(step, timestep, tensors)` after each step, with "latents" and the prompts' tensors by the names of
-        [`PromptPair.tensors`]; returns those that the next step is to use instead, and under "guidance_scale" another
-        scale, if it is to be another.
-    should_stop: Asked before each step; if true the latents of the level reached so far are returned.
+    after: `after(step, timestep, tensors)`, called after each step with "latents" and the prompts' tensors under the
+        names of [`PromptPair.tensors`]; returns those that the next steps are to use instead and, if it is to change, a
+        new scale as "guidance_scale".
+    should_stop: Called before each step; if it returns true, decoding stops and returns the latents of the level
+        reached.
     """
 
     after: Callable[[int, int, dict[str, Any]], dict[str, Any]] | None = None
@@ -121,20 +136,25 @@ def decode_latents(
     guidance: Guidance | None = None,
     hooks: StepHooks | None = None,
 ) -> torch.Tensor:
-    """Denoise from the noisiest level under a prompt, keeping what lies outside the mask on the trajectory.
+    """Denoise from the noisiest level under a prompt, keeping everything outside the mask on the trajectory.
 
-    After the step that reaches level `k` the latents are mask * edited + (1 - mask) * z_k, so that the
-    background ends on z_0 itself.
+    After the step that reaches level `k` the latents are mask * edited + (1 - mask) * z_k, so that the background ends
+    on z_0 itself.
 
     Args:
-        prompts: One for each of the batch.
-        guidance: See [`Guidance`]; none of it does anything where there is nothing to guide away from.
+        predictor: The model.
+        schedule: The schedule.
+        walk: The inverted latents, and the mask.
+        prompts: One for each sample.
+        guidance: See [`Guidance`]; it has no effect if there is nothing to guide away from.
+        hooks: Called around the steps.
 
     Returns:
         Latents of level 0, (batch, channels, height, width) in float32.
 
     Raises:
-        FloatingPointError: Naming the first step that gave NaN or infinite latents, or after which a hook did.
+        FloatingPointError: Naming the first step that gave NaN or infinite latents, or after which a hook returned such
+            values.
 
     Source: DiffEdit, arXiv:2210.11427, Sec. 3.2, step 3.
     """
@@ -149,7 +169,7 @@ def decode_latents(
         noise_pred = predict_guided(predictor, latents, timestep, prompts, scales[step], guidance.rescale)
         latents = ddim_step(latents, noise_pred, schedule, level)
         if walk.mask is not None:
-            # lerp returns the end itself at weights 0 and 1, so an unmasked cell equals z_k in every bit
+            # at weights 0 and 1 lerp returns its arguments exactly, so an unmasked cell equals z_k in every bit
             latents = torch.lerp(walk.latents[level - 1].float(), latents, walk.mask)
         watch.see(at_step("the decoding", step, timestep), latents)
         if hooks.after is not None:
@@ -160,7 +180,7 @@ def decode_latents(
             if "guidance_scale" in changed:
                 other = replace(guidance, scale=changed["guidance_scale"])
                 scales = _guidance_scales(schedule, levels, other, latents)
-    watch.see("the callback of the last step", latents)  # which may have written to them
+    watch.see("the callback of the last step", latents)  # it may have written to them
     watch.check()
     return latents
 
@@ -168,9 +188,10 @@ def decode_latents(
 def _guidance_scales(
     schedule: Schedule, levels: int, guidance: Guidance, latents: torch.Tensor
 ) -> list[float | torch.Tensor | None]:
-    """For each step the scale, or (batch, 1, 1, 1) of them where they differ, `None` where nothing is guided.
+    """For each step, the scale, or (batch, 1, 1, 1) scales if they differ; `None` if nothing is guided.
 
-    Past its stop an edit has 1, which gives the conditional prediction, as a scale of up to 1 does in all steps.
+    After its stop, an edit has scale 1, which gives the conditional prediction, as does a scale of up to 1 in all
+    steps.
     """
     batch, scale = len(latents), guidance.scale
     scales = list(scale) if isinstance(scale, Sequence) else [scale] * batch
@@ -182,7 +203,7 @@ def _guidance_scales(
         ]
         for level in range(levels, 0, -1)
     ]
-    # all at once: bringing each step's to a GPU would wait for it
+    # all at once: moving those of each step to a GPU separately would wait for it every time
     each = torch.tensor(rows).to(latents)
     return [
         None if max(row) == 1 else row[0] if len(set(row)) == 1 else each[step, :, None, None, None]

@@ -1,4 +1,4 @@
-"""Masks that people bring, and what may be done to a mask's shape."""
+"""Read the masks that callers bring, and change the shape of masks."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ WHITE = {torch.uint8: 255.0, torch.uint16: 65535.0}
 
 
 def mask_to_tensor(mask: MaskInput) -> torch.Tensor:
-    """Read a mask, or a list of them, without writing to it.
+    """Read a mask, or a list of masks, without modifying it.
 
     Args:
-        mask: A picture of any mode (its luminance counts, and transparency counts as 0), an array or a tensor
-            of shape (height, width), (batch, height, width) or (batch, 1, height, width); boolean, unsigned 8 or 16
-            bits or floats in [0, 1]. The largest integer is 1.0, unless there are only zeros and ones.
+        mask: An image of any mode (its luminance is used, and transparency counts as 0), or an array or tensor of shape
+            (height, width), (batch, height, width) or (batch, 1, height, width); boolean, unsigned 8 or 16 bits, or
+            floats in [0, 1]. The integer type's maximum is 1.0, unless there are only zeros and ones.
 
     Returns:
         (batch, 1, height, width) in float32, in [0, 1].
 
     Raises:
-        ValueError: If the shape, type or range is another, values are not finite, or a list mixes sizes.
+        ValueError: If the shape, type or range is different, values are not finite, or a list mixes sizes.
     """
     if isinstance(mask, (list, tuple)):
         if not mask:
@@ -87,7 +87,7 @@ def _mask_from_values(mask: torch.Tensor) -> torch.Tensor:
         )
     if mask.dtype in WHITE:
         values = mask.float()
-        # a mask of zeros and ones is a mask, not a nearly black picture
+        # zeros and ones are a mask, not a nearly black picture
         return values if float(values.max()) <= 1 else values / WHITE[mask.dtype]
     return unit_floats(
         "mask_image",
@@ -97,7 +97,7 @@ def _mask_from_values(mask: torch.Tensor) -> torch.Tensor:
 
 
 def resize_mask(mask: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """Bring a mask (batch, 1, any, any) to `height` x `width`; whole multiples repeat each value as it is."""
+    """Resize a mask (batch, 1, any, any) to `height` x `width`; integer multiples repeat each value exactly."""
     own_height, own_width = mask.shape[-2:]
     if (own_height, own_width) == (height, width):
         return mask
@@ -109,18 +109,22 @@ def resize_mask(mask: torch.Tensor, height: int, width: int) -> torch.Tensor:
 
 
 def grow_mask(mask: torch.Tensor, pixels: int) -> torch.Tensor:
-    """Dilate a mask (batch, 1, height, width) by so many pixels on every side, or erode it if negative.
+    """Dilate a mask by a number of pixels on every side, or erode it if the number is negative.
 
-    A picture's border is no edge of the mask: an eroded mask keeps touching it.
+    A picture's border is not an edge of the mask: an eroded mask still touches it.
+
+    Args:
+        mask: (batch, 1, height, width).
+        pixels: How far.
     """
     if pixels == 0:
         return mask
     if pixels < 0:
         return 1 - grow_mask(1 - mask, -pixels)
     reach, missing = 0, min(pixels, max(mask.shape[-2:]))
-    mask = F.pad(mask, [missing] * 4, value=-math.inf)  # each step takes some of it away again
+    mask = F.pad(mask, [missing] * 4, value=-math.inf)  # each step removes some of the padding again
     while missing:
-        # what already covers all within reach is laid beside itself, so that a few steps reach as far as one likes
+        # each step shifts a mask that is already dilated by `reach`, so that a few steps reach any distance
         step = min(missing, 2 * reach + 1)
         mask = F.max_pool2d(mask, 3, stride=1, dilation=step)
         reach, missing = reach + step, missing - step
@@ -128,9 +132,13 @@ def grow_mask(mask: torch.Tensor, pixels: int) -> torch.Tensor:
 
 
 def feather_mask(mask: torch.Tensor, sigma: float) -> torch.Tensor:
-    """Blur a mask (batch, 1, height, width) by a Gaussian of `sigma` pixels, cut off at three sigmas.
+    """Blur a mask by a Gaussian, cut off at three standard deviations.
 
-    Beyond that distance from its edge the mask keeps its value exactly.
+    Farther than that from its edge, the mask keeps its value exactly.
+
+    Args:
+        mask: (batch, 1, height, width).
+        sigma: Standard deviation in pixels.
     """
     if sigma == 0:
         return mask
@@ -138,10 +146,10 @@ def feather_mask(mask: torch.Tensor, sigma: float) -> torch.Tensor:
     offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
     kernel = torch.exp(-0.5 * (offsets / sigma).square())
     kernel = (kernel / kernel.sum()).to(mask)
-    # one side after the other: padded on both at once, a mask of 512 pixels grew to gigabytes under a wide blur
+    # one dimension after the other: padded in both at once, a mask of 512 pixels took gigabytes under a wide blur
     blurred = F.conv2d(F.pad(mask, (radius, radius, 0, 0), mode="replicate"), kernel[None, None, None, :])
     blurred = F.conv2d(F.pad(blurred, (0, 0, radius, radius), mode="replicate"), kernel[None, None, :, None])
-    # the weights sum to 1 only up to rounding, and untouched regions must stay exactly 0 and 1
+    # the weights sum to 1 only up to rounding, but untouched regions must stay exactly 0 and 1
     low, high = -grow_mask(-mask, radius), grow_mask(mask, radius)
     return torch.minimum(torch.maximum(blurred, low), high)
 
@@ -155,10 +163,10 @@ def mask_to_latents(pixel_mask: torch.Tensor, factor: int) -> torch.Tensor:
 class MaskShape:
     """What is done to a mask's outline, in pixels.
 
-    grow: Dilates; negative erodes.
+    grow: Dilates; negative values erode.
     feather: Standard deviation of the Gaussian that softens the edge.
-    room: How far beyond the mask latents may change, where pixels outside it are pasted back at the end: a latent
-        covers several pixels, and one that the mask's outline cuts through must be free to change as a whole.
+    room: How far beyond the mask latents may change if pixels outside it are pasted back at the end: a latent covers
+        several pixels, and one that the mask's outline cuts through must be free to change as a whole.
     """
 
     grow: int = 0
@@ -167,10 +175,14 @@ class MaskShape:
 
 
 def shape_mask(mask: torch.Tensor, height: int, width: int, shape: MaskShape) -> torch.Tensor:
-    """A mask of any size as (batch, 1, height, width) in pixels of the picture, grown, then feathered.
+    """Resize a mask to the picture, grow it, then feather it.
 
     Args:
         mask: (batch, 1, any, any) in [0, 1].
         height, width: The picture's size in pixels.
+        shape: How to grow and feather it.
+
+    Returns:
+        (batch, 1, height, width).
     """
     return feather_mask(grow_mask(resize_mask(mask, height, width), shape.grow), shape.feather)

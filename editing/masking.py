@@ -15,19 +15,19 @@ from semantic_edit.editing.guidance import Predictor, PromptPair
 from semantic_edit.editing.schedule import Schedule
 
 NEGLIGIBLE_DIFFERENCE = 2e-3
-"""Relative noise difference below which two prompts barely differ: half precision alone makes about 1e-3."""
+"""Relative noise difference below which two prompts barely differ; half precision alone accounts for about 1e-3."""
 
 OTSU_PART = 0.8
-"""Where the adaptive cut lies between a map's minimum and Otsu's cut: the best of 0.6 to 1.0 on validation pictures."""
+"""Where the adaptive cut lies between a map's minimum and Otsu's cut: best of 0.6 to 1.0 on validation pictures."""
 
 
 @dataclass(frozen=True, eq=False)
 class NoiseContrast:
-    """How the predictions under two prompts differ, averaged over a picture's noises; all float32.
+    """How the predictions under two prompts differ, averaged over a picture's noise maps; all in float32.
 
     difference: (batch, height, width), the mean absolute difference over channels.
-    magnitude: (batch,), the mean size of the source prediction.
-    shift: (batch, channels, height, width), the mean difference with its sign, target minus source.
+    magnitude: (batch,), the mean absolute value of the source prediction.
+    shift: (batch, channels, height, width), the mean signed difference, target minus source.
     """
 
     difference: torch.Tensor
@@ -37,11 +37,11 @@ class NoiseContrast:
 
 @dataclass(frozen=True, eq=False)
 class NoisedPictures:
-    """Pictures, each with several noises at one level.
+    """Pictures, each with several noise maps at one level.
 
     latents: (batch, channels, height, width), clean.
     noise: (batch, maps, channels, height, width).
-    level: The schedule's, to which the noise is added.
+    level: The level of the schedule to which noise is added.
     """
 
     schedule: Schedule
@@ -52,9 +52,9 @@ class NoisedPictures:
 
 @dataclass(frozen=True)
 class Batches:
-    """How `noise_difference` goes through its samples.
+    """How `noise_difference` divides its samples into batches.
 
-    size: Samples per evaluation of the model, at most, but all sides of one noise at least.
+    size: Maximum number of samples per evaluation of the model; the sides of one noise map are never separated.
     on_done: Called after each evaluation.
     """
 
@@ -64,13 +64,13 @@ class Batches:
 
 @dataclass(frozen=True)
 class MaskResult:
-    """What `find_mask` found.
+    """The masks that `find_mask` found.
 
-    mask: (batch, 1, height, width) in latent pixels, float32: 1.0 where the prompts disagree, else 0.0.
-    soft_mask: Same shape, the rescaled difference in [0, 1] that the threshold cut.
-    confidence: (batch,) in [0, 1], how cleanly each map falls into two classes (Otsu's separability).
-    relative_difference: (batch,), mean difference over mean prediction; near 0 the prompts barely differ.
-    coherence: (batch,) in [0, 1], see [`shift_coherence`]: high where a colour changes, low where a shape does.
+    mask: (batch, 1, height, width) in latent pixels, float32: 1.0 where the prompts disagree, 0.0 elsewhere.
+    soft_mask: Same shape: the rescaled difference in [0, 1] to which the threshold was applied.
+    confidence: (batch,) in [0, 1]: how cleanly each map falls into two classes (Otsu's separability).
+    relative_difference: (batch,), the mean difference over the mean prediction; near 0 the prompts barely differ.
+    coherence: (batch,) in [0, 1], see [`shift_coherence`]: high if a colour changes, low if a shape does.
     """
 
     mask: torch.Tensor
@@ -87,14 +87,18 @@ def draw_mask_noise(
     generator: torch.Generator | list[torch.Generator] | None = None,
     device: str | torch.device = "cpu",
 ) -> torch.Tensor:
-    """Independent noises for the maps of each picture, the same whatever else is in the batch.
+    """Draw independent noise maps for each picture, the same whatever else is in the batch.
 
-    With one generator, or none, every picture of the batch is given the same `num_maps` noises, those that it
-    would get alone: its maps need noises that are independent of each other, not of another picture's. A list
-    holds one generator per picture.
+    With a single generator, or none, all pictures of the batch share the same `num_maps` noise maps, those that each
+    would get alone: the maps of one picture must be independent of each other, not of another picture's. A list holds
+    one generator per picture.
 
     Args:
+        batch_size: Number of pictures.
+        num_maps: Noise maps per picture.
         latent_shape: (channels, height, width).
+        generator: One for all, or one for each picture.
+        device: Where the noise is needed.
 
     Returns:
         (batch, num_maps, channels, height, width) in float32.
@@ -119,14 +123,17 @@ def noise_difference(
 ) -> NoiseContrast:
     """The difference between the predictions under two prompts, per latent pixel.
 
-    With guidance and one negative prompt for both sides the unconditional terms cancel and the difference is
-    merely scaled, which no later step sees: leave the negatives out, and each map costs two evaluations of a
-    sample instead of four.
+    If both sides are guided away from the same negative prompt, the unconditional terms cancel and the difference is
+    merely scaled, which no later step notices: leave the negatives out, and each map costs two evaluations of a sample
+    instead of four.
 
     Args:
-        source, target: A prompt for each picture, both with something to guide away from where that differs, or
-            neither.
-        batches: How the samples are evaluated; beyond rounding, only memory and speed depend on it.
+        predictor: The model.
+        noised: The pictures and their noise.
+        source, target: A prompt for each picture; with something to guide away from on both sides if that differs,
+            otherwise on neither.
+        guidance_scale: Used only if there is something to guide away from.
+        batches: How the samples are evaluated; apart from rounding, it affects only memory and speed.
 
     Raises:
         FloatingPointError: If a prediction is NaN or infinite.
@@ -162,26 +169,32 @@ def noise_difference(
 
 
 def _mean_over_maps(chunks: list[torch.Tensor], num_maps: int) -> torch.Tensor:
-    """(pictures, ...) from chunks of (pictures * maps, ...), added in an order that depends on neither."""
+    """(pictures, ...) from chunks of (pictures * maps, ...), summed in an order that is independent of both."""
     by_map = torch.cat(chunks).unflatten(0, (-1, num_maps)).unbind(1)
     return sum(by_map[1:], start=by_map[0]) / num_maps
 
 
 def num_mask_chunks(num_pictures: int, num_maps: int, sides: int, batch_size: int) -> int:
-    """How many evaluations `noise_difference` makes; `sides` is 2, or 4 with unequal negative prompts."""
+    """The number of evaluations that `noise_difference` makes.
+
+    Args:
+        num_pictures, num_maps: How many pictures, and noise maps for each.
+        sides: 2, or 4 with different negative prompts.
+        batch_size: Samples per evaluation.
+    """
     return -(-num_pictures * num_maps // max(1, batch_size // sides))
 
 
 def otsu_cut(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Split each row into the two classes whose means vary most, exactly, without a histogram.
+    """Split each row into the two classes with the largest variance between them; exact, without a histogram.
 
     Args:
         values: (batch, count).
 
     Returns:
-        The cut, half-way between the two values that it separates, and the separability: the variance between
-        the classes over the whole variance, in [0, 1]. Both are (batch,) in float64 on the CPU; a constant row has
-        its own value and 0.
+        The cut, half-way between the two values that it separates, and the separability: the variance between the
+        classes over the total variance, in [0, 1]. Both are (batch,) in float64 on the CPU; for a constant row they are
+        its value and 0.
 
     Source: N. Otsu, IEEE Trans. SMC 9(1), 1979.
     """
@@ -192,7 +205,7 @@ def otsu_cut(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     below = torch.arange(1, count, dtype=torch.float64)
     centred = ordered - ordered.mean(1, keepdim=True)
     sum_below = centred.cumsum(1)[:, :-1]
-    # with the whole mean at zero, w0 w1 (m0 - m1)^2 is (sum below / count)^2 / (w0 w1)
+    # with the overall mean at zero, w0 w1 (m0 - m1)^2 is (sum below / count)^2 / (w0 w1)
     weight = below / count
     between = (sum_below / count).square() / (weight * (1 - weight))
     between = between.masked_fill(ordered[:, 1:] == ordered[:, :-1], -1.0)  # equal values stay together
@@ -207,10 +220,10 @@ def rescale_difference(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Remove the extremes of each picture's map and rescale it to [0, 1].
 
-    The paper does not say how it removes extremes. With a ratio the map is clamped at `ratio * its mean` and
-    divided by that, as diffusers does. Without one the clamp adapts to the map, so that 0.5
-    lies at 0.8 of the way from the map's minimum, which becomes 0, to Otsu's cut between its two classes: a map
-    fades out towards the edge of what changes, and Otsu's cut alone trims that edge.
+    The paper does not say how it removes extremes. With a ratio, the map is clamped at `ratio * its mean` and divided
+    by that, as in diffusers. Without one, the clamp adapts to the map: its minimum becomes 0, and 0.5 lies at 0.8 of
+    the way from there to Otsu's cut between its two classes, because a map fades out towards the edge of what changes,
+    and Otsu's cut alone would trim that edge.
 
     Args:
         difference: (batch, height, width).
@@ -234,11 +247,11 @@ def rescale_difference(
 
 
 def shift_coherence(shift: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """How alike the target's prompt moves the prediction everywhere inside a mask: (batch,) in [0, 1].
+    """How uniformly the target's prompt shifts the prediction inside a mask: (batch,) in [0, 1].
 
-    Another colour or material moves it the same way all over the object, and the lengths of all moves add up to
-    nearly the length of their sum. Another shape moves it one way where the old object gives way and other ways
-    where the new one appears, and they cancel. An empty mask has 1.
+    Another colour or material shifts it in the same direction all over the object, so the lengths of all shifts add up
+    to little more than the length of their sum. Another shape shifts it one way where the old object gives way and
+    other ways where the new one appears, and these cancel. For an empty mask it is 1.
 
     Args:
         shift: (batch, channels, height, width), from `noise_difference`.
@@ -259,7 +272,7 @@ def find_mask(
     Args:
         contrast: From `noise_difference`.
         mask_thresholding_ratio: See `rescale_difference`.
-        mask_threshold: The cut on the rescaled difference, in (0, 1); a higher one gives a smaller mask.
+        mask_threshold: The threshold on the rescaled difference, in (0, 1); higher values give a smaller mask.
     """
     soft, confidence = rescale_difference(contrast.difference, mask_thresholding_ratio)
     relative = contrast.difference.mean((1, 2)) / contrast.magnitude.clamp(min=1e-12)
@@ -269,13 +282,14 @@ def find_mask(
 
 
 def outline_mask(soft_mask: torch.Tensor, mask_threshold: float, factor: int) -> torch.Tensor:
-    """The mask in the picture's own pixels: the soft map, interpolated bilinearly, cut at the threshold.
+    """The mask in the picture's own pixels: the soft map, interpolated bilinearly and cut at the threshold.
 
-    It follows the shape of what changes more closely than the latent pixels' blocks.
+    It follows the shape of what changes more closely than the blocks of latent pixels do.
 
     Args:
         soft_mask: (batch, 1, height, width), from `find_mask`.
-        factor: Pixels to a latent on each side.
+        mask_threshold: The threshold, in (0, 1).
+        factor: Pixels per latent along each side.
 
     Returns:
         (batch, 1, height * factor, width * factor), float32: 1.0 or 0.0.

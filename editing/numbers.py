@@ -1,4 +1,4 @@
-"""Arrays and tensors of numbers as people have them, as tensors that can be worked with."""
+"""Convert arrays and tensors as callers have them to tensors that can be computed with."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import numpy as np
 import torch
 
 OVERSHOOT = 0.02
-"""How far beyond [0, 1] values may lie that are taken for 0 and 1: cubic interpolation leaves some there."""
+"""Values up to this far beyond [0, 1] are clipped: cubic interpolation overshoots a little."""
 
 
 def native_tensor(name: str, values: np.ndarray | torch.Tensor) -> torch.Tensor:
-    """The numbers of an array in any byte order and width, or those of a tensor, as a tensor that can be computed with.
+    """Convert an array of any byte order and width, or a tensor, to a tensor that can be computed with.
 
     Args:
         name: The caller's argument.
+        values: The array or tensor.
 
     Raises:
-        ValueError: If they are no numbers, or no tensor holds them as they are.
+        ValueError: If they are not numbers, or no tensor can hold them unchanged.
     """
     if isinstance(values, torch.Tensor):
         check_dense(name, values)
@@ -33,17 +34,18 @@ def native_tensor(name: str, values: np.ndarray | torch.Tensor) -> torch.Tensor:
         )
     is_wide = values.dtype.kind == "f" and values.dtype.itemsize > 8
     native = np.ascontiguousarray(values, dtype=np.float64 if is_wide else values.dtype.newbyteorder("="))
-    return torch.from_numpy(native if native.flags.writeable else native.copy())  # torch warns of others
+    return torch.from_numpy(native if native.flags.writeable else native.copy())  # torch warns if read-only
 
 
 def check_dense(name: str, values: torch.Tensor) -> None:
-    """Refuse a tensor that cannot be computed with as it is.
+    """Raise unless a tensor can be computed with as it is.
 
     Args:
         name: The caller's argument.
+        values: The tensor.
 
     Raises:
-        ValueError: If it is sparse, nested, quantized or complex, or has a shape and no values.
+        ValueError: If it is sparse, nested, quantized or complex, or has a shape but no values.
     """
     if values.is_meta:
         raise ValueError(
@@ -58,14 +60,15 @@ def check_dense(name: str, values: torch.Tensor) -> None:
 
 
 def unit_floats(name: str, values: torch.Tensor, advice: str) -> torch.Tensor:
-    """Numbers in [0, 1], but for a little overshoot, in float32.
+    """Convert to float32 numbers in [0, 1], clipping a little overshoot.
 
     Args:
         name: The caller's argument.
-        advice: What to do about others.
+        values: The numbers.
+        advice: What to do about numbers that are out of range.
 
     Raises:
-        ValueError: If there are others.
+        ValueError: If numbers are out of range or not finite.
     """
     values = values.float()
     if not values.numel():

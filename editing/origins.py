@@ -1,4 +1,4 @@
-"""Masks as pictures that remember what they were found in."""
+"""Masks as images that record which part of which picture they were found in."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from semantic_edit.disk.reading import check_fields, parse_object
 from semantic_edit.editing.frames import Frame
 
 MASK_ORIGIN = "semantic_edit.frame"
-"""Under this name a mask's picture, and a PNG file's text, keep the frame."""
+"""The key under which a mask image, and a PNG file's text, store the frame."""
 
 
 def mask_as_picture(mask: torch.Tensor, frame: Frame | None = None) -> PIL.Image.Image:
-    """A mask, (1, height, width) in [0, 1], as a grey picture that remembers its frame."""
+    """A mask, (1, height, width) in [0, 1], as a greyscale image that records its frame."""
     picture = PIL.Image.fromarray(np.uint8(np.round(mask[0].float().clamp(0, 1).cpu().numpy() * 255.0)))
     if frame is not None:
         picture.info[MASK_ORIGIN] = json.dumps(dataclasses.asdict(frame))
@@ -26,10 +26,10 @@ def mask_as_picture(mask: torch.Tensor, frame: Frame | None = None) -> PIL.Image
 
 
 def origins_of(mask: object) -> tuple[Frame | None, ...]:
-    """The frames that a mask or each of a list of masks remembers; `None` of one that remembers nothing.
+    """The frames that a mask, or each of a list of masks, records; `None` for one that records none.
 
     Raises:
-        ValueError: If what a mask remembers was changed into something else.
+        ValueError: If a recorded frame is not valid.
     """
     masks = mask if isinstance(mask, (list, tuple)) else [mask]
     return tuple(_origin_of(one) for one in masks)

@@ -1,4 +1,4 @@
-"""What Pillow's pictures carry beside their pixels: their orientation, their colours' profile, their frames."""
+"""What Pillow's images carry besides their pixels: orientation, colour profile and frames."""
 
 from __future__ import annotations
 
@@ -26,17 +26,18 @@ UNREADABLE = (
     EOFError,
     PIL.ImageCms.PyCMSError,
 )
-"""What Pillow raises for files and metadata that are damaged, or closed."""
+"""What Pillow raises for damaged or closed files and for damaged metadata."""
 
 
 def upright(name: str, picture: PIL.Image.Image) -> PIL.Image.Image:
-    """A picture with its pixels there, turned as its EXIF tag says.
+    """Load an image's pixels, rotated as its EXIF tag says.
 
     Args:
         name: The caller's argument.
+        picture: The image.
 
     Raises:
-        ValueError: If the pixels cannot be had.
+        ValueError: If the pixels cannot be loaded.
     """
     try:
         picture.load()
@@ -57,10 +58,11 @@ def upright(name: str, picture: PIL.Image.Image) -> PIL.Image.Image:
 
 
 def in_srgb(name: str, picture: PIL.Image.Image) -> PIL.Image.Image:
-    """A picture with its colours in sRGB, which models and screens take them for; as it is where they are already.
+    """Convert an image's colours to sRGB, which models and screens expect; unchanged if they are already.
 
     Args:
         name: The caller's argument.
+        picture: The image.
     """
     profile = picture.info.get("icc_profile")
     if not profile:
@@ -79,29 +81,29 @@ def in_srgb(name: str, picture: PIL.Image.Image) -> PIL.Image.Image:
     if _changes_nothing(transform, mode):
         return picture
     changed = PIL.ImageCms.applyTransform(colours, transform)
-    assert changed is not None  # it is not in place
+    assert changed is not None  # only in-place transforms return None
     if picture.has_transparency_data:
         changed.putalpha(picture.convert("RGBA").getchannel("A"))
     return changed
 
 
 def _colours(picture: PIL.Image.Image, mode: str) -> PIL.Image.Image:
-    """A picture's colours alone in the mode of its profile.
+    """An image's colours, without transparency, in the mode of its profile.
 
     Raises:
-        ValueError: If they would have to be made up.
+        ValueError: If the profile is of another kind of colours.
     """
     own = {"CMYK": "CMYK", "1": "L", "L": "L", "LA": "L", "La": "L"}.get(picture.mode, "RGB")
     if picture.mode in SIXTEEN_BIT_MODES or (own != mode and (own, mode) != ("L", "RGB")):
         raise ValueError(f"a profile of {mode} for a picture of {picture.mode}")
     if picture.has_transparency_data:
-        picture = picture.convert("RGBA")  # `convert` would lay some modes over black
+        picture = picture.convert("RGBA")  # converting some modes directly would lay them over black
         picture = PIL.Image.merge("RGB", picture.split()[:3])
     return picture if picture.mode == mode else picture.convert(mode)
 
 
 def _changes_nothing(transform: PIL.ImageCms.ImageCmsTransform, mode: str) -> bool:
-    """Whether a profile is sRGB's own, but for rounding: such pictures keep their bits."""
+    """Whether a profile is sRGB itself, up to rounding: such images keep their bits."""
     if mode == "CMYK":
         return False
     levels = np.linspace(0, 255, 9).round().astype(np.uint8)

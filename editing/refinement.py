@@ -1,4 +1,4 @@
-"""A mask drawn along the picture's own edges, as tight or as roomy as the edit wants it."""
+"""Draw a mask along the picture's own edges, as tight or as roomy as the edit needs it."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import torch.nn.functional as F
 from semantic_edit.editing.mask_shapes import feather_mask, grow_mask
 
 COHERENT = 0.65
-"""The coherence from which an edit is taken for one of colour: of 128 validation edits it mistakes one."""
+"""Coherence from which an edit counts as a colour edit: it misjudges 1 of 128 validation edits."""
 
 MATTE = (0.2, 0.6)
-"""The parts of the threshold between which the matte of a colour edit rises from 0 to 1."""
+"""The fractions of the threshold between which the matte of a colour edit rises from 0 to 1."""
 
 REACH = 0.5
-"""The part of the threshold down to which an object edit's mask reaches into the latents beside it: on the rim of the
-old object the map is low, and lowest where the new one will lie too."""
+"""The fraction of the threshold down to which an object edit's mask extends into neighbouring latents: the map is low
+on the rim of the old object, and lowest where the new object will also lie."""
 
 ROOM = 0.1
-"""How far an object edit's mask is widened, as a part of the side of a square of the mask's area.
+"""How far an object edit's mask is widened, as a fraction of the side of a square with the mask's area.
 
-On validation pictures 0.25 succeeds no more often and keeps 2 dB less of the background."""
+On validation pictures, 0.25 does not succeed more often, and its background is 2 dB worse."""
 
 
 def guided_filter(
@@ -28,17 +28,17 @@ def guided_filter(
 ) -> torch.Tensor:
     """Smooth `values` where `picture` is smooth, and let them change where its colours do.
 
-    In each window the result is the linear function of the colours that fits the values best; each pixel takes
-    the mean of all windows that it lies in.
+    In each window the result is the linear function of the colours that best fits the values; each pixel gets the mean
+    over all windows that contain it.
 
     Args:
         picture: (batch, 3, height, width) in [0, 1].
         values: (batch, 1, height, width).
-        radius: Pixels from a window's middle to its sides.
-        smoothness: How much a window's colours must vary, as a variance where colours span [-1, 1], to be followed.
+        radius: Pixels from a window's centre to its sides.
+        smoothness: How much a window's colours must vary to be followed, as a variance with colours scaled to [-1, 1].
 
     Returns:
-        The shape of `values`; it may leave their range a little.
+        Same shape as `values`; it may leave their range a little.
 
     Source: He et al., "Guided image filtering", ECCV 2010, Eq. 19 to 21.
     """
@@ -55,14 +55,26 @@ def guided_filter(
 
 
 def _window_means(planes: torch.Tensor, radius: int) -> torch.Tensor:
-    """Means of (batch, planes, height, width) over windows of `2 * radius + 1` a side, cut off at the border."""
-    side = 2 * radius + 1
-    along = F.avg_pool2d(planes, (1, side), stride=1, padding=(0, radius), count_include_pad=False)
-    return F.avg_pool2d(along, (side, 1), stride=1, padding=(radius, 0), count_include_pad=False)
+    """Means of (batch, planes, height, width) over windows of `2 * radius + 1` a side, cut off at the border.
+
+    Uses running sums, whose cost does not grow with the window, in float64, where their rounding is negligible.
+    """
+    exact = planes.cpu().double() if planes.device.type == "mps" else planes.double()  # which has no float64
+    along = _sliding_means(exact, radius).transpose(-1, -2)
+    return _sliding_means(along, radius).transpose(-1, -2).to(planes)
+
+
+def _sliding_means(values: torch.Tensor, radius: int) -> torch.Tensor:
+    """Means over windows along the last dimension."""
+    length = values.shape[-1]
+    sums = F.pad(values.cumsum(-1), (1, 0))
+    places = torch.arange(length, device=values.device)
+    first, last = (places - radius).clamp(min=0), (places + radius + 1).clamp(max=length)
+    return (sums[..., last] - sums[..., first]) / (last - first)
 
 
 def _products(colours: torch.Tensor) -> torch.Tensor:
-    """The products of each two channels, those of channels 00, 01, 02, 11, 12, 22."""
+    """The products of every two channels: 00, 01, 02, 11, 12, 22."""
     first, second = torch.triu_indices(3, 3, device=colours.device)
     return colours[:, first] * colours[:, second]
 
@@ -88,7 +100,7 @@ def _solve_symmetric(upper: torch.Tensor, right: torch.Tensor, added: float) -> 
 
 
 def changes_colour(coherence: torch.Tensor) -> list[bool]:
-    """For each edit, by its coherence from `find_mask`, (batch,): whether it changes a colour and no shape."""
+    """For each edit, whether it changes a colour and not a shape, by its coherence from `find_mask`, (batch,)."""
     return [alike >= COHERENT for alike in coherence.tolist()]
 
 
@@ -99,19 +111,19 @@ def drawn_mask(
     factor: int,
     picture: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """The mask that an edit wants, in the picture's own pixels.
+    """The mask that suits an edit, in the picture's own pixels.
 
-    The soft map is interpolated and follows the picture's edges. A colour edit takes it for a matte, tight and soft:
-    the shape stays. It ends one latent beyond what lies above the threshold in the map as it was or as it is. An object
-    edit takes all of that, up to a latent more where the map is not low, and room around it for the new object, which
-    need not fit into the old one's outline: half a latent at least.
+    The soft map is interpolated and made to follow the picture's edges. A colour edit uses it as a matte, tight and
+    soft, because the shape stays; the matte ends one latent beyond where the map, before or after following edges,
+    exceeds the threshold. An object edit uses all of that region, up to a latent more where the map is not low, and
+    room around it, at least half a latent, because the new object need not fit into the old one's outline.
 
     Args:
         soft_mask: (batch, 1, height, width), from `find_mask`.
-        coherence: (batch,), likewise: tells the two kinds of edits apart.
-        mask_threshold: The cut, in (0, 1).
-        factor: Pixels to a latent on each side.
-        picture: (batch, 3, height * factor, width * factor) in [0, 1]; without it the map is interpolated only.
+        coherence: (batch,), likewise; distinguishes the two kinds of edits.
+        mask_threshold: The threshold, in (0, 1).
+        factor: Pixels per latent along each side.
+        picture: (batch, 3, height * factor, width * factor) in [0, 1]; without it the map is only interpolated.
 
     Returns:
         (batch, 1, height * factor, width * factor), float32 in [0, 1].
@@ -119,14 +131,14 @@ def drawn_mask(
     followed = followed_mask(soft_mask, factor, picture)
     low, high = (part * mask_threshold for part in MATTE)
     matte = ((followed - low) / (high - low)).clamp(0, 1)
-    # of a thing as pale as what lies around it the filter leaves little: the bare map says that it is there
+    # the filter leaves little of an object as pale as its surroundings; the unfiltered map still shows it
     either = torch.maximum(followed, followed_mask(soft_mask, factor, None))
     core = (either > mask_threshold).float()
     reached = torch.maximum(core, grow_mask(core, factor) * (either > REACH * mask_threshold))
     drawn = []
     for row, recoloured in enumerate(changes_colour(coherence)):
         inside, reach = core[row : row + 1], reached[row : row + 1]
-        if recoloured:  # the filter's windows reach far, and colours like the object's may lie there
+        if recoloured:  # the filter's windows reach far, and similar colours may lie there
             drawn.append(matte[row : row + 1] * _widened(inside, factor, factor))
         else:
             drawn.append(_widened(reach, max(factor // 2, round(ROOM * float(inside.sum()) ** 0.5)), factor))
@@ -134,10 +146,15 @@ def drawn_mask(
 
 
 def followed_mask(soft_mask: torch.Tensor, factor: int, picture: torch.Tensor | None) -> torch.Tensor:
-    """A soft map, (batch, 1, height, width), in the picture's pixels and, if the picture is there, along its edges.
+    """A soft map in the picture's pixels which follows the picture's edges, if the picture is given.
 
-    The filter's windows reach a quarter of the picture's shorter side: of 8, 16, 24, 32 and 48 pixels of 128 those from
-    32 on were the best on validation pictures.
+    The filter's windows reach a quarter of the picture's shorter side: of 8, 16, 24, 32 and 48 pixels in 128, those
+    from 32 on were best on validation pictures.
+
+    Args:
+        soft_mask: (batch, 1, height, width).
+        factor: Pixels per latent along each side.
+        picture: (batch, 3, height * factor, width * factor) in [0, 1], or `None`.
     """
     smooth = F.interpolate(soft_mask, scale_factor=factor, mode="bilinear", align_corners=False)
     if picture is None:
@@ -146,5 +163,5 @@ def followed_mask(soft_mask: torch.Tensor, factor: int, picture: torch.Tensor | 
 
 
 def _widened(core: torch.Tensor, pixels: int, factor: int) -> torch.Tensor:
-    """A mask grown by some pixels, with an edge as soft as a quarter of a latent's side."""
+    """A mask grown by some pixels, with its edge softened by a quarter of a latent's side."""
     return feather_mask(grow_mask(core, pixels), factor / 4)

@@ -1,8 +1,7 @@
-"""The noise levels of one edit: what share of the picture and of the noise is in a latent at each of them.
+"""The noise levels of one edit: how much of the picture and of the noise a latent contains at each of them.
 
-A level is an index: level 0 is the clean latent, level `k` is what the model sees at its `k`-th least noisy
-timestep. Inversion walks the levels up, decoding walks the same list down, so the two can never disagree
-about a pair.
+A level is an index: level 0 is the clean latent, level `k` is what the model sees at its `k`-th least noisy timestep.
+Inversion walks up the levels and decoding walks down the same list, so the two can never disagree about a pair.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ SMALLEST_FACTOR = 1e-6
 class Schedule:
     """The levels of a deterministic walk: x_k = signal_k * x_0 + noise_k * epsilon.
 
-    timesteps: What the model is told at each level from 1 on, least noisy first; level `k` belongs to
+    timesteps: The timestep given to the model at each level from 1 on, least noisy first; level `k` belongs to
         `timesteps[k - 1]`.
     signal, noise: One of each per level, from 0 on.
     prediction_type: What the model predicts: "epsilon", "v_prediction" or "sample".
@@ -56,7 +55,9 @@ class Schedule:
         """The schedule of a variance-preserving process, such as DDIM's.
 
         Args:
+            timesteps: As for the class.
             alphas_cumprod: The squared signal of each level, from 0 on; level 0 has the scheduler's final alpha.
+            prediction_type: As for the class.
         """
         signal = tuple(math.sqrt(alpha) for alpha in alphas_cumprod)
         noise = tuple(math.sqrt(1 - alpha) for alpha in alphas_cumprod)
@@ -75,32 +76,32 @@ class Schedule:
 
     @property
     def num_inference_steps(self) -> int:
-        """How many model evaluations the whole schedule takes in one direction."""
+        """Number of model evaluations that the whole schedule takes in one direction."""
         return len(self.timesteps)
 
     @property
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that two schedules share only if they agree in every level."""
-        # five digits: float32 cumulative products differ in the last place between machines
+        # five digits, because float32 cumulative products differ in the last place between machines
         alphas = [f"{signal**2:.4e}" for signal in self.signal]
         text = json.dumps([self.timesteps, alphas, self.prediction_type])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def levels(self, strength: float) -> int:
         """Number of levels that `strength`, a fraction in (0, 1], covers: 0.8 of 50 steps is 40."""
-        # the tolerance keeps 0.29 of 100 from becoming 28 through the binary fraction
+        # the tolerance keeps 0.29 of 100 from becoming 28, since 0.29 is not exact in binary
         return min(int(self.num_inference_steps * strength + 1e-6), self.num_inference_steps)
 
     def timestep(self, level: int) -> int:
-        """What the model is told at a level from 1 on."""
+        """The timestep given to the model at a level from 1 on."""
         return self.timesteps[level - 1]
 
     def step_factors(self, level: int) -> tuple[float, float]:
         """Factors (kept, added) with x_{level-1} = kept * x_level + added * model_output.
 
-        Whatever the model predicts, a deterministic step is linear in the latent and the prediction. Dividing by
-        `kept` is its exact inverse, which for epsilon and sample prediction equals the usual DDIM inversion
-        and for v_prediction has a several times smaller round-trip error than rotating forward.
+        Whatever the model predicts, a deterministic step is linear in the latent and the prediction. Dividing by `kept`
+        is its exact inverse. For epsilon and sample prediction this equals the usual DDIM inversion; for v_prediction
+        its round-trip error is several times smaller than that of rotating forward.
 
         Source: DDIM, arXiv:2010.02502, Eq. 12 with sigma = 0.
         """
@@ -124,10 +125,10 @@ class Schedule:
         return signal * prediction + noise * latents
 
     def is_before(self, level: int, fraction: float) -> bool:
-        """Whether the step that leaves `level` is among the first of a fraction of all steps, from the noisy end."""
-        # the product of a fraction that stands for a whole number of steps may miss it by rounding
+        """Whether the step that leaves `level` is in the first `fraction` of all steps, from the noisy end."""
+        # if the fraction stands for a whole number of steps, their product may miss it by rounding
         return self.num_inference_steps - level < fraction * self.num_inference_steps - 1e-9
 
     def add_noise(self, latents: torch.Tensor, noise: torch.Tensor, level: int) -> torch.Tensor:
-        """The forward process: `latents`, clean, with `noise` of the same shape at a level."""
+        """The forward process: clean latents with noise of the same shape, at a level."""
         return self.signal[level] * latents + self.noise[level] * noise

@@ -1,31 +1,31 @@
-"""How alike two pictures are."""
+"""How similar two images are."""
 
 from __future__ import annotations
 
 import torch
 
 
-def psnr(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """Peak signal-to-noise ratio in dB, (batch,), of pictures (batch, channels, height, width) in [0, 1].
+def batch_psnr(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """Peak signal-to-noise ratio in dB, (batch,), of images (batch, channels, height, width) in [0, 1].
 
-    Equal pictures have infinity.
+    It is infinite for equal images.
     """
     return -10 * (first.cpu().double() - second.cpu().double()).square().flatten(1).mean(1).log10()
 
 
-def ssim(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+def batch_ssim(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     """Structural similarity in [-1, 1], (batch,): the mean of [`ssim_map`]."""
     return ssim_map(first, second).flatten(1).mean(1)
 
 
 def ssim_map(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """Structural similarity window by window, of pictures (batch, channels, height, width) in [0, 1].
+    """Structural similarity window by window, of images (batch, channels, height, width) in [0, 1].
 
-    Windows are Gaussian, 1.5 pixels of standard deviation over 11 x 11, those alone that lie inside the picture; sides
-    must be at least 11.
+    Windows are Gaussian, with a standard deviation of 1.5 pixels over 11 x 11 pixels; only windows inside the image are
+    used, so sides must be at least 11.
 
     Returns:
-        (batch, channels, height - 10, width - 10), a window's upper left corner for its place.
+        (batch, channels, height - 10, width - 10), each value at the place of its window's upper left corner.
 
     Source: Wang et al., IEEE Trans. Image Processing 13(4), 2004.
     """

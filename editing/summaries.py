@@ -1,4 +1,4 @@
-"""How values that hold tensors and pictures are shown: by their shapes, on a few lines."""
+"""Short representations of objects that hold tensors and images: shapes, on a few lines."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SHOWN = 3  # entries of a list
 
 
 class Summarised:
-    """A dataclass, made with `repr=False`, whose `repr` is short whatever it holds."""
+    """A dataclass, declared with `repr=False`, with a short `repr` whatever it holds."""
 
     def __repr__(self) -> str:
         fields = ((one.name, getattr(self, one.name)) for one in dataclasses.fields(self))  # type: ignore[arg-type]
@@ -18,8 +18,7 @@ class Summarised:
 
 
 def summary(value: Any) -> str:
-    """A value as one would tell it: a tensor or an array by shape and type, a picture by size, a list by its first
-    entries."""
+    """A value in short: tensors and arrays by shape and dtype, images by mode and size, lists by first entries."""
     if isinstance(value, Summarised):
         return repr(value)
     kind = type(value).__name__

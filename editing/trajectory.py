@@ -1,4 +1,4 @@
-"""A picture's inversion as a value that can be kept, saved and used again."""
+"""A picture's inversion as an object that can be kept, saved and used again."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from semantic_edit.editing.schedule import Schedule
 from semantic_edit.editing.summaries import Summarised
 
 TRAJECTORY_FORMAT = "semantic_edit.trajectory/4"
-TRAJECTORY_RULES: dict[str, Rule] = {  # of what a file says beside the latents
+TRAJECTORY_RULES: dict[str, Rule] = {  # for the fields of a file, besides the latents
     "timesteps": rising(highest=1_000_000),
     "num_inference_steps": whole_number(1, 1_000_000),
     "strength": real_number(0, 1),
@@ -45,21 +45,20 @@ TRAJECTORY_RULES: dict[str, Rule] = {  # of what a file says beside the latents
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Trajectory(Summarised):
-    """The latents of a DDIM inversion, from the clean picture to its noisiest level, and what they were made
-    with.
+    """The latents of a DDIM inversion, from the clean picture to its noisiest level, and how they were made.
 
-    latents: (levels + 1, batch, channels, height, width) in float32; `latents[k]` is level `k`, `latents[0]`
-        the picture's own latent, scaled by `scaling_factor`.
+    latents: (levels + 1, batch, channels, height, width) in float32; `latents[k]` is level `k`, and `latents[0]` is the
+        picture's own latent, scaled by `scaling_factor`.
     timesteps: The model's timestep of each level from 1 on, least noisy first; `levels` of them.
-    num_inference_steps: Steps of the whole schedule that `timesteps` begins.
-    strength: Fraction of that schedule that was asked for (the papers' encoding ratio).
+    num_inference_steps: Number of steps of the whole schedule, of which `timesteps` is the beginning.
+    strength: The requested fraction of that schedule (the papers' encoding ratio).
     prediction_type: "epsilon", "v_prediction" or "sample".
     schedule_fingerprint: `Schedule.fingerprint` of the whole schedule.
-    model_fingerprint: Of the denoising model, or "" where none was known; behind "+" the adapters that acted on it.
+    model_fingerprint: Of the denoising model, or "" if unknown; a "+" is followed by the adapters that were active.
     scaling_factor: The VAE's.
-    guidance_scale: Guidance during the inversion; 1.0 is none.
+    guidance_scale: Guidance during the inversion; 1.0 means none.
     prompts: The prompts of the inversion, or `None` if embeddings were given.
-    frames: What was cut from each picture, and the size that it was worked at; () where only latents were known.
+    frames: Which part of each picture was inverted, and at what size; () if only latents were given.
     """
 
     latents: torch.Tensor
@@ -84,16 +83,16 @@ class Trajectory(Summarised):
 
     @property
     def levels(self) -> int:
-        """How many inversion steps it holds; level `levels` is the noisiest."""
+        """The number of inversion steps; level `levels` is the noisiest."""
         return len(self.timesteps)
 
     @property
     def batch_size(self) -> int:
-        """How many pictures it holds."""
+        """The number of pictures."""
         return self.latents.shape[1]
 
     def split(self) -> tuple[Trajectory, ...]:
-        """Each picture's own."""
+        """A trajectory for each picture."""
         return tuple(
             dataclasses.replace(
                 self, latents=latents, frames=self.frames and (self.frames[row % len(self.frames)],)
@@ -102,7 +101,7 @@ class Trajectory(Summarised):
         )
 
     def filled(self, latents: torch.Tensor) -> Trajectory:
-        """The same trajectory with other latents, those of all its levels."""
+        """The same trajectory with other latents, for all of its levels."""
         return dataclasses.replace(self, latents=latents)
 
     def to(self, device: str | torch.device) -> Trajectory:
@@ -110,7 +109,10 @@ class Trajectory(Summarised):
         return self.filled(self.latents.to(device))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write one safetensors file; a reader sees the old file or the new one, never half of it.
+        """Write one safetensors file; a reader sees either the old or the new file, always complete.
+
+        Args:
+            path: The file.
 
         Raises:
             OSError: Naming the file, if it cannot be written.
@@ -127,10 +129,14 @@ class Trajectory(Summarised):
     def load(cls, path: str | os.PathLike[str], device: str | torch.device = "cpu") -> Trajectory:
         """Read what `save` wrote.
 
+        Args:
+            path: The file.
+            device: Where to put the latents.
+
         Raises:
             FileNotFoundError: If there is no such file.
-            ValueError: Naming the file, if it is no trajectory, is of another format version, or is not just as it was
-                written.
+            ValueError: Naming the file, if it is not a trajectory, has another format version, or was damaged or
+                changed.
         """
         if not Path(path).is_file():
             raise FileNotFoundError(f"There is no trajectory file at {os.fspath(path)!r}.")
@@ -156,18 +162,18 @@ class Trajectory(Summarised):
         model: str = "",
         scaling_factor: float | None = None,
     ) -> None:
-        """Refuse to serve a call that it was not made for.
+        """Raise unless the trajectory fits a call.
 
         Args:
             schedule: The call's whole schedule.
-            levels: How many levels the call walks; a longer trajectory serves a shorter walk.
+            levels: Number of levels that the call walks; a longer trajectory fits a shorter walk.
             latent_shape: The call's (channels, height, width), if known.
-            batch_size: The call's number of edits; a trajectory of one picture serves any number.
+            batch_size: The call's number of edits; a trajectory of one picture fits any number.
             model: The call's model fingerprint; "" on either side is not compared.
             scaling_factor: The call's VAE scaling factor, if known.
 
         Raises:
-            ValueError: Naming what differs, the trajectory's side and the call's.
+            ValueError: Naming what differs, with the trajectory's value and the call's.
         """
         kept = (self.num_inference_steps, self.prediction_type, self.schedule_fingerprint)
         compared = compared_schedules(kept, schedule)

@@ -8,16 +8,17 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from diffusers import DiffusionPipeline
 from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 
-from semantic_edit.editing.trajectory import Trajectory
+from semantic_edit.denoisers import denoiser_of
+from semantic_edit.editing import Trajectory
+from semantic_edit.evaluation.around import DIFFEDIT, another_pipeline
 from semantic_edit.evaluation.encode_decode import EncodeDecode
-from semantic_edit.evaluation.method import EditMethod, another_pipeline, latents_of, sides_of
+from semantic_edit.evaluation.method import EditMethod, latents_of, sides_of
 from semantic_edit.evaluation.word_swap import Inverted
-from semantic_edit.pipelines.checks import levels_for
-from semantic_edit.pipelines.diffedit import DiffEditPipeline
-from semantic_edit.pipelines.presets import PRESETS, USUAL_GUIDANCE
+from semantic_edit.pipelines import PRESETS, levels_for
 
 # Added to the seed for the noise that stands in for the encoding, so that with and without it the mask is the same.
 NOISE_SEED = 1_000_003
@@ -34,7 +35,7 @@ class Encoded:
 
 
 @dataclass(frozen=True)
-class DiffEditMethod(EditMethod):
+class DiffEditMethod(EditMethod[Encoded]):
     """The knobs are those of [`DiffEditPipeline`] and, for the paper's ablations, two more.
 
     guidance_scale: `None` is the preset's own.
@@ -49,7 +50,7 @@ class DiffEditMethod(EditMethod):
 
     prepared_by: ClassVar[tuple[str, ...]] = ("num_inference_steps", "encoding")
 
-    guidance_scale: float | None = USUAL_GUIDANCE  # type: ignore[assignment]
+    guidance_scale: float | None = PRESETS["paper"].guidance_scale  # type: ignore[assignment]
     inpaint_strength: float = 0.8
     mask_threshold: float = 0.5
     mask_thresholding_ratio: float | None = None
@@ -72,19 +73,19 @@ class DiffEditMethod(EditMethod):
             preset=name,
         )
 
-    def check_steps(self, pipe: Any) -> None:
+    def check_steps(self, pipe: DiffusionPipeline) -> None:
         """Refuse strengths of less than one step too."""
-        schedule = self.schedule(pipe)
+        schedule = self.schedule(denoiser_of(pipe))
         levels_for(schedule, "inpaint_strength", self.inpaint_strength)
         levels_for(schedule, "mask_encode_strength", self.mask_encode_strength)
 
     def prepare(
-        self, pipe: Any, images: Sequence[Image.Image], source_prompts: Sequence[str]
+        self, pipe: DiffusionPipeline, images: Sequence[Image.Image], source_prompts: Sequence[str]
     ) -> list[Encoded]:
         """The inversions, which no knob of the mask changes."""
         parts: list[Trajectory | None] = [None] * len(images)
         if self.encoding:
-            inverted: Any = another_pipeline(DiffEditPipeline, pipe).invert(
+            inverted: Any = another_pipeline(DIFFEDIT, pipe).invert(
                 image=list(images),
                 num_inference_steps=self.num_inference_steps,
                 inpaint_strength=1.0,
@@ -93,18 +94,18 @@ class DiffEditMethod(EditMethod):
             parts = list(inverted.trajectory.split())
         return [Encoded(*one) for one in zip(images, source_prompts, parts, strict=True)]
 
-    def edit(self, pipe: Any, prepared: Encoded, prompt: str, seed: int = 0) -> Image.Image:
+    def edit(self, pipe: DiffusionPipeline, prepared: Encoded, prompt: str, seed: int = 0) -> Image.Image:
         """One edit."""
         return self.edit_with_mask(pipe, prepared, prompt, seed)[0]
 
     def edit_with_mask(
-        self, pipe: Any, prepared: Encoded, prompt: str, seed: int = 0
+        self, pipe: DiffusionPipeline, prepared: Encoded, prompt: str, seed: int = 0
     ) -> tuple[Image.Image, np.ndarray]:
         """One edit and its mask, booleans (height, width), true where the edit applied."""
         known: dict[str, Any] = {"trajectory": prepared.trajectory}
         if not self.encoding:
             known = {"image_latents": self._noised(pipe, prepared.image, seed)}
-        done: Any = another_pipeline(DiffEditPipeline, pipe)(
+        done: Any = another_pipeline(DIFFEDIT, pipe)(
             image=prepared.image,
             prompt=prompt,
             source_prompt=prepared.prompt if self.with_reference else "",
@@ -124,19 +125,19 @@ class DiffEditMethod(EditMethod):
         )
         return done.images[0], done.pixel_mask[0, 0].cpu().numpy() > 0.5
 
-    def reconstruct(self, pipe: Any, prepared: Encoded) -> np.ndarray | None:
+    def reconstruct(self, pipe: DiffusionPipeline, prepared: Encoded) -> np.ndarray | None:
         """The way back of the whole picture under the empty prompt, as far as it is encoded."""
         if prepared.trajectory is None:
             return None
-        scale = USUAL_GUIDANCE if self.guidance_scale is None else self.guidance_scale
+        scale = EncodeDecode.guidance_scale if self.guidance_scale is None else self.guidance_scale
         unmasked = EncodeDecode(self.num_inference_steps, scale, self.inpaint_strength)
         return unmasked.reconstruct(pipe, Inverted(prepared.trajectory.latents, ""))
 
-    def _noised(self, pipe: Any, image: Image.Image, seed: int) -> torch.Tensor:
+    def _noised(self, pipe: DiffusionPipeline, image: Image.Image, seed: int) -> torch.Tensor:
         """The picture with one noise at each level, as `image_latents`: (1, levels + 1, channels, height, width)."""
-        schedule = self.schedule(pipe)
+        denoiser = denoiser_of(pipe)
+        schedule, clean = self.schedule(denoiser), latents_of(denoiser, [image])
         levels = levels_for(schedule, "inpaint_strength", self.inpaint_strength)
-        clean = latents_of(pipe, [image])
         generator = torch.Generator().manual_seed(seed + NOISE_SEED)
         noise = randn_tensor(clean.shape, generator=generator, device=clean.device)
         noised = [schedule.add_noise(clean, noise, level) for level in range(levels, 0, -1)]

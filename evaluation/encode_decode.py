@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-import numpy as np
+import torch
+from diffusers import DiffusionPipeline
 from PIL import Image
 
+from semantic_edit.denoisers import denoiser_of
 from semantic_edit.evaluation.word_swap import Inverted, WordSwap
-from semantic_edit.pipelines.checks import levels_for
+from semantic_edit.pipelines import levels_for
 
 
 @dataclass(frozen=True)
 class EncodeDecode(WordSwap):
     """Invert under the empty prompt, as far as `strength` says, and decode under the new one.
+
+    It reconstructs under the empty prompt, where guidance changes nothing.
 
     strength: The encoding ratio, a fraction of the steps in (0, 1]; more changes more. Inversions reach the noisiest
         level, so that one serves every strength.
@@ -26,28 +29,24 @@ class EncodeDecode(WordSwap):
     strength: float = 0.8
 
     def prepare(
-        self, pipe: Any, images: Sequence[Image.Image], source_prompts: Sequence[str]
+        self, pipe: DiffusionPipeline, images: Sequence[Image.Image], source_prompts: Sequence[str]
     ) -> list[Inverted]:
         """The inversions; the sources' prompts play no part."""
         return super().prepare(pipe, images, [""] * len(images))
 
-    def edit(self, pipe: Any, prepared: Inverted, prompt: str, seed: int = 0) -> Image.Image:
-        """One edit; nothing is drawn.
+    def decode(self, pipe: DiffusionPipeline, prepared: Inverted, prompt: str) -> torch.Tensor:
+        """The edit's clean latents, (1, channels, height, width).
 
         Raises:
             ValueError: If the strength lies outside (0, 1], or is less than one step.
         """
-        return super().edit(pipe, self._encoded(pipe, prepared), prompt, seed)
+        encoded = replace(prepared, latents=prepared.latents[: self._levels(pipe) + 1])
+        return super().decode(pipe, encoded, prompt)
 
-    def reconstruct(self, pipe: Any, prepared: Inverted) -> np.ndarray:
-        """The way back under the empty prompt, where guidance changes nothing."""
-        return super().reconstruct(pipe, self._encoded(pipe, prepared))
-
-    def check_steps(self, pipe: Any) -> None:
+    def check_steps(self, pipe: DiffusionPipeline) -> None:
         """Refuse a strength of less than one step too."""
-        levels_for(self.schedule(pipe), "strength", self.strength)
+        self._levels(pipe)
 
-    def _encoded(self, pipe: Any, prepared: Inverted) -> Inverted:
-        """As far as `strength` reaches."""
-        levels = levels_for(self.schedule(pipe), "strength", self.strength)
-        return replace(prepared, latents=prepared.latents[: levels + 1])
+    def _levels(self, pipe: DiffusionPipeline) -> int:
+        """How far `strength` reaches."""
+        return levels_for(self.schedule(denoiser_of(pipe)), "strength", self.strength)

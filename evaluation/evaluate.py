@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from diffusers import DiffusionPipeline
 from PIL import Image
 
 from semantic_edit.datasets import EditItem
-from semantic_edit.denoisers.identity import network_identity
+from semantic_edit.denoisers import denoiser_of
 from semantic_edit.disk.writing import write_folder
 from semantic_edit.evaluation.figures import drawn_curves, drawn_grids
 from semantic_edit.evaluation.metrics import JUDGE, SET_METRICS, SetMetrics, edit_metrics
@@ -44,11 +45,10 @@ OWN = ("DiffEdit", "StyleDiffusion", "StyleDiffusion, presets")  # what all othe
 
 
 def comparison_of(
-    pipe: Any,
+    pipe: DiffusionPipeline,
     items: Sequence[EditItem],
     folder: Path,
     metrics: Sequence[str] | None = None,
-    seed: int = 0,
     size: tuple[int, int] | None = None,
     **settings: Any,
 ) -> Comparison:
@@ -71,7 +71,7 @@ def comparison_of(
     if is_judged:
         measures.insert(0, judge_metric())
     identity = {
-        "model": network_identity(pipe.unet),
+        "model": denoiser_of(pipe).identity(),
         "metrics": sorted(measure.name for measure in measures),
         "size": size and list(size),
     }
@@ -82,7 +82,6 @@ def comparison_of(
         rows=Rows(folder / "results.jsonl"),
         identity=identity,
         folder=folder,
-        seed=seed,
         sets=SetMetrics(of_sets, pipe) if of_sets else None,
         **settings,
     )
@@ -145,7 +144,7 @@ def evaluate(comparison: Comparison, sweeps: Sequence[Sweep], say: Say, curves: 
     return text
 
 
-def check_sweeps(pipe: Any, sweeps: Sequence[Sweep]) -> None:
+def check_sweeps(pipe: DiffusionPipeline, sweeps: Sequence[Sweep]) -> None:
     """Refuse methods and settings that a pipeline cannot run.
 
     Raises:
@@ -169,7 +168,7 @@ def _heading(comparison: Comparison, sweeps: Sequence[Sweep]) -> str:
     )
 
 
-def resized(item: EditItem, size: tuple[int, int]) -> EditItem:
+def resized_item(item: EditItem, size: tuple[int, int]) -> EditItem:
     """The same edit of the picture at another size, (width, height); not for still lifes, whose truth has its own."""
 
     def image() -> Image.Image:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from diffusers import DiffusionPipeline
 from PIL import Image
 
-from semantic_edit.attention_processors.borrowing import BorrowedNetwork, frozen
-from semantic_edit.attention_processors.locks import lock_of
-from semantic_edit.editing.finite import check_finite
-from semantic_edit.evaluation.method import EditMethod, floats_of, latents_of, picture_of
-from semantic_edit.pipelines.request import read_edit_pictures
-from semantic_edit.pipelines.stages import decode_pixels
+from semantic_edit.attention_processors import BorrowedNetwork, frozen, lock_of
+from semantic_edit.denoisers import denoiser_of
+from semantic_edit.editing import check_finite
+from semantic_edit.evaluation.method import EditMethod, floats_of, latents_of, picture_of, pixels_of
+from semantic_edit.evaluation.metrics.clip import text_embeds, text_tower
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,7 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class FlexIT(EditMethod):
+class FlexIT(EditMethod[Seen]):
     """Gradient descent on the latent of the pipeline's VAE, by the pipeline's CLIP; the denoiser plays no part.
 
     The loss is - E(picture) · target + perceptual_weight * perceptual distance + latent_weight * latent distance, with
@@ -62,24 +62,26 @@ class FlexIT(EditMethod):
     latent_weight: float = 0.05
     text_is_projected: bool = False
 
-    def prepare(self, pipe: Any, images: Sequence[Image.Image], source_prompts: Sequence[str]) -> list[Seen]:
+    def prepare(
+        self, pipe: DiffusionPipeline, images: Sequence[Image.Image], source_prompts: Sequence[str]
+    ) -> list[Seen]:
         """The pictures' latents and pixels."""
         self.check(pipe)
-        latents = latents_of(pipe, images)
-        pixels = read_edit_pictures(pipe, list(images)).pixels
-        assert pixels is not None  # pictures are no latents
-        parts = zip(latents.split(1), pixels.to(latents.device).split(1), source_prompts, strict=True)
-        return [Seen(*one) for one in parts]
+        denoiser = denoiser_of(pipe)
+        latents, pixels = latents_of(denoiser, images), pixels_of(denoiser, images)
+        return [Seen(*one) for one in zip(latents.split(1), pixels.split(1), source_prompts, strict=True)]
 
-    def edit(self, pipe: Any, prepared: Seen, prompt: str, seed: int = 0) -> Image.Image:
+    def edit(self, pipe: DiffusionPipeline, prepared: Seen, prompt: str, seed: int = 0) -> Image.Image:
         """One edit; nothing is drawn, so the seed plays no part."""
-        return picture_of(pipe, self.optimise(pipe, prepared, prompt)[0])
+        return picture_of(denoiser_of(pipe), self.optimise(pipe, prepared, prompt)[0])
 
-    def reconstruct(self, pipe: Any, prepared: Seen) -> np.ndarray:
+    def reconstruct(self, pipe: DiffusionPipeline, prepared: Seen) -> np.ndarray:
         """What the autoencoder leaves of the picture."""
-        return floats_of(pipe, prepared.latents)
+        return floats_of(denoiser_of(pipe), prepared.latents)
 
-    def perceptual_distance(self, pipe: Any, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    def perceptual_distance(
+        self, pipe: DiffusionPipeline, first: torch.Tensor, second: torch.Tensor
+    ) -> torch.Tensor:
         """Between two pictures, (1, 3, height, width) in [0, 1]; a subclass may have LPIPS here.
 
         As LPIPS, but on all layers of the image encoder: squared differences of the tokens at length 1, averaged over
@@ -89,7 +91,9 @@ class FlexIT(EditMethod):
         layers = [F.normalize(layer.float(), dim=-1) for layer in seen.hidden_states]
         return torch.stack([(layer[0] - layer[1]).square().sum(-1).mean() for layer in layers]).mean()
 
-    def optimise(self, pipe: Any, prepared: Seen, prompt: str) -> tuple[torch.Tensor, list[float]]:
+    def optimise(
+        self, pipe: DiffusionPipeline, prepared: Seen, prompt: str
+    ) -> tuple[torch.Tensor, list[float]]:
         """The edit's latents, (1, channels, height, width), and the loss before each update."""
         target = self._target(pipe, prepared, prompt)
         start, latents = prepared.latents, prepared.latents
@@ -113,8 +117,10 @@ class FlexIT(EditMethod):
                 check_finite(f"the update of step {step}", latents)
         return latents, losses
 
-    def _loss(self, pipe: Any, prepared: Seen, target: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
-        pixels = decode_pixels(pipe, latents)
+    def _loss(
+        self, pipe: DiffusionPipeline, prepared: Seen, target: torch.Tensor, latents: torch.Tensor
+    ) -> torch.Tensor:
+        pixels = denoiser_of(pipe).decode(latents)
         (seen,) = _image_embeds(pipe, _tower_pixels(pipe, pixels))
         moved = torch.linalg.vector_norm(latents - prepared.latents, dim=1).sum()
         size = torch.linalg.vector_norm(prepared.latents, dim=1).sum()
@@ -125,15 +131,17 @@ class FlexIT(EditMethod):
         )
 
     @torch.no_grad()
-    def _target(self, pipe: Any, prepared: Seen, prompt: str) -> torch.Tensor:
+    def _target(self, pipe: DiffusionPipeline, prepared: Seen, prompt: str) -> torch.Tensor:
         """(width,), of any length."""
         wanted, source = _text_embeds(pipe, [prompt, prepared.prompt])
         (image,) = _image_embeds(pipe, _tower_pixels(pipe, prepared.pixels))
         return self.text_weight * wanted + self.image_weight * image - self.source_weight * source
 
-    def check(self, pipe: Any) -> None:
+    def check(self, pipe: DiffusionPipeline) -> None:
         """Refuse a pipeline without a CLIP whose texts and pictures share a space."""
-        encoder, projects = pipe.text_encoder, hasattr(pipe.text_encoder, "text_projection")
+        super().check(pipe)
+        _, encoder = text_tower(pipe)
+        projects = hasattr(encoder, "text_projection")
         if pipe.image_encoder is None or pipe.feature_extractor is None:
             raise ValueError(
                 "FlexIT needs a CLIP, and this pipeline has no `image_encoder` with its `feature_extractor`. Give it "
@@ -156,27 +164,19 @@ class FlexIT(EditMethod):
             )
 
 
-def _text_embeds(pipe: Any, texts: Sequence[str]) -> torch.Tensor:
+def _text_embeds(pipe: DiffusionPipeline, texts: Sequence[str]) -> torch.Tensor:
     """(texts, width), of length 1."""
-    tokenizer, encoder = pipe.tokenizer, pipe.text_encoder
-    ids = tokenizer(
-        pipe.maybe_convert_prompt(list(texts), tokenizer),
-        padding="max_length",
-        max_length=tokenizer.model_max_length,
-        truncation=True,
-        return_tensors="pt",
-    ).input_ids
-    encoded = encoder(ids.to(pipe._execution_device))
-    embeds = encoded.text_embeds if hasattr(encoded, "text_embeds") else encoded.pooler_output
+    tokenizer, encoder = text_tower(pipe)
+    embeds = text_embeds(tokenizer, encoder, pipe.maybe_convert_prompt(list(texts), tokenizer))
     return F.normalize(embeds.float(), dim=-1)
 
 
-def _image_embeds(pipe: Any, tower_pixels: torch.Tensor) -> torch.Tensor:
+def _image_embeds(pipe: DiffusionPipeline, tower_pixels: torch.Tensor) -> torch.Tensor:
     """(pictures, width), of length 1."""
     return F.normalize(pipe.image_encoder(tower_pixels).image_embeds.float(), dim=-1)
 
 
-def _tower_pixels(pipe: Any, pixels: torch.Tensor) -> torch.Tensor:
+def _tower_pixels(pipe: DiffusionPipeline, pixels: torch.Tensor) -> torch.Tensor:
     """Pixels, (pictures, 3, height, width) in [0, 1], as the feature extractor prepares them, but with gradients."""
     side, extractor = pipe.image_encoder.config.image_size, pipe.feature_extractor
     height, width = (side * size // min(pixels.shape[-2:]) for size in pixels.shape[-2:])

@@ -8,19 +8,19 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
+from diffusers import DiffusionPipeline
 from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 
+from semantic_edit.denoisers import denoiser_of
 from semantic_edit.disk.numbers import read_number
-from semantic_edit.disk.reading import whole_number
-from semantic_edit.editing.inversion import decode_latents
-from semantic_edit.evaluation.method import EditMethod, embeds_of, latents_of, picture_of
-from semantic_edit.pipelines.ranges import FRACTION
-from semantic_edit.pipelines.stages import noise_predictor
+from semantic_edit.disk.reading import real_number, whole_number
+from semantic_edit.editing import Guidance, StepHooks, Walk, decode_latents
+from semantic_edit.evaluation.method import EditMethod, latents_of, picture_of
 
 
 @dataclass(frozen=True)
-class ILVR(EditMethod):
+class ILVR(EditMethod[torch.Tensor]):
     """From pure noise; after each step the sample's low frequencies give way to those of the noised picture.
 
     The paper's model is unconditional, of pixels, and sampled by DDPM. Here it is the latent that is refined, of a
@@ -43,22 +43,27 @@ class ILVR(EditMethod):
     def __post_init__(self) -> None:
         shrinks = "It is by how much the latent shrinks; 1 leaves it as it is."
         read_number("down_factor", self.down_factor, whole_number(1, 1_000_000), shrinks)
-        read_number("refined", self.refined, FRACTION, "It is a fraction of the steps.")
+        read_number("refined", self.refined, real_number(0, 1), "It is a fraction of the steps.")
 
     def prepare(
-        self, pipe: Any, images: Sequence[Image.Image], source_prompts: Sequence[str]
+        self, pipe: DiffusionPipeline, images: Sequence[Image.Image], source_prompts: Sequence[str]
     ) -> list[torch.Tensor]:
         """Clean latents, (1, channels, height, width) each; the sources' prompts play no part."""
-        return list(latents_of(pipe, images).split(1))
+        return list(latents_of(denoiser_of(pipe), images).split(1))
 
-    def edit(self, pipe: Any, prepared: torch.Tensor, prompt: str, seed: int = 0) -> Image.Image:
+    def edit(
+        self, pipe: DiffusionPipeline, prepared: torch.Tensor, prompt: str, seed: int = 0
+    ) -> Image.Image:
         """One edit."""
-        return picture_of(pipe, self.sample(pipe, prepared, prompt, seed))
+        return picture_of(denoiser_of(pipe), self.sample(pipe, prepared, prompt, seed))
 
     @torch.no_grad()
-    def sample(self, pipe: Any, prepared: torch.Tensor, prompt: str, seed: int = 0) -> torch.Tensor:
+    def sample(
+        self, pipe: DiffusionPipeline, prepared: torch.Tensor, prompt: str, seed: int = 0
+    ) -> torch.Tensor:
         """The edit's clean latents, (1, channels, height, width)."""
-        schedule, generator = self.schedule(pipe), torch.Generator().manual_seed(seed)
+        denoiser, generator = denoiser_of(pipe), torch.Generator().manual_seed(seed)
+        schedule = self.schedule(denoiser)
         steps = schedule.num_inference_steps
 
         def drawn() -> torch.Tensor:
@@ -72,15 +77,15 @@ class ILVR(EditMethod):
             latents = tensors["latents"]
             return {"latents": latents + self._low(reference) - self._low(latents)}
 
-        embeds = embeds_of(pipe, [prompt, ""])
         return decode_latents(
-            noise_predictor(pipe),
+            denoiser,
             schedule,
-            drawn().expand(steps + 1, *prepared.shape),  # without a mask only the noisiest level is read
-            embeds[:1],
-            negative_prompt_embeds=None if self.guidance_scale == 1 else embeds[1:],
-            guidance_scale=self.guidance_scale,
-            on_step=refine,
+            Walk(
+                drawn().expand(steps + 1, *prepared.shape)
+            ),  # without a mask only the noisiest level is read
+            self.prompts(denoiser, prompt),
+            Guidance(self.guidance_scale),
+            StepHooks(after=refine),
         )
 
     def _low(self, latents: torch.Tensor) -> torch.Tensor:

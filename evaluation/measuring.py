@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
+from diffusers import DiffusionPipeline
 from PIL import Image
 
 from semantic_edit.datasets import EditItem
+from semantic_edit.denoisers import denoiser_of
 from semantic_edit.evaluation.method import vae_reconstruction
 from semantic_edit.evaluation.metrics import iou, psnr, seam
 from semantic_edit.evaluation.metrics.edit_metrics import EditMetric
@@ -37,9 +38,9 @@ def measured_edit(
     return values
 
 
-def measured_reconstruction(pipe: Any, image: Image.Image, reconstruction: np.ndarray) -> Row:
+def measured_reconstruction(pipe: DiffusionPipeline, image: Image.Image, reconstruction: np.ndarray) -> Row:
     """PSNR in dB to the VAE's reconstruction, and to the picture beside the VAE's own."""
-    best = vae_reconstruction(pipe, image)
+    best = vae_reconstruction(denoiser_of(pipe), image)
     return {
         "to_vae": psnr(reconstruction, best),
         "to_picture": psnr(reconstruction, image),

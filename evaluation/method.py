@@ -5,32 +5,25 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 import torch
+from diffusers import DiffusionPipeline
 from PIL import Image
 
-from semantic_edit.denoisers.schedules import schedule_from_scheduler
-from semantic_edit.editing.schedule import Schedule
-from semantic_edit.pipelines.conditioning import encode_prompts, read_prompt
-from semantic_edit.pipelines.request import read_edit_pictures
-from semantic_edit.pipelines.stages import convert_pixels, decode_pixels, encode_pictures
+from semantic_edit.denoisers import Denoiser, PromptInput, denoiser_of
+from semantic_edit.editing import Conditioning, PromptPair, Schedule, eight_bits
+from semantic_edit.pipelines import read_pictures
 
-COMPONENTS = (
-    "vae",
-    "text_encoder",
-    "tokenizer",
-    "unet",
-    "scheduler",
-    "feature_extractor",
-    "image_encoder",
-)
+Prepared = TypeVar("Prepared")
 
 
 @dataclass(frozen=True)
-class EditMethod(ABC):
-    """One way to edit a picture, with its knobs for fields; any loaded Stable Diffusion pipeline serves, only read.
+class EditMethod(ABC, Generic[Prepared]):
+    """One way to edit a picture, with its knobs for fields.
+
+    Any loaded pipeline of Stable Diffusion 1.x, 2.x or XL serves, diffusers' own too, and is only read.
 
     What a method makes of a picture before it knows the edit (an inversion, learned embeddings) is a value of its own,
     so that a sweep over knobs pays for it once: two methods of one class serve themselves from the same preparation if
@@ -43,48 +36,52 @@ class EditMethod(ABC):
     guidance_scale: float = 7.5
 
     def __call__(
-        self, pipe: Any, image: Image.Image, source_prompt: str, prompt: str, seed: int = 0
+        self, pipe: DiffusionPipeline, image: Image.Image, source_prompt: str, prompt: str, seed: int = 0
     ) -> Image.Image:
         """The picture edited to show `prompt`; `seed` is of the noise, where a method draws any."""
         (prepared,) = self.prepare(pipe, [image], [source_prompt])
         return self.edit(pipe, prepared, prompt, seed)
 
-    def check(self, pipe: Any) -> None:  # noqa: B027, most need nothing more
-        """Refuse a pipeline that lacks what this method needs; asked before the first edit.
+    def check(self, pipe: DiffusionPipeline) -> None:
+        """Refuse a pipeline whose model is of no family here, or lacks what this method needs; asked before the first
+        edit.
 
         Raises:
             ValueError: Naming what is missing.
         """
+        denoiser_of(pipe).check()
 
-    def check_steps(self, pipe: Any) -> None:
+    def check_steps(self, pipe: DiffusionPipeline) -> None:
         """Refuse more steps than the schedule has, or so few that a fraction of them is none; asked before the first
         edit.
 
         Raises:
             ValueError: Naming the number.
         """
-        self.schedule(pipe)
+        self.schedule(denoiser_of(pipe))
 
     @abstractmethod
-    def prepare(self, pipe: Any, images: Sequence[Image.Image], source_prompts: Sequence[str]) -> list[Any]:
+    def prepare(
+        self, pipe: DiffusionPipeline, images: Sequence[Image.Image], source_prompts: Sequence[str]
+    ) -> list[Prepared]:
         """What this method makes of each of some pictures of one size, side by side."""
 
     @abstractmethod
-    def edit(self, pipe: Any, prepared: Any, prompt: str, seed: int = 0) -> Image.Image:
+    def edit(self, pipe: DiffusionPipeline, prepared: Prepared, prompt: str, seed: int = 0) -> Image.Image:
         """One edit of a picture that was prepared."""
 
     def edit_with_mask(
-        self, pipe: Any, prepared: Any, prompt: str, seed: int = 0
+        self, pipe: DiffusionPipeline, prepared: Prepared, prompt: str, seed: int = 0
     ) -> tuple[Image.Image, np.ndarray | None]:
         """An edit, and where it applied, booleans (height, width), if the method finds that out."""
         return self.edit(pipe, prepared, prompt, seed), None
 
-    def reconstruct(self, pipe: Any, prepared: Any) -> np.ndarray | None:
+    def reconstruct(self, pipe: DiffusionPipeline, prepared: Prepared) -> np.ndarray | None:
         """What the preparation gives back of the picture, floats (height, width, 3) in [0, 1]; `None` if that means
         nothing."""
         return None
 
-    def backward_evaluations(self, prepared: Any) -> int:
+    def backward_evaluations(self, prepared: Prepared) -> int:
         """Of the denoiser, that the preparation of one picture took."""
         return 0
 
@@ -93,24 +90,16 @@ class EditMethod(ABC):
         """What the preparation depends on."""
         return type(self).__name__, *(getattr(self, name) for name in self.prepared_by)
 
-    def schedule(self, pipe: Any) -> Schedule:
+    def schedule(self, denoiser: Denoiser) -> Schedule:
         """The levels that an inversion of this method walks."""
-        return schedule_from_scheduler(pipe.scheduler, self.num_inference_steps)
+        return denoiser.schedule(self.num_inference_steps)
 
-
-def another_pipeline(kind: type, pipe: Any, **changes: Any) -> Any:
-    """A silent pipeline of another kind around the same modules; not by `from_pipe`, which casts them.
-
-    It has no safety checker: some methods are no pipelines and cannot have one, and its black pictures would count
-    against the others.
-
-    Args:
-        changes: Components in place of the pipeline's own.
-    """
-    components = {name: getattr(pipe, name) for name in COMPONENTS}
-    made = kind(**{**components, **changes}, safety_checker=None, requires_safety_checker=False)
-    made.set_progress_bar_config(disable=True)
-    return made
+    def prompts(self, denoiser: Denoiser, prompt: str) -> PromptPair:
+        """What a decoding is told: the prompt and, where it is guided, the empty one."""
+        embeds = embeds_of(denoiser, [prompt, ""])
+        return PromptPair(
+            embeds.rows(slice(1)), None if self.guidance_scale == 1 else embeds.rows(slice(1, 2))
+        )
 
 
 def sides_of(image: Image.Image) -> dict[str, Any]:
@@ -118,32 +107,45 @@ def sides_of(image: Image.Image) -> dict[str, Any]:
     return {"height": image.height, "width": image.width}
 
 
+def pixels_of(denoiser: Denoiser, images: Sequence[Image.Image]) -> torch.Tensor:
+    """(pictures, 3, height, width) in [0, 1].
+
+    Raises:
+        ValueError: If they differ in size, or the model cannot take their size.
+    """
+    pixels = read_pictures(list(images), denoiser.multiple, denoiser.latent_channels).pixels
+    assert pixels is not None  # pictures are no latents
+    return pixels.to(denoiser.device)
+
+
 @torch.no_grad()
-def latents_of(pipe: Any, images: Sequence[Image.Image]) -> torch.Tensor:
+def latents_of(denoiser: Denoiser, images: Sequence[Image.Image]) -> torch.Tensor:
     """Scaled latents, (pictures, channels, height, width) in float32."""
-    return encode_pictures(pipe, read_edit_pictures(pipe, list(images)))
+    return denoiser.encode(pixels_of(denoiser, images))
 
 
-def embeds_of(pipe: Any, texts: Sequence[str]) -> torch.Tensor:
-    """(texts, tokens, width), of the UNet's type."""
-    (embeds,) = encode_prompts(pipe, (read_prompt("prompt", list(texts), None),), len(texts))
-    assert embeds is not None  # no prompt was `None`
-    return embeds
+def embeds_of(denoiser: Denoiser, texts: Sequence[str]) -> Conditioning:
+    """A row for each text. The empty one stands for no prompt, of which SDXL has a way of its own."""
+    prompts = [
+        denoiser.read_prompt(PromptInput("prompt", text)) if text else denoiser.absent_prompt("prompt")
+        for text in texts
+    ]
+    return Conditioning.cat([row for row in denoiser.embed(prompts, 1) if row is not None])
 
 
 @torch.no_grad()
-def picture_of(pipe: Any, latents: torch.Tensor) -> Image.Image:
+def picture_of(denoiser: Denoiser, latents: torch.Tensor) -> Image.Image:
     """The first of some latents, (batch, channels, height, width), as an RGB picture."""
-    (picture,) = convert_pixels(pipe, decode_pixels(pipe, latents[:1]), "pil")
-    return picture
+    pixels = eight_bits(denoiser.decode(latents[:1])[0])
+    return Image.fromarray(pixels.permute(1, 2, 0).contiguous().cpu().numpy())
 
 
 @torch.no_grad()
-def floats_of(pipe: Any, latents: torch.Tensor) -> np.ndarray:
+def floats_of(denoiser: Denoiser, latents: torch.Tensor) -> np.ndarray:
     """The same as floats (height, width, 3) in [0, 1], not rounded to 8 bits."""
-    return decode_pixels(pipe, latents[:1])[0].permute(1, 2, 0).cpu().double().numpy()
+    return denoiser.decode(latents[:1])[0].permute(1, 2, 0).cpu().double().numpy()
 
 
-def vae_reconstruction(pipe: Any, image: Image.Image) -> np.ndarray:
+def vae_reconstruction(denoiser: Denoiser, image: Image.Image) -> np.ndarray:
     """What the autoencoder alone leaves of a picture, floats (height, width, 3) in [0, 1]."""
-    return floats_of(pipe, latents_of(pipe, [image]))
+    return floats_of(denoiser, latents_of(denoiser, [image]))

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
+from diffusers import DiffusionPipeline
 from PIL import Image
 
-from semantic_edit.attention_processors.borrowing import BorrowedNetwork, frozen
-from semantic_edit.attention_processors.locks import lock_of
-from semantic_edit.editing.finite import FiniteWatch, at_step
-from semantic_edit.editing.guidance import PredictNoise, classifier_free_guidance
-from semantic_edit.editing.inversion import ddim_step, invert_latents
-from semantic_edit.editing.schedule import Schedule
+from semantic_edit.attention_processors import BorrowedNetwork, frozen, lock_of
+from semantic_edit.denoisers import Denoiser, denoiser_of
+from semantic_edit.editing import (
+    Conditioning,
+    FiniteWatch,
+    PromptPair,
+    Schedule,
+    at_step,
+    ddim_step,
+    invert_latents,
+    predicting,
+)
 from semantic_edit.evaluation.method import EditMethod, embeds_of, floats_of, latents_of, picture_of
-from semantic_edit.evaluation.prompt_to_prompt import decode_swapped
-from semantic_edit.mapping_networks.updates import ActivePictures
-from semantic_edit.pipelines.restyling import RestyleSettings
-from semantic_edit.pipelines.stages import noise_predictor
+from semantic_edit.evaluation.prompt_to_prompt import decoded_side_by_side
+from semantic_edit.mapping_networks import ActivePictures
+from semantic_edit.pipelines import RestyleSettings
 
 LEARNING_RATE, RATE_DECAY = 1e-2, 0.01
 STOP_BELOW, STOP_GROWTH = 1e-5, 2e-5
@@ -44,7 +50,7 @@ class NullText:
 
 
 @dataclass(frozen=True)
-class NullTextInversion(EditMethod):
+class NullTextInversion(EditMethod[NullText]):
     """Prompt-to-Prompt on a null-text inversion; the other defaults are those of the published example.
 
     tau_c, tau_s: Fractions of the steps, from the noisy end, with the source's cross- and self-attention maps.
@@ -61,109 +67,113 @@ class NullTextInversion(EditMethod):
     tau_u: float = 0.0
     inner_steps: int = 10
 
+    @torch.no_grad()
     def prepare(
-        self, pipe: Any, images: Sequence[Image.Image], source_prompts: Sequence[str]
+        self, pipe: DiffusionPipeline, images: Sequence[Image.Image], source_prompts: Sequence[str]
     ) -> list[NullText]:
         """Learn the embeddings of all pictures side by side, each as if alone but for rounding."""
-        with lock_of(pipe.unet), BorrowedNetwork(pipe.unet) as unet, frozen(unet):
-            return _learn(
-                noise_predictor(pipe, borrowed=unet),
-                self.schedule(pipe),
-                latents_of(pipe, images),
-                list(source_prompts),
-                embeds_of(pipe, source_prompts).float(),
-                embeds_of(pipe, [""]).float(),
+        denoiser = denoiser_of(pipe)
+        with lock_of(denoiser.unet), BorrowedNetwork(denoiser.unet) as unet, frozen(unet):
+            lesson = _Lesson(
+                denoiser.through(unet),
+                self.schedule(denoiser),
+                embeds_of(denoiser, source_prompts),
+                embeds_of(denoiser, [""]).expand(len(source_prompts)),
                 self,
-                pipe.unet.dtype,
             )
+            return lesson.learn(latents_of(denoiser, images), source_prompts)
 
-    def edit(self, pipe: Any, prepared: NullText, prompt: str, seed: int = 0) -> Image.Image:
+    def edit(self, pipe: DiffusionPipeline, prepared: NullText, prompt: str, seed: int = 0) -> Image.Image:
         """One edit; nothing is drawn."""
-        return picture_of(pipe, self.decode(pipe, prepared, prompt)[1:])
+        return picture_of(denoiser_of(pipe), self.decode(pipe, prepared, prompt)[1:])
 
-    def reconstruct(self, pipe: Any, prepared: NullText) -> np.ndarray:
+    def reconstruct(self, pipe: DiffusionPipeline, prepared: NullText) -> np.ndarray:
         """The source's row."""
-        return floats_of(pipe, self.decode(pipe, prepared, prepared.prompt))
+        return floats_of(denoiser_of(pipe), self.decode(pipe, prepared, prepared.prompt))
 
     def backward_evaluations(self, prepared: NullText) -> int:
         """Of the denoiser, for one picture."""
         return prepared.backward_evaluations
 
-    def decode(self, pipe: Any, prepared: NullText, prompt: str) -> torch.Tensor:
+    def decode(self, pipe: DiffusionPipeline, prepared: NullText, prompt: str) -> torch.Tensor:
         """The clean latents of the source and of the edit, (2, channels, height, width)."""
-        return decode_swapped(
-            pipe,
-            self.schedule(pipe),
-            prepared.latents,
-            (prepared.prompt, prompt),
-            prepared.embeds,
-            RestyleSettings(tau_c=self.tau_c, tau_s=self.tau_s, tau_u=self.tau_u),
-            self.guidance_scale,
-        )
+        denoiser = denoiser_of(pipe)
+        empty = embeds_of(denoiser, [""])
+        settings = RestyleSettings(tau_c=self.tau_c, tau_s=self.tau_s, tau_u=self.tau_u)
+
+        def learned(step: int) -> Conditioning:
+            return _with_text(empty, prepared.embeds[step : step + 1])
+
+        prompts = (prepared.prompt, prompt)
+        return decoded_side_by_side(denoiser, self, settings, prepared.latents, prompts, learned)
 
 
-@torch.no_grad()
-def _learn(
-    predict_noise: PredictNoise,
-    schedule: Schedule,
-    clean: torch.Tensor,
-    prompts: list[str],
-    text: torch.Tensor,
-    negative: torch.Tensor,
-    settings: NullTextInversion,
-    dtype: torch.dtype,
-) -> list[NullText]:
-    """clean: (pictures, channels, height, width); text: (pictures, tokens, width); negative: (1, tokens, width)."""
-    steps, watch = schedule.num_inference_steps, FiniteWatch()
-    walk = invert_latents(predict_noise, schedule, clean, text.to(dtype), steps)
-    latents, embeds = walk[-1], negative.expand_as(text)
-    learned, before, after, updates = [], [], [], torch.zeros(len(prompts), dtype=torch.long)
-    for step, level in enumerate(range(steps, 0, -1)):
-        task = _Step(predict_noise, schedule, level, latents, walk[level - 1], text.to(dtype), settings)
-        embeds, first_error, taken = task.learn(step, embeds)
-        latents, error = task.outcome(embeds, torch.arange(len(prompts)))
-        watch.see(at_step("the learning", step, schedule.timestep(level)), latents)
-        learned.append(embeds)
-        before.append(first_error)
-        after.append(error)
-        updates += taken
-    watch.check()
-    errors = torch.stack([torch.stack(before), torch.stack(after)], dim=-1)  # (steps, pictures, 2)
-    return [
-        NullText(
-            prompt=prompt,
-            latents=walk[-1, row : row + 1],
-            embeds=torch.stack([one[row] for one in learned]),
-            errors=tuple((first, last) for first, last in errors[:, row].tolist()),
-            backward_evaluations=int(updates[row]),
+def _with_text(empty: Conditioning, embeds: torch.Tensor) -> Conditioning:
+    """The empty prompt with other embeddings of its text, (rows, tokens, width); what else there is, is not learned."""
+    return Conditioning({**empty.tensors, "prompt_embeds": embeds}).to(empty.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class _Lesson:
+    """What is learned of some pictures side by side.
+
+    given, empty: Their prompts and the empty one, a row for each.
+    """
+
+    denoiser: Denoiser
+    schedule: Schedule
+    given: Conditioning
+    empty: Conditioning
+    method: NullTextInversion
+
+    def learn(self, clean: torch.Tensor, prompts: Sequence[str]) -> list[NullText]:
+        """Learn step after step; `clean` are latents, (pictures, channels, height, width)."""
+        schedule, watch = self.schedule, FiniteWatch()
+        steps = schedule.num_inference_steps
+        walk = invert_latents(
+            predicting(self.denoiser, schedule, PromptPair(self.given)), schedule, clean, steps
         )
-        for row, prompt in enumerate(prompts)
-    ]
+        latents, embeds = walk[-1], self.empty.prompt_embeds.float()
+        learned, before, after, updates = [], [], [], torch.zeros(len(clean), dtype=torch.long)
+        for step, level in enumerate(range(steps, 0, -1)):
+            task = _Step(self, level, latents, walk[level - 1])
+            embeds, first_error, taken = task.learn(step, embeds)
+            latents, error = task.outcome(embeds, torch.arange(len(clean)))
+            watch.see(at_step("the learning", step, schedule.timestep(level)), latents)
+            learned.append(embeds)
+            before.append(first_error)
+            after.append(error)
+            updates += taken
+        watch.check()
+        errors = torch.stack([torch.stack(before), torch.stack(after)], dim=-1)  # (steps, pictures, 2)
+        return [
+            NullText(
+                prompt=prompt,
+                latents=walk[-1, row : row + 1],
+                embeds=torch.stack([one[row] for one in learned]),
+                errors=tuple((first, last) for first, last in errors[:, row].tolist()),
+                backward_evaluations=int(updates[row]),
+            )
+            for row, prompt in enumerate(prompts)
+        ]
 
 
 class _Step:
     """One step of the learning: where it starts, where it should lead, and the conditional prediction, made once."""
 
-    def __init__(
-        self,
-        predict_noise: PredictNoise,
-        schedule: Schedule,
-        level: int,
-        latents: torch.Tensor,
-        goal: torch.Tensor,
-        text: torch.Tensor,
-        settings: NullTextInversion,
-    ) -> None:
-        self.predict_noise, self.schedule, self.level = predict_noise, schedule, level
-        self.latents, self.goal, self.settings, self.dtype = latents, goal, settings, text.dtype
-        self.conditional = predict_noise(latents, schedule.timestep(level), text)
+    def __init__(self, lesson: _Lesson, level: int, latents: torch.Tensor, goal: torch.Tensor) -> None:
+        self.lesson, self.level, self.latents, self.goal = lesson, level, latents, goal
+        self.timestep = lesson.schedule.timestep(level)
+        self.conditional = lesson.denoiser.predict(latents, self.timestep, lesson.given)
 
     def outcome(self, embeds: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Where the step leads with `embeds`, those of the pictures `rows`, and its squared error for each."""
-        latents, timestep = self.latents[rows], self.schedule.timestep(self.level)
-        unconditional = self.predict_noise(latents, timestep, embeds.to(self.dtype))
-        guided = classifier_free_guidance(unconditional, self.conditional[rows], self.settings.guidance_scale)
-        reached = ddim_step(latents, guided, self.schedule, self.level)
+        lesson, latents = self.lesson, self.latents[rows]
+        unconditional = lesson.denoiser.predict(
+            latents, self.timestep, _with_text(lesson.empty.rows(rows), embeds)
+        )
+        guided = lesson.denoiser.guide(unconditional, self.conditional[rows], lesson.method.guidance_scale)
+        reached = ddim_step(latents, guided, lesson.schedule, self.level)
         return reached, (reached - self.goal[rows]).square().flatten(1).mean(1)
 
     @torch.enable_grad()
@@ -172,7 +182,7 @@ class _Step:
         active = ActivePictures({"embeds": embeds}, LEARNING_RATE * max(1 - RATE_DECAY * step, 0.01))
         learned, first_error = embeds.clone(), torch.zeros(len(embeds), device=embeds.device)
         updates = torch.zeros(len(embeds), dtype=torch.long)
-        for update in range(self.settings.inner_steps):
+        for update in range(self.lesson.method.inner_steps):
             rows = active.rows
             _, errors = self.outcome(active.parameters["embeds"], rows)
             if update == 0:

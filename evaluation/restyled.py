@@ -7,15 +7,16 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
+from diffusers import DiffusionPipeline
 from PIL import Image
 
-from semantic_edit.evaluation.method import EditMethod, another_pipeline, sides_of
+from semantic_edit.evaluation.around import STYLEDIFFUSION, another_pipeline, pipeline_class
+from semantic_edit.evaluation.method import EditMethod, sides_of
 from semantic_edit.mapping_networks import LearningSettings, MappingNetwork
-from semantic_edit.pipelines.stylediffusion import StyleDiffusionPipeline
 
 
 @dataclass(frozen=True)
-class Restyled(EditMethod):
+class Restyled(EditMethod[MappingNetwork]):
     """tau_v, tau_c, tau_s, tau_u, variant, settings: as [`StyleDiffusionPipeline`] takes them.
 
     Source: StyleDiffusion, arXiv:2303.15649.
@@ -36,8 +37,9 @@ class Restyled(EditMethod):
     variant: str = "modulate"
     settings: LearningSettings = field(default_factory=LearningSettings.short)
 
-    def check(self, pipe: Any) -> None:
+    def check(self, pipe: DiffusionPipeline) -> None:
         """Refuse a pipeline that cannot look at the picture it is to learn."""
+        super().check(pipe)
         if pipe.image_encoder is None or pipe.feature_extractor is None:
             raise ValueError(
                 "StyleDiffusion learns a picture through a CLIP vision model, and this model has none. Give it one: on "
@@ -46,7 +48,7 @@ class Restyled(EditMethod):
             )
 
     def prepare(
-        self, pipe: Any, images: Sequence[Image.Image], source_prompts: Sequence[str]
+        self, pipe: DiffusionPipeline, images: Sequence[Image.Image], source_prompts: Sequence[str]
     ) -> list[MappingNetwork]:
         """Learn all pictures in one batch."""
         return style_pipeline(pipe).learn_mapping(
@@ -59,7 +61,9 @@ class Restyled(EditMethod):
             **sides_of(images[0]),
         )
 
-    def edit(self, pipe: Any, prepared: MappingNetwork, prompt: str, seed: int = 0) -> Image.Image:
+    def edit(
+        self, pipe: DiffusionPipeline, prepared: MappingNetwork, prompt: str, seed: int = 0
+    ) -> Image.Image:
         """One edit; nothing is drawn."""
         taus = {name: getattr(self, name) for name in ("tau_v", "tau_c", "tau_s", "tau_u")}
         edited: Any = style_pipeline(pipe)(
@@ -67,7 +71,7 @@ class Restyled(EditMethod):
         )
         return edited.images[0]
 
-    def reconstruct(self, pipe: Any, prepared: MappingNetwork) -> np.ndarray:
+    def reconstruct(self, pipe: DiffusionPipeline, prepared: MappingNetwork) -> np.ndarray:
         """The source's row of an edit, whatever the edit."""
         done: Any = style_pipeline(pipe)(prepared.config.prompt, mapping_network=prepared, output_type="np")
         return done.reconstruction[0]
@@ -77,8 +81,8 @@ class Restyled(EditMethod):
         return 0 if prepared.report is None else prepared.report.backward_evaluations[0]
 
 
-def style_pipeline(pipe: Any) -> StyleDiffusionPipeline:
+def style_pipeline(pipe: DiffusionPipeline) -> Any:
     """Our pipeline around the same modules, unless this is one."""
-    if isinstance(pipe, StyleDiffusionPipeline):
+    if isinstance(pipe, pipeline_class(STYLEDIFFUSION, pipe)):
         return pipe
-    return another_pipeline(StyleDiffusionPipeline, pipe)
+    return another_pipeline(STYLEDIFFUSION, pipe)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from diffusers import DiffusionPipeline
 from PIL import Image
 
 from semantic_edit.datasets import EditItem
@@ -42,7 +43,7 @@ class Comparison:
     skips: Whether an edit that fails is written down as failed, instead of ending the run.
     """
 
-    pipe: Any
+    pipe: DiffusionPipeline
     items: tuple[EditItem, ...]
     metrics: tuple[EditMetric, ...]
     rows: Rows
@@ -214,7 +215,9 @@ def _run_batch(comparison: Comparison, lot: _Lot, images: dict[str, Image.Image]
                 continue  # two sweeps meet here
             try:
                 if item is None:
-                    _run_reconstruction(comparison, method, prepared, image, group, key, cost)
+                    kept = comparison.picture_path(key) if group in comparison.kept_groups else None
+                    measured = _measured_reconstruction(comparison.pipe, method, prepared, image, kept)
+                    comparison.rows.append(key, {**measured, **cost})
                 else:
                     loaded = replace(item, load_image=image.copy)  # metrics ask for it again and again
                     _run_edit(comparison, method, prepared, loaded, key)
@@ -236,23 +239,17 @@ def _run_edit(comparison: Comparison, method: EditMethod, prepared: Any, item: E
     comparison.rows.append(key, {**values, "seconds": seconds})
 
 
-def _run_reconstruction(
-    comparison: Comparison,
-    method: EditMethod,
-    prepared: Any,
-    image: Image.Image,
-    group: str,
-    key: Row,
-    cost: Row,
-) -> None:
-    floats = method.reconstruct(comparison.pipe, prepared)
+def _measured_reconstruction(
+    pipe: DiffusionPipeline, method: EditMethod, prepared: Any, image: Image.Image, kept: Path | None
+) -> Row:
+    """What is measured of a reconstruction; `kept` is where its picture goes, if it is kept."""
+    floats = method.reconstruct(pipe, prepared)
     measured: Row = {}
     if floats is not None:
-        measured = measured_reconstruction(comparison.pipe, image, floats)
-        if group in comparison.kept_groups:
-            _keep(comparison.picture_path(key), Image.fromarray((255 * floats).round().astype(np.uint8)))
-    updates = method.backward_evaluations(prepared)
-    comparison.rows.append(key, {**measured, "backward_evaluations": updates, **cost})
+        measured = measured_reconstruction(pipe, image, floats)
+        if kept is not None:
+            _keep(kept, Image.fromarray((255 * floats).round().astype(np.uint8)))
+    return {**measured, "backward_evaluations": method.backward_evaluations(prepared)}
 
 
 def _keep(path: Path, picture: Image.Image) -> None:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
-from diffusers import DDIMScheduler, StableDiffusionImg2ImgPipeline
+from diffusers import DDIMScheduler, DiffusionPipeline
 from PIL import Image
 
-from semantic_edit.editing.finite import check_finite
-from semantic_edit.evaluation.method import EditMethod, another_pipeline, picture_of
+from semantic_edit.denoisers import denoiser_of
+from semantic_edit.editing import check_finite
+from semantic_edit.evaluation.around import IMAGE_TO_IMAGE, another_pipeline
+from semantic_edit.evaluation.method import EditMethod, picture_of
 
 
 @dataclass(frozen=True)
-class SDEdit(EditMethod):
+class SDEdit(EditMethod[Image.Image]):
     """strength: Fraction of the noise to add, in (0, 1]; more changes more.
 
     Source: SDEdit, arXiv:2108.01073.
@@ -25,7 +27,7 @@ class SDEdit(EditMethod):
 
     strength: float = 0.5
 
-    def check_steps(self, pipe: Any) -> None:
+    def check_steps(self, pipe: DiffusionPipeline) -> None:
         """Refuse a strength of less than one step too."""
         super().check_steps(pipe)
         self._check_strength()
@@ -38,12 +40,12 @@ class SDEdit(EditMethod):
             )
 
     def prepare(
-        self, pipe: Any, images: Sequence[Image.Image], source_prompts: Sequence[str]
+        self, pipe: DiffusionPipeline, images: Sequence[Image.Image], source_prompts: Sequence[str]
     ) -> list[Image.Image]:
         """The pictures as they are."""
         return list(images)
 
-    def edit(self, pipe: Any, prepared: Image.Image, prompt: str, seed: int = 0) -> Image.Image:
+    def edit(self, pipe: DiffusionPipeline, prepared: Image.Image, prompt: str, seed: int = 0) -> Image.Image:
         """One edit; the source's prompt plays no part.
 
         Raises:
@@ -51,7 +53,9 @@ class SDEdit(EditMethod):
             FloatingPointError: If NaN or infinite values come of it.
         """
         self._check_strength()
-        latents = image_to_image(pipe)(
+        # a scheduler of its own, since the pipeline sets its timesteps; it clips nothing, as no other method does
+        scheduler = DDIMScheduler.from_config(pipe.scheduler.config, clip_sample=False, thresholding=False)
+        latents = another_pipeline(IMAGE_TO_IMAGE, pipe, scheduler=scheduler)(
             prompt=prompt,
             image=prepared,
             strength=self.strength,
@@ -61,10 +65,4 @@ class SDEdit(EditMethod):
             output_type="latent",
         ).images
         check_finite("the decoding", latents)
-        return picture_of(pipe, latents)
-
-
-def image_to_image(pipe: Any) -> StableDiffusionImg2ImgPipeline:
-    """diffusers' pipeline around the same modules, with a scheduler of its own, since it sets its timesteps."""
-    scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
-    return another_pipeline(StableDiffusionImg2ImgPipeline, pipe, scheduler=scheduler)
+        return picture_of(denoiser_of(pipe), latents)

@@ -21,14 +21,14 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline
 from PIL import Image
 from transformers import CLIPVisionModelWithProjection
 
-from semantic_edit.attention_processors.borrowing import BorrowedNetwork
-from semantic_edit.attention_processors.capture import captured_cross_attention
-from semantic_edit.attention_processors.locks import lock_of
+from semantic_edit.attention_processors import BorrowedNetwork, captured_cross_attention, lock_of
+from semantic_edit.denoisers import denoiser_of
 from semantic_edit.disk.writing import write_file, write_folder
 from semantic_edit.evaluation.grids import as_png, edit_grid, picture_grid
+from semantic_edit.evaluation.method import embeds_of, latents_of, picture_of
 from semantic_edit.evaluation.metrics import iou, nearest_alternative, psnr, standard_error
 from semantic_edit.evaluation.verdicts import shown_objects, shows_edit, told_objects
-from semantic_edit.pipelines.diffedit import DiffEditPipeline
+from semantic_edit.pipelines import DiffEditPipeline
 from semantic_edit.still_life import model_path
 from semantic_edit.still_life.cases import EditCase, edit_cases
 from semantic_edit.still_life.clip import PAIRS, embed_pictures, embed_texts
@@ -80,12 +80,9 @@ def _scenes(count: int, split: str, objects: int | None = None) -> list[Scene]:
 
 @torch.no_grad()
 def _reconstructions(pipe: StableDiffusionPipeline, pictures: list[Image.Image]) -> list[Image.Image]:
-    done: list[Image.Image] = []
-    for first in range(0, len(pictures), 32):
-        pixels = as_pixels(np.stack([np.asarray(picture) for picture in pictures[first : first + 32]]))
-        latents = pipe.vae.encode(pixels.to(pipe.device, pipe.vae.dtype)).latent_dist.mode()
-        done += pipe.image_processor.postprocess(pipe.vae.decode(latents).sample)
-    return done
+    denoiser = denoiser_of(pipe)
+    latents = [latents_of(denoiser, pictures[first : first + 32]) for first in range(0, len(pictures), 32)]
+    return [picture_of(denoiser, one) for one in torch.cat(latents).split(1)]
 
 
 def vae_figures(pipe: StableDiffusionPipeline, count: int, split: str, out: Path) -> Figures:
@@ -262,30 +259,23 @@ def background_figures(pipe: StableDiffusionPipeline, count: int, split: str, ou
 @torch.no_grad()
 def attention_figures(pipe: StableDiffusionPipeline, count: int, split: str, out: Path) -> Figures:
     """Whether the maximum of the noun's 16x16 cross-attention map lies inside its object, for noised pictures."""
-    scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
+    denoiser, scheduler = denoiser_of(pipe), DDIMScheduler.from_config(pipe.scheduler.config)
     inside: list[bool] = []
     for seed, scene in enumerate(_scenes(count, split)):
-        latents = pipe.vae.encode(as_pixels(scene.render()[None]).to(pipe.device)).latent_dist.mode()
-        latents = latents * pipe.vae.config.scaling_factor
-        ids = pipe.tokenizer(
-            scene.caption(0),
-            padding="max_length",
-            max_length=pipe.tokenizer.model_max_length,
-            return_tensors="pt",
-        ).input_ids
-        embeds = pipe.text_encoder(ids.to(pipe.device)).last_hidden_state
+        latents = latents_of(denoiser, [Image.fromarray(scene.render())])
+        ids, given = denoiser.tokens(scene.caption(0)).ids, embeds_of(denoiser, [scene.caption(0)])
         noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(seed)).to(pipe.device)
         with (
-            lock_of(pipe.unet),
-            BorrowedNetwork(pipe.unet) as unet,
+            lock_of(denoiser.unet),
+            BorrowedNetwork(denoiser.unet) as unet,
             captured_cross_attention(unet, queries=256) as maps,
         ):
             for timestep in (301, 501, 701):
                 noisy = scheduler.add_noise(latents, noise, torch.tensor([timestep]))
-                unet(noisy, timestep, embeds)
+                denoiser.through(unet).predict(noisy, timestep, given)
         for index, item in enumerate(scene.objects):
             noun = pipe.tokenizer.convert_tokens_to_ids(f"{item.kind}</w>")
-            column = ids[0].tolist().index(noun)
+            column = ids.index(noun)
             row, place = divmod(int(maps.mean()[0, :, column].argmax()), 16)
             cell = scene.object_masks()[index, row * 8 : row * 8 + 8, place * 8 : place * 8 + 8]
             inside.append(bool(cell.any()))

@@ -15,9 +15,11 @@ from semantic_edit.mapping_networks.network import MappingNetwork
 from semantic_edit.mapping_networks.problem import LearningDenoiser, LearningInputs, LearningOptions
 from semantic_edit.mapping_networks.report import LearningReport, LearningResult, StepReport
 from semantic_edit.mapping_networks.settings import LearningSettings
+from semantic_edit.mapping_networks.updates import ActivePictures
 
 __all__ = [
     "VARIANTS",
+    "ActivePictures",
     "LearningDenoiser",
     "LearningInputs",
     "LearningOptions",

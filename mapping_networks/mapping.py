@@ -55,7 +55,7 @@ def initial_parameters(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[st
 
     Args:
         shapes: The result of `parameter_shapes`.
-        seed: Of a generator of its own; the global one is left alone.
+        seed: For a generator that is created here; the global one is not touched.
 
     Returns:
         A tensor for each of the names, on the CPU.

@@ -49,7 +49,7 @@ class LearningSettings:
         error if steps were linear between them, and keep the best of all. Needs `stop_on="latent_error"`.
     converged_below: Learning is reported as not converged if the mean squared error of the clean latents is not below
         this. 6e-3 is about 38 dB, at which the still-life VAE's reconstruction loses a further 1 dB.
-    seed: Of the network that step 0 starts from.
+    seed: For the network that step 0 starts from.
 
     Raises:
         ValueError: If a field is out of range.

@@ -1,5 +1,6 @@
-"""What users call."""
+"""The pipelines that users call, and the parts of them that a comparison of methods needs."""
 
+from semantic_edit.pipelines.checks import levels_for
 from semantic_edit.pipelines.diffedit import DiffEditPipeline
 from semantic_edit.pipelines.diffedit_xl import StableDiffusionXLDiffEditPipeline
 from semantic_edit.pipelines.outputs import (
@@ -7,17 +8,29 @@ from semantic_edit.pipelines.outputs import (
     DiffEditPipelineOutput,
     StyleDiffusionPipelineOutput,
 )
-from semantic_edit.pipelines.pictures import opaque_rgb
+from semantic_edit.pipelines.pictures import opaque_rgb, read_pictures
+from semantic_edit.pipelines.presets import PRESETS
+from semantic_edit.pipelines.restyling import Restyling, restyle
+from semantic_edit.pipelines.stages import Session
 from semantic_edit.pipelines.stylediffusion import StyleDiffusionPipeline
 from semantic_edit.pipelines.stylediffusion_xl import StableDiffusionXLStyleDiffusionPipeline
+from semantic_edit.pipelines.words import RestyleSettings, read_prompt_rows
 
 __all__ = [
+    "PRESETS",
     "DiffEditInversionPipelineOutput",
     "DiffEditPipeline",
     "DiffEditPipelineOutput",
+    "RestyleSettings",
+    "Restyling",
+    "Session",
     "StableDiffusionXLDiffEditPipeline",
     "StableDiffusionXLStyleDiffusionPipeline",
     "StyleDiffusionPipeline",
     "StyleDiffusionPipelineOutput",
+    "levels_for",
     "opaque_rgb",
+    "read_pictures",
+    "read_prompt_rows",
+    "restyle",
 ]

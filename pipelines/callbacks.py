@@ -1,4 +1,4 @@
-"""diffusers' two kinds of callbacks, as the functions that the numerics call after each step."""
+"""diffusers' two kinds of callbacks, as functions that the numerics call after each step."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from semantic_edit.pipelines.ranges import plain_numbers
 def every_steps(
     callback: Callable[[int, int, torch.Tensor], None] | None, callback_steps: int
 ) -> Callable[[int, int, torch.Tensor], None] | None:
-    """diffusers' older callback, `(step, timestep, latents)`, at every `callback_steps`-th step."""
+    """diffusers' older callback, `(step, timestep, latents)`, called at every `callback_steps`-th step."""
     if callback is None:
         return None
 
@@ -34,10 +34,14 @@ CUT_OFF = (
 
 
 def read_step_hooks(pipe: Any, arguments: Mapping[str, Any]) -> StepHooks:
-    """A call's callbacks, checked, and its interruption, as what happens around the steps of its decoding.
+    """Check a call's callbacks, and make them and its interruption into hooks around the steps of its decoding.
+
+    Args:
+        pipe: The pipeline.
+        arguments: Of the call, by name.
 
     Raises:
-        ValueError, TypeError: If a callback cannot be called, or is to be given what there is not.
+        ValueError, TypeError: If a callback cannot be called, or asks for tensors that do not exist.
     """
     on_step_end = arguments["callback_on_step_end"]
     inputs = arguments["callback_on_step_end_tensor_inputs"]
@@ -55,10 +59,14 @@ def step_callback(
     callback: Callable[[int, int, torch.Tensor], None] | None,
     callback_steps: int,
 ) -> Callable[[int, int, dict[str, Any]], dict[str, Any]]:
-    """Both kinds of callbacks as `on_step` of `decode_latents`: given the tensors, returns the changed ones.
+    """Both kinds of callbacks as the `on_step` of `decode_latents`, which receives tensors and returns the changed
+    ones.
 
-    It runs in a block of `running_call`; a `_guidance_scale` that is set there comes back as "guidance_scale". What it
-    returns raises a ValueError if the callback gave something else than tensors of the same shapes.
+    It must run within a block of `running_call`; a `_guidance_scale` that is set there is returned as "guidance_scale".
+
+    Returns:
+        A function of the step, the timestep and the tensors. It raises a ValueError if the callback returns anything
+        but tensors of the same shapes.
     """
     older = every_steps(callback, callback_steps)
 
@@ -112,12 +120,12 @@ def _can_replace(name: str, value: Any, was: torch.Tensor | None) -> bool:
 
 
 def _in_the_type_of(value: Any, was: torch.Tensor | None) -> Any:
-    """What a callback returned, in the type in which the steps compute."""
+    """What a callback returned, in the dtype in which the steps compute."""
     return value if was is None or value is None else value.to(was.dtype)
 
 
 def _check_guides(guidance_scale: float, tensors: Mapping[str, Any]) -> None:
-    """Refuse to begin guidance in a call that has nothing to guide away from."""
+    """Raise if a callback turns guidance on in a call that has no negative prompt to steer away from."""
     if guidance_scale > 1 and tensors["negative_prompt_embeds"] is None:
         raise ValueError(
             f"`_guidance_scale` cannot be set to {guidance_scale} in a call that was begun without guidance, whose "

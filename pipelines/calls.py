@@ -1,4 +1,4 @@
-"""What the running call was asked for, where diffusers' callbacks look for it: on the pipeline."""
+"""What the running call was asked to do, where diffusers' callbacks expect it: on the pipeline."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from semantic_edit.pipelines.ranges import plain_numbers
 
 @dataclass
 class CallSettings:
-    """Of one call; the names are those that diffusers' pipelines have.
+    """The settings of one call, under the names that diffusers' pipelines use.
 
-    num_timesteps: Steps that are decoded.
+    num_timesteps: The number of decoding steps.
     """
 
     num_timesteps: int
@@ -27,7 +27,7 @@ class CallSettings:
 
     @classmethod
     def of(cls, arguments: Mapping[str, Any], num_timesteps: int, guidance_scale: float) -> CallSettings:
-        """Of a call with such arguments."""
+        """The settings of a call with the given arguments."""
         rescale, clip_skip = arguments.get("guidance_rescale", 0.0), arguments.get("clip_skip")
         kwargs = arguments["cross_attention_kwargs"]
         return cls(num_timesteps, guidance_scale, float(rescale), clip_skip, kwargs)
@@ -41,12 +41,12 @@ class CallSettings:
 RUNNING: ContextVar[Mapping[int, CallSettings]] = ContextVar(
     "semantic_edit_calls", default=MappingProxyType({})
 )
-"""The calls that this thread is in, each by its pipeline's `id`: a callback may call another pipeline."""
+"""The calls in progress in this thread, by the `id` of their pipeline: a callback may call another pipeline."""
 
 
 @contextmanager
 def running_call(pipe: Any, settings: CallSettings) -> Iterator[None]:
-    """Let this thread, and no other, find `settings` on the pipeline in the block."""
+    """Let this thread, and no other, find `settings` on the pipeline during the block."""
     before = RUNNING.set({**RUNNING.get(), id(pipe): settings})
     try:
         yield
@@ -55,10 +55,10 @@ def running_call(pipe: Any, settings: CallSettings) -> Iterator[None]:
 
 
 class OfTheCall:
-    """An attribute of a pipeline that is the running call's, and is there in its callbacks alone.
+    """An attribute of a pipeline that belongs to the running call, and exists only inside its callbacks.
 
     Args:
-        name: Of the setting.
+        name: The name of the setting.
         may_change: Whether a callback may set it.
     """
 

@@ -1,4 +1,4 @@
-"""What a call is held to before any work is done."""
+"""Checks of a call's arguments, made before any work is done."""
 
 from __future__ import annotations
 
@@ -23,6 +23,11 @@ CHOSEN_BY = {"focus": "the mask", "mask_refine": "the preset", "preserve_backgro
 def levels_for(schedule: Schedule, name: str, strength: Any) -> int:
     """The number of levels that a strength covers, at least one.
 
+    Args:
+        schedule: The schedule.
+        name: The argument's name, for the error.
+        strength: Fraction of the steps, in (0, 1].
+
     Raises:
         ValueError: If the strength is outside (0, 1], or covers less than one step.
     """
@@ -36,7 +41,11 @@ def levels_for(schedule: Schedule, name: str, strength: Any) -> int:
 
 
 def check_generator(generator: Any, batch_size: int) -> None:
-    """Refuse anything but a generator, or a list with one for each edit."""
+    """Raise unless `generator` is `None`, a generator, or a list with one for each edit.
+
+    Raises:
+        ValueError: Saying what to pass.
+    """
     generators = generator if isinstance(generator, list) else [generator]
     if generator is not None and not all(isinstance(one, torch.Generator) for one in generators):
         raise ValueError(
@@ -51,10 +60,10 @@ def check_generator(generator: Any, batch_size: int) -> None:
 
 
 def read_attention_kwargs(given: Any) -> dict[str, Any] | None:
-    """A call's `cross_attention_kwargs`, with the LoRA scale as a plain number.
+    """Check a call's `cross_attention_kwargs`, and convert the LoRA scale to a plain number.
 
     Raises:
-        ValueError: If they are no dict, or the scale is no number.
+        ValueError: If they are not a dict, contain names that are reserved, or the scale is not a number.
     """
     if given is None:
         return None
@@ -81,11 +90,12 @@ def read_clip_skip(clip_skip: Any, *encoders: Any, last: int = 0) -> int | None:
     """How many layers of the text encoders a call skips.
 
     Args:
-        encoders: Those that read prompts, or `None`.
+        clip_skip: The argument.
+        encoders: The text encoders, each possibly `None`.
         last: How many of their last layers are skipped in any case.
 
     Raises:
-        ValueError: If an encoder has fewer.
+        ValueError: If it is not a whole number, or an encoder has fewer layers.
     """
     if clip_skip is None:
         return None
@@ -96,25 +106,25 @@ def read_clip_skip(clip_skip: Any, *encoders: Any, last: int = 0) -> int | None:
 
 
 def check_output_type(output_type: Any, allowed: tuple[str, ...] = OUTPUT_TYPES) -> None:
-    """Refuse an unknown `output_type`."""
+    """Raise a ValueError unless `output_type` is one of those that are allowed."""
     check_one_of("output_type", output_type, allowed)
 
 
 def check_one_of(name: str, value: Any, allowed: Sequence[str]) -> None:
-    """Refuse what is none of some texts."""
+    """Raise a ValueError unless a value is one of the allowed texts."""
     if not isinstance(value, str) or value not in allowed:
         raise ValueError(f"`{name}` must be one of {', '.join(allowed)}, got {shortened(value)}.")
 
 
 def check_flags(**given: Any) -> None:
-    """Refuse what is neither true nor false: text such as "no" would count as true."""
+    """Raise a ValueError unless all values are booleans: text such as "no" would count as true."""
     for name, value in given.items():
         if not isinstance(value, (bool, np.bool_)):
             raise ValueError(f"`{name}` must be True or False, got {shortened(value)}.")
 
 
 def check_optional_flags(**given: Any) -> None:
-    """Refuse what is neither true nor false, nor `None`, which leaves the choice to the pipeline."""
+    """Raise a ValueError unless all values are booleans or `None`, which leaves the choice to the pipeline."""
     for name, value in given.items():
         if value is not None and not isinstance(value, (bool, np.bool_)):
             raise ValueError(
@@ -123,13 +133,23 @@ def check_optional_flags(**given: Any) -> None:
 
 
 def check_callable(name: str, callback: Any) -> None:
-    """Refuse a callback that nobody can call."""
+    """Raise a TypeError unless a callback is callable or `None`."""
     if callback is not None and not callable(callback):
         raise TypeError(f"`{name}` must be a function, or None, got {shortened(callback)}.")
 
 
 def check_callbacks(callback_on_step_end: Any, tensor_inputs: Any, allowed: Sequence[str]) -> None:
-    """Refuse callbacks that could not do what they are for."""
+    """Raise unless the callback and the tensors it asks for are usable.
+
+    Args:
+        callback_on_step_end: The function, or `None`.
+        tensor_inputs: Names of the tensors that it asks for.
+        allowed: Names of the tensors that exist.
+
+    Raises:
+        TypeError: If the callback cannot be called.
+        ValueError: If it is one of diffusers' own, which expect tensors of another form, or asks for unknown tensors.
+    """
     check_callable("callback_on_step_end", callback_on_step_end)
     if isinstance(callback_on_step_end, (PipelineCallback, MultiPipelineCallbacks)):
         raise ValueError(
@@ -151,7 +171,7 @@ def check_callbacks(callback_on_step_end: Any, tensor_inputs: Any, allowed: Sequ
 
 
 def check_no_group_offload(**models: torch.nn.Module) -> None:
-    """Refuse models that are offloaded in groups of layers, where gradients are needed."""
+    """Raise a ValueError if a model is offloaded by groups of layers while gradients are needed."""
     for name, model in models.items():
         registries = (getattr(module, "_diffusers_hook", None) for module in model.modules())
         if any(one is not None and one.get_hook("group_offloading") is not None for one in registries):
@@ -162,10 +182,10 @@ def check_no_group_offload(**models: torch.nn.Module) -> None:
 
 
 def common_batch_size(**counts: int) -> int:
-    """The number of edits: what every argument has one of, or has exactly one to share among all.
+    """The number of edits in a call: each argument has either one entry per edit, or a single one shared by all.
 
     Args:
-        counts: How many of each argument there are, by the argument's name.
+        counts: Number of entries of each argument, by the argument's name.
 
     Raises:
         ValueError: If two arguments have different numbers above one.

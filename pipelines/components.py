@@ -21,8 +21,8 @@ logger = logging.get_logger(__name__)
 
 
 def handed_over(name: str, component: Any) -> Any:
-    """A component that is `None` by default: `DiffusionPipeline.from_pipe(pipe, custom_pipeline=...)` hands over the
-    entry of the config in its place."""
+    """A component that defaults to `None`, as `DiffusionPipeline.from_pipe(pipe, custom_pipeline=...)` passes it: that
+    passes the entry of the config instead of the component."""
     if not isinstance(component, (tuple, list)):
         return component
     if component[0] is not None:
@@ -33,33 +33,31 @@ def handed_over(name: str, component: Any) -> Any:
 
 
 class EditComponents:
-    """A family's components inherit from this, and pipelines from them, before `DiffusionPipeline`.
+    """Base class of each family's components, from which pipelines inherit before `DiffusionPipeline`.
 
-    It is no pipeline itself: diffusers loads custom code only where it finds exactly one.
+    It is not a pipeline itself: diffusers loads custom code only if it finds exactly one pipeline in it.
 
     Attributes:
-        _family: The models that are served.
-        _saved_as: diffusers' class of such models, which is what saved files are of.
+        _family: The family of models that can be used.
     """
 
     _family: ClassVar[Family]
-    _saved_as: ClassVar[str]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         check_diffusers(
             diffusers.__version__
-        )  # also where a custom pipeline's file is all there is of this package
+        )  # also if only a custom pipeline's file is there, and not this package
         super().__init_subclass__(**kwargs)
         init: Any = inspect.unwrap(cls.__init__)
         families = (base for base in cls.__mro__ if EditComponents in base.__bases__ and base is not cls)
-        # a copy, so that Python's messages name the class that people call
+        # a copy, so that Python's error messages name the class that users call
         if any(init is vars(base).get("__init__") for base in families):
             own = FunctionType(init.__code__, init.__globals__, None, init.__defaults__, init.__closure__)
             functools.update_wrapper(own, init)
             own.__qualname__ = f"{cls.__qualname__}.__init__"
             cls.__init__ = own  # type: ignore[method-assign]
 
-    # what callbacks read and, to end or change guidance, set, as everywhere in diffusers
+    # what callbacks read, and set to end or change guidance, as everywhere in diffusers
     num_timesteps = OfTheCall("num_timesteps")
     guidance_scale = OfTheCall("guidance_scale")
     guidance_rescale = OfTheCall("guidance_rescale")
@@ -82,7 +80,7 @@ class EditComponents:
         """Load a model; see [`DiffusionPipeline.from_pretrained`].
 
         Raises:
-            ValueError: Naming what it is, if it is of another family.
+            ValueError: If the model is of another family; says which.
         """
         name = pretrained_model_name_or_path
         where: dict[str, Any] = {key: kwargs[key] for key in ("cache_dir", "revision") if key in kwargs}
@@ -90,54 +88,57 @@ class EditComponents:
             raise ValueError(reason)
         try:
             return super().from_pretrained(name, **kwargs)  # type: ignore[misc]
-        except ValueError as error:  # which says what the loader missed in a repository
+        except ValueError as error:  # says only what the loader did not find in a repository
             if reason := cls._unserved(name, where):
                 raise ValueError(reason) from error
             raise
 
     @classmethod
     def _unserved(cls: Any, name: Any, where: dict[str, Any]) -> str:
-        """Why a model on this machine cannot be used, or "" if nothing speaks against it."""
+        """Why a model on this machine cannot be used, or "" if no reason is known."""
         try:
             with warnings.catch_warnings():
-                # an argument of diffusers' own, which huggingface_hub calls deprecated
+                # diffusers itself passes this argument, which huggingface_hub calls deprecated
                 warnings.filterwarnings("ignore", "The `local_dir_use_symlinks`")
-                reason = unserved_folder(cls.load_config(name, local_files_only=True, **where), cls.__name__)
+                reason = unserved_folder(
+                    cls.load_config(name, local_files_only=True, **where), (cls.__name__, cls._family)
+                )
         except (OSError, ValueError, KeyError):
             return ""
         return reason and f"{str(name)!r} {reason}."
 
     @classmethod
     def from_pipe(cls, pipeline: Any, **kwargs: Any) -> Any:
-        """A pipeline of another one's components; see [`DiffusionPipeline.from_pipe`].
+        """Make a pipeline from another one's components; see [`DiffusionPipeline.from_pipe`].
 
         Raises:
-            ValueError: If the other one is of another family of models.
+            ValueError: If the other pipeline is of another family of models.
         """
-        components = getattr(pipeline, "components", None)  # else it is no pipeline, and refused below
+        components = getattr(pipeline, "components", None)  # if there are none, diffusers raises below
         if components:
             found = family_of(components, type(components.get("unet")).__name__)
-            if reason := unserved(type(pipeline).__name__, found, cls.__name__):
+            if reason := unserved(type(pipeline).__name__, found, (cls.__name__, cls._family)):
                 raise ValueError(f"`pipeline` {reason}.")
         return super().from_pipe(pipeline, **kwargs)  # type: ignore[misc]
 
     def load_ip_adapter(self, *_args: Any, **_kwargs: Any) -> None:
-        """Refused: prompts alone say what an edit is.
+        """Not supported: edits are described by prompts only.
 
         Raises:
             NotImplementedError: Always.
         """
         raise NotImplementedError(
             f"{type(self).__name__} takes no IP-Adapter, whose picture would be a third thing to tell the UNet beside "
-            f"the two prompts; load it into a {self._saved_as}, and say what is wanted in `prompt` here."
+            f"the two prompts; load it into a {self._family.pipeline}, and say what is wanted in `prompt` here."
         )
 
     def to_json_string(self: Any) -> str:
-        """The config as `save_pretrained` writes it: of diffusers' own pipeline, which is what the files are.
+        """The config as `save_pretrained` writes it: under the name of diffusers' own pipeline, which these files
+        belong to.
 
-        So `DiffusionPipeline.from_pretrained` and everybody else can load them; diffusers knows no class of ours by its
+        So `DiffusionPipeline.from_pretrained` and other programs can load them; diffusers does not know our classes by
         name.
         """
         config = json.loads(super().to_json_string())  # type: ignore[misc]
-        config["_class_name"] = self._saved_as
+        config["_class_name"] = self._family.pipeline
         return json.dumps(config, indent=2, sort_keys=True) + "\n"

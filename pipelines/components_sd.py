@@ -1,4 +1,4 @@
-"""What both pipelines for Stable Diffusion 1.x and 2.x are made of."""
+"""The components of both pipelines for Stable Diffusion 1.x and 2.x."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from semantic_edit.disk.models import STABLE_DIFFUSION, Family
 from semantic_edit.pipelines.checks import read_attention_kwargs, read_clip_skip
 from semantic_edit.pipelines.components import EditComponents, handed_over, logger
 
+
 class StableDiffusionComponents(EditComponents):
-    """The components of a pipeline, to inherit from before `DiffusionPipeline`."""
+    """The components of a pipeline; pipelines inherit from it before `DiffusionPipeline`."""
 
     model_cpu_offload_seq = "text_encoder->image_encoder->unet->vae"
     _family: ClassVar[Family] = STABLE_DIFFUSION
-    _saved_as: ClassVar[str] = "StableDiffusionPipeline"
     _optional_components: ClassVar[list[str]] = ["safety_checker", "feature_extractor", "image_encoder"]
     _exclude_from_cpu_offload: ClassVar[list[str]] = ["safety_checker"]
     _callback_tensor_inputs: ClassVar[list[str]] = ["latents", "prompt_embeds", "negative_prompt_embeds"]
@@ -59,8 +59,8 @@ class StableDiffusionComponents(EditComponents):
             )
         image_encoder = handed_over("image_encoder", image_encoder)
         if getattr(scheduler, "config", {}).get("steps_offset", 1) != 1:
-            # as StableDiffusionPipeline does, or else one model would have one schedule there and another one here; in
-            # a copy, as others may use this one
+            # as StableDiffusionPipeline does, otherwise the same model would have different schedules there and here;
+            # on a copy, because others may use this scheduler
             scheduler = copy.copy(scheduler)
             scheduler.register_to_config(steps_offset=1)
         self.register_modules(
@@ -80,7 +80,7 @@ class StableDiffusionComponents(EditComponents):
         self.register_to_config(requires_safety_checker=requires_safety_checker)
 
     def _denoiser(self: Any, arguments: Mapping[str, Any]) -> StableDiffusionDenoiser:
-        """The loaded model for one call, checked, with what the call's arguments tell it."""
+        """The loaded model for one call, checked, with the call's arguments that concern it."""
         denoiser = StableDiffusionDenoiser(self)
         denoiser.check()
         return replace(
@@ -90,10 +90,10 @@ class StableDiffusionComponents(EditComponents):
         )
 
     def _censored(self: Any, images: torch.Tensor) -> tuple[torch.Tensor, list[bool] | None]:
-        """Pictures, those black that the safety checker flags, and its flags."""
+        """Images, with those that the safety checker flags in black, and its flags."""
         if self.safety_checker is None:
             return images, None
-        # the VAE may be in a wider one than all else
+        # the VAE may have a wider dtype than the other models
         dtype = getattr(self.safety_checker, "dtype", self.vae.dtype)
         _, flags = self.run_safety_checker(2 * images - 1, images.device, dtype)
         safe = torch.tensor([not flag for flag in flags], device=images.device)

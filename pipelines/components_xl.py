@@ -1,4 +1,4 @@
-"""What both pipelines for Stable Diffusion XL are made of."""
+"""The components of both pipelines for Stable Diffusion XL."""
 
 from __future__ import annotations
 
@@ -23,15 +23,12 @@ from semantic_edit.disk.models import STABLE_DIFFUSION_XL, Family
 from semantic_edit.pipelines.checks import read_attention_kwargs, read_clip_skip
 from semantic_edit.pipelines.components import EditComponents, handed_over
 
-SIZES_TOLD = ("original_size", "crops_coords_top_left", "target_size")
-
 
 class StableDiffusionXLComponents(EditComponents):
-    """The components of a pipeline, to inherit from before `DiffusionPipeline`."""
+    """The components of a pipeline; pipelines inherit from it before `DiffusionPipeline`."""
 
     model_cpu_offload_seq = "text_encoder->text_encoder_2->image_encoder->unet->vae"
     _family: ClassVar[Family] = STABLE_DIFFUSION_XL
-    _saved_as: ClassVar[str] = "StableDiffusionXLPipeline"
     _optional_components: ClassVar[list[str]] = [
         "tokenizer",
         "tokenizer_2",
@@ -86,19 +83,21 @@ class StableDiffusionXLComponents(EditComponents):
         )
 
     def _denoiser(self: Any, arguments: Mapping[str, Any]) -> StableDiffusionXLDenoiser:
-        """The loaded model for one call, checked, with what the call's arguments tell it."""
+        """The loaded model for one call, checked, with the call's arguments that concern it."""
         denoiser = StableDiffusionXLDenoiser(self)
         denoiser.check()
         return replace(
             denoiser,
             cross_attention_kwargs=read_attention_kwargs(arguments["cross_attention_kwargs"]),
-            # SDXL takes the last layer but one
+            # SDXL uses the penultimate layer
             clip_skip=read_clip_skip(
                 arguments.get("clip_skip"), self.text_encoder, self.text_encoder_2, last=1
             ),
-            **{name: arguments.get(name) for name in SIZES_TOLD},
+            original_size=arguments.get("original_size"),
+            crops_coords_top_left=arguments.get("crops_coords_top_left"),
+            target_size=arguments.get("target_size"),
         )
 
     def _censored(self, images: torch.Tensor) -> tuple[torch.Tensor, list[bool] | None]:
-        """Pictures as they are: SDXL has no safety checker."""
+        """Images as they are: SDXL has no safety checker."""
         return images, None

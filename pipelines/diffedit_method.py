@@ -1,4 +1,4 @@
-"""DiffEdit itself, for every family of models: find where two prompts disagree, encode, decode inside of that."""
+"""DiffEdit itself, for every family of models: find where two prompts disagree, encode, and decode within that."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from semantic_edit.pipelines.outputs import (
 )
 from semantic_edit.pipelines.presets import guidance_of, preset_of
 from semantic_edit.pipelines.ranges import read_numbers
-from semantic_edit.pipelines.request import EditRequest, read_edit_prompts, read_edit_request
+from semantic_edit.pipelines.request import EditRequest, PromptUses, read_edit_prompts, read_edit_request
 from semantic_edit.pipelines.searching import searched_view
 from semantic_edit.pipelines.session import components_restored, session_of
 from semantic_edit.pipelines.stages import (
@@ -59,7 +59,7 @@ SIZES = ("height", "width")
 
 
 class DiffEditMixin:
-    """What a DiffEdit pipeline does, to inherit from beside a family's components; it is no pipeline itself."""
+    """The DiffEdit method; pipelines inherit from it beside a family's components. It is not a pipeline itself."""
 
     if TYPE_CHECKING:
         _interrupt: bool
@@ -68,7 +68,7 @@ class DiffEditMixin:
         def _censored(self, images: torch.Tensor) -> tuple[torch.Tensor, list[bool] | None]: ...
 
     def _edit(self, arguments: Mapping[str, Any]) -> DiffEditPipelineOutput | tuple[Any, ...]:
-        """An edit, from the arguments of a call: DiffEdit's three steps, arXiv:2210.11427, Sec. 3.2."""
+        """Run an edit, given the arguments of a call: DiffEdit's three steps, arXiv:2210.11427, Sec. 3.2."""
         denoiser = self._denoiser(arguments)
         options = read_edit_options(denoiser, arguments)
         hooks = read_step_hooks(self, arguments)
@@ -121,7 +121,7 @@ class DiffEditMixin:
     def _generate_mask(
         self, arguments: Mapping[str, Any]
     ) -> np.ndarray | list[PIL.Image.Image] | torch.Tensor:
-        """A mask alone, from the arguments of `generate_mask`."""
+        """Find only a mask, given the arguments of `generate_mask`."""
         denoiser = self._denoiser(arguments)
         given = read_numbers(arguments, optional=("num_maps_per_mask", *SIZES))
         check_output_type(given["output_type"], ("np", "pil", "pt"))
@@ -129,10 +129,10 @@ class DiffEditMixin:
         settings, guidance_scale = read_mask_settings(given, preset), given["guidance_scale"]
         schedule = denoiser.schedule(preset.num_inference_steps)
         levels_for(schedule, "mask_encode_strength", settings.mask_encode_strength)
-        size = read_size(*(given[name] for name in SIZES), denoiser.multiple)
+        size = read_size(given["height"], given["width"], denoiser.multiple)
         view = read_view(denoiser, given["image"], size)
         inputs = read_prompt_inputs(given, "target_prompt", "source_prompt", "target_negative_prompt")
-        prompts = read_edit_prompts(denoiser, inputs, guided=guidance_scale > 1, shares_negative=False)
+        prompts = read_edit_prompts(denoiser, inputs, PromptUses(guidance_scale > 1, shares_negative=False))
         edits = common_batch_size(image=view.batch_size, **prompts.counts)
         check_generator(given["generator"], edits)
         with components_restored(self):
@@ -148,7 +148,7 @@ class DiffEditMixin:
         return [PIL.Image.fromarray((255 * one).astype(np.uint8)) for one in mask]
 
     def _invert(self, arguments: Mapping[str, Any]) -> DiffEditInversionPipelineOutput | tuple[Any, ...]:
-        """An inversion alone, from the arguments of `invert`."""
+        """Run only an inversion, given the arguments of `invert`."""
         denoiser = self._denoiser(arguments)
         given = read_numbers(arguments, optional=SIZES)
         check_output_type(given["output_type"], ("pil", "np", "pt"))
@@ -159,11 +159,13 @@ class DiffEditMixin:
         ).num_inference_steps
         schedule = denoiser.schedule(steps)
         levels = levels_for(schedule, "inpaint_strength", given["inpaint_strength"])
-        size = read_size(*(given[name] for name in SIZES), denoiser.multiple)
+        size = read_size(given["height"], given["width"], denoiser.multiple)
         view = read_view(denoiser, given["image"], size)
         guidance_scale = given["guidance_scale"]
         inputs = read_prompt_inputs(given, "prompt", "source_prompt", "negative_prompt")
-        prompts = read_edit_prompts(denoiser, inputs, guidance_scale > 1, contrasts=False, required=False)
+        prompts = read_edit_prompts(
+            denoiser, inputs, PromptUses(guidance_scale > 1, contrasts=False, required=False)
+        )
         edits = common_batch_size(image=view.batch_size, **prompts.counts)
         check_generator(given["generator"], edits)
         towards_white = Regularization.of(given)
@@ -192,9 +194,11 @@ class DiffEditMixin:
 
 
 def _seen_only(request: EditRequest, found: MaskResult | None) -> list[bool]:
-    """For each edit, whether the picture's own pixels are kept where the edit is not to be seen.
+    """For each edit, whether the image's own pixels are also kept inside the mask, where the edit changes nothing
+    visible.
 
-    An object's mask is roomy, a colour's tight; the caller's own is taken as it is.
+    The mask of an object edit has room around the object, so this applies there; that of a colour edit is tight, and a
+    caller's own mask is taken as it is.
     """
     if found is None or not request.options.preset.mask_refine or not request.preserves:
         return []

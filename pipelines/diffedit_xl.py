@@ -33,17 +33,17 @@ class StableDiffusionXLDiffEditPipeline(
     StableDiffusionXLLoraLoaderMixin,
     FromSingleFileMixin,
 ):
-    """Edit a picture where two prompts disagree about it, with a Stable Diffusion XL base model.
+    """Edit an image where two prompts disagree about it, with a Stable Diffusion XL base model.
 
-    As [`DiffEditPipeline`], which says what the scheduler, threads and callbacks may do; edits carry no watermark. The
-    refiner, schedulers of EDM-style models, and models distilled to few steps are refused.
+    Works like [`DiffEditPipeline`], which documents what the scheduler, threads and callbacks may do; edits carry no
+    watermark. The refiner, EDM-style schedulers, and models distilled to few steps are refused.
 
     Args:
         vae, text_encoder, text_encoder_2, tokenizer, tokenizer_2, unet, scheduler, image_encoder, feature_extractor: As
             for [`StableDiffusionXLPipeline`]; the last two are kept only for `from_pipe`.
-        force_zeros_for_empty_prompt: Whether a prompt that is not given is zeros, as it was in the base model's
-            training, and not the empty text. The picture is encoded with the same.
-        add_watermarker: Kept for `from_pipe`.
+        force_zeros_for_empty_prompt: Whether a prompt that is not given becomes zeros, as in the base model's training,
+            rather than the empty text. Also used to encode the image.
+        add_watermarker: Kept only for `from_pipe`.
 
     Source: DiffEdit, arXiv:2210.11427.
     """
@@ -107,25 +107,28 @@ class StableDiffusionXLDiffEditPipeline(
     ) -> DiffEditPipelineOutput | tuple[Any, ...]:
         """Edit `image` where `source_prompt` and `prompt` disagree about it.
 
-        The arguments mean what they mean to [`DiffEditPipeline`]. `None` for a prompt is no text at all, which in the
-        base model is zeros, while "" is encoded as any other text: by default that is so of the negative prompts and
-        of a picture without a caption, and always of the inversion. The usual guidance scale is 5.
+        The arguments mean the same as for [`DiffEditPipeline`]. A prompt of `None` means no text at all, which becomes
+        zeros in the base model, whereas "" is encoded like any other text. Negative prompts and the source prompt
+        default to `None`, and the inversion always uses `None`. The usual guidance scale is 5.
 
         Args:
-            prompt_2, negative_prompt_2, source_prompt_2, source_negative_prompt_2: Other texts for the second text
-                encoder; by default it reads the same as the first. Words are looked for in the first one's.
+            prompt_2, negative_prompt_2, source_prompt_2, source_negative_prompt_2: Separate texts for the second text
+                encoder; by default it reads the same text as the first. Words are looked up in the first encoder's
+                text.
             pooled_prompt_embeds, negative_pooled_prompt_embeds, source_pooled_prompt_embeds,
-                source_negative_pooled_prompt_embeds: (batch, width), beside the embeddings of the same prompt.
-            original_size, target_size: (height, width) in pixels that the model is told; by default the size that it
-                works at.
-            crops_coords_top_left: (top, left) in pixels that it is told; by default (0, 0).
+                source_negative_pooled_prompt_embeds: (batch, width), required together with the embeddings of the same
+                prompt.
+            original_size, target_size: (height, width) in pixels, given to the model as conditions; by default the size
+                that it works at.
+            crops_coords_top_left: (top, left) in pixels, likewise; by default (0, 0).
 
         Returns:
             [`DiffEditPipelineOutput`], or with `return_dict=False` a tuple of its fields.
 
         Raises:
-            ValueError, TypeError: If anything does not fit, before the UNet is first evaluated.
-            FloatingPointError: Naming the stage and the step that gave NaN or infinite values.
+            ValueError, TypeError: If any argument is invalid, or arguments do not fit together; before the UNet is
+                first evaluated.
+            FloatingPointError: If values become NaN or infinite; names the stage and the step.
 
         Source: DiffEdit, arXiv:2210.11427, Sec. 3.2.
         """
@@ -169,18 +172,18 @@ class StableDiffusionXLDiffEditPipeline(
         crops_coords_top_left: tuple[int, int] | None = None,
         target_size: tuple[int, int] | None = None,
     ) -> np.ndarray | list[PIL.Image.Image] | torch.Tensor:
-        """Find where two prompts disagree about a picture: the first of diffusers' three stages.
+        """Find where two prompts disagree about an image: the first of diffusers' three stages.
 
         See [`DiffEditPipeline.generate_mask`], and the call of this pipeline for the arguments that only SDXL has.
 
         Returns:
-            1 where the edit is to apply, else 0: an integer array (batch, height // 8, width // 8) for "np",
-            black and white pictures of that size for "pil", or a float tensor (batch, 1, height // 8,
-            width // 8) for "pt".
+            1 where the edit is to apply, 0 elsewhere: an integer array (batch, height // 8, width // 8) for "np", black
+            and white images of that size for "pil", or a float tensor (batch, 1, height // 8, width // 8) for "pt".
 
         Raises:
-            ValueError, TypeError: If anything does not fit, before the UNet is first evaluated.
-            FloatingPointError: Naming the stage and the step that gave NaN or infinite values.
+            ValueError, TypeError: If any argument is invalid, or arguments do not fit together; before the UNet is
+                first evaluated.
+            FloatingPointError: If values become NaN or infinite; names the stage and the step.
         """
         return self._generate_mask(locals())
 
@@ -218,7 +221,7 @@ class StableDiffusionXLDiffEditPipeline(
         crops_coords_top_left: tuple[int, int] | None = None,
         target_size: tuple[int, int] | None = None,
     ) -> DiffEditInversionPipelineOutput | tuple[Any, ...]:
-        """Encode a picture into noise: the second of diffusers' three stages.
+        """Encode an image into noise: the second of diffusers' three stages.
 
         See [`DiffEditPipeline.invert`], and the call of this pipeline for the arguments that only SDXL has.
 
@@ -226,7 +229,8 @@ class StableDiffusionXLDiffEditPipeline(
             [`DiffEditInversionPipelineOutput`], or with `return_dict=False` its `latents` and `images`.
 
         Raises:
-            ValueError, TypeError: If anything does not fit, before the UNet is first evaluated.
-            FloatingPointError: Naming the stage and the step that gave NaN or infinite values.
+            ValueError, TypeError: If any argument is invalid, or arguments do not fit together; before the UNet is
+                first evaluated.
+            FloatingPointError: If values become NaN or infinite; names the stage and the step.
         """
         return self._invert(locals())

@@ -1,4 +1,4 @@
-"""From latents to what a call returns: pictures, at the size at which they came."""
+"""From latents to what a call returns: pictures, at the size in which they were given."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from semantic_edit.pipelines.views import View
 
 Finished = tuple[list[PIL.Image.Image] | np.ndarray | torch.Tensor, list[bool] | None]
 Censor = Callable[[torch.Tensor], tuple[torch.Tensor, list[bool] | None]]
-"""From pixels, (batch, 3, height, width) in [0, 1], to the same with unsafe pictures black, and which those are."""
+"""Maps pixels, (batch, 3, height, width) in [0, 1], to the same with unsafe pictures black, and to their flags."""
 
 
 @dataclass(frozen=True, eq=False)
 class Composition:
-    """How what was decoded is laid over the pictures that it was made of.
+    """How decoded pixels are laid over the original pictures.
 
-    view: What the model worked at.
+    view: The area that the model worked on.
     mask: Where each edit applies in it.
-    preserve_background: Whether the original's own pixels are kept outside the mask.
-    whole_mask: `View.whole_mask` of the mask, where the view is not plain.
-    seen_only: For each edit, whether the original's own pixels are kept inside the mask too, where the edit is not to
-        be seen. () is no.
+    preserve_background: Whether the original pixels are kept outside the mask.
+    whole_mask: `View.whole_mask` of the mask, unless the view is plain.
+    seen_only: For each edit, whether the original pixels are also kept inside the mask where the edit makes no visible
+        change; () means for none.
     """
 
     view: View
@@ -43,11 +43,21 @@ class Composition:
 def finish_pictures(
     denoiser: Denoiser, latents: torch.Tensor, output_type: str, laid: Composition, censor: Censor
 ) -> Finished:
-    """Latents, (edits * copies, channels, height, width), as pictures and safety flags.
+    """Turn latents into pictures and safety flags.
 
-    Where nothing was edited the original's own pixels are returned, with `preserve_background` all those
-    outside the mask, each bit by bit. What the model made of a part of a picture, or of a picture at another size, is
-    laid over the original at the original's size.
+    If nothing was edited, the original pixels are returned bit by bit, and with `preserve_background` so are all pixels
+    outside the mask. If the model worked on a part of a picture, or at another size, its result is laid over the
+    original at the original's size.
+
+    Args:
+        denoiser: The model.
+        latents: (edits * copies, channels, height, width).
+        output_type: "pil", "np", "pt" or "latent".
+        laid: How the results are laid over the originals.
+        censor: Blackens unsafe pictures.
+
+    Returns:
+        The pictures in the form of `output_type`, and their flags, or `None` without a safety checker.
     """
     if output_type == "latent":
         return latents, None
@@ -70,7 +80,7 @@ def finish_pictures(
                 seen = seen_change(images, edited, denoiser.cell / 2)
                 seen[[row for row in range(len(seen)) if not laid.seen_only[row // copies]]] = 1
                 opacity = opacity * seen
-            # lerp returns the end itself at weight 0
+            # at weight 0, lerp returns its first argument exactly
             images = torch.lerp(images, edited, opacity)
     images, flags = censor(images)
     if view.is_plain:
@@ -91,7 +101,7 @@ def finish_pictures(
 def convert_pixels(
     images: torch.Tensor, output_type: str
 ) -> list[PIL.Image.Image] | np.ndarray | torch.Tensor:
-    """Pixels, (batch, 3, height, width) in [0, 1], as `output_type` wants them."""
+    """Convert pixels, (batch, 3, height, width) in [0, 1], to the form that `output_type` names."""
     if output_type == "pt":
         return images
     array = VaeImageProcessor.pt_to_numpy(images)
@@ -99,11 +109,11 @@ def convert_pixels(
 
 
 def _opacity(view: View, edit: int, covers: torch.Tensor | None, seen: torch.Tensor | None) -> torch.Tensor:
-    """How much of an edit's frame is laid over the original, (1, height, width) of the frame's box.
+    """How opaquely an edit's frame is laid over the original, (1, height, width) of the frame's box.
 
     Args:
-        covers: (edits, 1, height, width) of the whole pictures, or `None` for all of the frames.
-        seen: (1, height, width) of the frame's size, or `None` for all.
+        covers: (edits, 1, height, width), the masks of the whole pictures; `None` covers the whole frame.
+        seen: (1, height, width) at the frame's working size; `None` for 1 everywhere.
     """
     frame = view.frame(edit)
     left, upper, right, lower = frame.box
@@ -118,11 +128,11 @@ def _opacity(view: View, edit: int, covers: torch.Tensor | None, seen: torch.Ten
 def _laid_over(
     view: View, edit: int, edited: torch.Tensor, mask: EditMask, opacity: torch.Tensor, in_floats: bool
 ) -> torch.Tensor:
-    """An edit's picture with what was made of its frame, (3, height, width), laid over it.
+    """An edit's original picture with the decoded frame, (3, height, width), laid over it.
 
     Args:
         opacity: (1, height, width) of the frame's box.
-        in_floats: Whether 8 bits would lose what the edit has.
+        in_floats: Whether to compute in floats because 8 bits would lose precision.
     """
     original, frame = view.original(edit), view.frame(edit)
     if in_floats and original.dtype == torch.uint8:

@@ -1,4 +1,4 @@
-"""Looking closer: where a mask is a small part of a picture, the model works at the mask's surroundings alone."""
+"""Focus: if a mask is a small part of a picture, the model works only on the mask's surroundings."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from semantic_edit.editing.stitching import extent
 from semantic_edit.pipelines.views import View
 
 CONTEXT = 2.2
-"""How many times longer than the mask its surroundings are: what stands in a picture as its subject usually does."""
+"""How many times longer than the mask its surroundings are: an object then fills the crop as subjects usually do."""
 
 CLOSER = 0.5
-"""How long surroundings may be, as a part of the picture, that are looked at unasked: larger ones cut things apart."""
+"""Largest length of automatic surroundings, as a fraction of the picture: larger ones would cut objects apart."""
 
 STEP = 0.7
-"""How long they may be, as a part of what is seen before them: less is gained by another look."""
+"""Largest length as a fraction of the area seen before: above it, another look gains too little."""
 
 SMALLEST = 0.25
-"""How long surroundings must be that are asked for, as a part of the model's own size; unasked, nothing is enlarged."""
+"""Least length, as a fraction of the model's native size, if focus is requested; automatic focus never enlarges."""
 
 FAINT = 0.02
-"""What is no more of a mask than the noise that JPEG leaves in one."""
+"""Mask values up to this are ignored, like the noise that JPEG leaves in a mask."""
 
 
 def mask_region(mask: torch.Tensor, box: Box, margin: float = 0.0) -> Region | None:
-    """What a mask of a part of a picture shows, in pixels of the picture; `None` if nothing.
+    """The bounding box of the non-zero part of a mask, in pixels of the picture; `None` if the mask is empty.
 
     Args:
-        mask: (any, any).
-        box: The part.
+        mask: (any, any), covering `box`.
+        box: The part of the picture.
         margin: Pixels to add on each side.
     """
     seen = mask > FAINT
@@ -57,7 +57,16 @@ def focused_view(
     size: Size | None = None,
     margin: float = 0.0,
 ) -> View:
-    """`closer_view` of what masks of the whole pictures, (edits or 1, 1, any, any), show with a margin of pixels."""
+    """`closer_view` of the regions that masks of the whole pictures cover.
+
+    Args:
+        denoiser: The model.
+        view: The view so far.
+        mask: (edits or 1, 1, any, any).
+        focus: As for the pipeline.
+        size: The size that the model works at; chosen by default.
+        margin: Pixels to add around the regions.
+    """
     regions = [
         mask_region(mask[row if len(mask) > 1 else 0, 0], (0, 0, *view.frame(row).picture), margin)
         for row in range(max(len(mask), len(view.frames)))
@@ -66,7 +75,7 @@ def focused_view(
 
 
 def unless_large(closer: View, view: View, focus: bool | None) -> View:
-    """A closer view, or the view before it where nobody asked and what is seen is no small part of the picture."""
+    """A closer view; or the previous one, if focus is automatic and the closer one shows much of the picture."""
     is_large = any(frame.share > CLOSER for frame in closer.frames)
     return view if focus is None and is_large else closer
 
@@ -79,16 +88,19 @@ def closer_view(
     size: Size | None = None,
     context: float = CONTEXT,
 ) -> View:
-    """The view of some regions' surroundings, or the view as it is where they are no small part of it.
+    """The view of some regions' surroundings, or `view` itself if they are not much smaller than it.
 
     Args:
-        regions: One for each frame, or for each edit; `None` where nothing is edited.
-        focus: `True` whatever the regions' sizes, `None` where all surroundings are small, or of one shape.
-        size: That the model works at; its own by default.
+        denoiser: The model.
+        view: The view so far.
+        regions: One for each frame or each edit; `None` where nothing is edited.
+        focus: `True` to focus whatever the regions' sizes; `None` to do so only if all surroundings are small and have
+            one aspect ratio.
+        size: The size that the model works at; chosen by default.
         context: How many times longer than the regions their surroundings are.
 
     Raises:
-        ValueError: If `focus` asks for surroundings that cannot be worked at side by side.
+        ValueError: If `focus` is `True` and the surroundings cannot be worked on in one batch.
     """
     closer = {
         row: _closer_frame(denoiser, view.frame(row), region, focus, size, context)
@@ -97,7 +109,7 @@ def closer_view(
     }
     if not closer:
         return view
-    anyone = next(iter(closer.values()))  # will do where nothing is edited
+    anyone = next(iter(closer.values()))  # any frame will do where nothing is edited
     frames = [closer.get(row, anyone) for row in range(len(regions))]
     if len({frame.size for frame in frames}) == 1:
         return replace(view, frames=tuple(frames[:1] if len(set(frames)) == 1 else frames))

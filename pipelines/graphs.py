@@ -1,6 +1,6 @@
 """Replay a UNet's evaluations as CUDA graphs.
 
-At a batch of one or two a GPU is done with a kernel before Python has launched the next. A graph launches all kernels
+At a batch of one or two, a GPU finishes each kernel before Python has launched the next. A graph launches all kernels
 of an evaluation at once, the same ones in the same order.
 """
 
@@ -21,24 +21,27 @@ from semantic_edit.attention_processors.changes import Changes
 _PLAIN = {type(None), AttnProcessor, AttnProcessor2_0, FusedAttnProcessor2_0}
 _NUMBERS = {bool, int, float}
 ADDED = "added_cond_kwargs."
-"""Before the names of tensors that a UNet gets in a dict."""
+"""Prefix for the names of tensors that a UNet receives in a dict."""
 
 
 @contextmanager
 def cuda_graphs(unet: UNet2DConditionModel) -> Iterator[None]:
-    """Let `unet` record its first evaluation of each shape in the block, and replay it for all that follow.
+    """Let `unet` record its first evaluation of each shape during the block, and replay it for all later ones.
 
-    Evaluations that cannot be replayed run as they always do: with gradients, on other devices, or with attention
-    processors, hooks or arguments of which a graph could not tell that they have changed. A model that changed (LoRA
-    layers or their scale, FreeU, another device) is recorded anew. Each shape that was recorded holds memory until the
-    block ends. A block within a block changes nothing.
+    Evaluations that cannot be replayed run as usual: with gradients, on other devices, or with attention processors,
+    hooks or arguments whose changes a graph could not detect. If the model changes (LoRA layers or their scale, FreeU,
+    another device), it is recorded again. Each recorded shape holds memory until the block ends. Nested blocks have no
+    further effect.
 
         with cuda_graphs(pipe.unet):
-            for picture in pictures:
-                pipe(picture, source_prompt=before, prompt=after)
+            for image in images:
+                pipe(image, source_prompt=before, prompt=after)
+
+    Args:
+        unet: On a GPU; elsewhere evaluations run as usual.
 
     Raises:
-        ValueError: If `unet` was wrapped by `torch.compile`, which has graphs of its own, or is offloaded.
+        ValueError: If `unet` is wrapped by `torch.compile`, which makes graphs itself, or is offloaded.
     """
     if hasattr(unet, "_orig_mod"):
         raise ValueError(
@@ -59,18 +62,19 @@ def cuda_graphs(unet: UNet2DConditionModel) -> Iterator[None]:
 
 
 def records_graphs(unet: Any) -> bool:
-    """Whether `unet` is in a block of `cuda_graphs`."""
+    """Whether `unet` is inside a block of `cuda_graphs`."""
     return isinstance(vars(unet).get("forward"), _Recorder)
 
 
 def differentiable_graph(run: Callable[..., Any], *inputs: torch.Tensor) -> Callable[..., Any]:
-    """`run`, a function of tensors of one GPU, as graphs of its forward and its backward pass.
+    """Turn a function of tensors on one GPU into graphs of its forward and backward passes.
 
     Args:
-        inputs: Examples of its arguments; gradients can be had of the last one alone.
+        run: The function.
+        inputs: Examples of its arguments; only the last one can have gradients.
 
     Returns:
-        A function that gives `run`'s outputs, which its next call overwrites.
+        A function that returns the outputs of `run`; each call overwrites those of the previous call.
     """
     with torch.inference_mode(False), torch.enable_grad():
         *given, last = (value.detach().clone() for value in inputs)
@@ -79,7 +83,7 @@ def differentiable_graph(run: Callable[..., Any], *inputs: torch.Tensor) -> Call
 
 @dataclass(frozen=True, eq=False)
 class _Recording:
-    """replay: Computes `outputs` from what `inputs` hold."""
+    """replay: Computes `outputs` from the current content of `inputs`."""
 
     inputs: Mapping[str, torch.Tensor]
     outputs: tuple[torch.Tensor, ...]
@@ -114,7 +118,7 @@ class _Recorder:
         if state is None:
             return self._evaluate(**inputs, **options)
         with self._lock:
-            if state != self._state:  # graphs of another state would read weights that are gone
+            if state != self._state:  # graphs of an earlier state would read weights that are gone
                 self._state, self._recordings = state, {}
             key = (
                 torch.is_autocast_enabled(sample.device.type),
@@ -131,13 +135,13 @@ class _Recorder:
             return tuple(output.clone() for output in recording.outputs)
 
     def _evaluate(self, **given: Any) -> Any:
-        """The UNet's own `forward`, with what SDXL's is told besides put back together."""
+        """The UNet's own `forward`, with SDXL's additional conditions put back into their dict."""
         added = {name.removeprefix(ADDED): given.pop(name) for name in tuple(given) if name.startswith(ADDED)}
         return self._forward(**given, **({"added_cond_kwargs": added} if added else {}))
 
 
 def _can_be_recorded(inputs: Mapping[str, Any], options: Mapping[str, Any]) -> bool:
-    """Whether a call has tensors of one GPU, a tuple to return, and nothing else but plain values."""
+    """Whether a call has tensors on one GPU, returns a tuple, and has otherwise only plain values."""
     kwargs = options.get("cross_attention_kwargs") or {}
     plain = {**options, "cross_attention_kwargs": None}
     return (
@@ -149,7 +153,7 @@ def _can_be_recorded(inputs: Mapping[str, Any], options: Mapping[str, Any]) -> b
 
 
 def _state(unet: UNet2DConditionModel) -> tuple[Any, ...] | None:
-    """What an evaluation depends on beside its inputs, or `None` if there is more than can be seen here."""
+    """What an evaluation depends on besides its inputs, or `None` if it depends on more than can be seen here."""
     seen: list[Any] = []
     modules: list[Any] = [unet]
     while modules:  # `modules()` takes four times as long, and this is asked before every evaluation
@@ -162,7 +166,7 @@ def _state(unet: UNet2DConditionModel) -> tuple[Any, ...] | None:
         seen.append(id(module))
         tensors = (*own["_parameters"].values(), *own["_buffers"].values())
         seen += [value.data_ptr() for value in tensors if value is not None]
-        seen += [value for value in own.values() if type(value) in _NUMBERS]  # FreeU's, for one
+        seen += [value for value in own.values() if type(value) in _NUMBERS]  # those of FreeU, for example
         if "scaling" in own:  # a LoRA layer
             seen.append(repr((own["scaling"], own.get("_active_adapter"))))
         modules += [one for one in own["_modules"].values() if one is not None]
@@ -174,8 +178,8 @@ def recorded(
     inputs: Mapping[str, torch.Tensor | Any],
     options: Mapping[str, Any],
 ) -> _Recording:
-    """Run `forward` once for its libraries to settle, and once to record it."""
-    # what inference mode makes cannot be written to outside of it
+    """Run `forward` once so that its libraries settle, and once to record it."""
+    # tensors made in inference mode cannot be written to outside it
     with torch.inference_mode(False), torch.no_grad(), torch.cuda.device(inputs["sample"].device):
         held = {name: value.detach().clone() for name, value in inputs.items()}
         aside = torch.cuda.Stream()

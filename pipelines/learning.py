@@ -1,4 +1,4 @@
-"""How a UNet learns a picture: what StyleDiffusion's learning asks for, made of a pipeline's components."""
+"""How a UNet learns a picture: what StyleDiffusion's learning needs, built from a pipeline's components."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from semantic_edit.editing.conditioning import Conditioning
 from semantic_edit.editing.finite import FiniteWatch, at_step, check_finite
 from semantic_edit.editing.frames import Frame
 from semantic_edit.editing.inversion import ddim_inverse_step, ddim_step
-from semantic_edit.editing.similarity import psnr, ssim
+from semantic_edit.editing.similarity import batch_psnr, batch_ssim
 from semantic_edit.editing.stitching import eight_bits
 from semantic_edit.mapping_networks import (
     LearningInputs,
@@ -44,15 +44,15 @@ Maps = list[torch.Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Lesson:
-    """What is learned, for one batch of pictures of one size.
+    """What is to be learned, for one batch of pictures of one size.
 
-    prompts: What the pictures show, one for each or one for all, and what they are guided away from.
+    prompts: The prompts of the pictures, one for each or one for all, and the negative prompt.
     clean: Latents, (pictures, channels, height, width).
     given, negative: The prompts embedded, one for each picture.
     image_tokens: (pictures, image tokens, image width).
-    queries: Positions of the layers whose maps are kept close; see `nearest_queries`.
-    frames: What is learned of each picture, or of the only one.
-    base_model: The name of the model, or "".
+    queries: Number of positions of the layers whose maps are kept close to the source's; see `nearest_queries`.
+    frames: The part of each picture, or of the only one, that is learned.
+    base_model: The model's name, or "".
     """
 
     prompts: tuple[Prompt, Prompt]
@@ -69,13 +69,13 @@ class Lesson:
     base_model: str = ""
 
     def prompt(self, index: int) -> str:
-        """What a picture shows."""
+        """The prompt of one picture."""
         texts = self.prompts[0].texts or ()
         return texts[index if len(texts) > 1 else 0]
 
     @property
     def negative_prompt(self) -> str | None:
-        """What all pictures are guided away from, or `None` if that is no text at all."""
+        """The negative prompt of all pictures; `None` if it is no text at all."""
         (text,) = self.prompts[1].texts or ()
         return None if self.prompts[1].is_absent else text
 
@@ -84,12 +84,16 @@ class Lesson:
 def encode_image_tokens(pipe: Any, pictures: Pictures) -> torch.Tensor:
     """All vision tokens after the tower's last normalisation, (pictures, image tokens, image width) in float32.
 
-    transformers normalises the class token alone; StyleDiffusion takes them all.
+    transformers normalises only the class token; StyleDiffusion uses all tokens normalised.
+
+    Args:
+        pipe: A pipeline with an image encoder and its feature extractor.
+        pictures: In pixels.
 
     Raises:
         FloatingPointError: If the encoder gives NaN or infinite values.
     """
-    assert pictures.planes is not None  # `learn_mapping` takes no bare latents
+    assert pictures.planes is not None  # `learn_mapping` refuses bare latents
     pixels = eight_bits(pictures.planes).permute(0, 2, 3, 1).cpu().numpy()
     images = [PIL.Image.fromarray(np.ascontiguousarray(one)) for one in pixels]
     encoder = pipe.image_encoder
@@ -103,15 +107,16 @@ def encode_image_tokens(pipe: Any, pictures: Pictures) -> torch.Tensor:
 
 def attention_resolution(denoiser: UNetDenoiser, clean: torch.Tensor, side: int | None) -> int:
     """The number of positions of the layers whose maps the attention loss compares."""
-    return math.prod(denoiser.attention_size(*clean.shape[-2:], side))
+    height, width = clean.shape[-2:]
+    return math.prod(denoiser.attention_size(height, width, side))
 
 
 @dataclass(frozen=True, eq=False)
 class Learned:
-    """What came of a lesson.
+    """The outcome of a lesson.
 
     noisiest: The inversion's last latents, (pictures, channels, height, width).
-    identity: What the network computed with; see `network_identity`.
+    identity: Which model it was computed with; see `network_identity`.
     """
 
     result: LearningResult
@@ -120,7 +125,13 @@ class Learned:
 
 
 def learn_pictures(session: Session[UNetDenoiser], lesson: Lesson, checkpoint: Any = None) -> Learned:
-    """Invert the pictures and learn their networks."""
+    """Invert the pictures and learn their networks.
+
+    Args:
+        session: Of the call.
+        lesson: What to learn.
+        checkpoint: A folder to continue from after an interruption, or `None`.
+    """
     denoiser, schedule = session.denoiser, session.schedule
     identity = denoiser.identity()
     with (
@@ -150,10 +161,11 @@ def learn_pictures(session: Session[UNetDenoiser], lesson: Lesson, checkpoint: A
 
 
 class _ConditionalBranch:
-    """The UNet as `learn_mappings` wants it: differentiable in the value embeddings, with its maps.
+    """The UNet in the form that `learn_mappings` needs: differentiable with respect to the value embeddings, with its
+    maps.
 
-    graphs: In a block of `cuda_graphs` one for each number of pictures, of forward and backward passes.
-    maps: Those of each level of the inversion from 1 on, once there is one.
+    graphs: In a block of `cuda_graphs`, the forward and backward graphs for each number of pictures.
+    maps: The maps of each level of the inversion from 1 on, once it has been made.
     """
 
     def __init__(
@@ -190,7 +202,7 @@ class _ConditionalBranch:
         given = self.given.rows(rows)
         if self.replays:
             return self._replayed(latents, level, given, value_embeds)
-        self.prefix.begin(latents, torch.tensor(level), rows)  # within a step only the values change
+        self.prefix.begin(latents, torch.tensor(level), rows)  # only the values change within a step
         noise_pred, *maps = self._with_maps(latents, self._timestep(level), given, value_embeds)
         return noise_pred, maps
 
@@ -208,7 +220,7 @@ class _ConditionalBranch:
         return self.maps[level - 1]
 
     def evaluate_plain(self, latents: torch.Tensor, level: int) -> tuple[torch.Tensor, Maps]:
-        """With the text as it is."""
+        """Evaluate with the text's own values."""
         if self.replays:
             values = self.lesson.given.prompt_embeds.float()
             noise_pred, maps = self._replayed(latents, level, self.given, values)
@@ -219,7 +231,7 @@ class _ConditionalBranch:
     def _replayed(
         self, latents: torch.Tensor, level: int, given: Conditioning, value_embeds: torch.Tensor
     ) -> tuple[torch.Tensor, Maps]:
-        """What `_with_maps` gives, until the next call. Where nothing was learned, values are made from the text."""
+        """The same as `_with_maps`, valid until the next call. Unlearned values are computed from the text."""
         names = tuple(given.tensors)
 
         def run(
@@ -243,7 +255,7 @@ class _ConditionalBranch:
         given: Conditioning,
         value_embeds: torch.Tensor | None,
     ) -> tuple[torch.Tensor, ...]:
-        """The prediction, then the maps."""
+        """The prediction, followed by the maps."""
         plan = AttentionPlan(value_embeds, kept_queries=self.kept_queries)
         self.control.plan = plan
         return self.denoiser.predict(latents, timestep, given), *plan.maps  # type: ignore[arg-type]
@@ -256,12 +268,12 @@ class _ConditionalBranch:
 def _inverted(
     session: Session[UNetDenoiser], lesson: Lesson, branch: _ConditionalBranch
 ) -> tuple[torch.Tensor, list[Maps]]:
-    """The inversion under the source prompt without guidance, and each of its evaluations' maps.
+    """The inversion under the source prompt without guidance, and the maps of each of its evaluations.
 
-    The evaluation that leads up to a level sees the level below at this level's timestep, so its maps are what the
-    attention at that timestep looked like on the way up: they are what learning compares with at the same timestep. The
-    published code takes those of the same latent at the timestep that is one noisier; ours are nearer on average, not
-    at every step.
+    The evaluation that leads up to a level sees the latents of the level below at this level's timestep, so its maps
+    show what attention at that timestep looked like on the way up: learning compares with them at the same timestep.
+    The published code uses the maps of the same latent at the next noisier timestep; ours are closer on average, but
+    not at every step.
 
     Returns:
         Latents, (levels + 1, pictures, channels, height, width), level 0 first; the maps of each level from 1 on.
@@ -285,7 +297,17 @@ def _inverted(
 def learned_network(
     session: Session[UNetDenoiser], lesson: Lesson, learned: Learned, index: int
 ) -> MappingNetwork:
-    """One picture's network, with its reconstruction measured against the VAE's own."""
+    """The network of one picture, with its reconstruction measured against the VAE's own.
+
+    Args:
+        session: Of the call.
+        lesson: What was to be learned.
+        learned: The outcome.
+        index: Which picture.
+
+    Raises:
+        FloatingPointError: If the network has NaN or infinite values.
+    """
     row, result, schedule = slice(index, index + 1), learned.result, session.schedule
     best, reached = (session.denoiser.decode(latents[row]) for latents in (lesson.clean, result.latents))
     large_enough = min(best.shape[-2:]) >= 11
@@ -309,8 +331,8 @@ def learned_network(
         base_model=lesson.base_model,
         base_fingerprint=learned.identity,
         learning=asdict(lesson.settings),
-        reconstruction_psnr=min(psnr(best, reached).item(), 120.0),
-        reconstruction_ssim=ssim(best, reached).item() if large_enough else None,
+        reconstruction_psnr=min(batch_psnr(best, reached).item(), 120.0),
+        reconstruction_ssim=batch_ssim(best, reached).item() if large_enough else None,
         text_fingerprint=text_look(text[index], negative[index]),
         frame=asdict(lesson.frames[index if len(lesson.frames) > 1 else 0]) if lesson.frames else None,
     )
@@ -324,7 +346,7 @@ def learned_network(
 
 
 def _own_report(report: LearningReport, index: int) -> LearningReport:
-    """One picture's part of the report; seconds are those of all pictures together."""
+    """The part of the report for one picture; its seconds are those of all pictures together."""
 
     def own(step: StepReport) -> StepReport:
         parts: dict[str, Any] = {

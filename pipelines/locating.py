@@ -1,4 +1,4 @@
-"""The mask of an edit: found, or cut out of the caller's own, and shaped as told."""
+"""The mask of an edit: found, or cut from the caller's own, and shaped by the call's arguments."""
 
 from __future__ import annotations
 
@@ -16,10 +16,17 @@ from semantic_edit.pipelines.views import View
 def find_or_cut_mask(
     session: Session[Denoiser], request: EditRequest, embeds: EditEmbeds, view: View, clean: torch.Tensor
 ) -> tuple[MaskResult | None, EditMask]:
-    """Where the edits of a call apply, and what was found of that; `None` for a mask of the caller's own.
+    """Where the edits of a call apply.
 
     Args:
+        session: Of the call.
+        request: What was asked for.
+        embeds: The prompts, embedded.
+        view: The area that the model works on.
         clean: The pictures' latents, (pictures, channels, height, width).
+
+    Returns:
+        What was found, or `None` for a caller's own mask; and the mask.
     """
     options, cell, found = request.options, session.denoiser.cell, None
     if request.own_mask is not None:
@@ -34,7 +41,12 @@ def find_or_cut_mask(
 
 
 def mask_shape(request: EditRequest, cell: int) -> MaskShape:
-    """How the caller shapes the mask, and what room the latents get around it."""
+    """How the caller shapes the mask, and how much room the latents get around it.
+
+    Args:
+        request: What was asked for.
+        cell: Pixels along a latent's side.
+    """
     options = request.options
     pastes = request.preserves and options.output_type != "latent"
     room = round(options.preset.mask_room * cell) if pastes else 0

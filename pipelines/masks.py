@@ -1,4 +1,4 @@
-"""Masks of one call: drawn as an edit wants them, shaped as told, and warned of where they cannot be meant."""
+"""The masks of one call: drawn to suit the edit, shaped by the arguments, with warnings if they look unintended."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class EditMask:
     """Where an edit applies.
 
     pixels: (edits, 1, height, width) in [0, 1].
-    weights: (edits, 1, height // cell, width // cell), with which latents are blended: the mask and what room there
-        is around it, averaged over each latent's pixels.
-    empty: (edits,) booleans: nothing is to be edited there.
+    weights: (edits, 1, height // cell, width // cell), with which latents are blended: the mask with any room around
+        it, averaged over each latent's pixels.
+    empty: (edits,) booleans: whether nothing is edited.
     """
 
     pixels: torch.Tensor
@@ -32,10 +32,10 @@ class EditMask:
 class Drawing:
     """How a found mask is drawn.
 
-    threshold: The cut on the soft mask.
+    threshold: The threshold on the soft mask.
     cell: Pixels along a latent's side.
-    follows_edges: Whether it follows the picture's edges and is drawn as the edit wants it.
-    is_shaped: Whether the caller shapes it, so that it is only cut at the threshold.
+    follows_edges: Whether it follows the picture's edges and is drawn to suit the kind of edit.
+    is_shaped: Whether the caller shapes it, in which case it is only cut at the threshold.
     """
 
     threshold: float
@@ -45,7 +45,7 @@ class Drawing:
 
 
 def draw_edit_mask(found: MaskResult, pictures: Pictures, drawing: Drawing) -> torch.Tensor:
-    """A found mask in pixels, (edits, 1, height, width) in [0, 1]."""
+    """Draw a found mask in pixels, (edits, 1, height, width) in [0, 1]."""
     if not drawing.follows_edges:
         return outline_mask(found.soft_mask, drawing.threshold, drawing.cell)
     picture = pictures.pixels
@@ -59,13 +59,15 @@ def draw_edit_mask(found: MaskResult, pictures: Pictures, drawing: Drawing) -> t
 def shape_edit_mask(
     mask: torch.Tensor, edits: int, clean: torch.Tensor, cell: int, shape: MaskShape, is_found: bool = False
 ) -> EditMask:
-    """Grow and feather a mask of any size, and warn where there is nothing to edit or nothing to keep.
+    """Grow and feather a mask of any size, and warn if it leaves nothing to edit or nothing to keep.
 
     Args:
         mask: (edits or 1, 1, any, any) in [0, 1].
+        edits: The number of edits.
         clean: The pictures' latents, (batch, channels, height, width).
         cell: Pixels along a latent's side.
-        is_found: Whether it is no mask of the caller's own.
+        shape: How much to grow and feather it.
+        is_found: Whether it was found, rather than given by the caller.
     """
     height, width = (side * cell for side in clean.shape[-2:])
     pixels = shape_mask(mask.to(clean.device), height, width, shape).expand(edits, -1, -1, -1)
@@ -75,7 +77,7 @@ def shape_edit_mask(
 
 
 def mask_of_everything(latents: torch.Tensor, edits: int, cell: int) -> EditMask:
-    """A mask that confines nothing, for latents (..., channels, height, width)."""
+    """A mask that confines nothing, for latents of shape (..., channels, height, width)."""
     height, width = latents.shape[-2:]
     return EditMask(
         pixels=latents.new_ones(edits, 1, height * cell, width * cell),
@@ -85,7 +87,7 @@ def mask_of_everything(latents: torch.Tensor, edits: int, cell: int) -> EditMask
 
 
 def _warn_of_masks(pixels: torch.Tensor, is_found: bool) -> None:
-    """Warn of masks, (edits, 1, height, width), that edit nothing, little or all."""
+    """Warn of masks, (edits, 1, height, width), that edit nothing, little or everything."""
     highest, lowest = pixels.flatten(1).amax(1), pixels.flatten(1).amin(1)
     told = {
         "is empty, so nothing is edited. "
@@ -108,7 +110,7 @@ def _warn_of_masks(pixels: torch.Tensor, is_found: bool) -> None:
 
 
 def warn_of_alike_prompts(found: MaskResult) -> None:
-    """Warn where two prompts hardly make a difference."""
+    """Warn if the two prompts make hardly any difference."""
     alike = (found.relative_difference < NEGLIGIBLE_DIFFERENCE).nonzero().flatten().tolist()
     if alike:
         whose = "" if len(found.relative_difference) == 1 else f" for edits {alike}"

@@ -1,4 +1,4 @@
-"""What a call of a DiffEdit pipeline was given: each argument checked by itself, the preset's settings filled in."""
+"""The arguments of a call of a DiffEdit pipeline, each checked by itself, with the preset's settings filled in."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ OF_PRESETS = tuple(field.name for field in fields(Preset))
 
 @dataclass(frozen=True, eq=False)
 class EditOptions:
-    """The arguments of one call; names and units are the call's.
+    """The arguments of one call, under the call's names and in its units.
 
     target, source, target_negative, source_negative: The prompts.
     preset: With the call's own settings in place of the preset's.
-    usual_guidance: The guidance scale where the preset leaves it to the kind of edit.
+    usual_guidance: The guidance scale, unless the preset chooses it by the kind of edit.
     mask: How a mask is found.
     sides: `height` and `width`.
     """
@@ -60,7 +60,8 @@ def read_edit_options(denoiser: Denoiser, arguments: Mapping[str, Any]) -> EditO
     """Check the arguments of a call of a DiffEdit pipeline, each by itself.
 
     Args:
-        arguments: By name, as the call has them.
+        denoiser: The model.
+        arguments: Of the call, by name.
 
     Raises:
         ValueError, TypeError: Naming the first that cannot be used.
@@ -87,7 +88,12 @@ def read_edit_options(denoiser: Denoiser, arguments: Mapping[str, Any]) -> EditO
 
 
 def read_mask_settings(given: Mapping[str, Any], preset: Preset) -> MaskSettings:
-    """How a call finds a mask."""
+    """How a call finds a mask.
+
+    Args:
+        given: The call's arguments.
+        preset: With the call's own settings in place of the preset's.
+    """
     named = {field.name: given[field.name] for field in fields(MaskSettings)}
     return MaskSettings(**{**named, "num_maps_per_mask": preset.num_maps_per_mask})
 
@@ -95,12 +101,13 @@ def read_mask_settings(given: Mapping[str, Any], preset: Preset) -> MaskSettings
 def read_prompt_inputs(
     given: Mapping[str, Any], target: str, source: str, negative: str
 ) -> dict[str, PromptInput]:
-    """A call's prompts by what they are for.
+    """A call's prompts by their role.
 
     Args:
-        target, source, negative: The names of their arguments.
+        given: The call's arguments.
+        target, source, negative: The names of the arguments that hold these prompts.
     """
-    # "" may be the default, beside which embeddings may be given
+    # "" may be the default, and embeddings may be given instead
     is_default = isinstance(given.get(source), str) and not given[source]
     without = {source: None} if is_default and given.get(f"{source}_embeds") is not None else {}
     return {

@@ -16,31 +16,31 @@ from semantic_edit.editing.trajectory import Trajectory
 
 
 def as_tuple(output: BaseOutput) -> tuple[Any, ...]:
-    """All fields of a result in their order, those without a value too."""
-    return tuple(getattr(output, field.name) for field in fields(output))  # type: ignore[arg-type]
+    """All fields of a result, in order, including those that are `None`."""
+    return tuple(getattr(output, field.name) for field in fields(output))
 
 
 @dataclass(repr=False)
 class DiffEditPipelineOutput(Summarised, BaseOutput):
     """Result of [`DiffEditPipeline`]; with `return_dict=False` the same fields as a tuple, in this order.
 
-    images: `batch` RGB pictures ("pil"), a float array (batch, height, width, 3) ("np") or a float tensor
-        (batch, 3, height, width) ("pt"), both in [0, 1]; or float32 latents (batch, channels, height // 8,
-        width // 8) ("latent"). `batch` is edits times `num_images_per_prompt`.
-    nsfw_content_detected: One flag per picture, or `None` without a safety checker. Flagged pictures are
-        black.
-    mask: (edits, 1, height // 8, width // 8), float32: the weights with which latents were blended, the mean over
-        each one's pixels of `pixel_mask` with the room around it; 1.0 where the edit applied, 0.0 where nothing did.
-    pixel_mask: (edits, 1, height, width), float32: the mask itself, drawn, grown and feathered. As `mask_image` it
-        gives the same edit, at the same `guidance_stop`.
-    soft_mask: The shape of `mask`, the rescaled noise difference in [0, 1] that the threshold cut; `None` with a mask
-        of the caller's own.
-    mask_confidence: (edits,) in [0, 1], how cleanly each soft mask falls into two classes; `None` likewise.
-    mask_coherence: (edits,) in [0, 1], how alike the prompts differ everywhere inside the mask: near 1 where a colour
-        or a material changes, low where a shape does; `None` likewise.
-    trajectory: The inversion, for the next edit of the same picture; `None` if none was needed because every
-        mask was empty, or the caller gave bare `image_latents`.
-    frames: What the model worked at, one for each picture or each edit; `None` where no pixels were known.
+    images: `batch` RGB images ("pil"), a float array (batch, height, width, 3) ("np") or a float tensor (batch, 3,
+        height, width) ("pt"), both in [0, 1]; or float32 latents (batch, channels, height // 8, width // 8) ("latent").
+        `batch` is edits times `num_images_per_prompt`.
+    nsfw_content_detected: One flag per image, or `None` without a safety checker. Flagged images are black.
+    mask: (edits, 1, height // 8, width // 8), float32: the weights with which latents were blended, each the mean of
+        `pixel_mask`, with some room around it, over the latent's pixels; 1.0 where the edit applied fully, 0.0 where
+        nothing was edited.
+    pixel_mask: (edits, 1, height, width), float32: the mask itself, as drawn, grown and feathered. Passed as
+        `mask_image`, it gives the same edit, at the same `guidance_stop`.
+    soft_mask: Same shape as `mask`: the rescaled noise difference in [0, 1] to which the threshold was applied; `None`
+        if the caller passed a mask.
+    mask_confidence: (edits,) in [0, 1]: how cleanly each soft mask falls into two classes; `None` likewise.
+    mask_coherence: (edits,) in [0, 1]: how uniformly the prompts differ inside the mask: near 1 if a colour or a
+        material changes, low if a shape does; `None` likewise.
+    trajectory: The inversion, for the next edit of the same image; `None` if none was needed because every mask was
+        empty, or if the caller passed bare `image_latents`.
+    frames: The area that the model worked on, one for each image or each edit; `None` if no pixels were given.
     """
 
     images: list[PIL.Image.Image] | np.ndarray | torch.Tensor
@@ -58,11 +58,11 @@ class DiffEditPipelineOutput(Summarised, BaseOutput):
 class DiffEditInversionPipelineOutput(Summarised, BaseOutput):
     """Result of [`DiffEditPipeline.invert`].
 
-    latents: (batch, levels + 1, channels, height // 8, width // 8), float32, noisiest first as in diffusers,
-        and with the picture's own latent, which diffusers leaves out, at the end.
-    images: All latents decoded, `batch * (levels + 1)` of them, as PIL pictures, an array or a tensor with values
-        in [0, 1]; `None` unless `decode_latents`.
-    trajectory: The same latents as a value that can be saved and checks what it is used for.
+    latents: (batch, levels + 1, channels, height // 8, width // 8), float32, noisiest first as in diffusers; the last
+        is the image's own latent, which diffusers leaves out.
+    images: All latents decoded, `batch * (levels + 1)` of them, as PIL images, or as an array or a tensor with values
+        in [0, 1]; `None` without `decode_latents`.
+    trajectory: The same latents as an object that can be saved and that checks whether it fits the call it is used in.
     """
 
     latents: torch.Tensor
@@ -74,17 +74,17 @@ class DiffEditInversionPipelineOutput(Summarised, BaseOutput):
 class StyleDiffusionPipelineOutput(Summarised, BaseOutput):
     """Result of [`StyleDiffusionPipeline`]; with `return_dict=False` the same fields as a tuple, in this order.
 
-    images: One edit for each prompt, of the size of the picture if that was given, else of what was learned: RGB
-        pictures ("pil"), a float array (prompts, height, width, 3) ("np") or a float
-        tensor (prompts, 3, height, width) ("pt"), both in [0, 1]; or float32 latents (prompts, channels,
-        height // 8, width // 8) ("latent").
-    nsfw_content_detected: One flag per edit, or `None` without a safety checker. Flagged pictures are black.
-    reconstruction: The learned picture as the mapping network gives it back, in the form of `images`, one picture.
+    images: One edit for each prompt, of the size of the `image` if that was given, otherwise of the size that was
+        learned: RGB images ("pil"), a float array (prompts, height, width, 3) ("np") or a float tensor (prompts, 3,
+        height, width) ("pt"), both in [0, 1]; or float32 latents (prompts, channels, height // 8, width // 8)
+        ("latent").
+    nsfw_content_detected: One flag per edit, or `None` without a safety checker. Flagged images are black.
+    reconstruction: The learned image as the mapping network reproduces it, in the form of `images`, a single image.
     blend_masks: (prompts, 1, height // 8, width // 8), float32: 1.0 where the last step let the edit through; `None`
         without `local_blend`.
-    attention_maps: For the source prompt and then each prompt a heat map of each of its words, grey pictures; `None`
-        unless asked for.
-    frames: What of the picture was learned, and so edited; one.
+    attention_maps: For the source prompt and then for each prompt, a heat map of each of its words as a greyscale
+        image; `None` unless requested.
+    frames: The part of the image that was learned, and so edited; a single frame.
     """
 
     images: list[PIL.Image.Image] | np.ndarray | torch.Tensor

@@ -1,4 +1,4 @@
-"""Pictures as people have them, as tensors that a VAE can take."""
+"""Read pictures in the forms that people have them, and turn them into tensors for a VAE."""
 
 from __future__ import annotations
 
@@ -27,10 +27,9 @@ EIGHT_BIT_MODES = ("1", "L", "P", "RGB", "RGBA", "LA", "PA", "RGBX", "RGBa", "La
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """What to edit: pixels, or, for tensors with the VAE's number of channels, latents that are already
-    scaled.
+    """What to edit: pixels, or latents that are already scaled (tensors with the VAE's number of channels).
 
-    planes: (batch, 3, height, width): in 8 bits where the pictures were, else in float32 in [0, 1]; or `None`.
+    planes: (batch, 3, height, width): 8-bit if the pictures were, otherwise float32 in [0, 1]; or `None`.
     latents: (batch, channels, height // factor, width // factor), or `None`.
     """
 
@@ -39,7 +38,7 @@ class Pictures:
 
     @property
     def pixels(self) -> torch.Tensor | None:
-        """The planes in float32, in [0, 1]: made anew at each call, and four times as large as 8 bits."""
+        """The planes in float32, in [0, 1]: computed at each access, and four times as large as 8 bits."""
         return None if self.planes is None else _as_floats(self.planes).contiguous()
 
     @property
@@ -49,29 +48,30 @@ class Pictures:
 
     @property
     def batch_size(self) -> int:
-        """How many pictures there are."""
+        """The number of pictures."""
         held = self.planes if self.planes is not None else self.latents
         return 0 if held is None else held.shape[0]
 
 
 def read_pictures(image: PictureInput, factor: int = 1, latent_channels: int = 4) -> Pictures:
-    """Read one picture or several of one size, exactly or not at all, without writing to them.
+    """Read one or more images of one size, without loss of precision and without modifying them.
 
-    PIL pictures of any 8-bit mode and 16-bit greyscale are converted to RGB: turned as their EXIF tag says, brought
-    to sRGB by their colour profile, transparency laid over white, 16 bits scaled by 65535 and not clipped. Arrays are
-    (height, width), (height, width, 1, 3 or 4) or a batch of the latter; tensors (1, 3 or 4, height, width) or a batch
-    of them. Both hold floats in [0, 1], up to 2 % beyond which are clipped, or unsigned 8 or 16 bits; four channels in
-    an array are RGBA. A tensor with `latent_channels` channels is taken as latents, as everywhere in diffusers, and
-    refused where it can only be RGBA. A warning tells where transparency or further frames are lost.
+    PIL images of any 8-bit mode and of 16-bit greyscale are converted to RGB: rotated as their EXIF tag says, converted
+    to sRGB from their colour profile, transparency laid over white, 16-bit values divided by 65535 rather than clipped.
+    Arrays are (height, width), (height, width, 1, 3 or 4) or a batch of the latter; tensors are (1, 3 or 4, height,
+    width) or a batch of these. Both hold floats in [0, 1], clipped if at most 2 % beyond, or unsigned 8- or 16-bit
+    integers; four channels in an array are RGBA. A tensor with `latent_channels` channels is taken as latents, as
+    everywhere in diffusers, and refused if it can only be RGBA. A warning is given if transparency or further frames
+    are lost.
 
     Args:
-        image: The picture or pictures.
-        factor: What both sides must be multiples of, for those that cannot resize them.
+        image: The image or images.
+        factor: Both sides must be multiples of this, for callers that cannot resize them.
         latent_channels: Channels of the VAE's latents.
 
     Raises:
-        TypeError: If `image` is no picture.
-        ValueError: If a picture's size, shape, range or mode cannot be taken, or a batch mixes sizes.
+        TypeError: If `image` is not an image.
+        ValueError: If an image's size, shape, range or mode is unusable, or a batch mixes sizes.
     """
     pictures = list(image) if isinstance(image, (list, tuple)) else [image]
     if not pictures:
@@ -95,13 +95,13 @@ def read_pictures(image: PictureInput, factor: int = 1, latent_channels: int = 4
 
 
 def opaque_rgb(picture: PIL.Image.Image) -> PIL.Image.Image:
-    """A picture as the pipelines see it: upright, in sRGB, opaque, in 8 bits.
+    """An image as the pipelines see it: upright, in sRGB, opaque, 8-bit.
 
     Raises:
-        ValueError: As `read_pictures`.
+        ValueError: As for `read_pictures`.
     """
     planes = read_pictures(picture).planes
-    assert planes is not None  # it is latents that have none
+    assert planes is not None  # only latents have none
     return PIL.Image.fromarray(eight_bits(planes[0]).permute(1, 2, 0).contiguous().numpy())
 
 
@@ -125,7 +125,7 @@ def _holds_latents(tensor: torch.Tensor, latent_channels: int) -> bool:
 
 
 def _check_no_colours(tensor: torch.Tensor) -> None:
-    """Refuse as latents what looks like a picture with transparency."""
+    """Raise a ValueError if would-be latents look like a picture with transparency."""
     in_range = tensor.is_floating_point() and tensor.numel() and tensor.min() >= 0 and tensor.max() <= 1
     if tensor.dtype == torch.uint8 or in_range:
         kind = "of 8 bits" if tensor.dtype == torch.uint8 else "wholly in [0, 1]"
@@ -153,7 +153,7 @@ def _read_latents(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
 
 
 def _read_one(picture: object) -> torch.Tensor:
-    """One picture or one batch as `planes`."""
+    """One picture, or one batch, as `planes`."""
     if isinstance(picture, PIL.Image.Image):
         return _read_pil(picture)
     if isinstance(picture, np.ndarray):
@@ -208,7 +208,7 @@ def _read_array(array: np.ndarray) -> torch.Tensor:
 
 
 def _checked_range(pixels: torch.Tensor) -> torch.Tensor:
-    """(batch, channels, height, width) in 8-bit integers or floats in [0, 1], else an error."""
+    """Convert (batch, channels, height, width) to 8-bit integers or floats in [0, 1], or raise a ValueError."""
     if pixels.dtype == torch.uint8:
         return pixels
     if pixels.dtype == torch.uint16:

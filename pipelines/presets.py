@@ -1,4 +1,4 @@
-"""DiffEdit's settings by name: the paper's, and those that were best where they were measured."""
+"""DiffEdit's settings by name: the paper's, and those that were measured to be best."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from semantic_edit.editing.refinement import changes_colour
 USUAL_GUIDANCE = 7.5
 
 SOURCE_GUIDANCE = 2.5
-"""The scale of an object edit's guidance, which leads away from what the picture shows: on validation pictures it
-changes more objects than the usual one, away from nothing in particular. It would miss colours."""
+"""Guidance scale of object edits away from the source prompt: on validation pictures this changes more objects than the
+usual guidance away from the empty prompt. Colour edits would fail with it."""
 
 COLOUR_GUIDANCE_STOP = 0.5
-"""Where a colour edit's guidance ends: what comes after draws details, which are there and only have to stay."""
+"""Where the guidance of colour edits ends: later steps draw details, which already exist and only have to be kept."""
 
 
 @dataclass(frozen=True)
 class Preset:
-    """What a call of [`DiffEditPipeline`] takes where it is not told otherwise; units and names are the call's.
+    """The settings of a [`DiffEditPipeline`] call where it does not set them itself; names and units are the call's.
 
     guidance_scale, guidance_stop: `None` chooses by the kind of edit; see [`guidance_of`].
-    mask_room: How far beyond the mask latents may change where the picture's own pixels are pasted back outside it,
-        as a part of a latent's side.
+    mask_room: How far beyond the mask latents may change if the original pixels are pasted back outside it, as a
+        fraction of a latent's side.
     """
 
     num_inference_steps: int
@@ -61,7 +61,11 @@ PRESETS = {
 
 
 def preset_of(name: Any, **given: Any) -> Preset:
-    """A preset with what a call was given in its place; `None` is not given.
+    """A preset with the values given in a call in place of its own; `None` counts as not given.
+
+    Args:
+        name: The preset's name.
+        given: The call's settings.
 
     Raises:
         ValueError: If there is no preset of this name.
@@ -79,7 +83,7 @@ class EditGuidance:
     """How the edits of a call are guided.
 
     scales, stops: One for each edit; see `decode_latents`.
-    from_source: For each edit, whether it is guided away from the source prompt instead of the negative one.
+    from_source: For each edit, whether it is guided away from the source prompt instead of the negative prompt.
     """
 
     scales: list[float]
@@ -90,13 +94,14 @@ class EditGuidance:
 def guidance_of(
     preset: Preset, coherence: torch.Tensor | None, is_described: Sequence[bool], usual_scale: float
 ) -> EditGuidance:
-    """The guidance of each edit, by its kind where the preset leaves that open.
+    """The guidance of each edit, chosen by its kind where the preset leaves that open.
 
     Args:
-        coherence: (edits,), of the masks that were found, or `None` for masks of the caller's own, whose edits may be
-            of any kind.
+        preset: With the call's own settings in place of the preset's.
+        coherence: (edits,), of the masks that were found; `None` for the caller's own masks, whose edits may be of any
+            kind.
         is_described: For each edit, whether there is a source prompt to guide away from and no negative prompt.
-        usual_scale: Of the model, where the preset leaves the scale open and the kind of edit asks for no other.
+        usual_scale: The model's scale, used if neither the preset nor the kind of edit sets another.
     """
     edits = len(is_described)
     recoloured = [None] * edits if coherence is None else changes_colour(coherence)

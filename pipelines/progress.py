@@ -7,7 +7,13 @@ from typing import Any
 
 
 def named_bar(pipe: Any, name: str, total: int) -> Any:
-    """The pipeline's own progress bar, under a name unless whoever set it up gave it another."""
+    """The pipeline's own progress bar with a description, unless the user has set one.
+
+    Args:
+        pipe: The pipeline.
+        name: The description.
+        total: Number of steps.
+    """
     named = copy.copy(pipe)  # for this bar alone: other threads may share the pipeline
     named._progress_bar_config = {"desc": name, **getattr(pipe, "_progress_bar_config", {})}
     return named.progress_bar(total=total)

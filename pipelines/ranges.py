@@ -1,4 +1,4 @@
-"""Every number that a call takes, and its range."""
+"""All numeric arguments of the pipelines, with their ranges."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KEPT = (
     FRACTION,
     "It is the fraction of the steps, from the noisy end, for which the source's attention is kept.",
 )
-NUMBERS: dict[str, tuple[Rule, str]] = {  # by argument, with what its error says besides
+NUMBERS: dict[str, tuple[Rule, str]] = {  # by argument, with a further sentence for its error
     "guidance_scale": (real_number(0, 1000), "Above 1 it guides; 5 to 7.5 is usual."),
     "guidance_rescale": (FRACTION, "0 is off."),
     "guidance_stop": (
@@ -71,23 +71,23 @@ PER_WORD = ("word_tau_c", "reweight")
 
 
 def plain_numbers(**given: Any) -> list[Any]:
-    """Arguments of a call as Python's own numbers, in the order in which they are given.
+    """Check numeric arguments of a call, and convert them to ints and floats, in the given order.
 
     Raises:
-        ValueError: Naming the first that is no number, or out of its range.
+        ValueError: Naming the first that is not a number, or out of its range.
     """
     return [read_number(name, value, *NUMBERS[name]) for name, value in given.items()]
 
 
 def read_numbers(arguments: Mapping[str, Any], optional: Collection[str] = ()) -> dict[str, Any]:
-    """A call's arguments, those that are numbers as Python's own.
+    """A call's arguments, with the numeric ones checked and converted to ints and floats.
 
     Args:
-        arguments: By name, all kinds of them.
-        optional: Names that may be `None`.
+        arguments: Of the call, by name, of all kinds.
+        optional: Names of those that may be `None`.
 
     Raises:
-        ValueError: Naming the first that is no number, or out of its range.
+        ValueError: Naming the first that is not a number, or out of its range.
     """
     return {
         name: read_number(name, value, *NUMBERS[name])

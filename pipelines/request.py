@@ -1,4 +1,4 @@
-"""What one edit was asked for, checked as a whole before any work is done."""
+"""What one call of DiffEdit asks for, checked as a whole before any work is done."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from semantic_edit.pipelines.views import View, check_made_of, read_size, read_v
 
 @dataclass(frozen=True)
 class EditPrompts:
-    """The prompts of an edit, checked; `None` where they are not needed.
+    """The prompts of an edit, checked; `None` for those that are not needed.
 
-    inversion: What the picture is encoded with: DiffEdit's empty prompt.
+    inversion: The prompt under which the picture is encoded: DiffEdit's empty prompt.
     """
 
     target: Prompt
@@ -40,12 +40,12 @@ class EditPrompts:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many there are of each, by its argument's name."""
+        """The number of prompts of each kind, by the argument's name."""
         given = (self.target, self.source, self.target_negative, self.source_negative)
         return {prompt.name: prompt.batch_size for prompt in given if prompt is not None}
 
     def described(self, edits: int) -> list[bool]:
-        """For each edit, whether the source prompt says something and a negative prompt nothing."""
+        """For each edit, whether its source prompt is not empty while its negative prompt is."""
         negative, source = self.target_negative, self.source
         if source is None or negative is None or not negative.is_empty:
             return [False] * edits
@@ -53,7 +53,15 @@ class EditPrompts:
         return [bool(text) for text in (texts if len(texts) == edits else texts * edits)]
 
     def embed(self, denoiser: Denoiser, edits: int) -> EditEmbeds:
-        """Embed all of them, each different text once."""
+        """Embed all prompts, each different text once.
+
+        Args:
+            denoiser: The model.
+            edits: The number of edits.
+
+        Raises:
+            ValueError: If embeddings differ in their numbers of tokens.
+        """
         given = (self.target, self.source, self.target_negative, self.source_negative, self.inversion)
         embeds = denoiser.embed(given, edits)
         named = zip(given[:4], embeds[:4], strict=True)
@@ -61,53 +69,63 @@ class EditPrompts:
         return EditEmbeds(*embeds)  # type: ignore[arg-type]
 
 
-def read_edit_prompts(
-    denoiser: Denoiser,
-    given: dict[str, PromptInput],
-    guided: bool,
-    contrasts: bool = True,
-    inverts: bool = False,
-    required: bool = True,
-    shares_negative: bool = True,
-) -> EditPrompts:
-    """Check the prompts of an edit, or of its mask, and leave out those that change nothing.
+@dataclass(frozen=True)
+class PromptUses:
+    """What a call's prompts are for, which decides which of them have an effect.
+
+    guided: Whether there is guidance; otherwise negative prompts have no effect.
+    contrasts: Whether a mask is to be found, which needs the source's prompts.
+    inverts: Whether the empty prompt is needed.
+    required: Whether the target's prompt is required.
+    shares_negative: Whether the source uses the target's negative prompt if it has none of its own.
+    """
+
+    guided: bool
+    contrasts: bool = True
+    inverts: bool = False
+    required: bool = True
+    shares_negative: bool = True
+
+
+def read_edit_prompts(denoiser: Denoiser, given: dict[str, PromptInput], uses: PromptUses) -> EditPrompts:
+    """Check the prompts of an edit, or of its mask, and leave out those that have no effect.
 
     Args:
-        given: What `read_prompt_inputs` gives.
-        guided: Whether there is guidance, without which negative prompts are not used.
-        contrasts: Whether a mask is to be found, for which the source's prompts are.
-        inverts: Whether the empty prompt is needed.
-        required: Whether the target's prompt is.
-        shares_negative: Whether the target's negative prompt is the source's too where that has none of its own.
+        denoiser: The model.
+        given: As `read_prompt_inputs` returns them.
+        uses: What they are for.
+
+    Raises:
+        ValueError, TypeError: Naming the prompt that is missing or cannot be used.
     """
-    target = denoiser.read_prompt(given["target"], required)
+    target = denoiser.read_prompt(given["target"], uses.required)
     negative = denoiser.read_prompt(given["target_negative"], required=False, unconditional=True)
     source = other = None
-    if contrasts:
+    if uses.contrasts:
         source = denoiser.read_prompt(given["source"], required=False)
-        if given["source_negative"].is_given or not shares_negative:
+        if given["source_negative"].is_given or not uses.shares_negative:
             other = denoiser.read_prompt(given["source_negative"], required=False, unconditional=True)
-    if not guided or (other is not None and other.same_as(negative)):
+    if not uses.guided or (other is not None and other.same_as(negative)):
         other = None
     inversion = None
-    if inverts:
+    if uses.inverts:
         instead = "a `trajectory` that `invert(image=..., prompt_embeds=...)` made with the empty prompt's embeddings"
         inversion = denoiser.absent_prompt(
             "the inversion's empty prompt", unconditional=True, instead=instead
         )
-    return EditPrompts(target, source, negative if guided else None, other, inversion)
+    return EditPrompts(target, source, negative if uses.guided else None, other, inversion)
 
 
 @dataclass(frozen=True)
 class EditRequest:
-    """Everything that a call of a DiffEdit pipeline was asked for, checked against each other.
+    """Everything that a call of a DiffEdit pipeline asks for, with the arguments checked against each other.
 
-    edits: How many edits the batch holds; one picture may serve several.
-    levels: How many levels of `schedule` are inverted and decoded.
-    view: What the model works at of the pictures, as far as that is known before a mask is found.
+    edits: Number of edits in the batch; they may share one picture.
+    levels: Number of levels of `schedule` that are inverted and decoded.
+    view: The area of the pictures that the model works on, as far as it is known before a mask is found.
     own_mask: (edits or 1, 1, any, any), or `None` to find one.
     trajectory: A given inversion, or `None`.
-    size, focus: As they were given, where a closer view may yet be found, else `None` and `False`.
+    size, focus: As given, if a closer view may still be found; otherwise `None` and `False`.
     """
 
     options: EditOptions
@@ -130,8 +148,12 @@ class EditRequest:
 def read_edit_request(denoiser: Denoiser, options: EditOptions) -> EditRequest:
     """Check a call's arguments against each other and the model.
 
+    Args:
+        denoiser: The model.
+        options: The arguments, each checked by itself.
+
     Raises:
-        ValueError, TypeError: If anything does not fit.
+        ValueError, TypeError: If any do not fit together, or do not fit the model.
     """
     schedule = denoiser.schedule(options.preset.num_inference_steps)
     levels = levels_for(schedule, "inpaint_strength", options.inpaint_strength)
@@ -150,9 +172,7 @@ def read_edit_request(denoiser: Denoiser, options: EditOptions) -> EditRequest:
     prompts = read_edit_prompts(
         denoiser,
         {name: getattr(options, name) for name in ("target", "source", "target_negative", "source_negative")},
-        guided=options.usual_guidance > 1,
-        contrasts=own_mask is None,
-        inverts=known is None,
+        PromptUses(guided=options.usual_guidance > 1, contrasts=own_mask is None, inverts=known is None),
     )
     counts = prompts.counts
     if view.batch_size:
@@ -172,7 +192,11 @@ def read_edit_request(denoiser: Denoiser, options: EditOptions) -> EditRequest:
 def read_known_inversion(
     denoiser: Denoiser, options: EditOptions, schedule: Schedule, levels: int, view: View
 ) -> Trajectory | None:
-    """The inversion that a call was given in either form, or `None`, checked against the call."""
+    """The inversion that a call was given, in either form and checked against the call, or `None`.
+
+    Raises:
+        ValueError: If it does not fit the call, or there is neither an inversion nor a picture.
+    """
     given: Any = options.trajectory
     if given is not None and options.image_latents is not None:
         raise ValueError("Got both `trajectory` and `image_latents`; pass only one of the two.")
@@ -185,7 +209,7 @@ def read_known_inversion(
         given = trajectory_from_image_latents(
             options.image_latents, schedule, levels, strength, denoiser.scaling_factor
         )
-    # not by class: a custom pipeline's Trajectory is another class each time that its file is loaded
+    # not by class: each time a custom pipeline's file is loaded, its Trajectory is a new class
     elif not hasattr(given, "check_fits"):
         raise ValueError(
             f"`trajectory` must be a Trajectory, got {type(given).__name__}; read a file with "
@@ -201,13 +225,13 @@ def _check_fits(denoiser: Denoiser, known: Trajectory, schedule: Schedule, level
     shape = [denoiser.latent_channels, *known.latents.shape[3:]]
     if view.originals.latents is not None:
         shape[1:] = list(view.originals.latents.shape[2:])
-    elif frames := known.frames or view.frames:  # its own are what this call works at
+    elif frames := known.frames or view.frames:  # a trajectory's own frames settle what this call works on
         shape[1:] = [side // denoiser.cell for side in reversed(frames[0].size)]
     known.check_fits(
         schedule,
         levels,
         latent_shape=shape,
-        # one picture may have many edits' frames
+        # one picture may have frames for many edits
         batch_size=view.batch_size if view.batch_size > 1 else None,
         model=denoiser.fingerprint(),
         scaling_factor=denoiser.scaling_factor,

@@ -1,4 +1,4 @@
-"""Prompt-to-Prompt and P2Plus: a picture and its edits decoded side by side, the edits with the picture's attention."""
+"""Prompt-to-Prompt and P2Plus: decode a picture and its edits side by side, and share the picture's attention."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from semantic_edit.editing.local_blend import attended_region, blend_into_source
 from semantic_edit.pipelines.stages import Session
 from semantic_edit.pipelines.words import PromptRows, RestyleSettings
 
-BLEND_FROM = 0.2  # fraction of the steps before LocalBlend sets in; Prompt-to-Prompt's
+BLEND_FROM = 0.2  # fraction of the steps before LocalBlend sets in, as in Prompt-to-Prompt
 
 ValueEmbeds = Callable[[int, torch.Tensor], torch.Tensor]
-"""`values(step, prompt_embeds)`: what values are made from in place of some prompts at a step."""
+"""`values(step, prompt_embeds)`: what attention computes its values from at a step, instead of these prompts."""
 
 
 @dataclass(frozen=True, eq=False)
 class Restyling:
-    """One call, checked and embedded; rows are the source, then the T targets.
+    """One call, checked and embedded; rows are the source followed by the T targets.
 
     latents: The source at the noisiest level, (channels, height, width).
-    given, negative: What each row is told, and guided away from; 1 + T each.
+    given, negative: The prompt and the negative prompt of each row; 1 + T each.
     guidance_scales: (1 + T,).
-    values: What was learned of the source, or `None` for Prompt-to-Prompt, which learns no values.
-    negative_at: Null-text inversion's: what all rows are guided away from at each step, in place of `negative`.
-    inside: (T or 1, 1, height, width) weights of a mask that confines the edit, or `None`.
-    watches_words: Whether attention maps are wanted in the end.
+    values: What was learned of the source; `None` for Prompt-to-Prompt, which learns no values.
+    negative_at: For null-text inversion: the unconditional embedding of all rows at each step, in place of `negative`.
+    inside: (T or 1, 1, height, width), weights of a mask that confines the edit, or `None`.
+    watches_words: Whether to return attention maps.
     """
 
     latents: torch.Tensor
@@ -56,8 +56,12 @@ class Restyling:
 
 @dataclass(frozen=True, eq=False)
 class RestyledLatents:
-    """latents: (1 + T, channels, height, width), the source's reconstruction first. blend_masks: (T, 1, height, width),
-    where LocalBlend let the edit through in the end, or `None`. word_maps: (1 + T, rows, columns, tokens) or `None`."""
+    """The outcome of `restyle`.
+
+    latents: (1 + T, channels, height, width), the source's reconstruction first.
+    blend_masks: (T, 1, height, width), where LocalBlend let the last step's edit through, or `None`.
+    word_maps: (1 + T, rows, columns, tokens), or `None`.
+    """
 
     latents: torch.Tensor
     blend_masks: torch.Tensor | None
@@ -69,8 +73,14 @@ def restyle(
 ) -> RestyledLatents:
     """Decode a picture and its edits side by side, by P2Plus.
 
+    Args:
+        session: Of the call.
+        call: What to decode.
+        hooks: Called around the steps.
+
     Raises:
-        FloatingPointError: Naming the first step that gave NaN or infinite values, or after which a hook did.
+        FloatingPointError: Naming the first step in which values became NaN or infinite, or after which a hook returned
+            such values.
 
     Source: StyleDiffusion, arXiv:2303.15649, Sec. 3.3; Prompt-to-Prompt, arXiv:2208.01626, Sec. 3.2.
     """
@@ -101,7 +111,9 @@ def restyle(
                 watch.see(at_step("the mapping network", step, timestep), control.plan.value_embeds)
             both = Conditioning.cat([pair.unconditional, pair.conditional])  # type: ignore[list-item]
             predicted = predictor.predict(torch.cat([latents, latents]), timestep, both)
-            latents = ddim_step(latents, denoiser.guide(*predicted.chunk(2), scales), schedule, level)
+            unconditional, conditional = predicted.chunk(2)
+            guided = denoiser.guide(unconditional, conditional, scales)
+            latents = ddim_step(latents, guided, schedule, level)
             if call.settings.local_blend and step >= int(BLEND_FROM * steps):
                 inside = _blend_masks(call, maps.mean(), side, (height, width))
             latents = _kept_together(latents, call.inside, inside)
@@ -116,18 +128,18 @@ def restyle(
                 pair = PromptPair(now.conditional, now.unconditional or pair.unconditional)
                 if (
                     "guidance_scale" in changed
-                ):  # the edits': the source keeps the one that it was learned with
+                ):  # of the edits only: the source keeps the scale that it was learned with
                     others = torch.full_like(scales[1:], max(1.0, changed["guidance_scale"]))
                     scales = torch.cat([scales[:1], others])
             progress_bar.update()
-    watch.see("the callback of the last step", latents)  # which may have written to them
+    watch.see("the callback of the last step", latents)  # it may have written to them
     watch.check()
     word_maps = maps.mean().unflatten(1, side) if call.watches_words and maps.totals else None
     return RestyledLatents(latents, inside, word_maps)
 
 
 def _plan(call: Restyling, step: int, steps: int, pair: PromptPair) -> AttentionPlan:
-    """What attention does at a step, for rows [unconditional source, targets, conditional source, targets]."""
+    """The attention plan of a step, for rows [unconditional source, targets, conditional source, targets]."""
     settings, rows = call.settings, 1 + call.prompts.targets
     source, targets = rows, tuple(range(rows + 1, 2 * rows))
     swap = call.prompts.swaps.cross_swap(step, steps, source, targets)
@@ -142,11 +154,11 @@ def _plan(call: Restyling, step: int, steps: int, pair: PromptPair) -> Attention
 
 
 def _value_embeds(call: Restyling, step: int, steps: int, pair: PromptPair) -> torch.Tensor | None:
-    """What the values of all rows are made from at a step, (2 * (1 + T), tokens, width)."""
+    """What attention computes the values of all rows from at a step, (2 * (1 + T), tokens, width)."""
     if call.values is None or pair.unconditional is None:
         return None
     text = pair.conditional.prompt_embeds
-    # compared unrounded, as in the published code, but for the error of the multiplication
+    # compared unrounded, as in the published code, apart from the rounding error of the multiplication
     learns = len(text) if step < call.settings.tau_v * steps - ROUNDING else 1
     learned = call.values(step, text[:learns])
     return torch.cat([pair.unconditional.prompt_embeds, learned, text[learns:]])
@@ -156,8 +168,8 @@ def _value_embeds(call: Restyling, step: int, steps: int, pair: PromptPair) -> t
 def _watched(unet: BorrowedNetwork, call: Restyling, side: tuple[int, int]) -> Iterator[AttentionMaps]:
     """The conditional rows' maps at the resolution of StyleDiffusion's attention loss, if they are wanted.
 
-    They are each row's own, from before swaps. In the published code LocalBlend reads them after the swap, which is
-    made in the very tensors that were stored.
+    They are each row's own maps before swaps. In the published code LocalBlend reads them after the swap, which is made
+    in place in the stored tensors.
     """
     rows = 1 + call.prompts.targets
     with ExitStack() as stack:
@@ -171,7 +183,7 @@ def _watched(unet: BorrowedNetwork, call: Restyling, side: tuple[int, int]) -> I
 def _blend_masks(
     call: Restyling, maps: torch.Tensor, side: tuple[int, int], size: tuple[int, int]
 ) -> torch.Tensor:
-    """Where the named words are looked at, in the source's row or the target's: (T, 1, height, width)."""
+    """Where the named words are attended to, in the source's row or the target's: (T, 1, height, width)."""
     empty = maps.new_zeros(maps.shape[1])
     words = [
         maps[row, :, list(tokens)].mean(dim=1) if tokens else empty

@@ -1,4 +1,4 @@
-"""Finding what may be small: where in a picture the words lie by which two prompts differ, before a mask is found."""
+"""Before a mask is found, search the picture for what may be small: the words by which two prompts differ."""
 
 from __future__ import annotations
 
@@ -16,33 +16,37 @@ from semantic_edit.pipelines.stages import EditEmbeds, Session, encode_pictures
 from semantic_edit.pipelines.views import View
 
 LOOKS = 3
-"""How often a view may come closer: each time shows better where to look."""
+"""How many times a view may zoom in: each time shows better where to look next."""
 
 LITTLE_NOISE = 0.05
-"""Noise at which a small thing is still to be seen, a fraction of the steps; at a mask's 0.5 it is gone."""
+"""Noise level at which a small object is still visible, as a fraction of the steps; at a mask's 0.5 it is lost."""
 
 NOISES = 2
 
 PEAK, FOOT = 0.4, 0.15
-"""Parts of a map's maximum: what reaches the first shows where to look, as far around it as the second reaches."""
+"""Fractions of a map's maximum: peaks reach the first, and the region around them extends as far as the second."""
 
 AROUND_PEAKS = 3.5
-"""How many times longer than what such a map shows the surroundings are: it shows less than all of a thing."""
+"""How many times longer than such a map's region its surroundings are: the map shows only part of an object."""
 
 Telling = tuple[Conditioning, tuple[int, ...]]
-"""A prompt, and its tokens that the other prompt of an edit has not."""
+"""A prompt, and those of its tokens that the other prompt of the edit lacks."""
 
 
 def searched_view(
     session: Session[Denoiser], request: EditRequest, embeds: EditEmbeds
 ) -> tuple[View, torch.Tensor | None]:
-    """The view that a call works at: closer than the whole pictures where what is to change is a small part of them.
+    """The view that a call works on: closer than the whole pictures if what is to change is a small part of them.
 
-    The words by which the prompts differ tell: where they are looked at in the picture with little noise, two
-    evaluations for each edit and look. Pictures of about the model's own area are not searched, nor without such words.
+    It is found by the words that differ between the prompts: where these are attended to in the picture with a little
+    noise, at two evaluations for each edit and each look. With automatic focus, pictures of about the model's native
+    area are not searched, nor are edits without such words.
 
     Returns:
-        The view, and its pictures' latents, (pictures, channels, height, width), if they were looked at.
+        The view, and the latents of its pictures, (pictures, channels, height, width), if they were already encoded.
+
+    Raises:
+        ValueError: If `focus` is `True` and there is nothing to search for, or nothing was found.
     """
     view, focus = request.view, request.focus
     if request.own_mask is not None or focus is False:
@@ -83,9 +87,9 @@ def searched_view(
 def _telling_words(
     session: Session[Denoiser], request: EditRequest, embeds: EditEmbeds, edit: int
 ) -> Telling:
-    """What tells an edit's prompts apart: the source's words, or the target's if it only adds words.
+    """The words that tell an edit's prompts apart: the source's, or the target's if the target only adds words.
 
-    None are known of prompts that are embeddings.
+    If a prompt is given as embeddings, its words are not known, and there are none.
     """
     sides = ((request.prompts.source, embeds.source), (request.prompts.target, embeds.target))
     texts = []
@@ -99,10 +103,10 @@ def _telling_words(
 
 
 def _looked_at(session: Session[Denoiser], clean: torch.Tensor, telling: Telling) -> torch.Tensor:
-    """How much some words are looked at from each place, (rows, columns), in latents (1, channels, height, width)."""
+    """How strongly each position attends to some words, (rows, columns); `clean` is a batch of one."""
     given, words = telling
     level = max(1, session.schedule.levels(LITTLE_NOISE))
-    # noise of its own: the mask's is the same, whether the picture was searched or not
+    # a separate generator, so that the mask's noise does not depend on whether the picture was searched
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn((NOISES, *clean.shape[1:]), generator=generator).to(clean.device)
     noised = session.schedule.add_noise(clean.expand(NOISES, -1, -1, -1), noise, level)
@@ -111,7 +115,7 @@ def _looked_at(session: Session[Denoiser], clean: torch.Tensor, telling: Telling
 
 
 def _peaks(values: torch.Tensor) -> torch.Tensor:
-    """Where the peaks of a map, (rows, columns), stand, down to their feet: 1.0 there, else 0.0."""
+    """The regions around the peaks of a map, (rows, columns), down to their feet: 1.0 there, 0.0 elsewhere."""
     most = values.max()
     feet = (values > FOOT * most).float()[None, None]
     reached = (values >= PEAK * most).float()[None, None]

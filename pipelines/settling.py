@@ -1,4 +1,4 @@
-"""What a call brings settles what the model works at: an inversion, a mask or a learned picture is of one picture."""
+"""What the arguments settle about the area that the model works on: inversions, masks, learned pictures fix it."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ def settled_view(
     size: Size | None,
     focus: bool | None,
 ) -> tuple[View, bool | None]:
-    """The view that an inversion, or else a mask that remembers it, is of, or the one of the whole pictures.
+    """The view of an inversion, or else of a mask that records its view, or else of the whole pictures.
 
     Args:
         view: Of the whole pictures.
         known: The inversion.
         own_mask: (edits or 1, 1, any, any).
-        origins: What the masks remember.
-        size, focus: What the caller wants.
+        origins: The frames that the masks record.
+        size, focus: As the caller gave them.
 
     Returns:
-        The view, and what may yet be done about the focus: `False` where the view is settled.
+        The view, and the focus that remains to be decided: `False` if the view is settled.
 
     Raises:
         ValueError: If any of these is of another picture, or contradicts another.
@@ -72,10 +72,15 @@ def read_lesson_view(
     size: Size | None,
     focus: bool | None,
 ) -> View:
-    """What is learned of pictures: all of them, or the surroundings of masks.
+    """What is learned of pictures: the whole pictures, or the surroundings of masks.
+
+    Args:
+        denoiser: The model.
+        image, mask_image, focus: As for [`StyleDiffusionPipeline.learn_mapping`].
+        size: The size that the model works at, or `None`.
 
     Raises:
-        ValueError, TypeError: If anything does not fit.
+        ValueError, TypeError: If any of these cannot be used, or they do not fit together.
     """
     view = read_view(denoiser, image, size)
     if not view.has_pixels:
@@ -100,21 +105,24 @@ def learned_view(
     origins: Sequence[Frame | None],
     preserve_background: bool,
 ) -> View:
-    """What a mapping network was learned from, with the picture where it is given.
+    """The view that a mapping network was learned from, with the picture if it is given.
 
     Args:
+        denoiser: The model.
         config: The mapping network's.
-        own_mask: (edits or 1, 1, any, any).
-        origins: What the masks remember.
+        image: The picture, or `None`.
+        own_mask: (edits or 1, 1, any, any), or `None`.
+        origins: The frames that the masks record.
+        preserve_background: Whether the picture's own pixels are kept outside the mask.
 
     Raises:
-        ValueError: If a picture or a mask is not the learned picture's, or is missing.
+        ValueError: If a picture or a mask does not belong to the learned picture, or is missing.
     """
     if preserve_background and (image is None or own_mask is None):
         raise ValueError(
             "`preserve_background=True` keeps the pixels of `image` outside of `mask_image`; pass both."
         )
-    # one that remembers nothing was learned from a picture as it was
+    # without a recorded frame, it was learned from a whole picture at its own size
     size = tuple(side * denoiser.cell for side in reversed(config["latent_shape"][1:]))
     frame = Frame(size, (0, 0, *size), size) if config["frame"] is None else Frame.read(config["frame"])
     view = View(frames=(frame,))
@@ -127,16 +135,16 @@ def learned_view(
 
 
 def _check_mask(name: str, mask: torch.Tensor | None, remembered: Sequence[Frame], view: View) -> None:
-    """Refuse a mask, (any number, 1, any, any), that is not one of a view's pictures, or shows more than the view.
+    """Raise a ValueError if a mask, (any number, 1, any, any), is of other pictures, or reaches beyond the view.
 
     Args:
-        name: The argument that the view is of.
-        remembered: What the masks remember.
+        name: The argument that the view comes from.
+        remembered: The frames that the masks record.
     """
     if mask is None or not view.frames:
         return
     check_made_of("mask_image", remembered, view)
-    _check_shape(mask, view.frames[0].picture)  # they are of one size
+    _check_shape(mask, view.frames[0].picture)  # all pictures have one size
     if not _within(mask, view.frames):
         raise ValueError(
             f"`mask_image` reaches beyond what the `{name}` is of ({view.frames[0]}). Keep the mask inside of that."
@@ -144,7 +152,7 @@ def _check_mask(name: str, mask: torch.Tensor | None, remembered: Sequence[Frame
 
 
 def _check_shape(mask: torch.Tensor, picture: Size) -> None:
-    """Refuse a mask, (any number, 1, any, any), of another shape than the picture's, which would be stretched."""
+    """Raise a ValueError if the aspect ratio of a mask, (any number, 1, any, any), is not the picture's."""
     height, width = mask.shape[-2:]
     ratio = width * picture[1] / (height * picture[0])
     if max(ratio, 1 / ratio) > 1 + 1.5 / min(
@@ -157,7 +165,7 @@ def _check_shape(mask: torch.Tensor, picture: Size) -> None:
 
 
 def _check_wishes(frames: Sequence[Frame], size: Size | None, focus: bool | None) -> None:
-    """Refuse what contradicts a trajectory's frames."""
+    """Raise a ValueError if the arguments contradict a trajectory's frames."""
     whole = all(frame.is_whole for frame in frames)
     if focus is not None and focus == whole:
         held = "the whole picture" if whole else "a part of the picture alone"
@@ -172,14 +180,14 @@ def _check_wishes(frames: Sequence[Frame], size: Size | None, focus: bool | None
 
 
 def _within(mask: torch.Tensor, frames: Sequence[Frame]) -> bool:
-    """Whether masks of whole pictures, (frames or 1, 1, any, any), show nothing outside of the frames."""
+    """Whether masks of whole pictures, (frames or 1, 1, any, any), are empty outside the frames."""
     for row in range(max(len(mask), len(frames))):
         frame = frames[row if len(frames) > 1 else 0]
         region = mask_region(mask[row if len(mask) > 1 else 0, 0], (0, 0, *frame.picture))
         left, upper, right, lower = frame.box
         if region is None or frame.is_whole:
             continue
-        slack = 1.0  # edges of cells, in floats
+        slack = 1.0  # the edges of cells are floats
         inside = region[0] >= left - slack and region[1] >= upper - slack
         if not inside or region[2] > right + slack or region[3] > lower + slack:
             return False

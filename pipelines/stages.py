@@ -1,4 +1,4 @@
-"""The stages of an edit, each a function of what a call's stages share and the values of one edit."""
+"""The stages of an edit, each a function of what all stages of a call share and of the values of one edit."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from semantic_edit.pipelines.presets import EditGuidance
 
 SAME_PICTURE_TOLERANCE = 0.1
 SAME_PLACE_TOLERANCE = 0.25
-"""Of 2 x 2 latents, where JPEG from quality 75 on and another decoder stay below 0.12."""
+"""For the mean of 2 x 2 latents; JPEG at quality 75 or higher, or another decoder, stays below 0.12."""
 
 
 AnyDenoiser = TypeVar("AnyDenoiser", bound=Denoiser, covariant=True)
@@ -42,7 +42,7 @@ AnyDenoiser = TypeVar("AnyDenoiser", bound=Denoiser, covariant=True)
 class Session(Generic[AnyDenoiser]):
     """What all stages of one call share.
 
-    bar: `bar(name, total)`: a progress bar.
+    bar: `bar(name, total)`: makes a progress bar.
     """
 
     denoiser: AnyDenoiser
@@ -52,7 +52,7 @@ class Session(Generic[AnyDenoiser]):
 
 @dataclass(frozen=True)
 class MaskSettings:
-    """How a mask is found; the names and units are those of [`DiffEditPipeline.generate_mask`]."""
+    """How a mask is found; names and units are those of [`DiffEditPipeline.generate_mask`]."""
 
     num_maps_per_mask: int = 10
     mask_encode_strength: float = 0.5
@@ -63,7 +63,7 @@ class MaskSettings:
 
 @dataclass(frozen=True)
 class EditEmbeds:
-    """What an edit's prompts are for the network, one for each edit; `None` where not needed."""
+    """An edit's prompts as the network receives them, one for each edit; `None` for those that are not needed."""
 
     target: Conditioning
     source: Conditioning | None = None
@@ -72,7 +72,7 @@ class EditEmbeds:
     inversion: Conditioning | None = None
 
     def away_from(self, source: Sequence[bool]) -> Conditioning | None:
-        """What each edit is guided away from: the negative prompt, or the source prompt where told."""
+        """What each edit is guided away from: the source prompt where `source` is true, else the negative one."""
         if not any(source) or self.source is None or self.target_negative is None:
             return self.target_negative
         return Conditioning.where(
@@ -80,8 +80,8 @@ class EditEmbeds:
         )
 
     def sides(self) -> tuple[PromptPair, PromptPair]:
-        """The two that a mask contrasts; guided where what they are guided away from differs."""
-        assert self.source is not None  # whoever finds a mask embeds it
+        """The two prompts that a mask contrasts, guided only if their negative prompts differ."""
+        assert self.source is not None  # embedded whenever a mask is to be found
         if self.source_negative is None or self.target_negative is None:
             return PromptPair(self.source), PromptPair(self.target)
         return PromptPair(self.source, self.source_negative), PromptPair(self.target, self.target_negative)
@@ -96,10 +96,14 @@ def encode_pictures(denoiser: Denoiser, pictures: Pictures) -> torch.Tensor:
 
 
 def check_same_picture(latents: torch.Tensor, trajectory: Trajectory) -> None:
-    """Refuse to edit one picture along another one's trajectory.
+    """Raise unless a trajectory is of the call's picture.
 
     Args:
-        latents: (batch, channels, height, width) of the call's picture.
+        latents: (batch, channels, height, width), of the call's picture.
+        trajectory: The inversion.
+
+    Raises:
+        ValueError: If the two differ by more than rounding and compression explain.
     """
     own = trajectory.latents[0].to(latents.device)
     differences = (own - latents).abs().mean(1) / latents.std().clamp(min=1e-6)
@@ -116,7 +120,11 @@ def check_same_picture(latents: torch.Tensor, trajectory: Trajectory) -> None:
 
 
 def clean_latents(denoiser: Denoiser, pictures: Pictures, trajectory: Trajectory | None) -> torch.Tensor:
-    """The pictures' own latents, from a known inversion where there is one: (batch, channels, height, width)."""
+    """The pictures' own latents, (batch, channels, height, width), from a known inversion if there is one.
+
+    Raises:
+        ValueError: If the inversion is of another picture.
+    """
     if trajectory is None:
         return encode_pictures(denoiser, pictures)
     if pictures.batch_size:
@@ -132,7 +140,16 @@ def locate_edit(
     guidance_scale: float,
     generator: torch.Generator | list[torch.Generator] | None,
 ) -> MaskResult:
-    """Find the mask of every edit; `latents` are clean, (edits, channels, height, width)."""
+    """Find the mask of every edit.
+
+    Args:
+        session: Of the call.
+        latents: Clean, (edits, channels, height, width).
+        embeds: The prompts, embedded.
+        settings: How to find it.
+        guidance_scale: The guidance scale; it has an effect only if the negative prompts differ.
+        generator: One for all edits, or one for each.
+    """
     level = levels_for(session.schedule, "mask_encode_strength", settings.mask_encode_strength)
     edits, maps = latents.shape[0], settings.num_maps_per_mask
     noise = draw_mask_noise(edits, maps, latents.shape[1:], generator, latents.device)
@@ -162,8 +179,11 @@ def invert_pictures(
     """Encode clean latents, (batch, channels, height, width).
 
     Args:
-        predict: What each step is made with; see [`predicting`].
-        made: The trajectory as it is to be, but for its latents; see [`new_trajectory`].
+        session: Of the call.
+        predict: The prediction for each step; see [`predicting`].
+        clean: The latents.
+        made: The trajectory to return, except for its latents; see [`new_trajectory`].
+        on_step: `(step, timestep, latents)`, called after each step.
 
     Returns:
         `made` with all its latents.
@@ -181,7 +201,7 @@ def invert_pictures(
 def new_trajectory(
     session: Session[Denoiser], levels: int, strength: float, frames: tuple[Frame, ...]
 ) -> Trajectory:
-    """A trajectory with DiffEdit's empty prompt and without guidance, whose latents are still to be made."""
+    """A trajectory with DiffEdit's empty prompt and no guidance; its latents are still to be computed."""
     schedule = session.schedule
     return Trajectory(
         latents=torch.empty(levels + 1, 0, 0, 0, 0),
@@ -205,12 +225,15 @@ def decode_edit(
     guidance: Guidance,
     hooks: StepHooks,
 ) -> torch.Tensor:
-    """Decode every edit, `copies` times, neighbours in the batch.
+    """Decode every edit, `copies` times; copies are adjacent in the batch.
 
     Args:
+        session: Of the call.
         walk: Latents (levels + 1, edits or 1, channels, height, width).
         prompts: One for each edit.
-        guidance: A scale and a stop for each edit.
+        copies: Copies of each edit.
+        guidance: A scale and a stop for each row of the result.
+        hooks: Called around the steps.
 
     Returns:
         (edits * copies, channels, height, width).
@@ -238,7 +261,7 @@ def decode_edit(
 
 
 def guidance_for_copies(guidance: EditGuidance, copies: int, rescale: float) -> Guidance:
-    """The guidance of a batch that holds several copies of each edit, side by side."""
+    """The guidance of a batch with several adjacent copies of each edit."""
     return Guidance(
         [scale for scale in guidance.scales for _ in range(copies)],
         rescale,

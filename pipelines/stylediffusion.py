@@ -1,4 +1,4 @@
-"""StyleDiffusion for Stable Diffusion 1.x and 2.x: learn a picture once, restyle it with words as often as you like."""
+"""StyleDiffusion for Stable Diffusion 1.x and 2.x: learn an image once, then restyle it with words at will."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ class StyleDiffusionPipeline(
     StableDiffusionLoraLoaderMixin,
     FromSingleFileMixin,
 ):
-    """Learn a picture, then edit it with words, with a Stable Diffusion 1.x or 2.x model.
+    """Learn an image, then edit it with words, with a Stable Diffusion 1.x or 2.x model.
 
-    `learn_mapping` gives a [`MappingNetwork`], which holds all that an edit needs; calling the pipeline with it and a
-    prompt edits. The scheduler is only read, as by [`DiffEditPipeline`]. IP-Adapters and other processors that do more
-    than attention are refused; a compiled UNet runs uncompiled.
+    `learn_mapping` returns a [`MappingNetwork`], which holds everything that an edit needs; call the pipeline with it
+    and a prompt to edit. The scheduler is only read, as by [`DiffEditPipeline`]. IP-Adapters and other processors that
+    do more than attention are refused; a compiled UNet runs uncompiled.
 
-    Nothing of a call is kept on the pipeline, so threads may share one. While it runs, its processors are in the UNet's
-    attention layers, for its own evaluations alone: another thread's edit or learning with the same UNet waits, and who
-    else calls the UNet, also from a callback, gets what it always gives. What was there comes back in any case.
-    Interrupting, offloading, scaling a LoRA and training the UNet are for one thread alone: they are the pipeline's or
-    its models'.
+    A call keeps no state on the pipeline, so threads may share one. While a call runs, the UNet's attention layers hold
+    its processors, which act only in its own evaluations: edits or learning in other threads with the same UNet wait,
+    and any other caller of the UNet, even a callback, gets the usual results. The original processors are always
+    restored. Only one thread may interrupt, offload, scale a LoRA or train the UNet, because these act on the whole
+    pipeline or its models.
 
     Args:
-        vae, text_encoder, tokenizer, unet, scheduler, safety_checker, feature_extractor, image_encoder: As
-            for [`StableDiffusionPipeline`]. Learning needs `image_encoder` and `feature_extractor`, a CLIP vision
-            tower and its preprocessing; the paper's is "openai/clip-vit-base-patch16".
-        requires_safety_checker: Whether to warn where there is no safety checker.
+        vae, text_encoder, tokenizer, unet, scheduler, safety_checker, feature_extractor, image_encoder: As for
+            [`StableDiffusionPipeline`]. Learning needs `image_encoder` and `feature_extractor`, a CLIP vision tower and
+            its preprocessing; the paper uses "openai/clip-vit-base-patch16".
+        requires_safety_checker: Whether to warn if there is no safety checker.
 
     Source: StyleDiffusion, arXiv:2303.15649.
     """
@@ -71,38 +71,39 @@ class StyleDiffusionPipeline(
         focus: bool | None = None,
         cross_attention_kwargs: dict[str, Any] | None = None,
     ) -> MappingNetwork | list[MappingNetwork]:
-        """Learn what makes guidance under `prompt` give a picture back.
+        """Learn what makes guided decoding under `prompt` reproduce an image.
 
-        Several pictures of one size learn side by side, faster than one after the other, and each as if alone but
-        for rounding.
+        Several images of one size are learned side by side, which is faster than one after the other; apart from
+        rounding, each is learned as if it were alone.
 
         Args:
-            image: The picture or pictures, of any size, all of one; see `read_pictures`.
-            prompt: What it shows; a single word will do. One for all pictures, or one for each.
-            num_inference_steps: Steps of the schedule; edits take as many.
-            guidance_scale: Guidance of the edits to come.
-            negative_prompt: What the picture is guided away from, for all pictures.
+            image: One or more images, of any size but all of the same; see `read_pictures`.
+            prompt: What the image shows; a single word will do. One for all images, or one for each.
+            num_inference_steps: Number of steps of the schedule; edits take as many.
+            guidance_scale: The guidance scale of later edits.
+            negative_prompt: What to steer away from, for all images.
             variant: "modulate", as in the published code, or "direct", as in the paper's figure.
-            settings: How long to learn: "short", "published", or [`LearningSettings`] of your own.
-            attention_side: Side of the cross-attention maps that are kept close; by default the UNet's resolution
-                nearest to the larger of 16 and a quarter of the latent's side.
-            checkpoint: A folder; called again with it after an interruption, learning goes on where it was.
-            gradient_checkpointing: Keep only what goes into each of the UNet's blocks and compute the rest twice: about
+            settings: How long to learn: "short", "published", or your own [`LearningSettings`].
+            attention_side: Side of the cross-attention maps that are kept close to the original ones; by default the
+                UNet's resolution nearest to the larger of 16 and a quarter of the latent's side.
+            checkpoint: A folder; a call with the same folder after an interruption continues where learning stopped.
+            gradient_checkpointing: Store only the inputs of the UNet's blocks and compute everything else twice: about
                 half the memory, in 1.1 to 1.4 times the time.
-            mask_image: Where the edits to come will be, for `focus`; see [`DiffEditPipeline`].
-            height, width: The size in pixels that the picture is learned at; see [`DiffEditPipeline`].
-            focus: Whether the mask's surroundings alone are learned, at the model's own size. `None` does so where they
-                are a small part of the picture. The network remembers what it was learned from.
+            mask_image: Where later edits will be, for `focus`; see [`DiffEditPipeline`].
+            height, width: The size in pixels at which the image is learned; see [`DiffEditPipeline`].
+            focus: Whether to learn only the mask's surroundings, at the model's native size. `None` does so if they are
+                a small part of the image. The network remembers what it was learned from.
             cross_attention_kwargs: "scale" is the LoRA scale.
 
         Returns:
             A [`MappingNetwork`], or a list of them if `image` or `prompt` is a list or a batch. Its `report`, a
-            [`LearningReport`] that is not saved with it, tells losses, evaluations and seconds of this learning; its
-            config has PSNR and SSIM of the reconstruction against the VAE's.
+            [`LearningReport`] that is not saved with it, has the losses, evaluations and seconds of this learning; its
+            config has PSNR and SSIM of the reconstruction, measured against the VAE's reconstruction.
 
         Raises:
-            ValueError, TypeError: If anything does not fit, before the UNet is first evaluated.
-            FloatingPointError: Naming the stage and the step that gave NaN or infinite values.
+            ValueError, TypeError: If any argument is invalid, or arguments do not fit together; before the UNet is
+                first evaluated.
+            FloatingPointError: If values become NaN or infinite; names the stage and the step.
 
         Source: StyleDiffusion, arXiv:2303.15649, Sec. 3.2.
         """
@@ -139,54 +140,56 @@ class StyleDiffusionPipeline(
         callback_on_step_end_tensor_inputs: tuple[str, ...] | list[str] = ("latents",),
         cross_attention_kwargs: dict[str, Any] | None = None,
     ) -> StyleDiffusionPipelineOutput | tuple[Any, ...]:
-        """Edit a learned picture, by P2Plus: one edit for each prompt, all beside one run of the source.
+        """Edit a learned image by P2Plus: one edit for each prompt, all run alongside a single run of the source.
 
-        Each tau is the fraction of the steps, from the noisy end, for which an edit keeps something of the source;
-        less changes more. The authors also recommend .5/.6/.6/0 for v/c/s/u.
+        Each tau is the fraction of the steps, counted from the noisy end, during which an edit keeps something of the
+        source; lower values change more. The authors also recommend .5/.6/.6/0 for v/c/s/u.
 
         Args:
-            prompt: What the edited picture shows, or several such prompts. Words that it shares with the picture's own
-                prompt keep what they look at.
-            mapping_network: From `learn_mapping`, or `load_mapping_network`.
-            tau_v: Steps with the learned value embeddings; with 0 the picture's own look is left.
+            prompt: What the edited image shows; one or more prompts. Words shared with the image's own prompt keep
+                attending to the same places.
+            mapping_network: From `learn_mapping` or `load_mapping_network`.
+            tau_v: Steps with the learned value embeddings; at 0 the image's own look is dropped.
             tau_c: Steps with the source's cross-attention maps.
-            tau_s: Steps with its self-attention maps, conditional branch.
+            tau_s: Steps with the source's self-attention maps, in the conditional branch.
             tau_u: The same in the unconditional branch.
-            word_tau_c: Words of the prompts with a `tau_c` of their own.
-            edit_type: "replace" for prompts with as many words, "refine" for added words; chosen by the numbers of
-                words where not given.
-            reweight: Words of the prompts with a factor for their attention: 2 shows more of it, 0 none.
-            local_blend: Words, of the source's prompt or the new ones, whose regions alone may change.
-            local_blend_threshold: Part of a region's highest attention that belongs to it, in (0, 1).
-            self_attention_side: Self-attention maps of at most so many positions a side are kept; half the latent's
-                where not given.
-            num_inference_steps: Only the number that was learned can be edited with; each step has its own network.
-            guidance_scale: Of the edits; the learned one where not given.
-            negative_prompt: Of the edits; the learned one where not given.
-            mask_image: Confines the edits: white may change; any size in the picture's shape, soft values allowed; one
-                for all edits or one each. [`DiffEditPipeline`] finds such masks.
-            mask_grow, mask_feather: Pixels, as the model sees them, to widen the mask by, and standard deviation of its
-                blur.
-            image: The picture, over which the edits are laid, so that they come back at its size. Without it they have
-                the size that was learned.
-            preserve_background: Keep `image`'s own pixels outside the mask, bit by bit.
-            generator: Accepted as everywhere in diffusers; nothing here is drawn.
+            word_tau_c: Individual `tau_c` values, by word of the prompts.
+            edit_type: "replace" for prompts with the same number of words, "refine" for added words; by default chosen
+                by the numbers of words.
+            reweight: Factors for the attention of words of the prompts: 2 shows more of a word, 0 none of it.
+            local_blend: Words of the source prompt or the new prompts; only their regions may change.
+            local_blend_threshold: Fraction of a word's highest attention from which a position belongs to its region,
+                in (0, 1).
+            self_attention_side: Self-attention maps are swapped only in layers with at most this many positions per
+                side; by default half the latent's side.
+            num_inference_steps: Must be the number that was learned, since each step has its own network.
+            guidance_scale: Of the edits; by default the learned one.
+            negative_prompt: Of the edits; by default the learned one.
+            mask_image: Confines the edits: white may change. Any size with the image's aspect ratio; soft values are
+                allowed; one for all edits or one for each. [`DiffEditPipeline`] finds such masks.
+            mask_grow, mask_feather: Pixels, as the model sees them, by which to widen the mask, and the standard
+                deviation of its blur.
+            image: The original image, over which the edits are laid, so that they are returned at its size. Without it
+                they have the size that was learned.
+            preserve_background: Keep the pixels of `image` outside the mask, bit by bit.
+            generator: Accepted as everywhere in diffusers, but unused: nothing here is random.
             output_type: "pil", "np", "pt" or "latent".
             output_attention_maps: Whether to return a heat map for each word.
             return_dict: Whether to return a [`StyleDiffusionPipelineOutput`] instead of a tuple of its fields.
-            callback_on_step_end: `(pipe, step, timestep, tensors) -> dict` after each step; what it returns under a
+            callback_on_step_end: `(pipe, step, timestep, tensors) -> dict` after each step; whatever it returns under a
                 tensor's name is used from then on, and `None` for `negative_prompt_embeds` ends guidance. A
-                `pipe._guidance_scale` that it sets is the edits' from then on. Row 0 is the source.
+                `pipe._guidance_scale` that it sets applies to the edits from then on. Row 0 is the source.
             callback_on_step_end_tensor_inputs: Which of `latents`, `prompt_embeds` and `negative_prompt_embeds` the
-                callback gets.
+                callback receives.
             cross_attention_kwargs: "scale" is the LoRA scale.
 
         Returns:
             [`StyleDiffusionPipelineOutput`], or with `return_dict=False` a tuple of its fields.
 
         Raises:
-            ValueError, TypeError: If anything does not fit, before the UNet is first evaluated.
-            FloatingPointError: Naming the stage and the step that gave NaN or infinite values.
+            ValueError, TypeError: If any argument is invalid, or arguments do not fit together; before the UNet is
+                first evaluated.
+            FloatingPointError: If values become NaN or infinite; names the stage and the step.
 
         Source: StyleDiffusion, arXiv:2303.15649, Sec. 3.3.
         """

@@ -56,7 +56,7 @@ from semantic_edit.pipelines.words import RestyleSettings, read_prompt_rows, wor
 
 
 class StyleDiffusionMixin:
-    """What a StyleDiffusion pipeline does, to inherit from beside a family's components; it is no pipeline itself."""
+    """The StyleDiffusion method; pipelines inherit from it beside a family's components. Not a pipeline itself."""
 
     if TYPE_CHECKING:
         _interrupt: bool
@@ -68,7 +68,7 @@ class StyleDiffusionMixin:
         def _censored(self, images: torch.Tensor) -> tuple[torch.Tensor, list[bool] | None]: ...
 
     def _learn(self, arguments: Mapping[str, Any]) -> MappingNetwork | list[MappingNetwork]:
-        """Learn pictures, from the arguments of `learn_mapping`; arXiv:2303.15649, Sec. 3.2."""
+        """Learn pictures, given the arguments of `learn_mapping`; arXiv:2303.15649, Sec. 3.2."""
         denoiser = self._denoiser(arguments)
         denoiser.check_words()
         self._check_vision()
@@ -84,7 +84,7 @@ class StyleDiffusionMixin:
         size = read_size(given["height"], given["width"], denoiser.multiple)
         view = read_lesson_view(denoiser, given["image"], given["mask_image"], size, given["focus"])
         count = common_batch_size(image=view.rows, prompt=prompts[0].batch_size)
-        # what is computed in inference mode could not be learned from
+        # tensors made in inference mode cannot be used in learning
         with components_restored(self), torch.inference_mode(False), torch.no_grad():
             told, negative = denoiser.embed(prompts, count)
             clean = encode_pictures(denoiser, view.pictures)
@@ -109,7 +109,7 @@ class StyleDiffusionMixin:
         return networks if is_list or count > 1 else networks[0]
 
     def _restyle(self, arguments: Mapping[str, Any]) -> StyleDiffusionPipelineOutput | tuple[Any, ...]:
-        """An edit with a learned picture, from the arguments of a call; arXiv:2303.15649, Sec. 3.3."""
+        """Edit a learned picture, given the arguments of a call; arXiv:2303.15649, Sec. 3.3."""
         denoiser = self._denoiser(arguments)
         denoiser.check_words()
         check_output_type(arguments["output_type"])
@@ -136,7 +136,7 @@ class StyleDiffusionMixin:
             told, negative = _embed_rows(denoiser, prompts)
             check_same_text(config.text_fingerprint, _first(told, negative), config.prompt)
             if network.device != denoiser.device:
-                network = copy.deepcopy(network).to(denoiser.device)  # the caller's stays where it is
+                network = copy.deepcopy(network).to(denoiser.device)  # the caller's own network is not moved
             shape = MaskShape(given["mask_grow"] or 0, given["mask_feather"] or 0.0)
             if drawn is None:
                 mask = mask_of_everything(network.latents, edits, denoiser.cell)
@@ -174,7 +174,7 @@ class StyleDiffusionMixin:
 
     @staticmethod
     def load_mapping_network(name_or_path: str | os.PathLike[str], **kwargs: Any) -> MappingNetwork:
-        """What `MappingNetwork.from_pretrained` loads, for those who have this pipeline as a file and not the package.
+        """Like `MappingNetwork.from_pretrained`, for users who have this pipeline as a single file without the package.
 
         Args:
             name_or_path: A folder that `save_pretrained` wrote, or a Hub id.
@@ -205,7 +205,7 @@ _FLAGS = ("preserve_background", "output_attention_maps", "return_dict")
 
 
 def _schedule_of(denoiser: UNetDenoiser, network: Any, num_inference_steps: Any) -> Schedule:
-    """The schedule that a mapping network was learned on, once everything about it fits this pipeline."""
+    """The schedule that a mapping network was learned on, after checking that the network fits this pipeline."""
     if not hasattr(network, "value_embeds") or isinstance(network, type):
         raise TypeError(
             f"`mapping_network` must be a MappingNetwork, got {type(network).__name__}; make one with "
@@ -234,14 +234,14 @@ def _schedule_of(denoiser: UNetDenoiser, network: Any, num_inference_steps: Any)
 
 
 def _with_learned(arguments: Mapping[str, Any], config: Any) -> dict[str, Any]:
-    """A call's arguments, with what was learned in place of those that it leaves out."""
+    """A call's arguments, with the learned ones in place of those that are left out."""
     names = ("guidance_scale", "negative_prompt")
     learned = {name: getattr(config, name) for name in names if arguments[name] is None}
     return {**arguments, **learned}
 
 
 def _read_learned_prompts(denoiser: UNetDenoiser, given: Mapping[str, Any]) -> tuple[Prompt, Prompt]:
-    """What pictures are learned under, and what they are guided away from."""
+    """The prompts under which pictures are learned, and their negative prompt."""
     prompt, negative = _read_text(denoiser, given, "prompt"), given["negative_prompt"]
     if negative is None and denoiser.knows_absence:
         return prompt, denoiser.absent_prompt("negative_prompt")
@@ -253,7 +253,7 @@ def _read_learned_prompts(denoiser: UNetDenoiser, given: Mapping[str, Any]) -> t
 def _read_restyled_prompts(
     denoiser: UNetDenoiser, given: Mapping[str, Any], config: Any
 ) -> tuple[Prompt, Prompt, Prompt]:
-    """The prompts of all rows, the learned one first; the learned negative prompt; and those of the edits."""
+    """The prompts of all rows, the learned one first; the learned negative prompt; the edits' negative prompts."""
     targets = _read_text(denoiser, given, "prompt").texts or ()
     absent = denoiser.absent_prompt("negative_prompt")
     own = absent if config.negative_prompt is None else Prompt("negative_prompt", (config.negative_prompt,))
@@ -265,7 +265,7 @@ def _read_restyled_prompts(
 def _embed_rows(
     denoiser: UNetDenoiser, prompts: tuple[Prompt, Prompt, Prompt]
 ) -> tuple[Conditioning, Conditioning]:
-    """What each row is told, and guided away from."""
+    """The embedded prompt and negative prompt of each row."""
     rows, own, negative = prompts
     edits = rows.batch_size - 1
     if not own.is_absent and not negative.is_absent:
@@ -274,12 +274,12 @@ def _embed_rows(
         told, negatives = denoiser.embed((rows, away), 1 + edits)
         return told, negatives  # type: ignore[return-value]
     told, first, others = denoiser.embed((rows, own, negative), 1 + edits)
-    # an absent prompt and texts, which no one argument holds together
+    # a mix of an absent prompt and texts, which cannot be embedded as one argument
     return told, Conditioning.cat([first.rows(slice(1)), others.rows(slice(-edits, None))])  # type: ignore[return-value, union-attr]
 
 
 def _read_text(denoiser: UNetDenoiser, given: Mapping[str, Any], name: str) -> Prompt:
-    """A prompt that is text and nothing else: its words are aligned."""
+    """A prompt that must be text, because its words are aligned."""
     if given[name] is None:
         raise TypeError(f"`{name}` must be a string or a list of strings, got None.")
     return denoiser.read_prompt(PromptInput.of(given, name))
@@ -294,7 +294,7 @@ def _read_settings(settings: Any) -> LearningSettings:
     named = {"short": LearningSettings.short, "published": LearningSettings.published}
     if isinstance(settings, str) and settings in named:
         return named[settings]()
-    # not by class: a custom pipeline's LearningSettings is another class each time that its file is loaded
+    # not by class: each time a custom pipeline's file is loaded, its LearningSettings is a new class
     if not hasattr(settings, "updates_at") or isinstance(settings, type):
         raise TypeError(
             f'`settings` must be "short", "published" or LearningSettings, got {settings!r}; it says how long to learn.'
@@ -303,7 +303,7 @@ def _read_settings(settings: Any) -> LearningSettings:
 
 
 def _check_one_or_each(edits: int, **given: Any) -> None:
-    """Refuse arguments that hold neither one for all prompts nor one for each."""
+    """Raise a ValueError if an argument holds neither one value for all prompts nor one for each."""
     for name, values in given.items():
         if values is not None and len(values) not in (1, edits):
             raise ValueError(

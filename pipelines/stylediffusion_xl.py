@@ -1,4 +1,4 @@
-"""StyleDiffusion for Stable Diffusion XL: learn a picture once, restyle it with words as often as you like."""
+"""StyleDiffusion for Stable Diffusion XL: learn an image once, then restyle it with words at will."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ class StableDiffusionXLStyleDiffusionPipeline(
     StableDiffusionXLLoraLoaderMixin,
     FromSingleFileMixin,
 ):
-    """Learn a picture, then edit it with words, with a Stable Diffusion XL base model.
+    """Learn an image, then edit it with words, with a Stable Diffusion XL base model.
 
-    As [`StyleDiffusionPipeline`], which says what threads and callbacks may do. A prompt's words are those of the first
-    tokenizer, and both text encoders read it. Mapping networks that were learned with a Stable Diffusion 1.x or 2.x
-    model are refused, and theirs refuse these.
+    Works like [`StyleDiffusionPipeline`], which documents what threads and callbacks may do. Both text encoders read
+    the prompt; its words are found with the first tokenizer. Mapping networks learned with a Stable Diffusion 1.x or
+    2.x model are refused here, and vice versa.
 
     Args:
         vae, text_encoder, text_encoder_2, tokenizer, tokenizer_2, unet, scheduler: As for
             [`StableDiffusionXLPipeline`].
-        image_encoder, feature_extractor: A CLIP vision tower and its preprocessing, which learning needs; the paper's
-            is "openai/clip-vit-base-patch16".
+        image_encoder, feature_extractor: A CLIP vision tower and its preprocessing, which learning needs; the paper
+            uses "openai/clip-vit-base-patch16".
         force_zeros_for_empty_prompt, add_watermarker: As for [`StableDiffusionXLDiffEditPipeline`].
 
     Source: StyleDiffusion, arXiv:2303.15649.
@@ -69,21 +69,22 @@ class StableDiffusionXLStyleDiffusionPipeline(
         crops_coords_top_left: tuple[int, int] | None = None,
         target_size: tuple[int, int] | None = None,
     ) -> MappingNetwork | list[MappingNetwork]:
-        """Learn what makes guidance under `prompt` give a picture back.
+        """Learn what makes guided decoding under `prompt` reproduce an image.
 
-        The arguments mean what they mean to [`StyleDiffusionPipeline.learn_mapping`].
+        The arguments mean the same as for [`StyleDiffusionPipeline.learn_mapping`].
 
         Args:
-            negative_prompt: `None` for no text at all, as in [`StableDiffusionXLDiffEditPipeline`].
-            original_size, target_size, crops_coords_top_left: What the model is told of sizes; see
+            negative_prompt: `None` means no text at all, as in [`StableDiffusionXLDiffEditPipeline`].
+            original_size, target_size, crops_coords_top_left: Sizes given to the model as conditions; see
                 [`StableDiffusionXLDiffEditPipeline`].
 
         Returns:
             A [`MappingNetwork`], or a list of them if `image` or `prompt` is a list or a batch.
 
         Raises:
-            ValueError, TypeError: If anything does not fit, before the UNet is first evaluated.
-            FloatingPointError: Naming the stage and the step that gave NaN or infinite values.
+            ValueError, TypeError: If any argument is invalid, or arguments do not fit together; before the UNet is
+                first evaluated.
+            FloatingPointError: If values become NaN or infinite; names the stage and the step.
 
         Source: StyleDiffusion, arXiv:2303.15649, Sec. 3.2.
         """
@@ -123,20 +124,21 @@ class StableDiffusionXLStyleDiffusionPipeline(
         crops_coords_top_left: tuple[int, int] | None = None,
         target_size: tuple[int, int] | None = None,
     ) -> StyleDiffusionPipelineOutput | tuple[Any, ...]:
-        """Edit a learned picture, by P2Plus: one edit for each prompt, all beside one run of the source.
+        """Edit a learned image by P2Plus: one edit for each prompt, all run alongside a single run of the source.
 
-        The arguments mean what they mean to [`StyleDiffusionPipeline`].
+        The arguments mean the same as for [`StyleDiffusionPipeline`].
 
         Args:
-            original_size, target_size, crops_coords_top_left: What the model is told of sizes, as when the picture was
-                learned.
+            original_size, target_size, crops_coords_top_left: Sizes given to the model as conditions, as when the image
+                was learned.
 
         Returns:
             [`StyleDiffusionPipelineOutput`], or with `return_dict=False` a tuple of its fields.
 
         Raises:
-            ValueError, TypeError: If anything does not fit, before the UNet is first evaluated.
-            FloatingPointError: Naming the stage and the step that gave NaN or infinite values.
+            ValueError, TypeError: If any argument is invalid, or arguments do not fit together; before the UNet is
+                first evaluated.
+            FloatingPointError: If values become NaN or infinite; names the stage and the step.
 
         Source: StyleDiffusion, arXiv:2303.15649, Sec. 3.3.
         """

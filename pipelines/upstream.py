@@ -1,7 +1,8 @@
-"""What is here only because scripts for diffusers' own StableDiffusionDiffEditPipeline pass it.
+"""What exists only because scripts for diffusers' own StableDiffusionDiffEditPipeline pass it.
 
 Bare latents in place of a `Trajectory`, `eta`, `latents`, and pix2pix-zero's regularisation of inverted noise, which
-pulls predictions towards white Gaussian noise: neither paper of this package uses it, and it is off by default.
+pulls predictions towards white Gaussian noise: neither of the papers behind this package uses it, and it is off by
+default.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ COARSEST_SIDE = 8
 
 
 def check_decoding(eta: Any, latents: Any) -> None:
-    """Refuse added noise, and say that diffusers' `latents` argument does nothing."""
+    """Raise a ValueError unless `eta` is 0, and warn that diffusers' `latents` argument has no effect."""
     number = plain_number(eta)
     if not is_finite_number(number) or number != 0:
         raise ValueError(
@@ -42,12 +43,18 @@ def check_decoding(eta: Any, latents: Any) -> None:
 def trajectory_from_image_latents(
     image_latents: Any, schedule: Schedule, levels: int, strength: float, scaling_factor: float
 ) -> Trajectory:
-    """Read `image_latents` as [`DiffEditPipeline.invert`] returns them: noisiest first, the picture's own
-    last.
+    """Read `image_latents` as [`DiffEditPipeline.invert`] returns them: noisiest first, the picture's own last.
 
     Args:
-        image_latents: (batch, levels + 1, channels, height, width), or a list of such to join, or
+        image_latents: (batch, levels + 1, channels, height, width), a list of such tensors to concatenate, or
             (batch * (levels + 1), channels, height, width).
+        schedule: The call's schedule.
+        levels: Number of levels that the call needs.
+        strength: The call's `inpaint_strength`.
+        scaling_factor: The VAE's.
+
+    Raises:
+        ValueError: If they are not tensors of this shape, or have too few levels.
     """
     parts = list(image_latents) if isinstance(image_latents, (list, tuple)) else [image_latents]
     if not parts or not all(isinstance(part, torch.Tensor) and part.is_floating_point() for part in parts):
@@ -94,10 +101,11 @@ def trajectory_from_image_latents(
 
 
 def auto_correlation_loss(noise: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
-    """Squared correlation of each channel with itself shifted at random, over a pyramid of halved sizes.
+    """Squared correlation of each channel with a randomly shifted copy of itself, over a pyramid of halved sizes.
 
     Args:
         noise: (batch, channels, height, width).
+        generator: Draws the shifts.
 
     Source: pix2pix-zero, arXiv:2302.03027, Eq. 2.
     """
@@ -116,7 +124,10 @@ def auto_correlation_loss(noise: torch.Tensor, generator: torch.Generator | None
 
 
 def kl_loss(noise: torch.Tensor) -> torch.Tensor:
-    """Divergence of each picture's mean and variance from the standard normal's, summed over (batch, ...).
+    """KL divergence between each sample's mean and variance and the standard normal's, summed over the batch.
+
+    Args:
+        noise: (batch, ...).
 
     Source: pix2pix-zero, arXiv:2302.03027, Sec. 3.1.
     """
@@ -127,10 +138,10 @@ def kl_loss(noise: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Regularization:
-    """How predictions are regularised; the names are those of [`DiffEditPipeline.invert`].
+    """How predictions are regularised; names are those of [`DiffEditPipeline.invert`].
 
-    num_reg_steps: 0 is off.
-    generator: Of the shifts.
+    num_reg_steps: 0 turns it off.
+    generator: Draws the shifts.
     """
 
     num_reg_steps: int = 0
@@ -141,7 +152,7 @@ class Regularization:
 
     @classmethod
     def of(cls, arguments: Mapping[str, Any]) -> Regularization:
-        """What a call's arguments ask for.
+        """The settings in a call's arguments.
 
         Raises:
             ValueError: If there is a generator for each picture.
@@ -155,7 +166,7 @@ class Regularization:
 
 
 def regularised(predict: PredictAt, schedule: Schedule, settings: Regularization) -> PredictAt:
-    """Predictions after some gradient steps towards white noise."""
+    """Let predictions take some gradient steps towards white noise."""
 
     def adjusted(latents: torch.Tensor, level: int) -> torch.Tensor:
         prediction = predict(latents, level)

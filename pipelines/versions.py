@@ -10,10 +10,10 @@ TOO_NEW = (1, 0)
 
 
 def check_diffusers(version: str) -> None:
-    """Refuse a version that the pipelines cannot work with, and warn of one that they were not tested with.
+    """Raise if the pipelines cannot work with a version, and warn if they were not tested with it.
 
     Raises:
-        ImportError: Naming the version, the range and what to install.
+        ImportError: Naming the version, the supported range and what to install.
     """
     major, minor = (int(part) for part in version.split(".")[:2])
     if not LOWEST <= (major, minor) < TOO_NEW:
@@ -30,7 +30,7 @@ def check_diffusers(version: str) -> None:
 
 
 def supported_range() -> str:
-    """The range in words."""
+    """The supported range in words."""
     return (
         f"from {_dotted(LOWEST)} to below {_dotted(TOO_NEW)}, tested from {_dotted(LOWEST)} to "
         f"{_dotted(HIGHEST_TESTED)},"

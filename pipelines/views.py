@@ -1,4 +1,4 @@
-"""What a model works at of the pictures of one call."""
+"""The area of a call's pictures that a model works on."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from semantic_edit.pipelines.pictures import PictureInput, Pictures, read_pictur
 from semantic_edit.pipelines.ranges import plain_numbers
 
 FADING = 8
-"""Pixels, as the model sees them, in which a mask fades out at a frame's edge: what lies behind it was never seen."""
+"""Pixels, as the model sees them, over which a mask fades out towards a frame's edge: the model sees nothing beyond."""
 
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """Pictures, and what a model works at of them.
+    """Pictures, and the area of them that a model works on.
 
-    originals: As they came; none where an inversion is all that is known.
-    frames: One for each picture or each edit, all of one working size; () where no pixels are known.
+    originals: The pictures as they were given; none if only an inversion is known.
+    frames: One for each picture or each edit, all of one working size; () if no pixels are known.
     """
 
     originals: Pictures = field(default_factory=Pictures)
@@ -34,44 +34,44 @@ class View:
 
     @property
     def has_pixels(self) -> bool:
-        """Whether the pictures are known in pixels, and not in latents alone."""
+        """Whether the pictures are known in pixels, not only as latents."""
         return self.originals.planes is not None
 
     @property
     def is_plain(self) -> bool:
-        """Whether the model works at all pictures as they are."""
+        """Whether the model works on all pictures as they are."""
         return not self.has_pixels or all(frame.is_plain for frame in self.frames)
 
     @property
     def batch_size(self) -> int:
-        """How many pictures there are."""
+        """The number of pictures."""
         return self.originals.batch_size
 
     @property
     def rows(self) -> int:
-        """How many parts of pictures there are."""
+        """The number of frames, or of pictures if there are more of these."""
         return max(len(self.frames), self.batch_size)
 
     def frame(self, edit: int) -> Frame:
-        """An edit's."""
+        """The frame of an edit."""
         return self.frames[edit if len(self.frames) > 1 else 0]
 
     def original(self, edit: int) -> torch.Tensor:
         """An edit's picture, (3, height, width), in 8 bits or floats in [0, 1]."""
         planes = self.originals.planes
-        assert planes is not None  # who has no pixels does not ask
+        assert planes is not None  # never called without pixels
         return planes[edit if len(planes) > 1 else 0]
 
     @cached_property
     def pictures(self) -> Pictures:
-        """What the model gets: the frames cut out and resized, or what is no pixels as it is."""
+        """What the model receives: the frames, cut out and resized; or the latents, if that is what was given."""
         if not self.has_pixels:
             return self.originals
         cut = [cut_out(self.original(row), self.frame(row)) for row in range(self.rows)]
         return Pictures(planes=torch.cat(cut))
 
     def cut_mask(self, mask: torch.Tensor) -> torch.Tensor:
-        """What lies in the frames of a mask of the whole pictures, (edits or 1, 1, any, any), of any size."""
+        """The parts of masks of the whole pictures, (edits or 1, 1, any, any), that lie in the frames."""
         if all(frame.is_whole for frame in self.frames):
             return mask
         width, height = self.frames[0].size
@@ -81,13 +81,13 @@ class View:
     def whole_mask(
         self, cut: torch.Tensor, own: torch.Tensor | None = None, shape: MaskShape | None = None
     ) -> torch.Tensor:
-        """The mask over the whole pictures, (edits, 1, height, width) in [0, 1], and 0 outside of the frames.
+        """The mask over the whole pictures, (edits, 1, height, width) in [0, 1], and 0 outside the frames.
 
         Args:
-            cut: What lies in the frames, at their size, (edits, 1, height, width).
-            own: Where it comes from, (edits or 1, 1, any, any), if it is the caller's: it has an outline of its own,
-                finer than the frames know it.
-            shape: What was done to `own`, in pixels of the frames.
+            cut: The part that lies in the frames, at their size, (edits, 1, height, width).
+            own: The caller's mask that it comes from, (edits or 1, 1, any, any), if there is one: its outline may be
+                finer than the frames can resolve.
+            shape: How `own` was grown and feathered, in pixels of the frames.
         """
         if self.is_plain:
             return cut
@@ -114,7 +114,7 @@ class View:
 
 
 def _fading(frame: Frame) -> torch.Tensor:
-    """1 in a frame's box, and down to 0 at those of its edges that cut through the picture, (height, width)."""
+    """1 inside a frame's box, falling to 0 at those edges that cut through the picture, (height, width)."""
     left, upper, right, lower = frame.box
     reach = max(1, round(FADING * frame.scale))
     sides = []
@@ -129,8 +129,12 @@ def _fading(frame: Frame) -> torch.Tensor:
 def read_size(height: Any, width: Any, multiple: int) -> Size | None:
     """The size that a caller wants the model to work at, or `None`.
 
+    Args:
+        height, width: As given.
+        multiple: What both must be multiples of.
+
     Raises:
-        ValueError: If one of the two is missing, or is no multiple of what the VAE takes.
+        ValueError: If only one of the two is given, or either is not such a multiple.
     """
     if height is None and width is None:
         return None
@@ -147,13 +151,15 @@ def read_size(height: Any, width: Any, multiple: int) -> Size | None:
 
 
 def read_view(denoiser: Denoiser, image: PictureInput | None, size: Size | None = None) -> View:
-    """Pictures of any size as the model works at them whole.
+    """Read pictures of any size, for a model that works on them whole.
 
     Args:
-        size: Another one than `working_size`.
+        denoiser: The model.
+        image: The pictures.
+        size: The size to work at; `working_size` by default.
 
     Raises:
-        ValueError, TypeError: If there is none, or it cannot be read.
+        ValueError, TypeError: If there is no picture, or it cannot be read.
     """
     if image is None:
         raise ValueError("`image` is missing; pass the picture that is to be edited.")
@@ -173,13 +179,15 @@ def read_view(denoiser: Denoiser, image: PictureInput | None, size: Size | None 
 
 
 def check_made_of(name: str, frames: Sequence[Frame], view: View) -> None:
-    """Refuse what was made of other pictures than those of a view.
+    """Raise if something was made from other pictures than those of a view.
 
     Args:
-        name: The argument that has the frames.
+        name: The argument that the frames come from.
+        frames: What it was made from.
+        view: Of the call's pictures.
 
     Raises:
-        ValueError: Saying in what they differ.
+        ValueError: Saying how they differ.
     """
     for row in range(max(len(frames), len(view.frames)) if frames else 0):
         made_of = frames[row if len(frames) > 1 else 0]
@@ -191,14 +199,14 @@ def check_made_of(name: str, frames: Sequence[Frame], view: View) -> None:
 
 
 def check_learned(frame: Frame, view: View) -> None:
-    """Refuse pictures that are not the one that was learned.
+    """Raise unless the picture is the one that was learned.
 
     Args:
         frame: What was learned.
-        view: Of the pictures.
+        view: Of the call's pictures.
 
     Raises:
-        ValueError: Saying in what they differ.
+        ValueError: Saying how they differ.
     """
     if not view.has_pixels or view.batch_size != 1:
         reason = "it comes alone, and no latents instead"
@@ -211,7 +219,7 @@ def check_learned(frame: Frame, view: View) -> None:
 
 
 def _difference(made_of: Frame, here: Frame) -> str:
-    """By what two frames prove to be of different pictures."""
+    """Why two frames must be of different pictures, or "" if they may be of the same one."""
     if made_of.picture != here.picture:
         return f"that one has {shown_size(made_of.picture)} pixels, this one {shown_size(here.picture)}"
     if looks_like(made_of.look, here.look, made_of.part):
@@ -220,7 +228,7 @@ def _difference(made_of: Frame, here: Frame) -> str:
 
 
 def _part(mask: torch.Tensor, row: int, frame: Frame) -> torch.Tensor:
-    """One of some masks of whole pictures, inside of a frame: (1, 1, height, width) of its box."""
+    """The part of one of the masks of whole pictures that lies in a frame's box, (1, 1, height, width)."""
     left, upper, right, lower = frame.box
     whole = resize_mask(mask[row : row + 1] if len(mask) > 1 else mask, *frame.picture[::-1])
     return whole[..., upper:lower, left:right]

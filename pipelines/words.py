@@ -1,4 +1,4 @@
-"""What an edit of attention does with words: which keep it, how strongly, and where edits blend."""
+"""What an edit of attention does with words: which ones keep it, how strongly, and where edits blend."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from semantic_edit.pipelines.ranges import NUMBERS, PER_WORD
 
 @dataclass(frozen=True)
 class RestyleSettings:
-    """How much of the source's attention an edit keeps; the names and units are those of [`StyleDiffusionPipeline`]."""
+    """How much of the source's attention an edit keeps; names and units are those of [`StyleDiffusionPipeline`]."""
 
     tau_v: float = 0.6
     tau_c: float = 0.6
@@ -33,7 +33,7 @@ class RestyleSettings:
 
     @classmethod
     def of(cls, arguments: Mapping[str, Any]) -> RestyleSettings:
-        """What a call's arguments say; `None` is a setting's default.
+        """The settings in a call's arguments; `None` stands for a setting's default.
 
         Raises:
             ValueError, TypeError: Naming the first that cannot be used.
@@ -59,7 +59,7 @@ class RestyleSettings:
 
 
 def _read_words(name: str, values: Any) -> dict[str, float]:
-    """A number for each word, in the range of the argument's numbers."""
+    """A number for each word, checked against the argument's range."""
     if not isinstance(values, Mapping) or not all(isinstance(word, str) for word in values):
         raise TypeError(
             f'`{name}` must be a dict from words to numbers, such as {{"apple": 0.5}}, got {shortened(values)}.'
@@ -72,7 +72,8 @@ class PromptRows:
     """The source prompt and the T target prompts, as tokens and as the schedule of their swaps.
 
     tokens: Of each row, the source's first.
-    blended: For each row, the tokens whose regions LocalBlend keeps; empty rows have no such word.
+    swaps: When and how the targets' attention is swapped.
+    blended: For each row, the tokens whose regions LocalBlend keeps; () for rows without such a word.
     """
 
     tokens: tuple[PromptTokens, ...]
@@ -81,21 +82,22 @@ class PromptRows:
 
     @property
     def targets(self) -> int:
-        """How many edits there are."""
+        """The number of edits."""
         return len(self.tokens) - 1
 
     def to(self, device: torch.device) -> PromptRows:
-        """The same with the swaps' tensors on a device."""
+        """The same with the tensors of the swaps on a device."""
         names = ("matrices", "shared", "factors", "cross_until")
         moved = {name: getattr(self.swaps, name).to(device) for name in names}
         return replace(self, swaps=replace(self.swaps, **moved))
 
 
 def read_prompt_rows(prompts: Sequence[PromptTokens], settings: RestyleSettings) -> PromptRows:
-    """Align every target prompt with the source's, and find the words that are named.
+    """Align every target prompt with the source's, and find the words that the settings name.
 
     Args:
         prompts: The source's, then the targets'.
+        settings: Of the call.
 
     Raises:
         ValueError: If a prompt cannot be aligned, or a word is in none of the prompts that it could be in.
@@ -117,7 +119,7 @@ def read_prompt_rows(prompts: Sequence[PromptTokens], settings: RestyleSettings)
 
 
 def _owners(argument: str, prompts: Sequence[PromptTokens], word: str) -> list[int]:
-    """Which prompts have a word; none is an error that says why for each."""
+    """Which prompts contain a word; raises a ValueError if none does, saying why for each."""
     rows, reasons = [], []
     for row, tokens in enumerate(prompts):
         try:
@@ -134,7 +136,7 @@ def _owners(argument: str, prompts: Sequence[PromptTokens], word: str) -> list[i
 def _word_factors(
     argument: str, prompts: Sequence[PromptTokens], values: Mapping[str, float], default: float
 ) -> torch.Tensor:
-    """(prompts, tokens): each word's value in those prompts that have it."""
+    """(prompts, tokens): each word's value in those prompts that contain it."""
     owners = {word: _owners(argument, prompts, word) for word in values}
     rows = []
     for row, tokens in enumerate(prompts):
@@ -154,15 +156,23 @@ def _blended_tokens(prompts: Sequence[PromptTokens], words: Sequence[str]) -> tu
 def word_pictures(
     prompts: PromptRows, maps: torch.Tensor, size: tuple[int, int]
 ) -> list[dict[str, PIL.Image.Image]]:
-    """For each row a heat map of each of its words: grey pictures of `size` (width, height), the maximum white.
+    """For each row, a heat map of each of its words.
 
-    A word that occurs again has one map, the mean of them all.
+    A word that occurs more than once has a single map, the mean of them all.
+
+    Args:
+        prompts: The source's and the targets'.
+        maps: (1 + T, rows, columns, tokens).
+        size: (width, height) of the images.
+
+    Returns:
+        For each row greyscale images by word, each with its maximum white.
     """
     pictures: list[dict[str, PIL.Image.Image]] = []
     for row, tokens in enumerate(prompts.tokens):
         covered: dict[str, list[int]] = {}
         for word in tokens.words:
-            if word.tokens:  # none beyond the last token that the model reads
+            if word.tokens:  # words beyond the last token that the model reads have none
                 covered.setdefault(word.text, []).extend(word.tokens)
         own = {}
         for text, indices in covered.items():

@@ -11,13 +11,14 @@ from pathlib import Path
 from huggingface_hub import ModelCard
 
 from semantic_edit.disk.hub_ids import is_hub_id
+from semantic_edit.disk.models import STABLE_DIFFUSION
 from semantic_edit.disk.writing import write_file
 from semantic_edit.mapping_networks import MappingNetwork, model_card
 from semantic_edit.pipelines.versions import supported_range
 from semantic_edit.publishing.cards import CARDS, LINK, check_card, filled_card
 from semantic_edit.publishing.errors import PublishError
 from semantic_edit.publishing.pipelines import pipeline_file, source_version
-from semantic_edit.publishing.published import PIPELINES
+from semantic_edit.publishing.published import PIPELINES, pipelines_for
 from semantic_edit.still_life import model_path
 
 # file name endings of whatever may contain a pickle
@@ -42,18 +43,19 @@ def build_pipeline(name: str, folder: Path, repo_id: str) -> None:
 
 
 def build_model(folder: Path, repo_id: str, own_pipeline: str | None = None) -> None:
-    """Build a repository with the still-life model and the files of all pipelines.
+    """Build a repository with the still-life model and the files of the pipelines that work with it.
 
     Args:
         folder: An empty folder.
         repo_id: The repository that it will become, "owner/name".
-        own_pipeline: One of `PIPELINES`, as which the model loads by default instead of as a StableDiffusionPipeline.
+        own_pipeline: The name of one of them, as which the model loads by default instead of as a
+            StableDiffusionPipeline.
 
     Raises:
         BundleError: If a pipeline cannot be put into one file; says where.
     """
     shutil.copytree(model_path(), folder, dirs_exist_ok=True, copy_function=shutil.copyfile)
-    for name in PIPELINES:
+    for name in pipelines_for(STABLE_DIFFUSION):
         write_file(folder / f"{name}.py", pipeline_file(name).encode())
     if own_pipeline is not None:
         index = folder / "model_index.json"

@@ -5,6 +5,7 @@ import logging
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from semantic_edit.auto import load
     from semantic_edit.editing import Trajectory
     from semantic_edit.mapping_networks import LearningSettings, MappingNetwork
     from semantic_edit.pipelines import (
@@ -28,15 +29,16 @@ __all__ = [
     "StyleDiffusionPipelineOutput",
     "Trajectory",
     "__version__",
+    "load",
 ]
 
-_ROOMS = ("editing", "mapping_networks", "pipelines")  # each needs those before it
+_PLACES = ("editing", "mapping_networks", "pipelines", "auto")  # each needs those before it
 
 
 def __getattr__(name: str) -> object:
     # torch and diffusers take seconds to import, and this file runs before every room and every `--help`.
-    for room in _ROOMS if name in __all__ else ():
-        module = importlib.import_module(f"{__name__}.{room}")
+    for place in _PLACES if name in __all__ else ():
+        module = importlib.import_module(f"{__name__}.{place}")
         if name in module.__all__:
             return getattr(module, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

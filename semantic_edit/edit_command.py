@@ -209,9 +209,7 @@ def _edit(
 ) -> DiffEditPipelineOutput:
     import torch
 
-    from semantic_edit.pipelines import DiffEditPipeline
-
-    pipe = load_pipeline(DiffEditPipeline, model_choice(options))
+    pipe = load_pipeline("diffedit", model_choice(options))
     generator = torch.Generator("cpu").manual_seed(options.seed or 0)
     advice = "try other words or another --seed"
     return run_edit(pipe, advice, image=picture, generator=generator, **arguments)

@@ -164,15 +164,13 @@ def _sweep(options: argparse.Namespace, name: str) -> Sweep:
 def _evaluate(options: argparse.Namespace, sweeps: list[Sweep]) -> None:
     import warnings
 
-    from diffusers import StableDiffusionPipeline
-
     from semantic_edit.evaluation.evaluate import check_sweeps, comparison_of, evaluate
     from semantic_edit.evaluation.metrics import MetricUnavailable
 
     try:
         items = _items(options)
         vision = load_image_encoder(options.image_encoder, options.offline)
-        pipe = load_pipeline(StableDiffusionPipeline, model_choice(options), **vision)
+        pipe = load_pipeline(None, model_choice(options), **vision)
         pipe.set_progress_bar_config(disable=True)
         sweeps = _runnable(sweeps, pipe, skips=options.methods is None)
         check_sweeps(pipe, sweeps)
@@ -182,8 +180,8 @@ def _evaluate(options: argparse.Namespace, sweeps: list[Sweep]) -> None:
                 items,
                 options.out,
                 options.metrics,
-                options.seed,
                 options.size,
+                seed=options.seed,
                 batch=options.batch,
                 shown=options.shown,
                 skips=options.on_bad == "skip",
@@ -233,7 +231,7 @@ def _runnable(sweeps: list[Sweep], pipe: Any, skips: bool) -> list[Sweep]:
 def _items(options: argparse.Namespace) -> list[EditItem]:
     """The edits to run; of still lifes every kind of edit on each picture."""
     from semantic_edit.datasets import open_dataset
-    from semantic_edit.evaluation.evaluate import resized
+    from semantic_edit.evaluation.evaluate import resized_item
 
     if _is_still_life(options):
         given = {
@@ -246,4 +244,4 @@ def _items(options: argparse.Namespace) -> list[EditItem]:
     items = open_dataset(options.data, options.layout, on_bad=options.on_bad or "fail")
     groups = list(dict.fromkeys(item.group for item in items))[: options.count]
     kept = [item for item in items if item.group in set(groups)]
-    return kept if options.size is None else [resized(item, options.size) for item in kept]
+    return kept if options.size is None else [resized_item(item, options.size) for item in kept]

@@ -61,7 +61,7 @@ def reason_for(error: BaseException, name: str) -> str:
         return "it is not in the local cache"
     if "meta tensor" in str(error):  # what diffusers leaves of a tensor that it did not find
         return "its files lack some of its tensors"
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).split()).replace(f"{name!r} ", "it ", 1)
     text = text if " " in text else f"{type(error).__name__}: {text}"  # a KeyError's is a mere name
     return text if len(text) <= 400 else f"{text[:397]}..."
 

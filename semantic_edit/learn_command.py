@@ -38,8 +38,8 @@ from semantic_edit.running import refusals, tell_frames
 from semantic_edit.terminal import say
 
 if TYPE_CHECKING:
+    from semantic_edit.auto import AnyStyleDiffusion
     from semantic_edit.mapping_networks import MappingNetwork
-    from semantic_edit.pipelines import StyleDiffusionPipeline
 
 _PIPELINE_OPTIONS = {
     "steps": "num_inference_steps",
@@ -129,11 +129,9 @@ def _check_folders(output: Path, checkpoint: Path | None) -> None:
     )
 
 
-def _load(options: argparse.Namespace) -> StyleDiffusionPipeline:
-    from semantic_edit.pipelines import StyleDiffusionPipeline
-
+def _load(options: argparse.Namespace) -> AnyStyleDiffusion:
     vision = load_image_encoder(options.image_encoder, options.offline)
-    pipe = load_pipeline(StyleDiffusionPipeline, model_choice(options), **vision)
+    pipe: AnyStyleDiffusion = load_pipeline("stylediffusion", model_choice(options), **vision)
     if pipe.image_encoder is None:
         raise UsageError(
             "the model has no image encoder, which learning needs; name one, for example --image-encoder "
@@ -142,7 +140,7 @@ def _load(options: argparse.Namespace) -> StyleDiffusionPipeline:
     return pipe
 
 
-def _learn(options: argparse.Namespace, pipe: StyleDiffusionPipeline, picture: Any) -> MappingNetwork:
+def _learn(options: argparse.Namespace, pipe: AnyStyleDiffusion, picture: Any) -> MappingNetwork:
     from semantic_edit.editing.frames import Frame
     from semantic_edit.mapping_networks import LearningSettings
 

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
@@ -17,66 +17,60 @@ from semantic_edit.files import UsageError, read_picture
 from semantic_edit.hub import network_unless, reason_for
 from semantic_edit.options import STILL_LIFE_MODEL, ModelChoice
 from semantic_edit.running import refusals
-from semantic_edit.single_files import load_single_file
 from semantic_edit.terminal import complain
 
 if TYPE_CHECKING:
-    from diffusers import DiffusionPipeline
-
+    from semantic_edit.auto import AnyStyleDiffusion
     from semantic_edit.editing import Trajectory
     from semantic_edit.mapping_networks import MappingNetwork
-    from semantic_edit.pipelines import StyleDiffusionPipeline
 
-Pipeline = TypeVar("Pipeline", bound="DiffusionPipeline")
 _MODEL_FILE = "model_index.json"
 SINGLE_FILES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 # seen by a person who has waited two seconds, and gone when done
 _PROGRESS_BAR = {"disable": None, "delay": 2, "leave": False}
 
 
-def load_pipeline(
-    pipeline: type[Pipeline], choice: ModelChoice = STILL_LIFE_MODEL, **components: Any
-) -> Pipeline:
+def load_pipeline(method: str | None, choice: ModelChoice = STILL_LIFE_MODEL, **components: Any) -> Any:
     """Load a model, from a folder or file without touching the network, or from the Hub if an id was typed.
 
     Args:
-        pipeline: The class to load it as.
+        method: "diffedit" or "stylediffusion", as [`load`] takes it; `None` for diffusers' own pipeline.
         components: To put in place of the model's own.
 
     Raises:
-        UsageError: If there is no such model or device.
+        UsageError: If there is no such model or device, or no pipeline here serves it.
     """
     name, is_here = _find_model(choice)
+    import diffusers
     import torch
-    from diffusers import DDIMScheduler
+
+    from semantic_edit.auto import load, load_as
+    from semantic_edit.denoisers.foreign_schedulers import check_own_scheduler
 
     device = _find_device(choice.device)
     dtype = getattr(torch, choice.dtype or ("float16" if device.startswith("cuda") else "float32"))
-    is_local = is_here or choice.offline
+    given = {"torch_dtype": dtype, "local_files_only": is_here or choice.offline, **components}
+    if choice.variant is not None:
+        given["variant"] = choice.variant
     try:
-        with network_unless(is_local), warnings.catch_warnings():
+        with warnings.catch_warnings():
             # "dtype" is the newer name, which diffusers before 0.40 does not know
             warnings.filterwarnings("ignore", ".*torch_dtype", FutureWarning)
-            if Path(name).is_file():
-                pipe = load_single_file(pipeline, Path(name), dtype, components)
+            if method is None:
+                pipe = load_as(lambda family: getattr(diffusers, family.pipeline), name, **given)
             else:
-                pipe = pipeline.from_pretrained(
-                    name,
-                    torch_dtype=dtype,
-                    local_files_only=is_local,
-                    variant=choice.variant,
-                    **components,
-                )
+                pipe = load(name, method, **given)
             pipe = pipe.to(device)
-    except UsageError:
-        raise
     except Exception as error:  # each loader below has classes of its own for a missing or damaged file
-        reason = _damaged_config(Path(name)) or _unserved(pipeline, name) or reason_for(error, name)
+        reason = _damaged_config(Path(name)) or reason_for(error, name)
         raise UsageError(f"cannot load the model {name}: {reason}") from error
+    if "tokenizer_2" in pipe.components:  # of models that share SDXL's layout, the scheduler tells some apart
+        with refusals():
+            check_own_scheduler(pipe.scheduler)
     if "beta_schedule" in pipe.scheduler.config:
         # Stochastic samplers cannot be inverted, but DDIM walks the same training schedule.
         config = pipe.scheduler.config
-        pipe.scheduler = DDIMScheduler.from_config(config, clip_sample=False, thresholding=False)
+        pipe.scheduler = diffusers.DDIMScheduler.from_config(config, clip_sample=False, thresholding=False)
     pipe.set_progress_bar_config(**_PROGRESS_BAR)
     return pipe
 
@@ -100,7 +94,7 @@ def load_mapping(mapping: str, offline: bool = False) -> MappingNetwork:
 
 def load_pipeline_for(
     network: MappingNetwork, mapping: str, choice: ModelChoice = STILL_LIFE_MODEL
-) -> StyleDiffusionPipeline:
+) -> AnyStyleDiffusion:
     """Load the model that a mapping network edits with, as `load_pipeline` does.
 
     Args:
@@ -113,19 +107,17 @@ def load_pipeline_for(
     Raises:
         UsageError: If there is no such model or device.
     """
-    from semantic_edit.pipelines import StyleDiffusionPipeline
-
     is_folder = Path(mapping).is_dir()
     named = _base_model(network, is_folder) if choice.model is None else None
     if named is None:
-        return load_pipeline(StyleDiffusionPipeline, choice)
+        return load_pipeline("stylediffusion", choice)
     choice = replace(choice, model=named)
     if not is_folder:
-        return load_pipeline(StyleDiffusionPipeline, choice)
+        return load_pipeline("stylediffusion", choice)
     if Path(named).is_absolute():
         complain("note", f"the model is {named}, with which the picture was learned; --model names another")
     try:
-        return load_pipeline(StyleDiffusionPipeline, replace(choice, offline=True), use_safetensors=True)
+        return load_pipeline("stylediffusion", replace(choice, offline=True), use_safetensors=True)
     except UsageError as error:
         raise UsageError(
             f"{error} (the picture was learned with it; --model {named} would look on the Hub)"
@@ -210,18 +202,6 @@ def _damaged_config(folder: Path) -> str:
         except (OSError, ValueError) as error:
             return str(error)
     return ""
-
-
-def _unserved(pipeline: type[DiffusionPipeline], name: str) -> str:
-    """Why a model from the Hub is not served; the loaders speak of what its folder lacks."""
-    try:
-        with warnings.catch_warnings():
-            # an argument of diffusers' own, which huggingface_hub calls deprecated
-            warnings.filterwarnings("ignore", "The `local_dir_use_symlinks`")
-            reason = unserved_folder(pipeline.load_config(name, local_files_only=True))
-    except (OSError, ValueError, KeyError):
-        return ""
-    return reason and f"it {reason}"
 
 
 def check_model_choice(choice: ModelChoice) -> None:

@@ -6,11 +6,12 @@ import argparse
 import tempfile
 from pathlib import Path
 
+from semantic_edit.disk.models import STABLE_DIFFUSION
 from semantic_edit.disk.writing import write_folder
 from semantic_edit.files import UsageError, check_folder, is_mapping_folder
 from semantic_edit.loading import quiet_loading
 from semantic_edit.options import add_traceback
-from semantic_edit.publishing.published import PIPELINES
+from semantic_edit.publishing.published import PIPELINES, pipelines_for
 from semantic_edit.terminal import say
 
 
@@ -19,7 +20,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     _add_pipelines(
         kinds.add_parser("pipelines", help="the code of a pipeline, which anybody can load by its name")
     )
-    _add_model(kinds.add_parser("model", help="the still-life model, with both pipelines inside"))
+    _add_model(kinds.add_parser("model", help="the still-life model, with its pipelines inside"))
     _add_mapping(kinds.add_parser("mapping", help="a learned picture, for others to edit"))
     for kind in kinds.choices.values():
         _add_destination(kind)
@@ -33,7 +34,7 @@ def _add_pipelines(parser: argparse.ArgumentParser) -> None:
 def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--own-pipeline",
-        choices=PIPELINES,
+        choices=pipelines_for(STABLE_DIFFUSION),
         help="what `from_pretrained(..., trust_remote_code=True)` alone loads (default: StableDiffusionPipeline)",
     )
 

@@ -2,66 +2,82 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from semantic_edit.files import UsageError
+from semantic_edit.disk.models import ONLY_SERVED, STABLE_DIFFUSION, STABLE_DIFFUSION_XL, Family
+from semantic_edit.hub import network_unless
 
-KINDS = (
-    "v1",
-    "v2",
-    "inpainting",
-    "inpainting_v2",
-)  # diffusers' names; inpainting is refused by the pipelines
-
-
-def configured_like(path: Path) -> str:
-    """The Hub id of the model whose configuration a single file needs.
-
-    Raises:
-        UsageError: If the file cannot be read, or is of another family.
-    """
-    from diffusers.loaders.single_file_utils import (
-        fetch_diffusers_config,
-        infer_diffusers_model_type,
-        load_single_file_checkpoint,
-    )
-
-    try:
-        checkpoint = load_single_file_checkpoint(str(path), local_files_only=True)
-        kind = infer_diffusers_model_type(checkpoint)
-        origin = fetch_diffusers_config(checkpoint)["pretrained_model_name_or_path"]
-    except Exception as error:  # the loaders have classes of their own for damaged files
-        reason = " ".join(str(error).split())
-        raise UsageError(f"--model {path} cannot be read as a single-file model: {reason}") from error
-    if kind not in KINDS:
-        raise UsageError(
-            f"--model {path} is a copy of {origin}, and only models of Stable Diffusion 1.x and 2.x are served"
-        )
-    return str(origin)
+# by diffusers' names
+SERVED_KINDS = {"v1": STABLE_DIFFUSION, "v2": STABLE_DIFFUSION, "xl_base": STABLE_DIFFUSION_XL}
+_INPAINTING = "is an inpainting model, whose UNet takes a mask and a picture beside the latents"
+REFUSED_KINDS = {
+    "inpainting": _INPAINTING,
+    "inpainting_v2": _INPAINTING,
+    "xl_inpaint": _INPAINTING,
+    "xl_refiner": "is SDXL's refiner, which only finishes what the base model began",
+    "playground-v2-5": "is of the EDM kind, as Playground 2.5, whose UNet is told of noise in other numbers",
+}
 
 
-def load_single_file(pipeline: Any, path: Path, dtype: Any, components: dict[str, Any]) -> Any:
+def load_single_file(class_for: Callable[[Family], Any], path: Path, **kwargs: Any) -> Any:
     """Load it, with a configuration from the local cache.
 
+    Args:
+        class_for: Gives the pipeline's class for the model's family.
+        kwargs: For `from_single_file`; `config` names a folder with another configuration.
+
     Raises:
-        UsageError: If the configuration is not there, or the file is no model that can be served.
+        ValueError: If the file is a pickle, cannot be read, is of a model that is not served, or lacks a part; or if
+            the configuration is not there.
     """
     from diffusers.loaders.single_file_utils import SingleFileComponentError
+
+    if path.suffix.lower() != ".safetensors":
+        raise ValueError(f"{str(path)!r} may be a pickle, which runs anything; name a .safetensors file.")
+    family, origin = _kind_of(path)
+    with network_unless(is_local=True):
+        config = kwargs.pop("config", None) or _cached_configuration(path, origin)
+        kwargs["local_files_only"] = True
+        try:
+            return class_for(family).from_single_file(str(path), config=config, **kwargs)
+        except SingleFileComponentError as error:  # whose further lines are about components
+            raise ValueError(f"{str(path)!r}: {str(error).strip().splitlines()[0]}") from error
+
+
+def _kind_of(path: Path) -> tuple[Family, str]:
+    """The family of a single file, and the Hub id of the model whose configuration it needs."""
+    import torch
+    from diffusers.loaders.single_file_utils import fetch_diffusers_config, infer_diffusers_model_type
+    from safetensors import safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+        # the values are not looked at, and there may be seven gigabytes of them
+        checkpoint = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+        kind = infer_diffusers_model_type(checkpoint)
+        origin = str(fetch_diffusers_config(checkpoint)["pretrained_model_name_or_path"])
+    except Exception as error:  # the loaders have classes of their own for damaged files
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{str(path)!r} cannot be read as a single-file model: {reason}") from error
+    if kind in REFUSED_KINDS:
+        raise ValueError(f"{str(path)!r} {REFUSED_KINDS[kind]}; name a text-to-image base model.")
+    if kind not in SERVED_KINDS:
+        raise ValueError(f"{str(path)!r} is a copy of {origin}, and {ONLY_SERVED}.")
+    return SERVED_KINDS[kind], origin
+
+
+def _cached_configuration(path: Path, origin: str) -> str:
+    """The folder of a model's configuration in the local cache."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    origin = configured_like(path)
-    try:
-        config = snapshot_download(origin, local_files_only=True)
-    except LocalEntryNotFoundError as error:
-        raise UsageError(
-            f"--model {path} holds weights alone, and the configuration that belongs to them, that of {origin}, is not "
-            f"in the local cache; get it once with: hf download {origin} --include '*.json' '*.txt'"
-        ) from error
-    try:
-        return pipeline.from_single_file(
-            str(path), config=config, torch_dtype=dtype, local_files_only=True, **components
-        )
-    except SingleFileComponentError as error:  # whose further lines advise in Python
-        raise UsageError(f"--model {path}: {str(error).strip().splitlines()[0]}") from error
+    with suppress(LocalEntryNotFoundError):
+        return snapshot_download(origin, local_files_only=True)
+    raise ValueError(
+        f"{str(path)!r} holds weights alone, and the configuration that belongs to them, that of {origin}, is not in "
+        f"the local cache; get it once with: hf download {origin} --include '*.json' '*.txt'"
+    )

@@ -57,12 +57,12 @@ def run_stage(
         clip.save_parts(trained, model)
     elif stage == "unet":
         latents = vae.pool_latents(AutoencoderKL.from_pretrained(model / "vae"), out, pictures)
-        coverage = pool_coverage(out / "pictures", "train", pictures)
+        pool = unet.EncodedPool(latents, pool_coverage(out / "pictures", "train", pictures))
         text_encoder = CLIPTextModel.from_pretrained(model / "text_encoder")
         tokenizer = CLIPTokenizer.from_pretrained(model / "tokenizer")
         settings = unet.SETTINGS.lasting(steps)
         start = None if start_from is None else UNet2DConditionModel.from_pretrained(start_from / "unet")
-        trained_unet = unet.train_unet(out, latents, coverage, text_encoder, tokenizer, settings, start)
+        trained_unet = unet.train_unet(out, pool, text_encoder, tokenizer, settings, start)
         trained_unet.save_pretrained(model / "unet")
     elif stage == "decoder":
         trained_vae = AutoencoderKL.from_pretrained(model / "vae")

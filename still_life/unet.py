@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -50,19 +51,34 @@ def new_unet() -> UNet2DConditionModel:
     )
 
 
+@dataclass(frozen=True, eq=False)
+class EncodedPool:
+    """The pool's pictures as the UNet learns them.
+
+    latents: Scaled, (pictures, 4, 16, 16).
+    coverage: Where the objects are, (pictures, 2, 16, 16); see `pool_coverage`.
+    """
+
+    latents: torch.Tensor
+    coverage: torch.Tensor
+
+
 def train_unet(
     folder: Path,
-    latents: torch.Tensor,
-    coverage: torch.Tensor,
+    pool: EncodedPool,
     text_encoder: CLIPTextModel,
     tokenizer: CLIPTokenizer,
     settings: LoopSettings = SETTINGS,
     start: UNet2DConditionModel | None = None,
 ) -> UNet2DConditionModel:
-    """Train on the pool's scaled latents (pictures, 4, 16, 16); the text encoder stays as it is.
+    """Train on the pool; the text encoder stays as it is.
 
-    `coverage`, (pictures, 2, 16, 16), says where the objects are (see `pool_coverage`).
-    `start` is trained on in place of a new model; a checkpoint in `folder` goes before either.
+    Args:
+        folder: For checkpoints; one that is there already takes precedence over `start`.
+        start: A model to continue from instead of a new one.
+
+    Returns:
+        The trained model.
     """
     torch.manual_seed(settings.seed)
     where = device()
@@ -72,6 +88,7 @@ def train_unet(
     text_encoder = text_encoder.to(where).requires_grad_(False)
     alphas = new_scheduler().alphas_cumprod.to(where)
     weights = (SNR_CAP * (1 - alphas) / alphas).clamp(max=1.0)
+    latents, coverage = pool.latents, pool.coverage
     captions = _captions(len(latents), tokenizer)
     empty = tokenize(tokenizer, [""])[0]
     find_words = ObjectWords(tokenizer)

@@ -187,9 +187,16 @@ def small_unet(seed: int = 0, **changes: Any) -> UNet2DConditionModel:
     return UNet2DConditionModel(**{**settings, **changes}).eval()
 
 
+# Folders may have other things under the names `unet`, `make_pipe`, `make_style_pipe` and `learned`. What lasts a whole
+# session is made of the fixtures below alone, or it would be of whatever folder asked for it first.
 @pytest.fixture(scope="session")
-def unet(make_unet: Callable[..., UNet2DConditionModel]) -> UNet2DConditionModel:
-    return make_unet()
+def sd_unet() -> UNet2DConditionModel:
+    return small_unet()
+
+
+@pytest.fixture(scope="session")
+def unet(sd_unet: UNet2DConditionModel) -> UNet2DConditionModel:
+    return sd_unet
 
 
 @pytest.fixture(scope="session")
@@ -236,8 +243,8 @@ def scheduler() -> DDIMScheduler:
 
 
 @pytest.fixture(scope="session")
-def make_pipe(
-    vae: AutoencoderKL, text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer, unet: UNet2DConditionModel
+def make_sd_pipe(
+    vae: AutoencoderKL, text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer, sd_unet: UNet2DConditionModel
 ) -> Callable[..., DiffEditPipeline]:
     """Builds a silent pipeline; keyword arguments replace components."""
 
@@ -246,7 +253,7 @@ def make_pipe(
             "vae": vae,
             "text_encoder": text_encoder,
             "tokenizer": tokenizer,
-            "unet": unet,
+            "unet": sd_unet,
             "scheduler": DDIMScheduler(**STABLE_DIFFUSION_SCHEDULE),
             "safety_checker": None,
             "feature_extractor": None,
@@ -259,14 +266,19 @@ def make_pipe(
     return make
 
 
+@pytest.fixture(scope="session")
+def make_pipe(make_sd_pipe: Callable[..., DiffEditPipeline]) -> Callable[..., DiffEditPipeline]:
+    return make_sd_pipe
+
+
 @pytest.fixture
 def pipe(make_pipe: Callable[..., DiffEditPipeline]) -> DiffEditPipeline:
     return make_pipe()
 
 
 @pytest.fixture(scope="session")
-def make_style_pipe(
-    make_pipe: Callable[..., DiffEditPipeline],
+def make_sd_style_pipe(
+    make_sd_pipe: Callable[..., DiffEditPipeline],
     image_encoder: CLIPVisionModelWithProjection,
     feature_extractor: CLIPImageProcessor,
 ) -> Callable[..., StyleDiffusionPipeline]:
@@ -274,12 +286,19 @@ def make_style_pipe(
 
     def make(**changes: Any) -> StyleDiffusionPipeline:
         vision = {"image_encoder": image_encoder, "feature_extractor": feature_extractor}
-        components = {**make_pipe().components, **vision, **changes}
+        components = {**make_sd_pipe().components, **vision, **changes}
         pipe = StyleDiffusionPipeline(**components, requires_safety_checker=False)
         pipe.set_progress_bar_config(disable=True)
         return pipe
 
     return make
+
+
+@pytest.fixture(scope="session")
+def make_style_pipe(
+    make_sd_style_pipe: Callable[..., StyleDiffusionPipeline],
+) -> Callable[..., StyleDiffusionPipeline]:
+    return make_sd_style_pipe
 
 
 @pytest.fixture
@@ -288,12 +307,17 @@ def style_pipe(make_style_pipe: Callable[..., StyleDiffusionPipeline]) -> StyleD
 
 
 @pytest.fixture(scope="session")
-def learned(
-    make_style_pipe: Callable[..., StyleDiffusionPipeline], picture: PIL.Image.Image
+def sd_learned(
+    make_sd_style_pipe: Callable[..., StyleDiffusionPipeline], picture: PIL.Image.Image
 ) -> MappingNetwork:
     """`picture`, learned by the shared models as "a red apple on grass" in four steps of three updates."""
     settings = LearningSettings(stop_below=0.0, converged_below=100.0)
-    return make_style_pipe().learn_mapping(picture, "a red apple on grass", 4, settings=settings)
+    return make_sd_style_pipe().learn_mapping(picture, "a red apple on grass", 4, settings=settings)
+
+
+@pytest.fixture(scope="session")
+def learned(sd_learned: MappingNetwork) -> MappingNetwork:
+    return sd_learned
 
 
 @pytest.fixture

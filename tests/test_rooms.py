@@ -1,8 +1,8 @@
 """Imports run one way: face -> publishing, evaluation -> datasets -> pipelines -> denoisers -> the numerics.
 
 The numerics are `mapping_networks`, `editing` and `attention_processors`. `still_life` imports no room of these, and
-`disk` lies below all: how files are written and read. The checker reads source text, so it needs no room to be
-importable.
+`disk` lies below all: how files are written and read. `evaluation` takes of other rooms what they export, as users
+would. The checker reads source text, so it needs no room to be importable.
 """
 
 import ast
@@ -29,6 +29,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": {DISK, "datasets", "pipelines", "still_life", *BELOW},
     "publishing": {DISK, "pipelines", "still_life", "model_cards", *BELOW},
 }
+# Rooms that reach these of the others through what their `__init__` exports alone.
+AS_USERS = {"evaluation"}
+EXPORTING = {"pipelines", *BELOW}
 
 
 def faults(room: str, source: str) -> Iterator[str]:
@@ -58,6 +61,18 @@ def _faults_of_name(room: str, name: str, line: int) -> Iterator[str]:
     target = below[0] if below else PACKAGE
     if target not in {room, *MAY_IMPORT[room]}:
         yield f"line {line}: {room} may not import {target if target in MAY_IMPORT else 'the face'} ({name})"
+    elif room in AS_USERS and target in EXPORTING and not _is_exported(target, below[1:]):
+        yield f"line {line}: {room} may take from {target} only what its __init__ exports ({name})"
+
+
+def _is_exported(room: str, names: list[str]) -> bool:
+    """Whether what follows the name of a room is in its `__all__`, or nothing follows."""
+    tree = ast.parse((ROOT / room / "__init__.py").read_text())
+    assigned = [node for node in tree.body if isinstance(node, ast.Assign)]
+    (exported,) = (
+        ast.literal_eval(node.value) for node in assigned if ast.unparse(node.targets[0]) == "__all__"
+    )
+    return not names or (len(names) == 1 and names[0] in exported)
 
 
 def cycle(graph: Mapping[str, set[str]]) -> list[str]:
@@ -146,6 +161,13 @@ def test_rooms_themselves_form_no_circle():
             "is called semantic_edit.pipelines",
         ),
         ("semantic_edit", "import editing.masking", "is called semantic_edit.editing"),
+        (
+            "evaluation",
+            "from semantic_edit.pipelines.checks import levels_for",
+            "may take from pipelines only what its __init__ exports",
+        ),
+        ("evaluation", "from semantic_edit.pipelines import checks", "(semantic_edit.pipelines.checks)"),
+        ("evaluation", "import semantic_edit.editing.schedule", "may take from editing only"),
     ],
 )
 def test_checker_finds_a_forbidden_import(room, source, fault):
@@ -157,6 +179,9 @@ def test_checker_finds_a_forbidden_import(room, source, fault):
     [
         ("pipelines", "from semantic_edit.editing.masking import soft_mask\nimport torch"),
         ("evaluation", "from semantic_edit.still_life.scenes import sample_scene"),
+        ("evaluation", "from semantic_edit.disk.writing import write_file"),
+        ("evaluation", "from semantic_edit.pipelines import levels_for\nimport semantic_edit.editing"),
+        ("evaluation", "from semantic_edit.evaluation.method import EditMethod"),
         ("semantic_edit", "from semantic_edit.pipelines.diffedit import DiffEditPipeline"),
         ("editing", "from semantic_edit.editing.schedule import Schedule"),
     ],

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from diffusers import DiffusionPipeline
 from PIL import Image
 
 from semantic_edit.evaluation.metrics.regions import only_inside
@@ -54,7 +55,7 @@ class Clip:
         return 100 * max(self.agreement(text, picture, where), 0.0)
 
 
-def pipeline_clip(pipe: Any) -> Clip:
+def pipeline_clip(pipe: DiffusionPipeline) -> Clip:
     """The CLIP whose two towers a pipeline holds: a text encoder with its projection and an `image_encoder`.
 
     The still-life model has one, its text projection being the identity. Stable Diffusion has none: its text encoder
@@ -69,8 +70,9 @@ def pipeline_clip(pipe: Any) -> Clip:
             "CLIP agreement needs a pipeline with an `image_encoder` and a `feature_extractor`. "
             "Add them, or ask for `clip_score`, which loads a CLIP of its own."
         )
-    projected = hasattr(pipe.text_encoder, "text_projection")
-    text, vision = pipe.text_encoder.config, tower.config.projection_dim
+    tokenizer, text_encoder = text_tower(pipe)
+    projected = hasattr(text_encoder, "text_projection")
+    text, vision = text_encoder.config, tower.config.projection_dim
     width = text.projection_dim if projected else text.hidden_size
     if (
         width != vision
@@ -84,14 +86,26 @@ def pipeline_clip(pipe: Any) -> Clip:
         )
 
     def embed_text(words: str) -> torch.Tensor:
-        found = pipe.text_encoder(_tokens(pipe.tokenizer, words).to(pipe.text_encoder.device))
-        return (found.text_embeds if projected else found.pooler_output)[0]
+        return text_embeds(tokenizer, text_encoder, [words])[0]
 
     def embed_picture(picture: Image.Image) -> torch.Tensor:
         pixels = processor(images=picture.convert("RGB"), return_tensors="pt").pixel_values
         return tower(pixels.to(tower.device, tower.dtype)).image_embeds[0]
 
     return Clip(embed_text, embed_picture)
+
+
+def text_tower(pipe: DiffusionPipeline) -> tuple[Any, Any]:
+    """The tokenizer and the text encoder of a pipeline that may have a projection: SDXL's second ones."""
+    if getattr(pipe, "text_encoder_2", None) is not None:
+        return pipe.tokenizer_2, pipe.text_encoder_2
+    return pipe.tokenizer, pipe.text_encoder
+
+
+def text_embeds(tokenizer: Any, text_encoder: Any, texts: Sequence[str]) -> torch.Tensor:
+    """What a CLIP's text encoder pools and, where it has a projection, projects: (texts, width), of any length."""
+    found = text_encoder(_tokens(tokenizer, texts).to(text_encoder.device))
+    return found.text_embeds if hasattr(text_encoder, "text_projection") else found.pooler_output
 
 
 def cached_clip(device: torch.device | str = "cpu", name: str = CLIP) -> Clip:
@@ -108,7 +122,7 @@ def cached_clip(device: torch.device | str = "cpu", name: str = CLIP) -> Clip:
     processor = from_cache(CLIPImageProcessor.from_pretrained, name, metric)
 
     def embed_text(words: str) -> torch.Tensor:
-        pooled = model.text_model(_tokens(tokenizer, words).to(device)).pooler_output
+        pooled = model.text_model(_tokens(tokenizer, [words]).to(device)).pooler_output
         return model.text_projection(pooled)[0]
 
     def embed_picture(picture: Image.Image) -> torch.Tensor:
@@ -118,8 +132,8 @@ def cached_clip(device: torch.device | str = "cpu", name: str = CLIP) -> Clip:
     return Clip(embed_text, embed_picture)
 
 
-def _tokens(tokenizer: Any, text: str) -> torch.Tensor:
+def _tokens(tokenizer: Any, texts: Sequence[str]) -> torch.Tensor:
     longest = tokenizer.model_max_length
     return tokenizer(
-        text, padding="max_length", max_length=longest, truncation=True, return_tensors="pt"
+        list(texts), padding="max_length", max_length=longest, truncation=True, return_tensors="pt"
     ).input_ids

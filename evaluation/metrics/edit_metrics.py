@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
+from diffusers import DiffusionPipeline
 from PIL import Image
 
 from semantic_edit.datasets.items import EditItem
@@ -50,7 +50,7 @@ class EditMetric:
         return None if math.isnan(value) else value
 
 
-def edit_metrics(names: Sequence[str] | None, pipe: Any) -> list[EditMetric]:
+def edit_metrics(names: Sequence[str] | None, pipe: DiffusionPipeline) -> list[EditMetric]:
     """Build metrics by name, in the order asked for; those that share a network share it once loaded.
 
     Args:

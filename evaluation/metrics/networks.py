@@ -7,6 +7,7 @@ from functools import cached_property, partial
 from typing import Any
 
 import torch
+from diffusers import DiffusionPipeline
 from PIL import Image
 
 from semantic_edit.evaluation.metrics.clip import Clip, cached_clip, pipeline_clip
@@ -26,7 +27,7 @@ class Networks:
     Each raises `MetricUnavailable` where the pipeline lacks it, or the library or the weights are not there.
     """
 
-    def __init__(self, pipe: Any) -> None:
+    def __init__(self, pipe: DiffusionPipeline) -> None:
         self._pipe = pipe
 
     @cached_property

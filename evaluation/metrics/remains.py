@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from semantic_edit.editing.mask_shapes import grow_mask
+from semantic_edit.editing import grow_mask
 from semantic_edit.evaluation.metrics.similarity import Picture, as_floats
 
 AROUND = 8  # pixels beyond the changed ones that count as their surroundings

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
+from diffusers import DiffusionPipeline
 from PIL import Image
 
 from semantic_edit.datasets.items import EditItem
@@ -37,7 +37,7 @@ class SetMetrics:
     Source: Heusel et al., arXiv:1706.08500; FlexIT, arXiv:2203.04705. DiffEdit, arXiv:2210.11427, reports both.
     """
 
-    def __init__(self, names: Sequence[str], pipe: Any) -> None:
+    def __init__(self, names: Sequence[str], pipe: DiffusionPipeline) -> None:
         networks = Networks(pipe)
         self.names = tuple(names)
         self._embeds = {

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from semantic_edit.editing.similarity import ssim_map
+from semantic_edit.editing import ssim_map
 
 WINDOW = 11  # pixels a side, of SSIM
 

@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from benchmarks.contenders import counted
 from benchmarks.published_editing import edit_as_published
-from semantic_edit.pipelines.restyling import RestyleSettings
+from semantic_edit.pipelines import RestyleSettings
 
 PROMPT = "a green pear on grass"
 TAUS = [

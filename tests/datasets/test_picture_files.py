@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from semantic_edit.datasets.items import RowError
-from semantic_edit.datasets.picture_files import load_mask, load_picture, path_inside, picture_size
+from semantic_edit.datasets.picture_files import load_mask, open_rgb, path_inside, picture_size
 
 
 def damaged(path, size=(64, 48)):
@@ -54,7 +54,7 @@ def test_the_size_is_of_the_upright_picture_as_it_will_be_loaded(tmp_path):
     exif[0x0112] = 6
     for name in ("x.jpg", "x.png", "x.webp"):
         Image.new("RGB", (8, 6)).save(tmp_path / name, exif=exif)
-        assert picture_size(tmp_path / name) == load_picture(tmp_path / name).size == (6, 8)
+        assert picture_size(tmp_path / name) == open_rgb(tmp_path / name).size == (6, 8)
 
 
 def test_what_is_no_picture_shows_at_once_and_damaged_pixels_when_read(tmp_path):
@@ -64,7 +64,7 @@ def test_what_is_no_picture_shows_at_once_and_damaged_pixels_when_read(tmp_path)
     broken = damaged(tmp_path / "y.png")
     assert picture_size(broken) == (64, 48)
     with pytest.raises(ValueError, match=r"y.png' cannot be read: damaged\? "):
-        load_picture(broken)
+        open_rgb(broken)
 
 
 def test_too_many_pixels_are_refused(tmp_path, paint, monkeypatch):
@@ -75,16 +75,16 @@ def test_too_many_pixels_are_refused(tmp_path, paint, monkeypatch):
 
 
 def test_pictures_become_rgb(tmp_path, paint):
-    grey = load_picture(paint(tmp_path / "grey.png", colour=77, mode="L"))
+    grey = open_rgb(paint(tmp_path / "grey.png", colour=77, mode="L"))
     assert grey.mode == "RGB"
     assert grey.getpixel((0, 0)) == (77, 77, 77)
-    clear = load_picture(paint(tmp_path / "clear.png", colour=(255, 0, 0, 0), mode="RGBA"))
+    clear = open_rgb(paint(tmp_path / "clear.png", colour=(255, 0, 0, 0), mode="RGBA"))
     assert clear.getpixel((0, 0)) == (255, 255, 255)
     Image.fromarray(np.full((6, 8), 77 * 257, np.uint16)).save(tmp_path / "deep.png")
-    assert load_picture(tmp_path / "deep.png").getpixel((0, 0)) == (77, 77, 77)
+    assert open_rgb(tmp_path / "deep.png").getpixel((0, 0)) == (77, 77, 77)
     paint(tmp_path / "floats.tiff", colour=0.5, mode="F")
     with pytest.raises(RowError, match=r"floats.tiff' has mode F, whose range of values is not known"):
-        load_picture(tmp_path / "floats.tiff")
+        open_rgb(tmp_path / "floats.tiff")
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "RGB", "P", "RGBA"])

@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from semantic_edit.editing.mask_shapes import feather_mask
 from semantic_edit.editing.masking import NoiseContrast, find_mask, otsu_cut
-from semantic_edit.editing.similarity import psnr, ssim
+from semantic_edit.editing.similarity import batch_psnr, batch_ssim
 from semantic_edit.evaluation.metrics.fid import frechet_distance
 from semantic_edit.evaluation.metrics.structure import structure_distance
 from semantic_edit.mapping_networks.combination import combination_weights
@@ -46,8 +46,8 @@ FEATURES = torch.rand(2, 5, 4, generator=torch.Generator().manual_seed(0))
         lambda: find_mask(NoiseContrast(PICTURES[0, :, 0], torch.ones(2), PICTURES[0])).confidence,
         lambda: otsu_cut(PICTURES[0, 0, 0])[0],
         lambda: feather_mask((PICTURES[0, :, :1] > 0.5).float(), 1.0),
-        lambda: psnr(*PICTURES),
-        lambda: ssim(*PICTURES),
+        lambda: batch_psnr(*PICTURES),
+        lambda: batch_ssim(*PICTURES),
         lambda: combination_weights(FEATURES),
         lambda: structure_distance(*FEATURES),
         lambda: torch.tensor(frechet_distance(*FEATURES)),

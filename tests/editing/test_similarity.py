@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from semantic_edit.editing.similarity import psnr, ssim
+from semantic_edit.editing.similarity import batch_psnr, batch_ssim
 
 
 @pytest.fixture
@@ -38,29 +38,29 @@ def windowed_ssim(first, second):
 
 def test_ssim_is_the_mean_over_windows(pictures):
     expected = [windowed_ssim(one, two) for one, two in zip(*pictures, strict=True)]
-    np.testing.assert_allclose(ssim(*pictures), expected, rtol=1e-10)
+    np.testing.assert_allclose(batch_ssim(*pictures), expected, rtol=1e-10)
 
 
 def test_ssim_of_equal_opposite_and_flat_pictures(pictures):
     clean, noisy = pictures
-    torch.testing.assert_close(ssim(clean, clean), torch.ones(3, dtype=torch.float64))
-    assert (ssim(clean, 1 - clean) < 0).all()
-    torch.testing.assert_close(ssim(clean, noisy), ssim(noisy, clean))
+    torch.testing.assert_close(batch_ssim(clean, clean), torch.ones(3, dtype=torch.float64))
+    assert (batch_ssim(clean, 1 - clean) < 0).all()
+    torch.testing.assert_close(batch_ssim(clean, noisy), batch_ssim(noisy, clean))
     flat, grey = torch.zeros(1, 1, 11, 11), torch.full((1, 1, 11, 11), 0.5)
-    assert ssim(flat, grey).item() == pytest.approx(1e-4 / (0.25 + 1e-4))
+    assert batch_ssim(flat, grey).item() == pytest.approx(1e-4 / (0.25 + 1e-4))
 
 
 def test_psnr_in_decibels(pictures):
     clean, noisy = pictures
     error = (clean - noisy).double().square().mean((1, 2, 3))
-    torch.testing.assert_close(psnr(clean, noisy), -10 * error.log10())
+    torch.testing.assert_close(batch_psnr(clean, noisy), -10 * error.log10())
     flat = torch.zeros(1, 3, 2, 2)
-    assert psnr(flat, flat + 0.1).item() == pytest.approx(20, abs=1e-5)
-    assert psnr(clean, clean).tolist() == [math.inf] * 3
+    assert batch_psnr(flat, flat + 0.1).item() == pytest.approx(20, abs=1e-5)
+    assert batch_psnr(clean, clean).tolist() == [math.inf] * 3
 
 
 def test_each_picture_is_measured_alone(pictures):
     clean, noisy = pictures
-    for measure in (psnr, ssim):
+    for measure in (batch_psnr, batch_ssim):
         alone = [measure(clean[index : index + 1], noisy[index : index + 1]) for index in range(3)]
         torch.testing.assert_close(measure(clean, noisy), torch.cat(alone))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from diffusers import StableDiffusionPipeline
+from diffusers import DDIMScheduler, DiffusionPipeline, StableDiffusionPipeline
 from PIL import Image
 from torch.testing import assert_close
 from transformers import CLIPTextModelWithProjection, CLIPVisionModelWithProjection
 
-from semantic_edit.editing.inversion import decode_latents
+from semantic_edit.denoisers import denoiser_of
+from semantic_edit.editing import PromptPair, Walk, decode_latents
+from semantic_edit.evaluation.around import DIFFEDIT, another_pipeline
 from semantic_edit.evaluation.diffedit_method import NOISE_SEED, DiffEditMethod
 from semantic_edit.evaluation.encode_decode import EncodeDecode
 from semantic_edit.evaluation.flexit import FlexIT
@@ -28,8 +30,6 @@ from semantic_edit.evaluation.prompt_to_prompt import PromptToPrompt
 from semantic_edit.evaluation.restyled import Restyled
 from semantic_edit.evaluation.word_swap import WordSwap
 from semantic_edit.mapping_networks import LearningSettings, MappingNetwork
-from semantic_edit.pipelines.diffedit import DiffEditPipeline
-from semantic_edit.pipelines.stages import noise_predictor
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The learning did not converge"),  # untrained models need not
@@ -50,14 +50,39 @@ NAMES = ["EncodeDecode", "DiffEdit", "DiffEdit without encoding", "ILVR", "Promp
 
 
 @pytest.fixture(scope="module")
-def loaded(make_style_pipe, image_encoder) -> StableDiffusionPipeline:
+def seeing(image_encoder, feature_extractor) -> Callable[[int], dict[str, Any]]:
+    """Builds what a pipeline sees with, its pictures' embeddings as wide as told."""
+
+    def make(width: int) -> dict[str, Any]:
+        torch.manual_seed(0)
+        config = type(image_encoder.config)(**{**image_encoder.config.to_dict(), "projection_dim": width})
+        encoder = CLIPVisionModelWithProjection(config).eval()
+        return {"image_encoder": encoder, "feature_extractor": feature_extractor}
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def stable_diffusion(make_pipe, seeing) -> StableDiffusionPipeline:
     """diffusers' own pipeline, as users have it, with picture embeddings as wide as the text's."""
-    torch.manual_seed(0)
-    config = type(image_encoder.config)(**{**image_encoder.config.to_dict(), "projection_dim": 32})
-    components = make_style_pipe(image_encoder=CLIPVisionModelWithProjection(config).eval()).components
-    pipe = StableDiffusionPipeline(**components, requires_safety_checker=False)
+    pipe = StableDiffusionPipeline(**{**make_pipe().components, **seeing(32)}, requires_safety_checker=False)
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+@pytest.fixture(scope="module", params=["Stable Diffusion", "SDXL"])
+def loaded(request, stable_diffusion, make_xl_pipe, seeing) -> DiffusionPipeline:
+    """A model of each family, as users have it."""
+    return stable_diffusion if request.param == "Stable Diffusion" else make_xl_pipe(**seeing(20))
+
+
+def again(pipe: DiffusionPipeline, **changes: Any) -> DiffusionPipeline:
+    """diffusers' own pipeline of the same class, silent, with other components."""
+    has_checker = isinstance(pipe, StableDiffusionPipeline)
+    options = {"requires_safety_checker": False} if has_checker else {"add_watermarker": False}
+    other = type(pipe)(**{**pipe.components, **changes}, **options)
+    other.set_progress_bar_config(disable=True)
+    return other
 
 
 def state(pipe: Any) -> dict[str, Any]:
@@ -194,7 +219,7 @@ def test_diffedit_edits_as_the_pipeline_does(loaded, picture, with_reference, pr
     method = DiffEditMethod(4, **settings, with_reference=with_reference)
     (prepared,) = method.prepare(loaded, [picture], [SOURCE])
     edited, mask = method.edit_with_mask(loaded, prepared, TARGET, seed=5)
-    direct = DiffEditPipeline(**loaded.components, requires_safety_checker=False)(
+    direct = another_pipeline(DIFFEDIT, loaded)(
         picture,
         TARGET,
         SOURCE if with_reference else "",
@@ -215,14 +240,13 @@ def test_diffedit_without_encoding_and_with_a_mask_of_ones_decodes_the_noised_pi
     method = DiffEditMethod(4, inpaint_strength=0.75, encoding=False, mask_thresholding_ratio=EVERYWHERE)
     edited, mask = method.edit_with_mask(loaded, method.prepare(loaded, [picture], [SOURCE])[0], TARGET, 2)
     assert mask.all()
-    clean, schedule = latents_of(loaded, [picture]), method.schedule(loaded)
+    denoiser = denoiser_of(loaded)
+    clean, schedule = latents_of(denoiser, [picture]), method.schedule(denoiser)
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(2 + NOISE_SEED))
-    embeds = embeds_of(loaded, [TARGET, ""])
+    target, empty = (embeds_of(denoiser, [text]) for text in (TARGET, ""))
     start = schedule.add_noise(clean, noise, 3).expand(4, *clean.shape)
-    decoded = decode_latents(
-        noise_predictor(loaded), schedule, start, embeds[:1], negative_prompt_embeds=embeds[1:]
-    )
-    assert_alike(edited, picture_of(loaded, decoded))
+    decoded = decode_latents(denoiser, schedule, Walk(start), PromptPair(target, empty))
+    assert_alike(edited, picture_of(denoiser, decoded))
 
 
 def test_the_mask_is_the_same_with_and_without_encoding(loaded, picture):
@@ -240,10 +264,11 @@ def test_the_mask_is_the_same_with_and_without_encoding(loaded, picture):
 def test_without_encoding_the_background_is_the_picture_noised_to_each_level(loaded, picture):
     method = DiffEditMethod(4, inpaint_strength=0.75, encoding=False, mask_threshold=0.8)
     edited = method(loaded, picture, SOURCE, TARGET, seed=1)
-    clean, schedule = latents_of(loaded, [picture]), method.schedule(loaded)
+    denoiser = denoiser_of(loaded)
+    clean, schedule = latents_of(denoiser, [picture]), method.schedule(denoiser)
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(1 + NOISE_SEED))
     walk = [clean, *(schedule.add_noise(clean, noise, level) for level in (1, 2, 3))]
-    direct = DiffEditPipeline(**loaded.components, requires_safety_checker=False)(
+    direct = another_pipeline(DIFFEDIT, loaded)(
         picture,
         TARGET,
         SOURCE,
@@ -256,13 +281,14 @@ def test_without_encoding_the_background_is_the_picture_noised_to_each_level(loa
         generator=torch.Generator().manual_seed(1),
         output_type="latent",
     )
-    assert_alike(edited, picture_of(loaded, direct.images))
+    assert_alike(edited, picture_of(denoiser, direct.images))
     outside = (direct.mask == 0).expand_as(clean)
     assert outside.any()
     assert torch.equal(direct.images[outside], clean[outside])
 
 
-def test_one_inversion_serves_all_masks_and_encoding_ratios(loaded, picture, counted):
+def test_one_inversion_serves_all_masks_and_encoding_ratios(stable_diffusion, picture, counted):
+    loaded = stable_diffusion  # whose UNet is counted
     method = DiffEditMethod(4, num_maps_per_mask=2)
     changes: list[dict[str, Any]] = [
         {"mask_threshold": 0.3},
@@ -286,7 +312,7 @@ def test_one_inversion_serves_all_masks_and_encoding_ratios(loaded, picture, cou
 
 def test_ilvr_that_reduces_nothing_returns_what_the_autoencoder_leaves(loaded, picture):
     edited = ILVR(4, down_factor=1, refined=1.0)(loaded, picture, SOURCE, TARGET, seed=1)
-    expected = np.round(255 * vae_reconstruction(loaded, picture)).astype(int)
+    expected = np.round(255 * vae_reconstruction(denoiser_of(loaded), picture)).astype(int)
     assert np.abs(pixels(edited) - expected).max() <= 1
 
 
@@ -294,12 +320,11 @@ def test_ilvr_that_refines_nothing_is_diffusers_sampling(loaded, picture):
     method = ILVR(4, down_factor=2, refined=0.0)
     (prepared,) = method.prepare(loaded, [picture], [SOURCE])
     edited = method.edit(loaded, prepared, TARGET, seed=1)
-    fresh = StableDiffusionPipeline(
-        **{**loaded.components, "scheduler": type(loaded.scheduler).from_config(loaded.scheduler.config)},
-        requires_safety_checker=False,
-    )
+    fresh = again(loaded, scheduler=DDIMScheduler.from_config(loaded.scheduler.config))
     noise = torch.randn(prepared.shape, generator=torch.Generator().manual_seed(1))
-    sampled = fresh(TARGET, 48, 64, num_inference_steps=4, guidance_scale=7.5, latents=noise).images[0]
+    sampled = fresh(
+        prompt=TARGET, height=48, width=64, num_inference_steps=4, guidance_scale=7.5, latents=noise
+    ).images[0]
     assert_alike(edited, sampled)
 
 
@@ -331,11 +356,10 @@ def test_ilvr_refuses_knobs_that_mean_nothing(knobs, message):
 @pytest.mark.parametrize("method", METHODS, ids=NAMES)
 def test_what_is_not_finite_is_no_picture(loaded, picture, method):
     part = "vae" if isinstance(method, FlexIT) else "unet"
-    parts = {**loaded.components, part: copy.deepcopy(getattr(loaded, part))}
-    layer = parts[part].decoder.conv_out if part == "vae" else parts[part].conv_out
+    model = copy.deepcopy(getattr(loaded, part))
+    layer = model.decoder.conv_out if part == "vae" else model.conv_out
     torch.nn.init.constant_(layer.bias, float("nan"))
-    broken = StableDiffusionPipeline(**parts, requires_safety_checker=False)
-    broken.set_progress_bar_config(disable=True)
+    broken = again(loaded, **{part: model})
     with pytest.raises(FloatingPointError, match="NaN or infinite values came from the "):
         method(broken, picture, SOURCE, TARGET)
 
@@ -354,7 +378,7 @@ def test_flexit_without_a_target_stays_at_its_input(loaded, picture):
     )
     (prepared,) = method.prepare(loaded, [picture], [SOURCE])
     latents, losses = method.optimise(loaded, prepared, TARGET)
-    assert_close(latents, latents_of(loaded, [picture]), rtol=0, atol=0)
+    assert_close(latents, latents_of(denoiser_of(loaded), [picture]), rtol=0, atol=0)
     assert losses == [0.0] * 3
 
 
@@ -411,11 +435,11 @@ def test_a_subclass_of_flexit_brings_its_own_perceptual_distance(loaded, picture
 
 
 def test_flexit_names_what_a_pipeline_without_a_shared_space_lacks(
-    loaded, make_pipe, make_style_pipe, picture
+    stable_diffusion, make_pipe, make_style_pipe, picture
 ):
     cases = [
         (make_pipe(), True, "has no `image_encoder` with its `feature_extractor`"),
-        (loaded, False, r"CLIPTextModel has no projection .* `text_is_projected=True`"),
+        (stable_diffusion, False, r"CLIPTextModel has no projection .* `text_is_projected=True`"),
         (make_style_pipe(), True, "text embeddings are 32 wide where those of its pictures are 16"),
     ]
     for pipe, projected, message in cases:
@@ -463,8 +487,9 @@ def test_prompt_to_prompt_is_null_text_inversion_that_learned_nothing(loaded, pi
 
 
 def test_stylediffusion_with_the_texts_own_values_and_no_tau_u_is_prompt_to_prompt(
-    loaded, picture, learned, monkeypatch
+    stable_diffusion, picture, learned, monkeypatch
 ):
+    loaded = stable_diffusion  # with which it was learned
     monkeypatch.setattr(MappingNetwork, "value_embeds", lambda self, step, text: text)
     style = Restyled(4, tau_v=0.5, tau_c=0.75, tau_s=0.5, tau_u=0.0)
     plain = PromptToPrompt(4, tau_c=0.75, tau_s=0.5)

@@ -6,10 +6,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler, StableDiffusionImg2ImgPipeline, StableDiffusionPipeline
+from diffusers import (
+    AutoPipelineForImage2Image,
+    DDIMScheduler,
+    DiffusionPipeline,
+    EulerDiscreteScheduler,
+    StableDiffusionPipeline,
+)
 from PIL import Image
 from torch.testing import assert_close
 
+from semantic_edit.denoisers import denoiser_of
 from semantic_edit.evaluation.method import (
     embeds_of,
     floats_of,
@@ -32,11 +39,19 @@ METHODS = [SDEdit(4), WordSwap(4), NullTextInversion(3, inner_steps=2), Restyled
 
 
 @pytest.fixture(scope="module")
-def loaded(make_style_pipe) -> StableDiffusionPipeline:
+def stable_diffusion(make_style_pipe) -> StableDiffusionPipeline:
     """diffusers' own pipeline, as users have it."""
     pipe = StableDiffusionPipeline(**make_style_pipe().components, requires_safety_checker=False)
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+@pytest.fixture(scope="module", params=["Stable Diffusion", "SDXL"])
+def loaded(request, stable_diffusion, make_xl_pipe, image_encoder, feature_extractor) -> DiffusionPipeline:
+    """A model of each family, as users have it."""
+    if request.param == "Stable Diffusion":
+        return stable_diffusion
+    return make_xl_pipe(image_encoder=image_encoder, feature_extractor=feature_extractor)
 
 
 @pytest.fixture(scope="module")
@@ -83,14 +98,15 @@ def test_each_method_gives_the_same_picture_again_and_another_for_another_prompt
 def test_a_word_swap_that_swaps_nothing_is_the_ddim_round_trip(loaded, picture):
     method = WordSwap(5, guidance_scale=1.0)
     (prepared,) = method.prepare(loaded, [picture], [SOURCE])
-    assert_close(prepared.latents[0], latents_of(loaded, [picture]))
+    denoiser = denoiser_of(loaded)
+    assert_close(prepared.latents[0], latents_of(denoiser, [picture]))
     scheduler = DDIMScheduler.from_config(loaded.scheduler.config)  # diffusers' own way back
     scheduler.set_timesteps(5)
-    latents, embeds = prepared.latents[-1], embeds_of(loaded, [SOURCE])
+    latents, embeds = prepared.latents[-1], embeds_of(denoiser, [SOURCE])
     for timestep in scheduler.timesteps:
-        latents = scheduler.step(loaded.unet(latents, timestep, embeds).sample, timestep, latents).prev_sample
-    assert_close(method.reconstruct(loaded, prepared), floats_of(loaded, latents), rtol=0, atol=1e-4)
-    returned = np.asarray(picture_of(loaded, latents)).astype(int)
+        latents = scheduler.step(denoiser.predict(latents, timestep, embeds), timestep, latents).prev_sample
+    assert_close(method.reconstruct(loaded, prepared), floats_of(denoiser, latents), rtol=0, atol=1e-4)
+    returned = np.asarray(picture_of(denoiser, latents)).astype(int)
     assert np.abs(np.asarray(method.edit(loaded, prepared, SOURCE)) - returned).max() <= 1
 
 
@@ -118,7 +134,7 @@ def test_null_text_inversion_reconstructs_better_than_plain_guidance(still_life)
     """On the trained model: with an untrained one the inversion itself leads nowhere."""
     scene = sample_scene(0, "validation")
     image = Image.fromarray(scene.render())
-    best = vae_reconstruction(still_life, image)
+    best = vae_reconstruction(denoiser_of(still_life), image)
     reached = {}
     for method in (WordSwap(4), NullTextInversion(4, inner_steps=5)):
         (prepared,) = method.prepare(still_life, [image], [scene.caption(0)])
@@ -147,24 +163,21 @@ def test_a_null_text_that_was_good_enough_is_left_alone(loaded, picture, monkeyp
     assert learned.backward_evaluations == 3  # each step stops after its first update
 
 
-def test_a_learned_picture_edits_as_the_pipeline_does(loaded, make_style_pipe, learned):
+def test_a_learned_picture_edits_as_the_pipeline_does(stable_diffusion, make_style_pipe, learned):
     method = Restyled(4, tau_v=0.5, tau_c=0.25, tau_s=0.75, tau_u=1.0)
     direct = make_style_pipe()(
         TARGET, mapping_network=learned, tau_v=0.5, tau_c=0.25, tau_s=0.75, tau_u=1.0, output_type="pil"
     )
-    assert (np.asarray(method.edit(loaded, learned, TARGET)) == np.asarray(direct.images[0])).all()
+    assert (np.asarray(method.edit(stable_diffusion, learned, TARGET)) == np.asarray(direct.images[0])).all()
     assert method.backward_evaluations(learned) == 12
 
 
 def test_sdedit_is_diffusers_own(loaded, picture):
-    upstream = StableDiffusionImg2ImgPipeline(
-        **{name: value for name, value in loaded.components.items() if name != "scheduler"},
-        scheduler=DDIMScheduler.from_config(loaded.scheduler.config),
-        requires_safety_checker=False,
-    )
+    scheduler = DDIMScheduler.from_config(loaded.scheduler.config)
+    upstream = AutoPipelineForImage2Image.from_pipe(loaded, scheduler=scheduler)
     expected = upstream(
-        TARGET,
-        picture,
+        prompt=TARGET,
+        image=picture,
         strength=0.75,
         num_inference_steps=4,
         guidance_scale=5.0,
@@ -172,6 +185,18 @@ def test_sdedit_is_diffusers_own(loaded, picture):
     ).images[0]
     edited = SDEdit(4, 5.0, strength=0.75)(loaded, picture, SOURCE, TARGET, seed=2)
     assert (np.asarray(edited) == np.asarray(expected)).all()
+
+
+def test_sdedit_clips_nothing_where_the_scheduler_does_not_say_so(make_xl_pipe, picture):
+    """diffusers' DDIM clips by default, and of its image-to-image pipelines only Stable Diffusion's forbid it."""
+    edits = []
+    for scheduler in (
+        EulerDiscreteScheduler(steps_offset=1),
+        DDIMScheduler(clip_sample=False, steps_offset=1),
+    ):
+        pipe = make_xl_pipe(scheduler=scheduler)
+        edits.append(np.asarray(SDEdit(4, strength=0.75)(pipe, picture, SOURCE, TARGET, seed=2)))
+    assert (edits[0] == edits[1]).all()
 
 
 def test_a_strength_of_less_than_one_step_is_refused(loaded, picture):

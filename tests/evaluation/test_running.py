@@ -10,12 +10,11 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler
 from PIL import Image
 
 from semantic_edit.datasets import open_dataset
 from semantic_edit.evaluation import running
-from semantic_edit.evaluation.evaluate import comparison_of, evaluate, resized
+from semantic_edit.evaluation.evaluate import comparison_of, evaluate, resized_item
 from semantic_edit.evaluation.figures import _draw
 from semantic_edit.evaluation.method import EditMethod
 from semantic_edit.evaluation.metrics import EditMetric, SetMetrics, frechet_distance
@@ -77,13 +76,12 @@ def items():
 
 
 @pytest.fixture
-def comparison(tmp_path, items, monkeypatch) -> Comparison:
+def comparison(tmp_path, items, monkeypatch, pipe) -> Comparison:
     CALLS.clear()
     kept = {"to_vae": 40.0, "to_picture": 30.0, "vae_to_picture": 31.0}
     monkeypatch.setattr(running, "measured_reconstruction", lambda *_: kept)
     metrics = (constant("nearest", 1.0), constant("psnr_outside", 25.0), constant("structure", 0.01))
     rows = Rows(tmp_path / "results.jsonl")
-    pipe = SimpleNamespace(scheduler=DDIMScheduler(clip_sample=False))
     return Comparison(pipe, items, metrics, rows, {"model": "x"}, tmp_path, shown=1)
 
 
@@ -156,7 +154,7 @@ def test_other_models_and_settings_do_not_share_rows(comparison):
 
 
 def test_pictures_of_several_sizes_are_prepared_apart(comparison):
-    items = (comparison.items[0], resized(comparison.items[1], (64, 64)))
+    items = (comparison.items[0], resized_item(comparison.items[1], (64, 64)))
     run_sweeps(replace(comparison, items=items), [fading("one", "a", 0.5)])
     assert [call for call in CALLS if call[0] == "prepare"] == [("prepare", "a", 1)] * 2
 

@@ -10,7 +10,6 @@ from benchmarks.tasks import recolouring
 from semantic_edit.loading import load_pipeline
 from semantic_edit.mapping_networks import LearningSettings
 from semantic_edit.options import ModelChoice
-from semantic_edit.pipelines import DiffEditPipeline
 
 pytestmark = pytest.mark.gpu
 
@@ -58,7 +57,7 @@ def test_the_still_life_model_finds_the_same_mask(dtype):
     task = recolouring()
 
     def edit(device, dtype):
-        pipe = load_pipeline(DiffEditPipeline, ModelChoice(device=device, dtype=dtype))
+        pipe = load_pipeline("diffedit", ModelChoice(device=device, dtype=dtype))
         pipe.set_progress_bar_config(disable=True)
         generator = torch.Generator().manual_seed(0)
         options = {"num_inference_steps": 10, "num_maps_per_mask": 4, "output_type": "pt"}

@@ -16,6 +16,7 @@ from diffusers import (
 )
 
 from semantic_edit.denoisers import StableDiffusionDenoiser, StableDiffusionXLDenoiser, UNetDenoiser
+from semantic_edit.mapping_networks import MappingNetwork
 from semantic_edit.pipelines import (
     DiffEditPipeline,
     StableDiffusionXLDiffEditPipeline,
@@ -110,22 +111,29 @@ def make_unet(
 
 
 @pytest.fixture(scope="session")
-def unet(family: Family, unet: UNet2DConditionModel, xl_unet: UNet2DConditionModel) -> UNet2DConditionModel:
-    return xl_unet if family is FAMILIES["sdxl"] else unet
+def unet(
+    family: Family, sd_unet: UNet2DConditionModel, xl_unet: UNet2DConditionModel
+) -> UNet2DConditionModel:
+    return xl_unet if family is FAMILIES["sdxl"] else sd_unet
 
 
 @pytest.fixture(scope="session")
 def make_pipe(
-    family: Family, make_pipe: Callable[..., Any], make_xl_edit_pipe: Callable[..., Any]
+    family: Family, make_sd_pipe: Callable[..., Any], make_xl_edit_pipe: Callable[..., Any]
 ) -> Callable[..., Any]:
-    return make_xl_edit_pipe if family is FAMILIES["sdxl"] else make_pipe
+    return make_xl_edit_pipe if family is FAMILIES["sdxl"] else make_sd_pipe
 
 
 @pytest.fixture(scope="session")
 def make_style_pipe(
-    family: Family, make_style_pipe: Callable[..., Any], make_xl_style_pipe: Callable[..., Any]
+    family: Family, make_sd_style_pipe: Callable[..., Any], make_xl_style_pipe: Callable[..., Any]
 ) -> Callable[..., Any]:
-    return make_xl_style_pipe if family is FAMILIES["sdxl"] else make_style_pipe
+    return make_xl_style_pipe if family is FAMILIES["sdxl"] else make_sd_style_pipe
+
+
+@pytest.fixture(scope="session")
+def learned(family: Family, request: pytest.FixtureRequest) -> MappingNetwork:
+    return request.getfixturevalue("xl_learned" if family is FAMILIES["sdxl"] else "sd_learned")
 
 
 @pytest.fixture

@@ -6,10 +6,15 @@ from typing import Any
 
 import PIL.Image
 import pytest
+from safetensors.torch import save_file
 
 from semantic_edit import loading
 from semantic_edit.mapping_networks import MappingNetwork
-from semantic_edit.pipelines import DiffEditPipeline, StyleDiffusionPipeline
+from semantic_edit.pipelines import (
+    DiffEditPipeline,
+    StableDiffusionXLStyleDiffusionPipeline,
+    StyleDiffusionPipeline,
+)
 
 
 @pytest.fixture(scope="session")
@@ -39,11 +44,42 @@ def style_folder(
 
 
 @pytest.fixture(scope="session")
+def xl_folder(
+    make_xl_style_pipe: Callable[..., StableDiffusionXLStyleDiffusionPipeline],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """The tiny model of SDXL's layout with an image encoder."""
+    folder = tmp_path_factory.mktemp("xl-model")
+    make_xl_style_pipe().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def xl_mapping_folder(xl_learned: MappingNetwork, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`picture`, learned by the model of `xl_folder` as "a red apple on grass"."""
+    folder = tmp_path_factory.mktemp("xl-mapping")
+    xl_learned.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def mapping_folder(learned: MappingNetwork, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`picture`, learned by the model of `style_folder` as "a red apple on grass"."""
     folder = tmp_path_factory.mktemp("mapping")
     learned.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def single_file(pipe: DiffEditPipeline, tmp_path: Path) -> Path:
+    """A checkpoint with the tiny text encoder; diffusers converts UNets and autoencoders of the real sizes alone."""
+    tensors = {
+        f"cond_stage_model.transformer.text_model.{name.removeprefix('text_model.')}": one
+        for name, one in pipe.text_encoder.state_dict().items()
+    }
+    path = tmp_path / "model.safetensors"
+    save_file({name: one.contiguous() for name, one in tensors.items()}, path)
+    return path
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler
+from diffusers import DDIMScheduler, DiffusionPipeline, EulerAncestralDiscreteScheduler
 from PIL import Image
 
 import semantic_edit
@@ -20,7 +20,7 @@ from semantic_edit import loading
 from semantic_edit.cli import main
 from semantic_edit.disk import writing
 from semantic_edit.options import ModelChoice
-from semantic_edit.pipelines import DiffEditPipeline, DiffEditPipelineOutput
+from semantic_edit.pipelines import DiffEditPipelineOutput
 from semantic_edit.strips import CAPTION_HEIGHT, GAP, PANEL_HEIGHT
 
 WORDS = ("--source", "a red apple on grass", "--prompt", "a green pear on grass")
@@ -120,7 +120,7 @@ def test_a_saved_trajectory_and_mask_give_the_same_edit_without_inverting(edit, 
     paper = ("--preset", "paper")  # which does not look at the kind of edit
     assert edit(*paper, "--save-mask", "mask.png", "--save-trajectory", "way.safetensors") == 0
     first = pixels("out.png")
-    monkeypatch.setattr("semantic_edit.pipelines.diffedit.invert_pictures", None)
+    monkeypatch.setattr("semantic_edit.pipelines.diffedit_method.invert_pictures", None)
     assert edit(*paper, "--mask", "mask.png", "--trajectory", "way.safetensors", "--strip", "strip.png") == 0
     # up to rounding: the prompts are encoded in other batches
     assert np.abs(pixels("out.png").astype(int) - first).max() <= 1
@@ -492,7 +492,7 @@ def test_a_picture_turned_by_exif_comes_out_upright(edit, picture, tmp_path):
 
 def test_a_stochastic_scheduler_gives_way_to_ddim(make_pipe, tmp_path):
     make_pipe(scheduler=EulerAncestralDiscreteScheduler(steps_offset=1)).save_pretrained(tmp_path)
-    pipe = loading.load_pipeline(DiffEditPipeline, ModelChoice(str(tmp_path), dtype="bfloat16"))
+    pipe = loading.load_pipeline("diffedit", ModelChoice(str(tmp_path), dtype="bfloat16"))
     assert isinstance(pipe.scheduler, DDIMScheduler)
     assert not pipe.scheduler.config.clip_sample
     assert pipe.unet.dtype == torch.bfloat16
@@ -508,7 +508,7 @@ def test_a_hub_id_may_use_the_network_unless_told_otherwise(
         asked[name] = options["local_files_only"]
         raise OSError("no route\nto the Hub")
 
-    monkeypatch.setattr(DiffEditPipeline, "from_pretrained", unreachable)
+    monkeypatch.setattr(DiffusionPipeline, "load_config", unreachable)
     assert edit("--model", "owner/name", *flags) == 2
     assert asked == {"owner/name": stays_offline}
     assert only_error().endswith("cannot load the model owner/name: no route to the Hub")

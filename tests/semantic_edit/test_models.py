@@ -1,21 +1,28 @@
 """What `--model` names is looked at before it is used: its family, its files, its configuration."""
 
 import json
+import re
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionXLPipeline
 from huggingface_hub import constants
 from safetensors.torch import save_file
 
+from semantic_edit import load
 from semantic_edit.cli import main
+from semantic_edit.disk.models import ONLY_SERVED
 from semantic_edit.loading import load_pipeline
 from semantic_edit.mapping_networks import MappingNetwork
 from semantic_edit.options import ModelChoice
-from semantic_edit.pipelines import DiffEditPipeline, StyleDiffusionPipeline
+from semantic_edit.pipelines import (
+    DiffEditPipeline,
+    StableDiffusionXLDiffEditPipeline,
+    StableDiffusionXLStyleDiffusionPipeline,
+    StyleDiffusionPipeline,
+)
 
 PARTS = {
     name: ["diffusers", "X"]
@@ -97,7 +104,6 @@ def test_a_variant_without_a_model(picture_file, tmp_path, only_error):
     ("kind", "parts"),
     [
         ("StableDiffusion3Pipeline", {**PARTS, "transformer": ["diffusers", "SD3Transformer2DModel"]}),
-        ("StableDiffusionXLPipeline", {**PARTS, **UNET, "text_encoder_2": ["transformers", "X"]}),
         ("KandinskyV22Pipeline", {**UNET, "scheduler": ["diffusers", "X"], "movq": ["diffusers", "VQModel"]}),
         ("TextToVideoSDPipeline", {**PARTS, "unet": ["diffusers", "UNet3DConditionModel"]}),
         (["my_file", "FluxPipeline"], {"transformer": ["diffusers", "X"]}),
@@ -127,34 +133,46 @@ def test_other_families_are_named(tmp_path, picture_file, kind, parts):
     done = subprocess.run([sys.executable, "-c", script, *command], capture_output=True, text=True)
     assert done.returncode == 2, done.stderr
     name = kind if isinstance(kind, str) else kind[-1]
-    words = f"is the model of a {name}, and only models of Stable Diffusion 1.x and 2.x are served"
+    words = f"is the model of a {name}, and {ONLY_SERVED}"
     assert done.stderr == f"semantic-edit: error: --model {folder} {words}\n"
 
 
-@pytest.mark.parametrize("own", [DiffEditPipeline, StyleDiffusionPipeline])
-def test_a_folder_of_another_family_is_named(tmp_path, own):
+OWN = [
+    DiffEditPipeline,
+    StyleDiffusionPipeline,
+    StableDiffusionXLDiffEditPipeline,
+    StableDiffusionXLStyleDiffusionPipeline,
+]
+OTHER_FAMILY = {
+    DiffEditPipeline: (StableDiffusionXLDiffEditPipeline, "SDXL"),
+    StyleDiffusionPipeline: (StableDiffusionXLStyleDiffusionPipeline, "SDXL"),
+    StableDiffusionXLDiffEditPipeline: (DiffEditPipeline, r"Stable Diffusion 1\.x and 2\.x"),
+    StableDiffusionXLStyleDiffusionPipeline: (StyleDiffusionPipeline, r"Stable Diffusion 1\.x and 2\.x"),
+}
+
+
+@pytest.mark.parametrize("own", OWN)
+def test_a_folder_that_no_pipeline_serves_is_named(tmp_path, own):
     index = {"_class_name": "StableDiffusion3Pipeline", **PARTS, "transformer": ["diffusers", "X"]}
     (tmp_path / "model_index.json").write_text(json.dumps(index))
-    match = rf"is the model of a StableDiffusion3Pipeline, and only .* 2\.x are served by {own.__name__}"
-    with pytest.raises(ValueError, match=match):
+    with pytest.raises(
+        ValueError, match=f"is the model of a StableDiffusion3Pipeline, and {re.escape(ONLY_SERVED)}"
+    ):
         own.from_pretrained(tmp_path)
     with pytest.raises(OSError, match=r"nowhere|cached snapshot"):
         own.from_pretrained("owner/nowhere", local_files_only=True)
 
 
-@pytest.mark.parametrize("own", [DiffEditPipeline, StyleDiffusionPipeline])
-def test_a_pipeline_of_another_family_is_named(pipe, own):
-    parts = pipe.components
-    names = ("vae", "text_encoder", "tokenizer", "unet", "scheduler")
-    other = StableDiffusionXLPipeline(
-        **{name: parts[name] for name in names},
-        text_encoder_2=None,
-        tokenizer_2=None,
-        add_watermarker=False,
-    )
-    match = rf"`pipeline` is the model of a StableDiffusionXLPipeline, and only .* 2\.x are served by {own.__name__}"
+@pytest.mark.parametrize("own", OWN)
+def test_a_model_that_another_pipeline_serves_names_it(own, pipe, make_xl_edit_pipe, tmp_path):
+    right, family = OTHER_FAMILY[own]
+    match = rf"is of {family}, which {own.__name__} does not serve; use {right.__name__} instead"
+    loaded = make_xl_edit_pipe() if family == "SDXL" else pipe
+    with pytest.raises(ValueError, match=f"`pipeline` {match}"):
+        own.from_pipe(loaded)
+    (tmp_path / "model_index.json").write_text(loaded.to_json_string())
     with pytest.raises(ValueError, match=match):
-        own.from_pipe(other)
+        own.from_pretrained(tmp_path)
 
 
 def test_a_text_encoder_of_another_width(make_pipe, make_style_pipe, make_unet, picture, counted):
@@ -170,18 +188,6 @@ def test_a_text_encoder_of_another_width(make_pipe, make_style_pipe, make_unet, 
         with pytest.raises(ValueError, match=match):
             call()
     assert make_pipe(unet=wide, text_encoder=None, tokenizer=None).text_encoder is None
-
-
-@pytest.fixture
-def single_file(pipe, tmp_path):
-    """A checkpoint with the tiny text encoder; diffusers converts UNets and autoencoders of the real sizes alone."""
-    tensors = {
-        f"cond_stage_model.transformer.text_model.{name.removeprefix('text_model.')}": one
-        for name, one in pipe.text_encoder.state_dict().items()
-    }
-    path = tmp_path / "model.safetensors"
-    save_file({name: one.contiguous() for name, one in tensors.items()}, path)
-    return path
 
 
 def test_a_single_file_needs_a_configuration(edit, single_file, only_error, monkeypatch, tmp_path):
@@ -201,9 +207,7 @@ def test_a_single_file_loads_with_a_configuration_from_the_cache(
     monkeypatch.setattr(
         "huggingface_hub.snapshot_download", lambda origin, local_files_only: str(model_folder)
     )
-    loaded = load_pipeline(
-        DiffEditPipeline, ModelChoice(str(single_file), "cpu"), unet=pipe.unet, vae=pipe.vae
-    )
+    loaded = load_pipeline("diffedit", ModelChoice(str(single_file), "cpu"), unet=pipe.unet, vae=pipe.vae)
     loaded.set_progress_bar_config(disable=True)
     edits = [
         one(picture, "a pear", mask_image=np.eye(8)[:6], num_inference_steps=2).images[0]
@@ -212,22 +216,50 @@ def test_a_single_file_loads_with_a_configuration_from_the_cache(
     assert np.array_equal(*map(np.asarray, edits))
 
 
+XL_BASE = "conditioner.embedders.1.model.transformer.resblocks.9.mlp.c_proj.bias"
+SINGLE_FILES = {
+    "inpainting": (
+        {"model.diffusion_model.input_blocks.0.0.weight": (320, 9, 3, 3)},
+        "is an inpainting model",
+    ),
+    "xl-inpainting": (
+        {"model.diffusion_model.input_blocks.0.0.weight": (320, 9, 3, 3), XL_BASE: (1,)},
+        "is an inpainting model",
+    ),
+    "refiner": ({XL_BASE.replace("embedders.1", "embedders.0"): (1,)}, "is SDXL's refiner"),
+    "playground": ({"edm_mean": (1,), XL_BASE: (1,)}, "is of the EDM kind"),
+    "flux": (
+        {"double_blocks.0.img_attn.norm.key_norm.scale": (1,)},
+        f"is a copy of black-forest-labs/FLUX.1-schnell, and {ONLY_SERVED}",
+    ),
+    "xl": ({XL_BASE: (1,)}, "hf download stabilityai/stable-diffusion-xl-base-1.0 --include"),
+}
+
+
+@pytest.mark.parametrize("name", SINGLE_FILES)
+def test_single_files_of_other_models_are_named(edit, tmp_path, only_error, name, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    shapes, reason = SINGLE_FILES[name]
+    path = tmp_path / f"{name}.safetensors"
+    save_file({key: torch.zeros(shape) for key, shape in shapes.items()}, path)
+    assert edit(path) == 2
+    line = only_error()
+    assert line.startswith(f"semantic-edit: error: cannot load the model {path}: it ")
+    assert reason in line
+    with pytest.raises(ValueError, match=re.escape(f"{str(path)!r} ")):
+        load(path)
+
+
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
         ("model.ckpt", "is a pickle, which may run anything; name a .safetensors file"),
         ("broken.safetensors", "cannot be read as a single-file model"),
-        (
-            "xl.safetensors",
-            "is a copy of stabilityai/stable-diffusion-xl-base-1.0, and only models",
-        ),
     ],
 )
-def test_single_files_that_are_refused(edit, tmp_path, only_error, name, reason):
+def test_single_files_that_are_none(edit, tmp_path, only_error, name, reason):
     (tmp_path / "model.ckpt").write_bytes(b"\x80\x04")
     (tmp_path / "broken.safetensors").write_bytes(b"nothing of the kind")
-    key = "conditioner.embedders.1.model.transformer.resblocks.9.mlp.c_proj.bias"
-    save_file({key: torch.zeros(1)}, tmp_path / "xl.safetensors")
     assert edit(tmp_path / name) == 2
     assert reason in only_error()
     assert not (tmp_path / "out.png").exists()

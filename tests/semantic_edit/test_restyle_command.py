@@ -3,6 +3,7 @@ import shutil
 
 import numpy as np
 import pytest
+from diffusers import DiffusionPipeline
 from PIL import Image
 
 from semantic_edit.cli import main
@@ -276,7 +277,7 @@ def test_a_model_that_a_folder_names_is_not_downloaded(tmp_path, mapping_folder,
         asked.append((name, local_files_only))
         raise OSError("not in the cache")
 
-    monkeypatch.setattr(StyleDiffusionPipeline, "from_pretrained", unreachable)
+    monkeypatch.setattr(DiffusionPipeline, "load_config", unreachable)
     command = ["restyle", "--mapping", str(tmp_path / "mapping"), "--prompt", PEAR]
     command += ["-o", str(tmp_path / "out.png")]
     assert main(command) == 2

@@ -74,12 +74,14 @@ def test_towers_without_a_space_in_common_are_refused(make_style_pipe, still_lif
 def test_stable_diffusions_text_encoder_lacks_its_projection():
     """Equal widths do not make one space: 768 is what SD 1's pooled text and ViT-L/14's pictures have."""
     config = SimpleNamespace(hidden_size=768, projection_dim=768)
-    text_encoder, tower = (
-        SimpleNamespace(config=config),
-        SimpleNamespace(config=config, visual_projection=...),
-    )
+    parts = {
+        "tokenizer": ...,
+        "text_encoder": SimpleNamespace(config=config),
+        "image_encoder": SimpleNamespace(config=config, visual_projection=...),
+        "feature_extractor": ...,
+    }
     with pytest.raises(MetricUnavailable, match=r"\(768 wide, without its projection\) .* share no space"):
-        pipeline_clip(SimpleNamespace(text_encoder=text_encoder, image_encoder=tower, feature_extractor=...))
+        pipeline_clip(SimpleNamespace(**parts))
 
 
 def test_a_vision_tower_without_its_projection_is_refused(still_life_parts):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from semantic_edit.editing.similarity import ssim as windowed_ssim
+from semantic_edit.editing.similarity import batch_ssim as windowed_ssim
 from semantic_edit.evaluation.metrics import as_floats, psnr, ssim
 
 

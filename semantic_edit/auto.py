@@ -1,0 +1,131 @@
+"""Load any model as the pipeline that serves it, as diffusers' AutoPipelines do."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, overload
+
+from diffusers import DiffusionPipeline
+
+from semantic_edit import pipelines
+from semantic_edit.disk.hub_ids import is_hub_id
+from semantic_edit.disk.models import (
+    PIPELINE_METHODS,
+    Family,
+    family_of,
+    family_of_folder,
+    unserved,
+    unserved_folder,
+)
+from semantic_edit.hub import network_unless
+from semantic_edit.single_files import load_single_file
+from semantic_edit.still_life import model_path
+
+__all__ = ["load"]
+
+AnyDiffEdit: TypeAlias = pipelines.DiffEditPipeline | pipelines.StableDiffusionXLDiffEditPipeline
+AnyStyleDiffusion: TypeAlias = (
+    pipelines.StyleDiffusionPipeline | pipelines.StableDiffusionXLStyleDiffusionPipeline
+)
+Model: TypeAlias = str | os.PathLike[str] | DiffusionPipeline | None
+# of `from_pretrained`'s arguments those that say where to look
+PLACES = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "token")
+
+
+@overload
+def load(model: Model = None, method: Literal["diffedit"] = "diffedit", **kwargs: Any) -> AnyDiffEdit: ...
+
+
+@overload
+def load(model: Model = None, *, method: Literal["stylediffusion"], **kwargs: Any) -> AnyStyleDiffusion: ...
+
+
+@overload
+def load(model: Model, method: Literal["stylediffusion"], **kwargs: Any) -> AnyStyleDiffusion: ...
+
+
+@overload
+def load(model: Model = None, method: str = "", **kwargs: Any) -> AnyDiffEdit | AnyStyleDiffusion: ...
+
+
+def load(model: Model = None, method: str = "diffedit", **kwargs: Any) -> AnyDiffEdit | AnyStyleDiffusion:
+    """Load a model as the pipeline that edits with it, whatever family the model is of.
+
+    ```python
+    pipe = semantic_edit.load("stabilityai/stable-diffusion-xl-base-1.0", torch_dtype=torch.float16)
+    ```
+
+    Args:
+        model: A folder in diffusers' layout, a Hub id, a single `.safetensors` file, or a pipeline of diffusers that is
+            loaded already, whose modules are shared; by default the still-life model that ships in the package. The
+            network is used for an id alone, and not even then with `local_files_only=True`.
+        method: "diffedit" or "stylediffusion".
+        kwargs: For the class's `from_pretrained`; of a single file for its `from_single_file`, whose configuration is
+            taken from the local cache unless `config` names a folder that has it. With a loaded pipeline they are
+            components that take the place of its own.
+
+    Returns:
+        [`DiffEditPipeline`] or [`StyleDiffusionPipeline`] for a model of Stable Diffusion 1.x or 2.x,
+        [`StableDiffusionXLDiffEditPipeline`] or [`StableDiffusionXLStyleDiffusionPipeline`] for one of SDXL.
+
+    Raises:
+        ValueError: If there is no such method, or no pipeline here serves the model; names what the model is.
+        TypeError: If `model` is none of these.
+        OSError: If the model is not there, or its files cannot be read.
+    """
+    if not isinstance(method, str) or method not in PIPELINE_METHODS:
+        known = " or ".join(f'"{name}"' for name in PIPELINE_METHODS)
+        raise ValueError(f"`method` must be {known}, got {method!r}.")
+    return load_as(
+        lambda family: getattr(pipelines, family.prefix + PIPELINE_METHODS[method]), model, **kwargs
+    )
+
+
+def load_as(class_for: Callable[[Family], Any], model: Model, **kwargs: Any) -> Any:
+    """The same as the class that `class_for` gives for the model's family; see [`load`]."""
+    if isinstance(model, DiffusionPipeline):
+        return _around(class_for, model, **kwargs)
+    if model is None:
+        model = model_path()
+    if not isinstance(model, (str, os.PathLike)):
+        raise TypeError(
+            f"`model` must be a folder, a file, a Hub id or a pipeline of diffusers, got {type(model).__name__}."
+        )
+    name = os.fspath(model)
+    if os.path.isfile(name):
+        return load_single_file(class_for, Path(name), **kwargs)
+    if os.path.isdir(name):
+        kwargs["local_files_only"] = True
+    elif not is_hub_id(name):
+        raise ValueError(f"{name!r} is no folder or file that is there, and a Hub id reads owner/name.")
+    with network_unless(bool(kwargs.get("local_files_only"))):
+        found = _family_of_named(name, {place: kwargs[place] for place in PLACES if place in kwargs})
+        return class_for(found).from_pretrained(name, **kwargs)
+
+
+def _family_of_named(name: str, where: dict[str, Any]) -> Family:
+    with warnings.catch_warnings():
+        # an argument of diffusers' own, which huggingface_hub calls deprecated
+        warnings.filterwarnings("ignore", "The `local_dir_use_symlinks`")
+        index = DiffusionPipeline.load_config(name, **where)
+    found = family_of_folder(index)
+    if found is None:
+        raise ValueError(f"{name!r} {unserved_folder(index)}.")
+    return found
+
+
+def _around(class_for: Callable[[Family], Any], pipe: DiffusionPipeline, **kwargs: Any) -> Any:
+    """A pipeline of another one's modules. diffusers' `from_pipe` would cast them, all to one precision."""
+    found = family_of(pipe.components, type(pipe.components.get("unet")).__name__)
+    if found is None:
+        raise ValueError(f"`model` {unserved(type(pipe).__name__, None)}.")
+    served = class_for(found)
+    held = {**pipe.config, **pipe.components}
+    expected = inspect.signature(served.__init__).parameters
+    new = served(**{**{name: held[name] for name in expected if name in held}, **kwargs})
+    new.register_to_config(_name_or_path=pipe.config.get("_name_or_path"))
+    return new
