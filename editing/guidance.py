@@ -48,7 +48,7 @@ class PromptPair:
         }
 
     def changed(self, tensors: Mapping[str, torch.Tensor | None]) -> PromptPair:
-        """Replace the tensors that are named; `None` for "negative_prompt_embeds" ends guidance."""
+        """Replace the tensors that are named; `None` for a negative one ends guidance."""
         if not tensors.keys() & self.tensors().keys():
             return self
         now = {**self.tensors(), **tensors}
@@ -56,7 +56,7 @@ class PromptPair:
         away = {name: now[f"negative_{name}"] for name in names}
         return PromptPair(
             Conditioning({name: now[name] for name in names}),  # type: ignore[misc]
-            None if away["prompt_embeds"] is None else Conditioning(away),  # type: ignore[arg-type]
+            None if any(one is None for one in away.values()) else Conditioning(away),  # type: ignore[arg-type]
         )
 
 

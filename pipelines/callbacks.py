@@ -114,7 +114,8 @@ def _can_replace(name: str, value: Any, was: torch.Tensor | None) -> bool:
         return False
     if (value.layout, value.device, value.ndim) != (was.layout, was.device, was.ndim):
         return False
-    fixed = slice(None) if name == "latents" else slice(0, None, 2)  # prompts may have other lengths
+    # prompts, (batch, tokens, width), may have other lengths
+    fixed = slice(0, None, 2) if was.ndim == 3 else slice(None)
     return value.shape[fixed] == was.shape[fixed]
 
 

@@ -59,6 +59,7 @@ def outside(mask):
     return np.asarray(mask) == 0
 
 
+@pytest.mark.families("sd")
 @pytest.mark.parametrize("size", [(1, 1), (7, 300), (63, 65), (451, 303), (2000, 11)])
 @pytest.mark.parametrize("preset", ["default", "paper"])
 def test_a_picture_of_any_size_comes_back_at_its_size(edit, size, preset):
@@ -164,6 +165,7 @@ def test_edits_of_one_picture_each_look_where_their_mask_is(edit, photo, small):
         assert np.array_equal(np.asarray(one), np.asarray(two))
 
 
+@pytest.mark.families("sd")
 def test_where_nothing_is_edited_the_picture_comes_back(edit, photo):
     for options in ({}, {"focus": True}, {"preserve_background": False}):
         with pytest.warns(UserWarning, match="is empty"):
@@ -171,6 +173,7 @@ def test_where_nothing_is_edited_the_picture_comes_back(edit, photo):
         assert np.array_equal(np.asarray(done.images[0]), np.asarray(photo))
 
 
+@pytest.mark.families("sd")
 def test_without_preserving_all_that_was_worked_at_is_new(edit, photo, small):
     done = edit(photo, mask_image=small, preserve_background=False)
     left, upper, right, lower = done.frames[0].box
@@ -181,6 +184,7 @@ def test_without_preserving_all_that_was_worked_at_is_new(edit, photo, small):
     assert (result[seen] != own[seen]).mean() > 0.9
 
 
+@pytest.mark.families("sd")
 def test_inside_a_found_mask_too_what_looks_the_same_keeps_its_pixels(edit, photo, monkeypatch):
     """And what does not is the edit's, at a picture's own size and at another; a shaped mask is taken as it is."""
     for image in (photo, photo.crop((0, 0, 64, 64))):
@@ -195,6 +199,7 @@ def test_inside_a_found_mask_too_what_looks_the_same_keeps_its_pixels(edit, phot
         assert not np.array_equal(np.asarray(done.images[0]), np.asarray(image))
 
 
+@pytest.mark.families("sd")
 def test_growing_and_feathering_are_measured_as_the_model_sees(edit, photo):
     mask = mask_of(300, 100, 358, 150)
     done = edit(photo, mask_image=mask, mask_grow=2, mask_feather=1.0)
@@ -304,6 +309,7 @@ def test_focus_needs_pixels(edit, picture, pipe, counted):
     assert counted.evaluations == before
 
 
+@pytest.mark.families("sd")
 def test_a_long_picture_s_edits_may_not_be_seen_side_by_side(edit):
     photo = smooth(2, 600, 40)
     masks = [mask_of(100, 10, 120, 20, 600, 40), mask_of(300, 0, 420, 40, 600, 40)]

@@ -55,6 +55,7 @@ def test_under_autocast(pipe, style_pipe, edit, restyle, picture, dtype):
     torch.testing.assert_close(restyled, restyle(style_pipe), rtol=0, atol=0.5)
 
 
+@pytest.mark.families("sd")
 def test_a_tiny_autoencoder(make_pipe, make_style_pipe, picture, edit, restyle):
     torch.manual_seed(0)
     sizes = {"encoder_block_out_channels": (4,) * 4, "decoder_block_out_channels": (4,) * 4}
@@ -131,6 +132,7 @@ def test_a_callback_reads_the_settings_of_its_call(family, pipe, style_pipe, edi
         _ = style_pipe.num_timesteps
 
 
+@pytest.mark.families("sd")
 def test_threads_each_read_their_own(pipe, edit):
     meet = threading.Barrier(2, timeout=60)
     seen = {}
@@ -306,6 +308,7 @@ def test_ip_adapters_are_refused(request, family, kind):
         pipe.load_ip_adapter("h94/IP-Adapter", subfolder="models", weight_name="ip-adapter_sd15.bin")
 
 
+@pytest.mark.families("sd")
 @pytest.mark.parametrize("scheduler_class", [DDIMInverseScheduler, DPMSolverMultistepInverseScheduler])
 def test_inverse_schedulers_read_the_same_config(make_pipe, pipe, edit, scheduler_class):
     config = pipe.scheduler.config

@@ -129,6 +129,7 @@ def test_preserved_background_is_bit_identical(pipe, picture, half_mask):
     assert not np.array_equal(feathered[:, 26:32], original[:, 26:32])
 
 
+@pytest.mark.families("sd")
 def test_masks_grow_and_feather_in_pixels(pipe, picture, half_mask):
     grown = pipe(
         picture, TARGET, mask_image=half_mask, mask_grow=8, num_inference_steps=2, preset="paper"
@@ -286,6 +287,7 @@ def test_v_prediction(make_pipe, pipe, picture, half_mask):
     assert (kept.images - kept.trajectory.latents[0])[..., :4].abs().max() <= 1e-6
 
 
+@pytest.mark.families("sd")
 def test_outputs(pipe, pictures, half_mask):
     options = {"prompt": TARGET, "mask_image": half_mask, "num_inference_steps": 2}
     shapes = {"np": (3, 48, 64, 3), "pt": (3, 3, 48, 64), "latent": (3, 4, 6, 8)}
@@ -345,6 +347,7 @@ def test_each_stage_has_a_progress_bar(family, pipe, picture):
     assert totals == [3, 4, 4]
 
 
+@pytest.mark.families("sd")
 def test_the_default_preset_takes_48_or_58_evaluations(pipe, picture, counted):
     output = pipe(picture, TARGET, SOURCE, generator=seeded())
     recolours = bool(output.mask_coherence >= COHERENT)
@@ -359,6 +362,7 @@ def test_an_unknown_preset_is_refused(pipe, picture, counted):
     assert counted.samples == 0
 
 
+@pytest.mark.families("sd")
 @pytest.mark.parametrize("stop", [-0.1, 1.5, "half", float("nan")])
 def test_guidance_stops_within_the_schedule(pipe, picture, stop):
     with pytest.raises(
@@ -447,6 +451,7 @@ def test_pasting_gives_latents_room_and_keeps_the_masks_shape(pipe, picture, hal
     assert not latents.mask[..., 3].any()  # nothing is pasted there
 
 
+@pytest.mark.families("sd")
 def test_a_refined_mask_needs_no_pixels(pipe, picture):
     clean = pipe.invert(image=picture, num_inference_steps=5).latents[:, -1]
     found = pipe(clean, TARGET, SOURCE, generator=seeded(), output_type="latent", **QUICK)

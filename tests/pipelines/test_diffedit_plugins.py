@@ -104,6 +104,7 @@ def test_attention_slicing_changes_nothing(make_pipe, make_unet, edit):
     pipe.disable_attention_slicing()
 
 
+@pytest.mark.families("sd")
 def test_vae_slicing_and_tiling(make_pipe, vae, edit):
     pipe = make_pipe(vae=copy.deepcopy(vae))
     usual = edit(pipe)
@@ -185,6 +186,7 @@ def test_the_checkpoints_own_sampler_will_do(make_pipe, pipe, edit, scheduler_cl
     np.testing.assert_allclose(edit(other), edit(pipe), atol=1e-4)
 
 
+@pytest.mark.families("sd")
 def test_two_threads_share_a_pipeline(pipe, edit):
     expected = {steps: edit(pipe, num_inference_steps=steps) for steps in (4, 6)}
     found = {}
@@ -270,6 +272,7 @@ def test_model_cpu_offload_on_a_gpu(make_pipe, make_unet, vae, text_encoder, edi
     assert offloaded.unet.device.type == "cpu"
 
 
+@pytest.mark.families("sd")
 @pytest.mark.slow
 def test_a_compiled_unet(make_pipe, make_unet, edit, pipe, picture):
     """Compiled once, for all timesteps and both batch sizes; the backend is not ours to test."""

@@ -147,12 +147,14 @@ def test_work_on_attention_is_computed(make_style_pipe, make_unet, learned, edit
     assert not recorded
 
 
+@pytest.mark.families("sd")
 def test_without_a_gpu_all_is_computed(own_pipe, edit):
     expected = edit(own_pipe)
     with cuda_graphs(own_pipe.unet):
         assert torch.equal(edit(own_pipe), expected)
 
 
+@pytest.mark.families("sd")
 def test_the_forward_comes_back_after_an_error(own_pipe):
     own = own_pipe.unet.forward
     vars(own_pipe.unet)["forward"] = own
@@ -163,6 +165,7 @@ def test_the_forward_comes_back_after_an_error(own_pipe):
     assert vars(own_pipe.unet)["forward"] is own
 
 
+@pytest.mark.families("sd")
 def test_a_block_within_a_block_changes_nothing(own_pipe, edit, recorded):
     expected = edit(own_pipe)
     with cuda_graphs(own_pipe.unet):

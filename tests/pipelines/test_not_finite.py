@@ -170,6 +170,7 @@ def test_learning_names_the_step_and_keeps_none_of_it(style_pipe, spoiled, pictu
     assert [path.name for path in sorted((tmp_path / "kept").glob("step*"))] == ["step-0000.safetensors"]
 
 
+@pytest.mark.families("sd")
 @pytest.mark.parametrize(
     ("returned", "message"),
     [
@@ -189,6 +190,7 @@ def test_a_callback_that_returns_something_else(pipe, style_pipe, learned, pictu
         style_pipe(TARGET, learned, **hook)
 
 
+@pytest.mark.families("sd")
 def test_a_callback_that_returns_what_cannot_be_computed_with(pipe, picture):
     for options, kind in (
         ({"layout": torch.sparse_coo}, "sparse_coo, on cpu"),
@@ -205,6 +207,7 @@ def test_a_callback_that_returns_what_cannot_be_computed_with(pipe, picture):
             pipe(picture, TARGET, mask_image=MASK, num_inference_steps=4, **hook)
 
 
+@pytest.mark.families("sd")
 def test_a_callback_that_returns_another_precision(pipe, picture):
     """Steps go on computing in their own."""
     options = {"mask_image": MASK, "num_inference_steps": 4, "output_type": "pt"}
@@ -246,6 +249,7 @@ def test_the_vae_alone_in_float32(make_pipe, make_unet, text_encoder, vae, pictu
     assert seen == [torch.bfloat16]
 
 
+@pytest.mark.families("sd")
 def test_guidance_may_be_ended_by_none(pipe, picture):
     """What is no tensor is not looked at."""
     ends = pipe(

@@ -55,6 +55,7 @@ def restyle(pipe, network, **changes):
     return pipe(TARGET, network, output_type="latent", **changes).images
 
 
+@pytest.mark.families("sd")
 def test_adapters_do_not_make_another_model(make_unet):
     own = model_fingerprint(make_unet())
     unet = with_lora(make_unet())
@@ -130,6 +131,7 @@ def test_a_trajectory_and_lora(make_pipe, make_unet, edit, invert, counted):
     torch.testing.assert_close(edit(adapted, trajectory=without), edit(plain), rtol=0, atol=1e-4)
 
 
+@pytest.mark.families("sd")
 @pytest.mark.parametrize("kwargs", ["x", {"scale": None}, {"scale": "much"}])
 def test_a_scale_that_is_none(make_pipe, make_unet, edit, invert, kwargs):
     adapted = make_pipe(unet=with_lora(make_unet()))
@@ -161,6 +163,7 @@ def test_a_learning_does_not_go_on_with_another_scale(make_style_pipe, make_unet
         learn(adapted, checkpoint=tmp_path, cross_attention_kwargs={"scale": 0.5})
 
 
+@pytest.mark.families("sd")
 def test_layerwise_casting_to_8_bits_is_the_same_model(
     make_pipe, make_style_pipe, make_unet, edit, invert, learn
 ):
@@ -228,6 +231,7 @@ def test_a_look_of_text_that_is_none(look):
         check_same_text(look, [torch.ones(4, 6)], SOURCE)
 
 
+@pytest.mark.families("sd")
 def test_files_from_before_a_network_remembered_what_it_was_told(learn, style_pipe, tmp_path, monkeypatch):
     """They have neither entry, and the digest that they were saved with."""
     network = learn(style_pipe)
@@ -241,6 +245,7 @@ def test_files_from_before_a_network_remembered_what_it_was_told(learn, style_pi
     assert restyle(style_pipe, MappingNetwork.from_pretrained(tmp_path)).isfinite().all()
 
 
+@pytest.mark.families("sd")
 def test_levels_of_more_steps(pipe, picture, edit):
     many = pipe.invert(image=picture, num_inference_steps=10).latents
     with pytest.raises(ValueError, match=r"of 5 steps, got \(1, 9, .* levels are of more than 5 steps"):
@@ -249,6 +254,7 @@ def test_levels_of_more_steps(pipe, picture, edit):
     torch.testing.assert_close(known, afresh, rtol=0, atol=1e-3)
 
 
+@pytest.mark.families("sd")
 def test_a_shorter_inversion_is_not_called_diffusers_own(pipe, picture, edit):
     short = pipe.invert(image=picture, num_inference_steps=10, inpaint_strength=0.8).latents
     with pytest.raises(

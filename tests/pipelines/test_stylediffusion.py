@@ -112,6 +112,7 @@ def test_learning_counts_its_evaluations(style_pipe, picture, counted):
     assert stopped.report.backward_evaluations == (0,)
 
 
+@pytest.mark.families("sd")
 def test_the_short_schedule_is_the_default(style_pipe, picture):
     network = style_pipe.learn_mapping(picture, SOURCE, 1)
     assert network.config.learning == dataclasses.asdict(LearningSettings.short())
@@ -359,6 +360,7 @@ def test_preserved_background_is_bit_identical(style_pipe, learned, picture, hal
         assert not np.array_equal(edited[:, 32:], original[:, 32:])
 
 
+@pytest.mark.families("sd")
 def test_words_have_fractions_of_their_own(style_pipe, learned):
     usual, _ = latents_of(style_pipe, TARGET, learned)
     words = dict.fromkeys(TARGET.split(), 0.6)
@@ -380,6 +382,7 @@ def test_reweighting(style_pipe, learned):
     torch.testing.assert_close(more[1], usual[1], **ROUNDING)
 
 
+@pytest.mark.families("sd")
 def test_the_kind_of_edit_is_chosen_by_the_words(style_pipe, learned):
     chosen, replaced, refined = (
         latents_of(style_pipe, TARGET, learned, edit_type=kind)[0] for kind in (None, "replace", "refine")
@@ -393,6 +396,7 @@ def test_the_kind_of_edit_is_chosen_by_the_words(style_pipe, learned):
     assert torch.equal(chosen, refined)
 
 
+@pytest.mark.families("sd")
 def test_one_word_is_replaced_by_another(style_pipe, picture, counted):
     network = style_pipe.learn_mapping(picture, "apple", 1, settings=ONE_UPDATE)
     counted.samples = 0
@@ -421,6 +425,7 @@ def test_a_picture_is_learned_under_its_negative_prompt(style_pipe, picture, enc
     torch.testing.assert_close(error, network.report.latent_errors[0], rtol=1e-3, atol=0)
 
 
+@pytest.mark.families("sd")
 def test_the_direct_variant(style_pipe, picture):
     network = style_pipe.learn_mapping(picture, SOURCE, 2, variant="direct", settings=THREE_UPDATES)
     assert network.config.variant == "direct"
@@ -430,6 +435,7 @@ def test_the_direct_variant(style_pipe, picture):
     assert not torch.equal(edited, given_back)
 
 
+@pytest.mark.families("sd")
 def test_outputs(style_pipe, learned):
     results = {
         kind: style_pipe([TARGET, "a mug"], learned, output_type=kind)
@@ -508,6 +514,7 @@ def test_gradient_checkpointing_learns_the_same(style_pipe, learned, picture):
     assert same_bits(network, learned)
 
 
+@pytest.mark.families("sd")
 def test_gradient_checkpointing_takes_less_memory(style_pipe, picture, monkeypatch):
     """Of the learning itself; what the VAE takes before and after it is another matter."""
     peaks, learn = [], learning.learn_mappings
@@ -546,6 +553,7 @@ def test_learning_goes_on_after_an_interruption(style_pipe, unet, learned, pictu
         style_pipe.learn_mapping(picture, SOURCE, STEPS, negative_prompt="the table", **options)
 
 
+@pytest.mark.families("sd")
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
 def test_learning_does_not_mind_the_callers_gradient_mode(style_pipe, picture, mode):
     expected = style_pipe.learn_mapping(picture, SOURCE, 1, settings=ONE_UPDATE)
@@ -579,6 +587,7 @@ def test_models_are_left_as_they_were(make_style_pipe, make_unet, picture):
     assert changed <= {"_lora_scale"}  # diffusers' own encode_prompt writes it
 
 
+@pytest.mark.families("sd")
 def test_pictures_are_taken_as_people_have_them(style_pipe, picture):
     array = np.asarray(picture)
     one = style_pipe.learn_mapping(picture, SOURCE, 1, settings=ONE_UPDATE)
@@ -586,6 +595,7 @@ def test_pictures_are_taken_as_people_have_them(style_pipe, picture):
     assert isinstance(style_pipe.learn_mapping([array], SOURCE, 1, settings=ONE_UPDATE), list)
 
 
+@pytest.mark.families("sd")
 def test_the_vision_tokens_are_all_normalised(style_pipe, learned, picture, image_encoder, feature_extractor):
     """transformers gives the class token alone after the last normalisation."""
     pixels = feature_extractor(images=[picture], return_tensors="pt").pixel_values
@@ -612,6 +622,7 @@ def test_each_stage_has_a_progress_bar(family, style_pipe, learned, picture):
     assert totals == [2, 2, STEPS]
 
 
+@pytest.mark.families("sd")
 @pytest.mark.filterwarnings("ignore:The learning did not converge")  # an untrained model need not
 def test_a_schedule_is_named_or_given(make_style_pipe, picture):
     pipe = make_style_pipe()
@@ -621,6 +632,7 @@ def test_a_schedule_is_named_or_given(make_style_pipe, picture):
     assert named.config.learning["inner_steps"] == LearningSettings.short().inner_steps
 
 
+@pytest.mark.families("sd")
 def test_a_mapping_network_loads_through_the_pipeline(make_style_pipe, learned, tmp_path):
     learned.save_pretrained(tmp_path / "apple")
     assert_same_network(make_style_pipe().load_mapping_network(tmp_path / "apple"), learned)

@@ -150,6 +150,7 @@ def test_attention_slicing_changes_nothing(make_style_pipe, make_unet, learned, 
     assert all(map(torch.equal, sliced.state_dict().values(), usual.state_dict().values()))
 
 
+@pytest.mark.families("sd")
 def test_vae_slicing(make_style_pipe, vae, edit):
     pipe = make_style_pipe(vae=copy.deepcopy(vae))
     prompts = [TARGET, "a mug"]
@@ -401,6 +402,7 @@ def test_the_same_model_has_the_same_fingerprint(make_unet):
     assert model_fingerprint(unet.bfloat16()) == ""
 
 
+@pytest.mark.families("sd")
 def test_adapters_without_a_scale(make_style_pipe, make_unet, edit, learn, style_pipe):
     unet = make_unet()
     unet.add_adapter(OFTConfig(r=2, oft_block_size=0, target_modules=["to_v"], init_weights=False))
@@ -424,6 +426,7 @@ def test_model_cpu_offload_on_a_gpu(make_style_pipe, own_parts, style_pipe, lear
     assert {own_parts[name].device.type for name in own_parts} == {"cpu"}
 
 
+@pytest.mark.families("sd")
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["wrapped", "in place", "by blocks"])
 def test_a_compiled_unet(make_style_pipe, make_unet, style_pipe, edit, learn, kind):

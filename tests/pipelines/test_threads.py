@@ -97,6 +97,7 @@ FREE = ("edits", "draws")  # they change no network, so they wait for nobody
 ALONE = ("restyles", "restyles_otherwise", "learns")
 
 
+@pytest.mark.families("sd")
 @pytest.mark.parametrize("other", [*FREE, *ALONE])
 def test_a_callback_may_use_the_same_models(users, other):
     """Also for an edit within the edit: the lock is that thread's."""
@@ -135,6 +136,7 @@ def test_another_thread_gets_its_usual_answer_in_the_middle_of_an_evaluation(use
     assert is_untouched(users.style.unet)
 
 
+@pytest.mark.families("sd")
 @pytest.mark.parametrize("other", ALONE)
 @pytest.mark.parametrize("holder", ["restyles", "learns"])
 def test_who_changes_the_unet_waits_for_who_does(users, holder, other):
@@ -160,6 +162,7 @@ def test_who_changes_the_unet_waits_for_who_does(users, holder, other):
     assert is_untouched(users.style.unet)
 
 
+@pytest.mark.families("sd")
 def test_an_error_lets_the_next_thread_in(users):
     def fail(pipe, step, timestep, tensors):
         raise RuntimeError("boom")
@@ -171,6 +174,7 @@ def test_an_error_lets_the_next_thread_in(users):
         assert same(pool.submit(users.restyles).result(timeout=60), expected)
 
 
+@pytest.mark.families("sd")
 def test_processors_that_are_set_meanwhile_stay_and_end_the_edit_with_an_error(users):
     other = AttnProcessor()
 
@@ -299,6 +303,7 @@ def test_an_interrupt_at_any_moment_leaves_nothing_behind(users, name):
     assert interrupted > 75
 
 
+@pytest.mark.families("sd")
 @pytest.mark.slow
 @pytest.mark.parametrize("first", [*FREE, *ALONE])
 @pytest.mark.parametrize("second", ALONE)
