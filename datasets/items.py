@@ -1,5 +1,4 @@
-"""What an evaluation runs over, wherever it comes from: a picture and one edit of it, with all that the data
-says."""
+"""What an evaluation runs over, wherever it comes from: a picture and one edit of it, with all that is known."""
 
 from __future__ import annotations
 

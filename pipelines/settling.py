@@ -1,4 +1,4 @@
-"""What the arguments settle about the area that the model works on: inversions, masks, learned pictures fix it."""
+"""How the arguments settle the area that the model works on: inversions, masks and learned pictures fix it."""
 
 from __future__ import annotations
 
