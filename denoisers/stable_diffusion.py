@@ -41,7 +41,7 @@ class StableDiffusionDenoiser(UNetDenoiser):
         needs = self._foreign_needs()
         if needs is None and config.get("addition_embed_type") == "text_time":
             raise ValueError(
-                f"This `unet` is of SDXL, which {type(self.pipe).__name__} does not serve; use "
+                f"This `unet` is of SDXL, which {type(self.pipe).__name__} does not support; use "
                 f"StableDiffusionXL{type(self.pipe).__name__} instead."
             )
         if needs is None and (

@@ -322,9 +322,7 @@ def test_a_model_that_is_not_there(make_pipe, picture, counted, name):
         lambda: pipe.generate_mask(picture, TARGET),
     ]
     for call in calls:
-        with pytest.raises(
-            ValueError, match=f"This pipeline has no `{name}`, and nothing can be edited without"
-        ):
+        with pytest.raises(ValueError, match=f"This pipeline has no `{name}`, which every edit needs"):
             call()
     assert counted.samples == 0
 

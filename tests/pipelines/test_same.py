@@ -97,7 +97,7 @@ def test_which_adapters_are_the_same():
     for one, other, words in (
         ("a", "a+1+2", "was made without the LoRA that the UNet has in this call"),
         ("+", "+1+", "without the LoRA"),
-        ("a+1+2", "a", "was made with a LoRA, and none acts on the UNet"),
+        ("a+1+2", "a", "was made with a LoRA, but none is active on the UNet"),
         ("a+1+2", "a+1+3", OTHER_LORA),
         ("a+1+2", "+3+", OTHER_LORA),
     ):
@@ -110,14 +110,14 @@ def test_a_trajectory_and_lora(make_pipe, make_unet, edit, invert, counted):
     with_it, without = invert(adapted), invert(plain)
     half = invert(adapted, cross_attention_kwargs={"scale": 0.5})
     before = counted.samples
-    with pytest.raises(ValueError, match="`trajectory` was made with a LoRA, and none acts on the UNet"):
+    with pytest.raises(ValueError, match="`trajectory` was made with a LoRA, but none is active on the UNet"):
         edit(plain, trajectory=with_it)
     with pytest.raises(ValueError, match="`trajectory` was made without the LoRA that the UNet has"):
         edit(adapted, trajectory=without)
     for trajectory, scale in ((with_it, 0.5), (half, 1.0)):
         with pytest.raises(ValueError, match=f"{OTHER_LORA}.*cross_attention_kwargs"):
             edit(adapted, trajectory=trajectory, cross_attention_kwargs={"scale": scale})
-    with pytest.raises(ValueError, match="made with a LoRA, and none acts"):
+    with pytest.raises(ValueError, match="made with a LoRA, but none is active"):
         edit(adapted, trajectory=with_it, cross_attention_kwargs={"scale": 0.0})
     assert counted.samples == before
     nothing = {"cross_attention_kwargs": {"scale": 0.0}}
@@ -140,9 +140,11 @@ def test_a_learned_picture_and_lora(make_style_pipe, make_unet, learn, tmp_path)
     learn(adapted).save_pretrained(tmp_path)
     network, without = MappingNetwork.from_pretrained(tmp_path), learn(plain)
     assert restyle(adapted, network).isfinite().all()
-    with pytest.raises(ValueError, match="`mapping_network` was made with a LoRA, and none acts on the UNet"):
+    with pytest.raises(
+        ValueError, match="`mapping_network` was made with a LoRA, but none is active on the UNet"
+    ):
         restyle(plain, network)
-    with pytest.raises(ValueError, match="with a LoRA, and none acts"):
+    with pytest.raises(ValueError, match="with a LoRA, but none is active"):
         restyle(adapted, network, cross_attention_kwargs={"scale": 0.0})
     with pytest.raises(ValueError, match=OTHER_LORA):
         restyle(adapted, network, cross_attention_kwargs={"scale": 0.5})
@@ -181,19 +183,21 @@ def test_what_is_told(tokenizer, text_encoder, make_style_pipe, learn):
     inverted.load_textual_inversion({"<cube>": token}, token="<cube>")
     network = learn(inverted, "a <cube> on grass")
     assert restyle(inverted, network).isfinite().all()
-    match = "learned under 'a <cube> on grass', whose embeddings are others in this call, by .*%.*textual inversions"
+    match = (
+        "learned under 'a <cube> on grass', whose embeddings differ in this call by .*%.*textual inversions"
+    )
     with pytest.raises(ValueError, match=match):
         restyle(make_style_pipe(), network)
     elsewhere = make_style_pipe(tokenizer=copy.deepcopy(tokenizer), text_encoder=copy.deepcopy(text_encoder))
     elsewhere.load_textual_inversion({"<cube>": -token}, token="<cube>")
-    with pytest.raises(ValueError, match="whose embeddings are others"):
+    with pytest.raises(ValueError, match="whose embeddings differ"):
         restyle(elsewhere, network)
 
     adapted = copy.deepcopy(text_encoder)
     torch.manual_seed(0)
     adapted.add_adapter(LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False))
     network, adapted = learn(make_style_pipe()), make_style_pipe(text_encoder=adapted)
-    with pytest.raises(ValueError, match="whose embeddings are others"):
+    with pytest.raises(ValueError, match="whose embeddings differ"):
         restyle(adapted, network)
     nothing = {"cross_attention_kwargs": {"scale": 0.0}}
     torch.testing.assert_close(
@@ -214,13 +218,13 @@ def test_the_same_text_in_half_precision(pipe, dtype):
             both.append(encoder(ids).last_hidden_state)
     look = text_look(*both[0])
     check_same_text(look, both[1], SOURCE)
-    with pytest.raises(ValueError, match="whose embeddings are others in this call, by"):
+    with pytest.raises(ValueError, match="whose embeddings differ in this call by"):
         check_same_text(look, both[1].flip(0), SOURCE)
 
 
 @pytest.mark.parametrize("look", ["no digits", "00", "0" * 254])
 def test_a_look_of_text_that_is_none(look):
-    with pytest.raises(ValueError, match="whose embeddings are others"):
+    with pytest.raises(ValueError, match="whose embeddings differ"):
         check_same_text(look, [torch.ones(4, 6)], SOURCE)
 
 

@@ -266,7 +266,7 @@ def test_words_need_a_text_encoder(refuses, refuses_to_learn, make_style_pipe):
 @pytest.mark.parametrize("name", ["unet", "vae", "scheduler"])
 def test_a_model_that_is_not_there(refuses, refuses_to_learn, make_style_pipe, name):
     for check in (refuses, refuses_to_learn):
-        check(f"This pipeline has no `{name}`, and nothing", pipe=make_style_pipe(**{name: None}))
+        check(f"This pipeline has no `{name}`, which every edit needs", pipe=make_style_pipe(**{name: None}))
 
 
 def test_arguments_of_attention_that_are_no_dict(refuses, refuses_to_learn):
