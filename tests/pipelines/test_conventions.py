@@ -249,7 +249,7 @@ def test_what_a_callback_may_not_return(pipe, edit, returned, message):
 
 def test_what_a_callback_may_not_set(pipe, edit):
     with pytest.raises(
-        ValueError, match=r"`_guidance_scale` cannot be set to 5\.0 in a call that was begun without"
+        ValueError, match=r"`_guidance_scale` cannot be set to 5\.0 in a call that began without"
     ):
         edit(pipe, guidance_scale=1.0, callback_on_step_end=set_scale(5.0))
     with pytest.raises(ValueError, match="`guidance_scale` must be a number from 0 to 1000, got 'high'"):

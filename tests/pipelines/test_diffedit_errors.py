@@ -228,7 +228,7 @@ def test_components_that_are_something_else(refuses, make_pipe, tokenizer, unet)
     refuses(
         "`scheduler` must be one of diffusers' schedulers, got a CLIP", pipe=make_pipe(scheduler=tokenizer)
     )
-    refuses("The `vae` is a UNet2DConditionModel, which says of no", pipe=make_pipe(vae=unet))
+    refuses("The `vae` is a UNet2DConditionModel, which has no", pipe=make_pipe(vae=unet))
 
 
 @pytest.mark.parametrize(

@@ -243,7 +243,7 @@ def test_files_from_before_a_network_remembered_what_it_was_told(learn, style_pi
 
 def test_levels_of_more_steps(pipe, picture, edit):
     many = pipe.invert(image=picture, num_inference_steps=10).latents
-    with pytest.raises(ValueError, match=r"of 5 steps, got \(1, 9, .* levels are of more than 5 steps"):
+    with pytest.raises(ValueError, match=r"of 5 steps, got \(1, 9, .* levels are from more than 5 steps"):
         edit(pipe, image_latents=many)
     known, afresh = (edit(pipe, num_inference_steps=10, image_latents=one) for one in (many, None))
     torch.testing.assert_close(known, afresh, rtol=0, atol=1e-3)

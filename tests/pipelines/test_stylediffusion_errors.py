@@ -246,7 +246,7 @@ def test_places_that_hold_no_network(style_pipe, place, message):
 def test_learning_needs_an_encoder_of_pictures(refuses_to_learn, make_style_pipe, text_encoder):
     pipe = make_style_pipe(image_encoder=text_encoder)
     refuses_to_learn(
-        "The `image_encoder` is a CLIPTextModel, and no CLIPVisionModelWithProjection", pipe=pipe
+        "The `image_encoder` is a CLIPTextModel, but learning a picture needs a CLIPVisionModel", pipe=pipe
     )
 
 
