@@ -81,7 +81,7 @@ def unserved(pipeline: str, found: Family | None, served: str | None = None) -> 
     method = next((one for one in PIPELINE_METHODS.values() if served.endswith(one)), "")
     if not method or served == found.prefix + method:
         return ""
-    return f"is a model of {found.title}, which {served} does not serve; use {found.prefix}{method} instead"
+    return f"is a model of {found.title}, which {served} does not support; use {found.prefix}{method} instead"
 
 
 def unserved_folder(index: Mapping[str, Any], served: str | None = None) -> str:

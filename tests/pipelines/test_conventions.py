@@ -258,7 +258,7 @@ def test_what_a_callback_may_not_set(pipe, edit):
     def other(pipeline, step, timestep, tensors):
         pipeline._cross_attention_kwargs = {"scale": 0.5}
 
-    match = "`cross_attention_kwargs` of DiffEditPipeline cannot be set.* `_guidance_scale` alone"
+    match = "`cross_attention_kwargs` of DiffEditPipeline cannot be set.* only `_guidance_scale`"
     with pytest.raises(AttributeError, match=match):
         edit(pipe, callback_on_step_end=other)
     with pytest.raises(
