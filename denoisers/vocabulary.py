@@ -37,6 +37,6 @@ def warn_of_unknown_words(pipe: Any, texts: Sequence[str]) -> None:
     named += " and others" if len(unknown) > MOST_NAMED else ""
     knows = f"does not know {named}" if known else f"knows none of the prompts' words ({named})"
     warn_caller(
-        f"This model {knows}: it was trained on few words, so what comes of others is chance. Use words that it was "
-        "trained on, or a larger model."
+        f"This model {knows}: it was trained on few words, so the results of others are arbitrary. Use words that it "
+        "was trained on, or a larger model."
     )

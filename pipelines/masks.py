@@ -96,7 +96,7 @@ def _warn_of_masks(pixels: torch.Tensor, is_found: bool) -> None:
             if is_found
             else "Paint white in `mask_image` what may change."
         ): highest == 0,
-        "is nowhere brighter than half, so the edit is laid only thinly over the picture. If that is not meant, divide "
+        "is nowhere brighter than half, so the edit will be hardly visible. If that is not intended, divide "
         "`mask_image` by its maximum.": (highest > 0) & (highest < 0.5) & (not is_found),
         "covers the whole picture, so nothing of it is kept. "
         + ("Raise `mask_threshold`." if is_found else "Leave black in `mask_image` what must stay."): lowest
