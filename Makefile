@@ -15,7 +15,7 @@ READY := .venv/.ready
 UV := build/uv/bin
 NEWEST := build/newest/bin
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
-ROOMS := $(filter-out semantic_edit benchmarks,$(patsubst %/__init__.py,%,$(wildcard */__init__.py)))
+ROOMS := $(filter-out semantic_edit benchmarks training,$(patsubst %/__init__.py,%,$(wildcard */__init__.py)))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test slow check format lint types lock test-newest pictures clean
@@ -88,8 +88,8 @@ format: $(READY)
 types: $(READY)
 	@rm -rf build/types && mkdir -p build/types/semantic_edit
 	@ln -s $(CURDIR)/semantic_edit/* $(addprefix $(CURDIR)/,$(ROOMS)) build/types/semantic_edit/
-	@ln -s $(CURDIR)/benchmarks build/types/
-	cd build/types && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache -p semantic_edit -p benchmarks
+	@ln -s $(CURDIR)/benchmarks $(CURDIR)/training build/types/
+	cd build/types && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache -p semantic_edit -p benchmarks -p training
 
 # Both Linux and macOS, every Python from 3.10. Only torch stays at its version, until another is named:
 # make lock TORCH=torch==2.14.0
@@ -103,7 +103,7 @@ lock:
 test-newest:
 	rm -rf build/newest && $(PYTHON) -m venv build/newest
 	@$(call install_torch,$(NEWEST)/python,torch)
-	$(NEWEST)/python $(PIP_INSTALL) --editable '.[dev,train]'
+	$(NEWEST)/python $(PIP_INSTALL) --editable '.[dev]'
 	@$(NEWEST)/python -m pytest $(PYTEST_FLAGS) $(TESTS); status=$$?; test $$status -le 1 || exit $$status; \
 		echo "What is not in $(LOCK):"; \
 		$(NEWEST)/python -m pip freeze --exclude-editable | tr A-Z_ a-z- | grep -vxF "$$(sed 's/ ;.*//' $(LOCK))"; \

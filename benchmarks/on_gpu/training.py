@@ -13,8 +13,9 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from benchmarks.on_gpu.report import Figure
-from semantic_edit.still_life import model_path, unet, vae
-from semantic_edit.still_life.pool import pool_coverage
+from semantic_edit.still_life import model_path
+from training.pool import pool_coverage
+from training.still_life import unet, vae
 
 PICTURES, PILOT = 16_000, 60
 

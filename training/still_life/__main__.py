@@ -1,4 +1,4 @@
-"""Train the still-life model from nothing: `python -m semantic_edit.still_life.train all`.
+"""Train the still-life model from nothing: `python -m training.still_life all`.
 
 Each stage goes on from its last checkpoint when it was stopped, and is not run again once it is done. By the seconds a
 step that were measured on two CPU cores, `all` should take three to four hours there; a GPU is used where there is one.
@@ -15,16 +15,16 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionMod
 from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
 from semantic_edit.disk.writing import write_file
-from semantic_edit.still_life import clip, judge, unet, vae
-from semantic_edit.still_life.loop import keep_freed_memory
-from semantic_edit.still_life.pool import pool_coverage
+from training.loop import keep_freed_memory
+from training.pool import pool_coverage
+from training.still_life import clip, judge, towers, unet, vae
 
 STAGES = ("vae", "clip", "vision", "unet", "decoder", "judge")
 PICTURES = 48_000
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m semantic_edit.still_life.train", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m training.still_life", description=__doc__)
     parser.add_argument("stage", choices=[*STAGES, "all", "assemble"])
     parser.add_argument(
         "--out", type=Path, default=Path("runs/still-life"), help="checkpoints, logs and the model"
@@ -50,11 +50,11 @@ def run_stage(
     if stage == "vae":
         vae.train_vae(out, pictures, vae.SETTINGS.lasting(steps)).save_pretrained(model / "vae")
     elif stage == "clip":
-        clip.save_parts(clip.train_clip(out, pictures, clip.SETTINGS.lasting(steps)), model)
+        towers.save_parts(clip.train_clip(out, pictures, clip.SETTINGS.lasting(steps)), model)
     elif stage == "vision":
-        trained = clip.load_parts(model)
+        trained = towers.load_parts(model)
         clip.train_vision(trained, out, pictures, clip.VISION_SETTINGS.lasting(steps))
-        clip.save_parts(trained, model)
+        towers.save_parts(trained, model)
     elif stage == "unet":
         latents = vae.pool_latents(AutoencoderKL.from_pretrained(model / "vae"), out, pictures)
         coverage = pool_coverage(out / "pictures", "train", pictures)
@@ -81,7 +81,7 @@ def assemble(model: Path) -> None:
         unet=UNet2DConditionModel.from_pretrained(model / "unet"),
         scheduler=unet.new_scheduler(),
         safety_checker=None,
-        feature_extractor=clip.new_image_processor(),
+        feature_extractor=towers.new_image_processor(),
         image_encoder=CLIPVisionModelWithProjection.from_pretrained(model / "image_encoder"),
         requires_safety_checker=False,
     )

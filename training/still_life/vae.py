@@ -12,9 +12,10 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from semantic_edit.disk.writing import write_file
-from semantic_edit.still_life.loop import LoopSettings, device, train
-from semantic_edit.still_life.pool import as_pixels, pool_pictures
+from semantic_edit.still_life.pixels import as_pixels
 from semantic_edit.still_life.rendering import SIDE
+from training.loop import LoopSettings, device, train
+from training.pool import pool_pictures
 
 BATCH = 8
 KL_WEIGHT = 1e-4

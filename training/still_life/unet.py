@@ -10,9 +10,9 @@ from diffusers.models.attention_processor import AttnProcessor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from semantic_edit.still_life.clip import tokenize
-from semantic_edit.still_life.grounding import ObjectWords, grounding_loss, recorded_maps
-from semantic_edit.still_life.loop import LoopSettings, device, train
-from semantic_edit.still_life.pool import pool_scenes
+from training.grounding import ObjectWords, grounding_loss, recorded_maps
+from training.loop import LoopSettings, device, train
+from training.pool import pool_scenes
 
 BATCH = 32
 CAPTION_DROPOUT = 0.12
