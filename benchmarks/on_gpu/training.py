@@ -14,6 +14,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from benchmarks.on_gpu.report import Figure
 from semantic_edit.still_life import model_path
+from training.denoising import LatentPool
 from training.pool import pool_coverage
 from training.still_life import unet, vae
 
@@ -29,7 +30,7 @@ def training(out: Path, seconds: float, pictures: int = PICTURES, pilot: int = P
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         latents = vae.pool_latents(AutoencoderKL.from_pretrained(model / "vae"), work, pictures)
-        coverage = pool_coverage(work / "pictures", "train", pictures)
+        pool = LatentPool(latents, pool_coverage(work / "pictures", "train", pictures))
         yield Figure(f"{pictures} pictures rendered and encoded", seconds - (ends - time.monotonic()))
 
         def train(steps: int) -> float:
@@ -38,7 +39,7 @@ def training(out: Path, seconds: float, pictures: int = PICTURES, pilot: int = P
             tokenizer = CLIPTokenizer.from_pretrained(model / "tokenizer")
             start = UNet2DConditionModel.from_pretrained(model / "unet", torch_dtype=torch.float32)
             settings = unet.SETTINGS.lasting(steps)
-            trained = unet.train_unet(work, latents, coverage, text_encoder, tokenizer, settings, start)
+            trained = unet.train_unet(work, pool, text_encoder, tokenizer, settings, start)
             trained.to(torch.float16).save_pretrained(out)
             shutil.copy(work / "unet" / "log.jsonl", out)
             return time.monotonic() - began

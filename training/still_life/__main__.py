@@ -7,16 +7,15 @@ step that were measured on two CPU cores, `all` should take three to four hours 
 from __future__ import annotations
 
 import argparse
-import shutil
 from pathlib import Path
 
-import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
-from semantic_edit.disk.writing import write_file
+from training.denoising import LatentPool
 from training.loop import keep_freed_memory
 from training.pool import pool_coverage
+from training.saving import save_half
 from training.still_life import clip, judge, towers, unet, vae
 
 STAGES = ("vae", "clip", "vision", "unet", "decoder", "judge")
@@ -57,12 +56,12 @@ def run_stage(
         towers.save_parts(trained, model)
     elif stage == "unet":
         latents = vae.pool_latents(AutoencoderKL.from_pretrained(model / "vae"), out, pictures)
-        coverage = pool_coverage(out / "pictures", "train", pictures)
+        pool = LatentPool(latents, pool_coverage(out / "pictures", "train", pictures))
         text_encoder = CLIPTextModel.from_pretrained(model / "text_encoder")
         tokenizer = CLIPTokenizer.from_pretrained(model / "tokenizer")
         settings = unet.SETTINGS.lasting(steps)
         start = None if start_from is None else UNet2DConditionModel.from_pretrained(start_from / "unet")
-        trained_unet = unet.train_unet(out, latents, coverage, text_encoder, tokenizer, settings, start)
+        trained_unet = unet.train_unet(out, pool, text_encoder, tokenizer, settings, start)
         trained_unet.save_pretrained(model / "unet")
     elif stage == "decoder":
         trained_vae = AutoencoderKL.from_pretrained(model / "vae")
@@ -85,14 +84,7 @@ def assemble(model: Path) -> None:
         image_encoder=CLIPVisionModelWithProjection.from_pretrained(model / "image_encoder"),
         requires_safety_checker=False,
     )
-    pipeline.to(torch.float16).save_pretrained(model / "assembled", safe_serialization=True)
-    for part in ("text_encoder", "image_encoder"):  # kept in half precision, loaded in full unless asked
-        config = model / "assembled" / part / "config.json"
-        write_file(config, config.read_bytes().replace(b'"float16"', b'"float32"'))
-    index = model / "assembled" / "model_index.json"  # in the name that every version of transformers has
-    write_file(index, index.read_bytes().replace(b'"CLIPImageProcessorPil"', b'"CLIPImageProcessor"'))
-    for name in ("vocab.json", "merges.txt"):  # older transformers read these instead of tokenizer.json
-        shutil.copy(model / "tokenizer" / name, model / "assembled" / "tokenizer" / name)
+    save_half(pipeline, model / "assembled", {"tokenizer": model / "tokenizer"})
 
 
 if __name__ == "__main__":

@@ -30,9 +30,13 @@ _OTHER_WORDS = (
 )
 
 
-def write_tokenizer(folder: Path) -> CLIPTokenizer:
+END = "<|endoftext|>"
+
+
+def write_tokenizer(folder: Path, pad_token: str = END) -> CLIPTokenizer:
     """Write and load a CLIPTokenizer that gives each word of the still lifes one token, and others their letters.
 
+    Another `pad_token` than the end token comes last in the vocabulary, so that every other token keeps its number.
     Byte-pair merges build each known word from its left end, longer words first, so that "on" cannot break "lemon".
     """
     words = sorted({*KINDS, *COLOURS, *_OTHER_WORDS.split()}, key=lambda word: (-len(word), word))
@@ -47,7 +51,7 @@ def write_tokenizer(folder: Path) -> CLIPTokenizer:
             if merge not in merges:
                 merges.append(merge)
                 tokens.append(pieces[0])
-    tokens += ["<|startoftext|>", "<|endoftext|>"]
+    tokens += ["<|startoftext|>", END, pad_token]
     vocabulary = {token: number for number, token in enumerate(dict.fromkeys(tokens))}
     lines = ["#version: 0.2", *map(" ".join, merges)]
     texts = {"vocab.json": json.dumps(vocabulary), "merges.txt": "\n".join(lines) + "\n"}
@@ -57,9 +61,9 @@ def write_tokenizer(folder: Path) -> CLIPTokenizer:
         merges=merges,
         model_max_length=MAX_TOKENS,
         bos_token="<|startoftext|>",
-        eos_token="<|endoftext|>",
-        unk_token="<|endoftext|>",
-        pad_token="<|endoftext|>",
+        eos_token=END,
+        unk_token=END,
+        pad_token=pad_token,
     )
     tokenizer.save_pretrained(folder)
     return tokenizer
