@@ -18,7 +18,7 @@ SIZE_WIDTH = 16  # of the embedding of each of the six numbers
 PLAIN, EMPTY = 0.25, 0.03  # the shares of captions in the plain wording, and of no words in their place
 # How often the first encoder's states, the second's and the pooled embedding are told (1) or zeros in their place (0).
 KEPT = {(1, 1, 1): 0.74, (0, 0, 0): 0.10, (0, 0, 1): 0.08, (0, 1, 1): 0.04, (1, 0, 1): 0.04}
-SETTINGS = LoopSettings(steps=1_600, learning_rate=3e-4, weight_decay=0.01, checkpoint_every=200)
+SETTINGS = LoopSettings(steps=4_000, learning_rate=3e-4, weight_decay=0.01, checkpoint_every=200)
 
 
 def new_scheduler() -> EulerDiscreteScheduler:
@@ -45,7 +45,7 @@ def new_unet(start: UNet2DConditionModel, bridge: torch.Tensor, pooled_width: in
         pooled_width: Of the pooled embedding.
     """
     config = {
-        **start.config,
+        **{name: value for name, value in start.config.items() if name != "_name_or_path"},
         "cross_attention_dim": bridge.shape[1],
         "addition_embed_type": "text_time",
         "addition_time_embed_dim": SIZE_WIDTH,
