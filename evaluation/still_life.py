@@ -33,7 +33,7 @@ from semantic_edit.still_life import model_path
 from semantic_edit.still_life.cases import EditCase, edit_cases
 from semantic_edit.still_life.clip import PAIRS, embed_pictures, embed_texts
 from semantic_edit.still_life.judge import Judge, judged, load_judge
-from semantic_edit.still_life.pool import as_pixels
+from semantic_edit.still_life.pixels import as_pixels
 from semantic_edit.still_life.scenes import HELD_OUT_PAIRS, Scene, sample_scene
 
 # Scenes of the test split: these seeds are far from those that edit_cases draws.
