@@ -201,7 +201,7 @@ def test_a_file_refuses_a_model_of_another_family(run, models, code):
         ]
     )
     for (name, other), result in zip(pairs, results.values(), strict=True):
-        assert f"which {PIPELINES[name].class_name} does not serve" in str(result)
+        assert f"which {PIPELINES[name].class_name} does not support" in str(result)
         assert f"use {PIPELINES[other].class_name} instead" in str(result)
 
 
