@@ -31,7 +31,7 @@ class TestCheck:
     def test_a_stable_diffusion_unet_has_its_own_pipeline(self, make_xl_pipe, unet):
         with pytest.raises(
             ValueError,
-            match=r"of Stable Diffusion 1\.x or 2\.x, which StableDiffusionXLDiffEditPipeline does not serve; use "
+            match=r"of Stable Diffusion 1\.x and 2\.x, which StableDiffusionXLDiffEditPipeline does not serve; use "
             r"DiffEditPipeline instead",
         ):
             self.check(make_xl_pipe, unet=unet)
