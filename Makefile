@@ -15,7 +15,7 @@ READY := .venv/.ready
 UV := build/uv/bin
 NEWEST := build/newest/bin
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
-ROOMS := $(filter-out semantic_edit benchmarks,$(patsubst %/__init__.py,%,$(wildcard */__init__.py)))
+ROOMS := $(filter-out semantic_edit benchmarks training,$(patsubst %/__init__.py,%,$(wildcard */__init__.py)))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test slow check format lint types docs lock test-newest pictures clean
@@ -89,8 +89,8 @@ format: $(READY)
 types: $(READY)
 	@rm -rf build/types && mkdir -p build/types/semantic_edit
 	@ln -s $(CURDIR)/semantic_edit/* $(addprefix $(CURDIR)/,$(ROOMS)) build/types/semantic_edit/
-	@ln -s $(CURDIR)/benchmarks build/types/
-	cd build/types && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache -p semantic_edit -p benchmarks
+	@ln -s $(CURDIR)/benchmarks $(CURDIR)/training build/types/
+	cd build/types && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache -p semantic_edit -p benchmarks -p training
 
 # griffe, which reads the docstrings, follows no links: it sees the installed shape as a copy.
 docs: $(READY)

@@ -1,4 +1,4 @@
-"""What pictures and edits an evaluation runs over, all behind one small type. Nothing here is ever downloaded."""
+"""The pictures and edits that an evaluation runs over, all in one small type. Nothing here is ever downloaded."""
 
 from __future__ import annotations
 
@@ -41,18 +41,20 @@ def open_dataset(
     report: Callable[[BadRow], None] | None = None,
     **options: Any,
 ) -> list[EditItem]:
-    """The items of a dataset, in an order that is always the same; pictures are read when they are asked for.
+    """Open a dataset.
+
+    Items come in an order that is always the same; pictures are only read when they are needed.
 
     Args:
-        name_or_path: "still-life" for the embedded one, else a folder.
-        layout: "folder", "pie-bench", "imagenet" or "coco"; `None` tells by what lies in the folder.
-        on_bad: What a bad row does: "fail" raises once all rows are read, "skip" reports it and goes on without it.
+        name_or_path: "still-life" for the embedded dataset, or a folder.
+        layout: "folder", "pie-bench", "imagenet" or "coco"; `None` detects it from the folder's content.
+        on_bad: What a bad row does: "fail" raises once all rows are read, "skip" reports it and continues without it.
         report: Called with each row that is skipped; `None` warns.
         options: Further arguments of the reader: of `still_life_items`, `imagenet_items`, `coco_items`.
 
     Raises:
-        ValueError: If there is no such dataset or layout, the layout cannot be told, or the reader refuses what it
-            finds.
+        ValueError: If there is no such dataset or layout, the layout cannot be detected, or the reader rejects the
+            content.
         TypeError: If the reader has no such option.
     """
     if layout is not None and layout not in _READERS:

@@ -13,12 +13,12 @@ from semantic_edit.disk.reading import shortened
 
 @dataclass(frozen=True)
 class Captions:
-    """What a captions file holds.
+    """The content of a captions file.
 
-    file: Itself.
-    files: From a picture's id to its file name.
-    texts: From a caption's id to its words.
-    first: From a picture's id to the smallest id of its captions.
+    file: The file itself.
+    files: File names by picture id.
+    texts: Captions by caption id.
+    first: The smallest caption id of each picture, by picture id.
     """
 
     file: Path
@@ -27,7 +27,7 @@ class Captions:
     first: dict[int, int]
 
     def file_name(self, image: int) -> str:
-        """Of a picture.
+        """The file name of a picture.
 
         Raises:
             RowError: If its id is not known.
@@ -35,7 +35,7 @@ class Captions:
         return self._found(self.files, image, "picture")
 
     def caption(self, caption: int) -> str:
-        """By its own id.
+        """A caption by its own id.
 
         Raises:
             RowError: If it is not known.
@@ -43,7 +43,7 @@ class Captions:
         return self._found(self.texts, caption, "caption")
 
     def first_caption(self, image: int) -> str:
-        """That of the smallest id among a picture's.
+        """The caption with the smallest id among a picture's captions.
 
         Raises:
             RowError: If the picture has none.
@@ -62,7 +62,8 @@ def read_captions(path: Path) -> Captions:
     """Read an object with `images` (`id`, `file_name`) and `annotations` (`id`, `image_id`, `caption`).
 
     Raises:
-        ValueError: If the file is anything else; what it holds is given out, so a fault in it is no bad row.
+        ValueError: If the file is anything else. Such a file is published, so a mistake in it is not treated as a bad
+            row.
     """
     captions = Captions(path, {}, {}, {})
     place = "the whole"
@@ -84,10 +85,10 @@ def read_captions(path: Path) -> Captions:
 
 
 def number_of(record: Record, key: str) -> int:
-    """A whole number, which in CSV is text.
+    """A whole number in a record; in CSV it is text.
 
     Raises:
-        RowError: If it is missing, or none.
+        RowError: If it is missing, or not a whole number.
     """
     value = record.get(key)
     if type(value) is int:

@@ -1,6 +1,6 @@
-"""Pictures of COCO, and captions that they shall come to match.
+"""Pictures from COCO, and captions that they should be edited to match.
 
-DiffEdit (arXiv 2210.11427) takes its edits on COCO from BISON (Hu et al., arXiv 1901.06595): of two similar pictures
+DiffEdit (arXiv 2210.11427) takes its edits on COCO from BISON (Hu et al., arXiv 1901.06595): given two similar pictures
 and a caption of one of them, the other picture is edited to match the caption.
 """
 
@@ -58,20 +58,21 @@ def coco_items(
 
     An entry of bison_annotations.cocoval2014.json has `bison_id`, `caption_id`, `true_image_id` and two
     `image_candidates`, each with `image_id`: the candidate that is not the true image is edited, from the first of its
-    own captions, by their ids, to the one of `caption_id`.
+    own captions, by their ids, to the caption with id `caption_id`.
 
     Args:
-        folder: Holds the pictures, and in itself or in annotations/ the tables.
-        on_bad: What a bad row does: "fail" raises once all rows are read, "skip" reports it and goes on without it.
+        folder: Contains the pictures and, directly or in annotations/, the tables.
+        on_bad: What a bad row does: "fail" raises once all rows are read, "skip" reports it and continues without it.
         report: Called with each row that is skipped; `None` warns.
-        pairs, captions: Which files, if there are several: paths in `folder`. Pairs by `file_name` need no captions.
-        pictures: Where the pictures are, a path in `folder`; `None` looks in it, in images/, and for
+        pairs, captions: Which files to use if there are several, as paths in `folder`. Pairs with `file_name` need no
+            captions.
+        pictures: Where the pictures are, as a path in `folder`; `None` looks there, in images/, and for
             captions_val2014.json in val2014/ and images/val2014/.
 
     Raises:
         ValueError: If a table cannot be read, or rows are bad: malformed, without a key, of a wrong type, with an id
-            that the captions do not know, without their picture, or with a path out of the folder. Pixels are not
-            looked at yet.
+            that the captions do not contain, without their picture, or with a path outside the folder. Pixels are not
+            checked yet.
     """
     table = _table(folder, pairs, PAIRS, "pairs")
     known: Captions | None = None
@@ -99,7 +100,7 @@ def _table(folder: Path, name: str | None, patterns: tuple[str, ...], argument: 
 
 
 def _places(folder: Path, pictures: str | None, known: Captions | None) -> list[Path]:
-    """The folders that may hold the pictures."""
+    """The folders that may contain the pictures."""
     if pictures is not None:
         if not (folder / pictures).is_dir():
             raise ValueError(f"`pictures` must name a folder in '{folder}', got {pictures!r}.")

@@ -1,4 +1,4 @@
-"""Anybody's pictures: a folder of them with a table that says what each shows and shall show."""
+"""Users' own pictures: a folder with a table that says what each shows and what it should show."""
 
 from __future__ import annotations
 
@@ -40,21 +40,20 @@ def folder_items(
 ) -> list[EditItem]:
     """The edits in a folder's table, in its order.
 
-    A row has `image` (or `file_name`, as Hugging Face's imagefolder calls it), a path in the folder; `source_prompt`,
-    which may be ""; `prompt`, in JSON Lines also a list of several; and may have `kind`, and `mask`, the path of a
-    picture that is white where the edit is expected. Further keys are none of this reader's business. An item is named
-    after its picture and a digest of path and prompts, so that results kept under a name never pass for those of a row
-    that was changed.
+    A row has `image` (or `file_name`, as in Hugging Face's imagefolder), a path in the folder; `source_prompt`, which
+    may be ""; `prompt`, in JSON Lines possibly a list of several; optionally `kind`; and optionally `mask`, the path of
+    a picture that is white where the edit is expected. Other keys are ignored. An item is named after its picture and a
+    digest of its path and prompts, so that stored results are never mistaken for those of a row that was changed.
 
     Args:
-        folder: Holds one of prompts.jsonl, prompts.csv, metadata.jsonl, metadata.csv, in UTF-8.
-        on_bad: What a bad row does: "fail" raises once all rows are read, "skip" reports it and goes on without it.
+        folder: Contains one of prompts.jsonl, prompts.csv, metadata.jsonl, metadata.csv, in UTF-8.
+        on_bad: What a bad row does: "fail" raises once all rows are read, "skip" reports it and continues without it.
         report: Called with each row that is skipped; `None` warns.
 
     Raises:
-        ValueError: If the folder has no such table or two, the table cannot be read, or rows are bad: malformed,
-            without a key, of a wrong type, without their file, with a file that is no picture by its header or a mask
-            of another size, twice the same, or with a path out of the folder. Pixels are not looked at yet.
+        ValueError: If the folder has no such table or more than one, the table cannot be read, or rows are bad:
+            malformed, without a key, of a wrong type, without their file, with a file whose header is not a picture's
+            or a mask of another size, duplicated, or with a path outside the folder. Pixels are not checked yet.
     """
     table = only_file([folder], TABLES, "Remove all but one.")
     rows = ItemCollector(table, on_bad, report)

@@ -1,6 +1,6 @@
 """From one class to another: pictures sorted by class, as in ImageNet, and pairs of classes.
 
-DiffEdit (arXiv 2210.11427) measures so on ImageNet, over the pairs of FlexIT (arXiv 2203.04705).
+DiffEdit (arXiv 2210.11427) is evaluated in this way on ImageNet, over the class pairs of FlexIT (arXiv 2203.04705).
 """
 
 from __future__ import annotations
@@ -66,27 +66,28 @@ def imagenet_items(
 ) -> list[EditItem]:
     """Pictures of each pair's source class, to become its target class.
 
-    A row has `source` and `target`, classes: names, or WordNet ids such as n02123045. The source is a sub-folder; the
-    target needs none. What a class is called in a prompt is what the row gives as `source_words` and `target_words`;
-    else, for a WordNet id, its first name in LOC_synset_mapping.txt, which ImageNet's Kaggle edition has; else the name
-    itself, with spaces for underscores.
+    A row has `source` and `target`, which are classes: names, or WordNet ids such as n02123045. The source is a
+    sub-folder; the target need not have one. In prompts, a class is called by the row's `source_words` or
+    `target_words`; failing that, a WordNet id by its first name in LOC_synset_mapping.txt, which is part of ImageNet's
+    Kaggle edition; otherwise by the name itself, with spaces for underscores.
 
-    A target's pictures, where its folder is there too, are what CSFID compares edits with.
+    If the target's folder exists, CSFID compares edits with the pictures in it.
 
     Args:
-        folder: Holds class_pairs.jsonl or class_pairs.csv, in UTF-8, and a folder of pictures for each source class.
-        on_bad: What a bad row or picture does: "fail" raises once all are read, "skip" reports it and goes on without.
+        folder: Contains class_pairs.jsonl or class_pairs.csv, in UTF-8, and a folder of pictures for each source class.
+        on_bad: What a bad row or picture does: "fail" raises once all are read, "skip" reports it and continues without
+            it.
         report: Called with each row or picture that is skipped; `None` warns.
-        count: Pictures a pair, `None` for all of the class. Pairs from one class have the same ones, and a smaller
-            count takes some of those that a larger one takes.
-        seed: Another takes other pictures.
+        count: Number of pictures per pair; `None` for all of the class. Pairs with the same source class share their
+            pictures, and a smaller count selects a subset of those of a larger one.
+        seed: Different seeds select different pictures.
         template: The prompt, with {name} for the class.
-        source_template: The source's prompt; `None` for the same, "" for an empty one.
+        source_template: The source prompt; `None` for the same template, "" for an empty prompt.
 
     Raises:
         ValueError: If an argument is out of range, the table cannot be read, or rows are bad: malformed, without a key,
-            of a wrong type, a class without folder or words or with fewer pictures than asked for, a picture that is
-            none by its header, a pair given twice. Pixels are not looked at yet.
+            of a wrong type, a class without a folder or words or with fewer pictures than requested, a file whose
+            header is not a picture's, or a duplicate pair. Pixels are not checked yet.
     """
     if count is not None and count < 1:
         raise ValueError(f"`count` must be positive, or None for all pictures, got {count}.")
@@ -153,7 +154,7 @@ def _words(record: Record, key: str, name: str, names: dict[str, str]) -> str:
 def _chosen(folder: Path, count: int | None, seed: int) -> list[Path]:
     """The `count` pictures of a class that a hash of seed and name puts first, in the order of their names.
 
-    Unlike a draw from a generator this is the same with every version of NumPy, and one more file moves one at most.
+    Unlike random draws, this does not depend on NumPy's version, and one more file changes at most one choice.
     """
     pictures = _pictures_of(folder)
     if len(pictures) < (count or 1):
@@ -164,7 +165,7 @@ def _chosen(folder: Path, count: int | None, seed: int) -> list[Path]:
 
 
 def _pictures_of(folder: Path) -> list[Path]:
-    """None if there is no such folder."""
+    """The pictures in a folder; none if it does not exist."""
     if not os.path.isdir(folder):  # Path.is_dir raises for names too long for the system
         return []
     return sorted(one for one in folder.iterdir() if one.suffix.lower() in SUFFIXES and one.is_file())
@@ -175,7 +176,7 @@ def _rank(seed: int, *names: str) -> bytes:
 
 
 def _names_of_synsets(folder: Path) -> dict[str, str]:
-    """Of lines such as "n01440764 tench, Tinca tinca" the id and the first name; none if there is no such file."""
+    """The first name for each id, from lines such as "n01440764 tench, Tinca tinca"; empty without the file."""
     path = folder / SYNSETS
     if not path.is_file():
         return {}

@@ -1,4 +1,4 @@
-"""What an evaluation runs over, wherever it comes from: a picture and one edit of it, with all that the data tells."""
+"""What an evaluation runs over, wherever it comes from: a picture and one edit of it, with all that is known."""
 
 from __future__ import annotations
 
@@ -18,25 +18,24 @@ from semantic_edit.still_life.cases import EditCase
 
 OnBad = Literal["fail", "skip"]
 LISTED = 20  # of the bad rows of a file, in one error
-_LONGEST_NAME = 120  # leaves room for what others append; file systems take 255 bytes
+_LONGEST_NAME = 120  # leaves room for what others append; file systems allow 255 bytes
 
 
 @dataclass(frozen=True, eq=False)
 class EditItem:
     """One picture and one edit of it.
 
-    name: Unique in its dataset even where upper and lower case are one, the same at every reading, and safe as a file
-        name.
-    source_prompt: What the picture shows; "" where the data does not say.
-    prompt: What the picture shall show.
-    group: The picture. Items that share it are edits of one picture, so no independent samples.
+    name: Unique in its dataset, even ignoring case; the same at every reading, and safe as a file name.
+    source_prompt: What the picture shows; "" if the data does not say.
+    prompt: What the picture should show.
+    group: The picture. Items of one group are edits of one picture, and therefore not independent samples.
     load_image: Reads the picture.
-    kind: The kind of edit, as the data calls it; "" where it does not.
-    load_mask: Reads the mask, if the data has one: all that may change.
+    kind: The kind of edit, in the data's words; "" if the data does not say.
+    load_mask: Reads the mask, if the data has one: everything that may change.
     load_region: Reads where the edit is, if that is not all of the mask.
     case: The edit's ground truth, which only still lifes have.
-    target_class: What the picture shall show, where the data has true pictures of it.
-    load_examples: Reads those, one after the other.
+    target_class: The class that the picture should show, if the data has true pictures of it.
+    load_examples: Reads these, one after the other.
     """
 
     name: str
@@ -53,10 +52,10 @@ class EditItem:
 
     @property
     def image(self) -> Image.Image:
-        """The picture in RGB, upright, read anew at every call: hold on to it rather than ask twice.
+        """The picture in RGB, upright. It is read again at every access, so keep it if it is needed twice.
 
         Raises:
-            ValueError: If the file was damaged behind its header, which is all that opening a dataset looks at.
+            ValueError: If the file is damaged after its header, which is all that opening a dataset checks.
         """
         return self.load_image()
 
@@ -71,7 +70,7 @@ class EditItem:
 
     @property
     def region(self) -> np.ndarray | None:
-        """What a mask that a method found is compared with: the mask, but for what only figures of it leave out.
+        """What a found mask is compared with: the mask, or the part of it that the annotators meant.
 
         Raises:
             ValueError: As for `image`.
@@ -81,11 +80,11 @@ class EditItem:
 
 @dataclass(frozen=True)
 class BadRow:
-    """What cannot be used.
+    """A row that cannot be used.
 
-    file: Holds the row.
-    where: A line or an entry of it, in words.
-    reason: A clause of its own.
+    file: The file with the row.
+    where: The line or entry, in words.
+    reason: A clause that says why.
     """
 
     file: Path
@@ -97,15 +96,15 @@ class BadRow:
 
 
 class RowError(ValueError):
-    """Why a row cannot be used; who catches it knows where the row stands."""
+    """Why a row cannot be used; whoever catches it knows where the row is."""
 
 
 class ItemCollector:
-    """Gathers items row by row, and what is wrong with those rows that give none.
+    """Collects items row by row, and the faults of rows that give none.
 
     Args:
-        file: Holds the rows.
-        on_bad: "fail" raises once all rows are read; "skip" reports a bad row and goes on without it.
+        file: The file with the rows.
+        on_bad: "fail" raises once all rows are read; "skip" reports a bad row and continues without it.
         report: Called with each row that is skipped; `None` warns.
     """
 
@@ -121,7 +120,7 @@ class ItemCollector:
 
     @contextmanager
     def row(self, where: str) -> Iterator[list[EditItem]]:
-        """A list for the items of one row; all of them are taken, or none if `RowError` comes up meanwhile."""
+        """A list for the items of one row; all of them are kept, or none if a `RowError` is raised in the block."""
         items: list[EditItem] = []
         try:
             yield items
@@ -133,17 +132,17 @@ class ItemCollector:
             self._items += items
 
     def bad(self, where: str, reason: str) -> None:
-        """Take down a row that cannot even be parsed."""
+        """Record a row that cannot even be parsed."""
         row = BadRow(self.file, where, reason)
         self._bad.append(row)
         if self._skips:
             self._report(row)
 
     def finish(self) -> list[EditItem]:
-        """The items, in the rows' order.
+        """The items, in the order of the rows.
 
         Raises:
-            ValueError: If rows are bad and none may be skipped, or if no item is left.
+            ValueError: If there are bad rows and they may not be skipped, or if no item is left.
         """
         if self._bad and not self._skips:
             lines = [f"  {row.where}: {row.reason}" for row in self._bad[:LISTED]]
@@ -174,11 +173,11 @@ def _warn(row: BadRow) -> None:
 
 
 def digest(*texts: str) -> str:
-    """Eight hexadecimal digits that tell these texts from others."""
+    """Eight hexadecimal digits that distinguish these texts from others."""
     return hashlib.sha256("\0".join(texts).encode("utf-8", "surrogatepass")).hexdigest()[:8]
 
 
 def safe_name(text: str) -> str:
-    """`text`, if it is safe as a file name wherever it goes; else what is safe of it, and a digest of all of it."""
+    """`text` if it is safe as a file name everywhere; otherwise its safe characters and a digest of all of it."""
     safe = re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip("-.")[:_LONGEST_NAME]
     return safe if safe == text != "" else f"{safe}-{digest(text)}".lstrip("-")

@@ -1,4 +1,4 @@
-"""Pictures and masks in a dataset's folder: found, looked at without decoding, and read when they are wanted."""
+"""Pictures and masks in a dataset's folder: found, checked without decoding, and read when they are needed."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from semantic_edit.pipelines import opaque_rgb
 
 
 def path_inside(name: str, *folders: Path) -> Path:
-    """The file that a row names, in the first of some folders that has it.
+    """The file that a row names, in the first of several folders that has it.
 
-    Links are followed wherever they lead: they are the folder's owner's, not the row's.
+    Links are followed wherever they lead: they belong to the folder's owner, not to the row.
 
     Raises:
-        RowError: If it could lie outside of the folders, on any system; or if there is no such file.
+        RowError: If it might be outside the folders, on any system; or if there is no such file.
     """
     named = PureWindowsPath(name)  # reads either slash, and drives
     if named.anchor or ".." in named.parts:
@@ -34,10 +34,10 @@ def path_inside(name: str, *folders: Path) -> Path:
 
 
 def picture_size(path: Path) -> tuple[int, int]:
-    """(width, height) of a picture as it stands upright, from its header: nothing is decoded.
+    """(width, height) of a picture in its upright position, from its header: nothing is decoded.
 
     Raises:
-        RowError: If it is no picture, or has more pixels than Pillow takes for honest.
+        RowError: If it is not a picture, or has more pixels than Pillow considers safe.
     """
     with _named(path):
         return size_of_file(path)
@@ -47,17 +47,17 @@ def open_rgb(path: Path) -> Image.Image:
     """A picture in RGB, as the pipelines see it.
 
     Raises:
-        RowError: If it is damaged, or of a mode whose range of values is not known.
+        RowError: If it is damaged, or has a mode with an unknown range of values.
     """
     with _named(path):
         return opaque_rgb(decoded_picture(path))
 
 
 def load_mask(path: Path) -> np.ndarray:
-    """Booleans (height, width) of a mask picture: where it is nearer to white than to black or to transparency.
+    """Booleans (height, width) of a mask picture: where it is closer to white than to black or transparency.
 
     Raises:
-        RowError: If it is damaged, or so dark throughout that it was hardly meant as a mask with white for true.
+        RowError: If it is damaged, or so dark throughout that white was hardly meant as true.
     """
     with _named(path):
         lightness = mask_to_tensor(decoded_picture(path))[0, 0].numpy()
@@ -71,10 +71,10 @@ def load_mask(path: Path) -> np.ndarray:
 
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Name the file in what is said of its picture."""
+    """Name the file in errors about its picture."""
     try:
         yield
     except UnreadablePicture as error:
         raise RowError(f"'{path}' {error}") from None
-    except ValueError as error:  # a mode that no pipeline takes
+    except ValueError as error:  # a mode that no pipeline accepts
         raise RowError(f"'{path}' cannot be taken: {error}") from None

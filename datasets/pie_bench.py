@@ -1,4 +1,4 @@
-"""PIE-Bench, 700 pictures with ten kinds of edits, from the folder that its authors give out.
+"""PIE-Bench, 700 pictures with ten kinds of edits, from the folder that its authors distribute.
 
 Ju et al., PnP Inversion: Boosting Diffusion-based Editing with 3 Lines of Code, ICLR 2024 (arXiv 2310.01506).
 """
@@ -54,19 +54,19 @@ def fits(folder: Path) -> bool:
 def pie_bench_items(
     folder: Path, on_bad: OnBad = "fail", report: Callable[[BadRow], None] | None = None
 ) -> list[EditItem]:
-    """The edits of mapping_file.json, in its order and named by its keys.
+    """The edits in mapping_file.json, in its order and named by its keys.
 
-    Of an entry are read `image_path`, in annotation_images/; `original_prompt` and `editing_prompt`, without the square
-    brackets that mark the words which differ; `editing_type_id`, 0 to 9; and `mask`.
+    The following are read from an entry: `image_path`, in annotation_images/; `original_prompt` and `editing_prompt`,
+    without the square brackets that mark the words that differ; `editing_type_id`, 0 to 9; and `mask`.
 
     Args:
-        folder: Holds mapping_file.json and annotation_images/.
-        on_bad: What a bad entry does: "fail" raises once all are read, "skip" reports it and goes on without it.
+        folder: Contains mapping_file.json and annotation_images/.
+        on_bad: What a bad entry does: "fail" raises once all are read, "skip" reports it and continues without it.
         report: Called with each entry that is skipped; `None` warns.
 
     Raises:
         ValueError: If the mapping file cannot be read, or entries are bad: without a key, of a wrong type, without
-            their picture, with a mask that does not fit it, or with a path out of the folder. Pixels are not looked at
+            their picture, with a mask that does not fit it, or with a path outside the folder. Pixels are not checked
             yet.
     """
     mapping = read_json(folder / MAPPING)
@@ -98,8 +98,11 @@ def _item(folder: Path, key: str, entry: Record) -> EditItem:
 def decoded_mask(runs: tuple[int, ...], size: tuple[int, int]) -> np.ndarray:
     """Booleans (height, width): where the annotators expect the edit, and along the whole border.
 
-    The border is set because `mask_decode` of the published evaluation does it, "to avoid annotation errors in
-    boundary": figures of the background compare only over the same pixels. Arguments are those of `annotated_region`.
+    The border is set because `mask_decode` in the published evaluation sets it, "to avoid annotation errors in
+    boundary": figures of the background are comparable only over the same pixels.
+
+    Args:
+        runs, size: As for `annotated_region`.
     """
     mask = annotated_region(runs, size)
     mask[[0, -1]] = True
@@ -110,11 +113,11 @@ def decoded_mask(runs: tuple[int, ...], size: tuple[int, int]) -> np.ndarray:
 def annotated_region(runs: tuple[int, ...], size: tuple[int, int]) -> np.ndarray:
     """Booleans (height, width): where the annotators expect the edit.
 
-    A run that reaches beyond the last pixel is cut there, as in the published evaluation.
+    A run that reaches beyond the last pixel is cut off there, as in the published evaluation.
 
     Args:
-        runs: First pixel and length of a run, in turns; pixels are counted from 0, row by row.
-        size: (width, height), in the published data always 512 by 512.
+        runs: First pixel and length of each run, alternating; pixels are counted from 0, row by row.
+        size: (width, height), always 512 by 512 in the published data.
     """
     width, height = size
     flat = np.zeros(height * width, dtype=bool)

@@ -1,4 +1,4 @@
-"""Tables that people write by hand, as records: JSON Lines, CSV, or a JSON list; each record with where it stands."""
+"""Hand-written tables as records: JSON Lines, CSV, or a JSON list; each record with its place in the file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Record = dict[str, Any]
 
 
 def files_of(folders: Sequence[Path], patterns: Sequence[str]) -> list[Path]:
-    """The files in `folders` that match one of the glob patterns, sorted within a folder."""
+    """The files in `folders` that match one of the glob patterns, sorted within each folder."""
     return [
         path
         for folder in folders
@@ -28,8 +28,13 @@ def files_of(folders: Sequence[Path], patterns: Sequence[str]) -> list[Path]:
 def only_file(folders: Sequence[Path], patterns: Sequence[str], hint: str) -> Path:
     """The one file in `folders` that matches one of the glob patterns.
 
+    Args:
+        folders: Where to look.
+        patterns: Glob patterns.
+        hint: What to do if there are several, for the error.
+
     Raises:
-        ValueError: If there is none, or more than one; `hint` says what to do about the latter.
+        ValueError: If there is none, or more than one.
     """
     found = files_of(folders, patterns)
     if not found:
@@ -42,13 +47,17 @@ def only_file(folders: Sequence[Path], patterns: Sequence[str], hint: str) -> Pa
 
 
 def read_records(path: Path, rows: ItemCollector) -> Iterator[tuple[str, Record]]:
-    """Each record of a table with the line (of a JSON list: the entry) where it begins, counted from 1.
+    """Each record of a table with the line (in a JSON list: the entry) where it begins, counted from 1.
 
-    Malformed rows go to `rows` as bad ones. CSV gives text alone, and has its keys in the first line.
+    CSV contains only text, and has its keys in the first line.
+
+    Args:
+        path: The table.
+        rows: Receives malformed rows as bad ones.
 
     Raises:
-        ValueError: If the file as a whole cannot be read: another ending, not UTF-8, CSV without a first line, or
-            a malformed JSON list.
+        ValueError: If the file as a whole cannot be read: another ending, not UTF-8, CSV without a first line, or a
+            malformed JSON list.
     """
     readers = {".csv": _csv_records, ".jsonl": _jsonl_records, ".json": _json_records}
     if path.suffix.lower() not in readers:
@@ -57,10 +66,10 @@ def read_records(path: Path, rows: ItemCollector) -> Iterator[tuple[str, Record]
 
 
 def read_text(path: Path) -> str:
-    """A UTF-8 file, with or without a byte order mark.
+    """Read a UTF-8 file, with or without a byte order mark.
 
     Raises:
-        ValueError: If it is not UTF-8, naming the line.
+        ValueError: If it is not UTF-8; names the line.
     """
     try:
         return path.read_bytes().decode("utf-8-sig")
@@ -70,19 +79,19 @@ def read_text(path: Path) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """The value that a JSON file holds.
+    """The value in a JSON file.
 
     Raises:
-        ValueError: If it is malformed, naming line and column.
+        ValueError: If it is malformed; names line and column.
     """
     return parse_json(read_text(path), f"'{path}'")
 
 
 def text_of(record: Record, *keys: str, may_be_empty: bool = False) -> str:
-    """The text under the first of `keys` that is there, without space around it.
+    """The text under the first of `keys` that exists, without surrounding whitespace.
 
     Raises:
-        RowError: If there is none, or no text, or (unless it may be) an empty one.
+        RowError: If none exists, the value is not text, or it is empty without `may_be_empty`.
     """
     key = next((key for key in keys if record.get(key) is not None), None)
     if key is None:
@@ -93,19 +102,19 @@ def text_of(record: Record, *keys: str, may_be_empty: bool = False) -> str:
 
 
 def optional_text(record: Record, key: str) -> str:
-    """The same, or "" if there is no such key.
+    """The same for one key, or "" if it does not exist.
 
     Raises:
-        RowError: If what is there is no text.
+        RowError: If the value is not text.
     """
     return "" if record.get(key) is None else checked_text(key, record[key], may_be_empty=True)
 
 
 def checked_text(key: str, value: object, may_be_empty: bool = False) -> str:
-    """`value` without space around it.
+    """`value` without surrounding whitespace.
 
     Raises:
-        RowError: If it is no text, or (unless it may be) empty.
+        RowError: If it is not text, or empty without `may_be_empty`.
     """
     if not isinstance(value, str):
         raise RowError(f"`{key}` must be text, got {shortened(value)}")
@@ -118,7 +127,7 @@ def checked_text(key: str, value: object, may_be_empty: bool = False) -> str:
 
 
 def checked_record(value: object) -> Record:
-    """`value`, if it is an object of JSON.
+    """`value`, if it is a JSON object.
 
     Raises:
         RowError: If it is not.
@@ -129,7 +138,7 @@ def checked_record(value: object) -> Record:
 
 
 def _jsonl_records(path: Path, rows: ItemCollector) -> Iterator[tuple[str, Record]]:
-    # str.splitlines would also break at characters that JSON allows inside of a text
+    # str.splitlines would also break at characters that JSON allows inside a string
     for number, line in enumerate(read_text(path).split("\n"), 1):
         if not line.strip():
             continue
@@ -140,7 +149,7 @@ def _jsonl_records(path: Path, rows: ItemCollector) -> Iterator[tuple[str, Recor
             rows.bad(where, str(error))
         except json.JSONDecodeError as error:
             rows.bad(where, f"malformed JSON at column {error.colno}: {error.msg}")
-        except (ValueError, RecursionError) as error:  # numbers of thousands of digits, nesting without end
+        except (ValueError, RecursionError) as error:  # numbers with thousands of digits, endless nesting
             rows.bad(where, f"JSON that cannot be read: {error}")
         else:
             yield where, record

@@ -1,4 +1,4 @@
-"""Still lifes, whose edits have their right answer with them."""
+"""Still lifes, whose edits come with their right answer."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ def still_life_items(
     kinds: tuple[str, ...] = EDIT_KINDS,
     split: str = "test",
 ) -> list[EditItem]:
-    """The edits that `edit_cases` draws, rendered at once.
+    """The edits that `edit_cases` draws, rendered immediately.
 
-    Those of one split, seed and number are of one picture whatever their kind, and say so by their group: to edit each
-    picture in every kind, put together what single kinds give. Examples of a target word are the perfect edits that
-    lead to it.
+    Edits with the same split, seed and number are edits of one picture, whatever their kind, and share a group: to edit
+    each picture in every kind, concatenate the items of single kinds. The examples of a target word are the perfect
+    edits that lead to it.
 
     Args:
-        count: How many edits; `kinds` take turns.
-        seed: Any non-negative integer below a million.
+        count: Number of edits; `kinds` take turns.
+        seed: A non-negative integer below a million.
         kinds: Some of "colour", "object", "surface".
         split: "test", "validation" or "train".
 

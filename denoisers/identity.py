@@ -96,12 +96,12 @@ def check_same_adapters(name: str, made_with: str, here: str) -> None:
         difference = "with another LoRA, or another scale of it, than the UNet has in this call"
     else:
         difference = (
-            "with a LoRA, and none acts on the UNet in this call"
+            "with a LoRA, but none is active on the UNet in this call"
             if then
             else "without the LoRA that the UNet has in this call"
         )
     raise ValueError(
-        f"The `{name}` was made {difference}, so it would not give the picture back. Load and scale what it was "
+        f"The `{name}` was made {difference}, so it would not reproduce the picture. Load and scale what it was "
         'made with (`load_lora_weights`, `set_adapters`, `cross_attention_kwargs={"scale": ...}`), or make it again.'
     )
 
@@ -147,8 +147,8 @@ def check_same_text(look: str, embeds: Sequence[torch.Tensor], prompt: str) -> N
     difference = (then - now).square().mean().sqrt() if then.shape == now.shape else torch.tensor(torch.inf)
     if difference > TEXT_TOLERANCE:
         raise ValueError(
-            f"The `mapping_network` was learned under {prompt!r}, whose embeddings are others in this call, by "
-            f"{float(difference):.0%} of their size, so it would not give the picture back. Load the text encoder, the "
+            f"The `mapping_network` was learned under {prompt!r}, whose embeddings differ in this call by "
+            f"{float(difference):.0%} of their size, so it would not reproduce the picture. Load the text encoder, the "
             "textual inversions and the LoRA that it was learned with, at the same scale, or learn the picture again."
         )
 

@@ -64,8 +64,8 @@ class StableDiffusionXLDenoiser(UNetDenoiser):
             if not are_whole or len(numbers) != 2 or min(numbers) < smallest:
                 order = "top, left" if smallest == 0 else "height, width"
                 raise ValueError(
-                    f"`{name}` must be two whole numbers of pixels, ({order}), from {smallest} on, got {pair!r}. Leave "
-                    "it out and the UNet is told the picture's own size, without a crop."
+                    f"`{name}` must be two whole numbers of pixels, ({order}), of at least {smallest}, got {pair!r}. "
+                    "Leave it out to condition the UNet on the picture's own size, without a crop."
                 )
             object.__setattr__(self, name, numbers)
 
@@ -114,8 +114,8 @@ class StableDiffusionXLDenoiser(UNetDenoiser):
         )
         if missing_ids or self.pipe.config.get("requires_aesthetics_score"):
             raise ValueError(
-                "This is SDXL's refiner, which is told an aesthetic score and only finishes what the base model began. "
-                "Use the base model, or one that was trained from it."
+                "This is SDXL's refiner, which takes an aesthetic score and only finishes what the base model began. "
+                "Use the base model, or one that was fine-tuned from it."
             )
 
     def _check_encoders(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from logging import LogRecord, getLogger
@@ -12,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from semantic_edit.attention_processors.locks import lock_of
 from semantic_edit.attention_processors.tokens import tokenize_prompt
+from semantic_edit.disk.telling import warn_caller
 
 MOST_SHOWN = 300  # characters
 OTHERS_WORDS = ("The following part of your input was truncated", "Token indices sequence length is longer")
@@ -40,10 +40,9 @@ def warn_of_truncation(
                 cut_off = tokenize_prompt(tokenizer, pipe.maybe_convert_prompt(text, tokenizer)).cut_off
             if cut_off and cut_off not in told:
                 told.add(cut_off)
-                warnings.warn(
+                warn_caller(
                     f"`{name}` is longer than the {tokenizer.model_max_length} tokens that the text encoder reads; "
-                    f"what is cut off: {cut_off[:MOST_SHOWN]!r}{'' if len(cut_off) <= MOST_SHOWN else ' and more'}.",
-                    stacklevel=5,
+                    f"what is cut off: {cut_off[:MOST_SHOWN]!r}{'' if len(cut_off) <= MOST_SHOWN else ' and more'}."
                 )
 
 

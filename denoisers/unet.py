@@ -332,13 +332,13 @@ class UNetDenoiser(Denoiser):
         missing = [f"`{name}`" for name in names if getattr(self.pipe, name) is None]
         if missing:
             raise ValueError(
-                f"This pipeline has no {' and no '.join(missing)}, and nothing can be edited without. Pass what is "
-                "missing to `from_pretrained` or `from_pipe`, or leave out the `None` that is in its place."
+                f"This pipeline has no {' and no '.join(missing)}, which every edit needs. Pass what is missing to "
+                "`from_pretrained` or `from_pipe`, or do not pass `None` in its place."
             )
         channels = self.pipe.vae.config.get("latent_channels")
         if channels is None:
             raise ValueError(
-                f"The `vae` is a {type(self.pipe.vae).__name__}, which says of no `latent_channels` in its config; "
+                f"The `vae` is a {type(self.pipe.vae).__name__}, which has no `latent_channels` in its config; "
                 "load an AutoencoderKL or AutoencoderTiny."
             )
 

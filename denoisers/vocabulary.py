@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 from semantic_edit.attention_processors.locks import lock_of
 from semantic_edit.attention_processors.tokens import tokenize_prompt
 from semantic_edit.denoisers.truncation import truncation_told
+from semantic_edit.disk.telling import warn_caller
 
 SMALL_VOCABULARY = 5_000  # tokens; CLIP has 49,408, and splits even rare words that it knows well
 MOST_NAMED = 10
@@ -36,8 +36,7 @@ def warn_of_unknown_words(pipe: Any, texts: Sequence[str]) -> None:
     named = ", ".join(map(repr, sorted(unknown)[:MOST_NAMED]))
     named += " and others" if len(unknown) > MOST_NAMED else ""
     knows = f"does not know {named}" if known else f"knows none of the prompts' words ({named})"
-    warnings.warn(
-        f"This model {knows}: it was trained on few words, so what comes of others is chance. Use words that it was "
-        "trained on, or a larger model.",
-        stacklevel=5,
+    warn_caller(
+        f"This model {knows}: it was trained on few words, so the results of others are arbitrary. Use words that it "
+        "was trained on, or a larger model."
     )

@@ -86,7 +86,7 @@ def unserved(pipeline: str, found: Family | None, served: tuple[str, Family] | N
     name, _ = served
     method = next((one for one in PIPELINE_METHODS.values() if name.endswith(one)), "")
     instead = f"use {found.prefix}{method} instead" if method else "take a pipeline of that family"
-    return f"is of {found.title}, which {name} does not serve; {instead}"
+    return f"is of {found.title}, which {name} does not support; {instead}"
 
 
 def unserved_folder(index: Mapping[str, Any], served: tuple[str, Family] | None = None) -> str:

@@ -1,6 +1,7 @@
-"""Our docstrings as the API reference shows them: fields as attributes, names that share a line apart, and links.
+"""Prepare our docstrings for the API reference: fields become attributes, shared descriptions are repeated, links
+resolved.
 
-What griffe warns of, such as an argument that a function does not have, fails `make docs`.
+griffe's warnings, for example about an argument that a function does not have, make `make docs` fail.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class HouseStyle(griffe.Extension):
 
 
 def objects(one: griffe.Object) -> Iterator[griffe.Object]:
-    """It, and all that is defined in it."""
+    """An object, and everything defined in it."""
     yield one
     for member in one.members.values():
         if not member.is_alias:
@@ -43,7 +44,7 @@ def objects(one: griffe.Object) -> Iterator[griffe.Object]:
 
 
 def with_attributes(text: str, members: set[str]) -> str:
-    """A class's docstring, whose lines "name: what it is" about its members become a section of attributes."""
+    """A class's docstring with its lines "name: what it is" about members turned into a section of attributes."""
     lines: list[str] = []
     inside = False
     for line in text.split("\n"):
@@ -58,14 +59,14 @@ def with_attributes(text: str, members: set[str]) -> str:
 
 
 def names_apart(section: re.Match[str]) -> str:
-    """A section in which names that share a description have it each."""
+    """A section in which names that share a description get one each."""
     return SHARED.sub(
         lambda entry: "\n".join(f"    {name}:{entry[2]}" for name in entry[1].split(", ")), section[0]
     )
 
 
 def shown_paths(pkg: griffe.Module) -> set[str]:
-    """The paths of all that the reference's pages show, under every name that it has."""
+    """The paths of everything that the reference's pages show, under every name that it has."""
     pages = "\n".join(page.read_text() for page in PAGES.glob("*.md"))
     shown = set(re.findall(r"^::: (\S+)", pages, re.MULTILINE))
     for path in [*shown]:
@@ -80,7 +81,7 @@ def shown_paths(pkg: griffe.Module) -> set[str]:
 
 
 def with_links(text: str, scope: griffe.Object, shown: set[str]) -> str:
-    """A docstring whose [`Name`] leads to where that is shown, and whose papers lead to arXiv."""
+    """A docstring with [`Name`] linked to its entry, and papers linked to arXiv."""
 
     def link(found: re.Match[str]) -> str:
         name, dot, rest = found[1].partition(".")

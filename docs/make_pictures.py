@@ -1,7 +1,7 @@
 """Make the README's pictures from real runs of the still-life model: `make pictures`.
 
-None is picked by hand: of the first `OF` edits of each kind at the seed that is typed, the one is drawn whose distance
-to the perfect edit is the median.
+None is chosen by hand: of the first `OF` edits of each kind with the given seed, the one with the median distance to
+the perfect edit is drawn.
 """
 
 import argparse

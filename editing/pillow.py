@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
-import warnings
 
 import numpy as np
 import PIL.Image
 import PIL.ImageCms
 import PIL.ImageOps
+
+from semantic_edit.disk.telling import warn_caller
 
 SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N")
 PROFILED_MODES = {
@@ -49,11 +50,11 @@ def upright(name: str, picture: PIL.Image.Image) -> PIL.Image.Image:
         ) from error
     if frames > 1:
         taken = picture.tell() + 1
-        warnings.warn(f"`{name}` holds {frames} frames, of which only number {taken} is taken.", stacklevel=4)
+        warn_caller(f"`{name}` holds {frames} frames, of which only number {taken} is taken.")
     try:
         return PIL.ImageOps.exif_transpose(picture)
     except UNREADABLE:
-        warnings.warn(f"`{name}` has EXIF data that cannot be read; it is not turned by them.", stacklevel=4)
+        warn_caller(f"`{name}` has EXIF data that cannot be read; it is not turned by them.")
         return picture
 
 
@@ -73,9 +74,8 @@ def in_srgb(name: str, picture: PIL.Image.Image) -> PIL.Image.Image:
         transform = PIL.ImageCms.buildTransform(source, PIL.ImageCms.createProfile("sRGB"), mode, "RGB")
         colours = _colours(picture, mode)
     except UNREADABLE:
-        warnings.warn(
-            f"`{name}` has a colour profile that cannot be read or is of other colours than its own; it is left out.",
-            stacklevel=4,
+        warn_caller(
+            f"`{name}` has a colour profile that cannot be read or is of other colours than its own; it is left out."
         )
         return picture
     if _changes_nothing(transform, mode):

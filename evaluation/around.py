@@ -1,4 +1,4 @@
-"""Pipelines of another kind around the modules of a loaded one."""
+"""Build pipelines for other tasks around the modules of a loaded one."""
 
 from __future__ import annotations
 
@@ -31,23 +31,30 @@ PIPELINES: dict[type, dict[str, type]] = {
 
 
 def pipeline_class(task: str, pipe: DiffusionPipeline) -> type:
-    """The class that does a task, "diffedit", "stylediffusion" or "image-to-image", with a loaded model's family."""
+    """The class for a task with the family of a loaded model.
+
+    Args:
+        task: "diffedit", "stylediffusion" or "image-to-image".
+        pipe: The loaded model.
+    """
     return PIPELINES[type(denoiser_of(pipe))][task]
 
 
 def another_pipeline(task: str, pipe: DiffusionPipeline, **changes: Any) -> Any:
-    """A silent pipeline for another task around the same modules; not by `from_pipe`, which casts them.
+    """A pipeline for another task around the same modules, without progress bars. Not made by `from_pipe`, which casts
+    them.
 
-    It has no safety checker: some methods are no pipelines and cannot have one, and its black pictures would count
-    against the others.
+    It has no safety checker: methods that are not pipelines cannot have one, and its black images would count against
+    the others.
 
     Args:
         task: See `pipeline_class`.
+        pipe: The loaded model.
         changes: Components in place of the pipeline's own.
     """
     kind = pipeline_class(task, pipe)
     unchecked = {"safety_checker": None, "requires_safety_checker": False}
-    # the config has options such as SDXL's `force_zeros_for_empty_prompt`, and the names of the modules' classes
+    # the config contains options such as SDXL's `force_zeros_for_empty_prompt`, and the class names of the modules
     known = {**pipe.config, **pipe.components, **unchecked, **changes}
     taken = inspect.signature(kind).parameters
     made: Any = kind(**{name: value for name, value in known.items() if name in taken})

@@ -1,4 +1,4 @@
-"""Trade-off curves: what a method gives as its knob is turned, and who is better where two succeed equally often."""
+"""Trade-off curves: what a method gives as its knob is turned, and which is better at equal success."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from semantic_edit.evaluation.metrics import bootstrap_samples, quantile_interva
 class Curve:
     """A method at each setting of its knob, in the knob's order, on the same edits.
 
-    pictures: Which picture each edit is of, (edits,).
+    pictures: The picture of each edit, (edits,).
     success: Whether each edit shows what was asked for, (settings, edits).
     background: PSNR in dB outside what truly changes, (settings, edits).
     """
@@ -26,7 +26,7 @@ class Curve:
     background: np.ndarray
 
     def means(self, edits: np.ndarray | slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
-        """Success and background of each setting, over some of the edits."""
+        """Success and background of each setting, averaged over some of the edits."""
         return self.success[:, edits].mean(axis=1), self.background[:, edits].mean(axis=1)
 
 
@@ -35,10 +35,10 @@ class Gap:
     """How a curve compares with one setting of a baseline, at the baseline's success.
 
     success, background: The baseline's.
-    best_success: The most that the curve reaches.
-    difference: The curve's background less the baseline's, in dB; `None` where the curve does not succeed as often.
-    interval: 95 % of the differences over resampled pictures; `None` where most samples have none.
-    resolved: The part of the samples that have one.
+    best_success: The highest success that the curve reaches.
+    difference: The curve's background minus the baseline's, in dB; `None` if the curve does not succeed as often.
+    interval: 95 % interval of the difference over resampled pictures; `None` if most samples have no difference.
+    resolved: The fraction of samples that have a difference.
     """
 
     success: float
@@ -55,7 +55,8 @@ def background_at(
     """The best background on the line through a curve's points where it succeeds at least as often as `goal`.
 
     Args:
-        success, background: One for each setting, in the knob's order; between neighbours the line is straight.
+        success, background: One for each setting, in the knob's order; the line between neighbours is straight.
+        goal: The success to reach.
 
     Returns:
         `None` if the curve stays below `goal`.
@@ -70,7 +71,12 @@ def background_at(
 
 
 def gap_at_equal_success(curve: Curve, baseline: Curve, knob: str, draws: int = 2000) -> Gap:
-    """Compare a curve with a baseline's setting, both on the same edits.
+    """Compare a curve with one setting of a baseline, on the same edits.
+
+    Args:
+        curve, baseline: The two.
+        knob: The baseline's setting.
+        draws: Number of bootstrap samples.
 
     Raises:
         ValueError: If the two are of different edits, or the baseline has no such setting.

@@ -20,14 +20,16 @@ from semantic_edit.evaluation.method import EditMethod, latents_of, sides_of
 from semantic_edit.evaluation.word_swap import Inverted
 from semantic_edit.pipelines import PRESETS, levels_for
 
-# Added to the seed for the noise that stands in for the encoding, so that with and without it the mask is the same.
+# Added to the seed for the noise that replaces the encoding, so that the mask is the same with and without encoding.
 NOISE_SEED = 1_000_003
 
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """A picture and its inversion, up to the noisiest level so that every encoding ratio finds its own; `None` without
-    encoding."""
+    """A picture and its inversion, or `None` without encoding.
+
+    The inversion reaches the noisiest level, so that it serves every encoding ratio.
+    """
 
     image: Image.Image
     prompt: str
@@ -36,16 +38,16 @@ class Encoded:
 
 @dataclass(frozen=True)
 class DiffEditMethod(EditMethod[Encoded]):
-    """The knobs are those of [`DiffEditPipeline`] and, for the paper's ablations, two more.
+    """The knobs are those of [`DiffEditPipeline`] and two more for the paper's ablations.
 
-    guidance_scale: `None` is the preset's own.
-    preset: What the pipeline takes where there is no knob; see [`with_preset`] for one with all that belongs to it.
-    with_reference: Whether the mask compares with the source's prompt, not the empty one.
-    encoding: Whether the picture is inverted. Without, it is noised as in SDEdit: decoding starts from that, and what
-        lies outside the mask takes after each step the picture with the same noise at the level reached, as in
-        diffusers' inpainting. Without a mask instead, see `EncodeDecode`; without both, `SDEdit`.
+    guidance_scale: `None` leaves it to the preset.
+    preset: Supplies the settings that are not knobs; see [`with_preset`] for a method with all of a preset's settings.
+    with_reference: Whether the mask compares with the source prompt rather than the empty one.
+    encoding: Whether the picture is inverted. Otherwise it is noised as in SDEdit: decoding starts from that, and after
+        each step everything outside the mask is replaced by the picture with the same noise at the level reached, as in
+        diffusers' inpainting. To leave out the mask instead, see `EncodeDecode`; to leave out both, `SDEdit`.
 
-    Source: DiffEdit, arXiv:2210.11427, Sec. 3.2; the ablations are of Sec. 4.
+    Source: DiffEdit, arXiv:2210.11427, Sec. 3.2; the ablations are those of Sec. 4.
     """
 
     prepared_by: ClassVar[tuple[str, ...]] = ("num_inference_steps", "encoding")
@@ -63,7 +65,7 @@ class DiffEditMethod(EditMethod[Encoded]):
 
     @classmethod
     def with_preset(cls, name: str) -> DiffEditMethod:
-        """The method at one of the pipeline's presets."""
+        """The method with all settings of one of the pipeline's presets."""
         own = PRESETS[name]
         return cls(
             num_inference_steps=own.num_inference_steps,
@@ -74,7 +76,7 @@ class DiffEditMethod(EditMethod[Encoded]):
         )
 
     def check_steps(self, pipe: DiffusionPipeline) -> None:
-        """Refuse strengths of less than one step too."""
+        """Also raise a ValueError if a strength covers less than one step."""
         schedule = self.schedule(denoiser_of(pipe))
         levels_for(schedule, "inpaint_strength", self.inpaint_strength)
         levels_for(schedule, "mask_encode_strength", self.mask_encode_strength)
@@ -82,7 +84,7 @@ class DiffEditMethod(EditMethod[Encoded]):
     def prepare(
         self, pipe: DiffusionPipeline, images: Sequence[Image.Image], source_prompts: Sequence[str]
     ) -> list[Encoded]:
-        """The inversions, which no knob of the mask changes."""
+        """Invert the pictures, which does not depend on any knob of the mask."""
         parts: list[Trajectory | None] = [None] * len(images)
         if self.encoding:
             inverted: Any = another_pipeline(DIFFEDIT, pipe).invert(
@@ -95,13 +97,13 @@ class DiffEditMethod(EditMethod[Encoded]):
         return [Encoded(*one) for one in zip(images, source_prompts, parts, strict=True)]
 
     def edit(self, pipe: DiffusionPipeline, prepared: Encoded, prompt: str, seed: int = 0) -> Image.Image:
-        """One edit."""
+        """Make one edit."""
         return self.edit_with_mask(pipe, prepared, prompt, seed)[0]
 
     def edit_with_mask(
         self, pipe: DiffusionPipeline, prepared: Encoded, prompt: str, seed: int = 0
     ) -> tuple[Image.Image, np.ndarray]:
-        """One edit and its mask, booleans (height, width), true where the edit applied."""
+        """Make one edit; also returns its mask, booleans (height, width), true where the edit applied."""
         known: dict[str, Any] = {"trajectory": prepared.trajectory}
         if not self.encoding:
             known = {"image_latents": self._noised(pipe, prepared.image, seed)}
@@ -126,7 +128,7 @@ class DiffEditMethod(EditMethod[Encoded]):
         return done.images[0], done.pixel_mask[0, 0].cpu().numpy() > 0.5
 
     def reconstruct(self, pipe: DiffusionPipeline, prepared: Encoded) -> np.ndarray | None:
-        """The way back of the whole picture under the empty prompt, as far as it is encoded."""
+        """Decode the whole picture under the empty prompt, from where it was encoded to."""
         if prepared.trajectory is None:
             return None
         scale = EncodeDecode.guidance_scale if self.guidance_scale is None else self.guidance_scale
@@ -134,7 +136,7 @@ class DiffEditMethod(EditMethod[Encoded]):
         return unmasked.reconstruct(pipe, Inverted(prepared.trajectory.latents, ""))
 
     def _noised(self, pipe: DiffusionPipeline, image: Image.Image, seed: int) -> torch.Tensor:
-        """The picture with one noise at each level, as `image_latents`: (1, levels + 1, channels, height, width)."""
+        """`image_latents` of the picture with one noise map, (1, levels + 1, channels, height, width)."""
         denoiser = denoiser_of(pipe)
         schedule, clean = self.schedule(denoiser), latents_of(denoiser, [image])
         levels = levels_for(schedule, "inpaint_strength", self.inpaint_strength)

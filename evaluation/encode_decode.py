@@ -18,10 +18,10 @@ from semantic_edit.pipelines import levels_for
 class EncodeDecode(WordSwap):
     """Invert under the empty prompt, as far as `strength` says, and decode under the new one.
 
-    It reconstructs under the empty prompt, where guidance changes nothing.
+    It reconstructs under the empty prompt, where guidance has no effect.
 
-    strength: The encoding ratio, a fraction of the steps in (0, 1]; more changes more. Inversions reach the noisiest
-        level, so that one serves every strength.
+    strength: The encoding ratio, a fraction of the steps in (0, 1]; higher values change more. Inversions reach the
+        noisiest level, so that one serves every strength.
 
     Source: the ablation "Encode-Decode" of DiffEdit, arXiv:2210.11427.
     """
@@ -31,22 +31,22 @@ class EncodeDecode(WordSwap):
     def prepare(
         self, pipe: DiffusionPipeline, images: Sequence[Image.Image], source_prompts: Sequence[str]
     ) -> list[Inverted]:
-        """The inversions; the sources' prompts play no part."""
+        """Invert the pictures; the source prompts are not used."""
         return super().prepare(pipe, images, [""] * len(images))
 
     def decode(self, pipe: DiffusionPipeline, prepared: Inverted, prompt: str) -> torch.Tensor:
         """The edit's clean latents, (1, channels, height, width).
 
         Raises:
-            ValueError: If the strength lies outside (0, 1], or is less than one step.
+            ValueError: If the strength is outside (0, 1], or covers less than one step.
         """
         encoded = replace(prepared, latents=prepared.latents[: self._levels(pipe) + 1])
         return super().decode(pipe, encoded, prompt)
 
     def check_steps(self, pipe: DiffusionPipeline) -> None:
-        """Refuse a strength of less than one step too."""
+        """Also raise a ValueError if the strength covers less than one step."""
         self._levels(pipe)
 
     def _levels(self, pipe: DiffusionPipeline) -> int:
-        """How far `strength` reaches."""
+        """The number of levels that `strength` covers."""
         return levels_for(self.schedule(denoiser_of(pipe)), "strength", self.strength)

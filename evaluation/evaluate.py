@@ -1,4 +1,4 @@
-"""Run methods over a dataset, and write down all that comes of it."""
+"""Run methods over a dataset, and write down all results."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from semantic_edit.evaluation.tables import (
 )
 from semantic_edit.evaluation.verdicts import judge_metric
 
-OWN = ("DiffEdit", "StyleDiffusion", "StyleDiffusion, presets")  # what all others are compared with
+OWN = ("DiffEdit", "StyleDiffusion", "StyleDiffusion, presets")  # compared with all others
 
 
 def comparison_of(
@@ -52,17 +52,20 @@ def comparison_of(
     size: tuple[int, int] | None = None,
     **settings: Any,
 ) -> Comparison:
-    """A comparison whose results go to a folder, and go on from those that are there.
+    """A comparison that writes its results to a folder, and continues from those that are already there.
 
     Args:
-        metrics: Names for `edit_metrics` or of `SET_METRICS`; by default all of the former that need nothing but the
+        pipe: The loaded model.
+        items: The edits.
+        folder: For the results.
+        metrics: Names for `edit_metrics` or in `SET_METRICS`; by default all of the former that need nothing but the
             pipeline, and "judge".
-        size: What the pictures were resized to, (width, height): results of another size are others.
+        size: The size that the pictures were resized to, (width, height); results at different sizes are kept apart.
         settings: Of [`Comparison`].
 
     Raises:
-        ValueError: If the folder's results are not of this command, or a metric does not exist.
-        MetricUnavailable: If a named metric cannot be had here.
+        ValueError: If the folder holds something other than results of this command, or a metric does not exist.
+        MetricUnavailable: If a named metric is not available here.
     """
     of_sets = [name for name in metrics or () if name in SET_METRICS]
     others = [JUDGE, *of_sets]
@@ -88,18 +91,24 @@ def comparison_of(
 
 
 def evaluate(comparison: Comparison, sweeps: Sequence[Sweep], say: Say, curves: bool = False) -> str:
-    """Compute what is missing, then write every table and picture, all or none; the tables in Markdown.
+    """Compute what is missing, then write every table and picture, all or none.
 
-    There are report.md, edits.csv, gaps.csv, reconstructions.csv, with metrics of sets also sets.csv, and for each
+    The files are report.md, edits.csv, gaps.csv, reconstructions.csv, with metrics of sets also sets.csv, and for each
     sweep a grid of edits to look at.
 
     Args:
+        comparison: What to compare.
+        sweeps: The methods and their settings.
+        say: Called with each line of progress.
         curves: Whether to draw the trade-off curves too.
 
+    Returns:
+        The tables in Markdown.
+
     Raises:
-        ValueError: Before any work, if the pipeline lacks what a method needs, or has no schedule of so many steps; see
-            [`EditMethod.check`] and [`EditMethod.check_steps`].
-        MetricUnavailable: Before any work, if curves are asked for and matplotlib is not installed.
+        ValueError: Before any work, if the pipeline lacks what a method needs, or its schedule does not allow the
+            number of steps; see [`EditMethod.check`] and [`EditMethod.check_steps`].
+        MetricUnavailable: Before any work, if curves are requested and matplotlib is not installed.
     """
     check_sweeps(comparison.pipe, sweeps)
     if curves:
@@ -145,7 +154,7 @@ def evaluate(comparison: Comparison, sweeps: Sequence[Sweep], say: Say, curves: 
 
 
 def check_sweeps(pipe: DiffusionPipeline, sweeps: Sequence[Sweep]) -> None:
-    """Refuse methods and settings that a pipeline cannot run.
+    """Raise if a pipeline cannot run some of the methods and settings.
 
     Raises:
         ValueError: Naming what it lacks, or the number of steps that is too large or too small.
@@ -169,7 +178,12 @@ def _heading(comparison: Comparison, sweeps: Sequence[Sweep]) -> str:
 
 
 def resized_item(item: EditItem, size: tuple[int, int]) -> EditItem:
-    """The same edit of the picture at another size, (width, height); not for still lifes, whose truth has its own."""
+    """The same edit of the picture at another size.
+
+    Args:
+        item: Not a still life, whose ground truth has a fixed size.
+        size: (width, height).
+    """
 
     def image() -> Image.Image:
         return item.load_image().resize(size, Image.Resampling.LANCZOS)

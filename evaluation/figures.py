@@ -15,16 +15,20 @@ from semantic_edit.evaluation.running import Comparison
 from semantic_edit.evaluation.sweeps import Sweep
 from semantic_edit.evaluation.tables import BACKGROUND, SUCCESSES, Tabled, measures_of
 
-# along the axis, what a method gives up; up the axis, what it reaches
+# on the horizontal axis, what a method gives up; on the vertical axis, what it reaches
 GIVEN_UP = (BACKGROUND, "features_to_input", "lpips", "structure")
 REACHED = (*SUCCESSES, "clip", "clip_score")
 
 
 def drawn_curves(comparison: Comparison, curves: Tabled) -> dict[str, bytes]:
-    """For each kind of edit and each pair of a measure given up and one reached, every method's curve, as files.
+    """Draw every method's curve, for each kind of edit and each pair of a measure given up and one reached.
 
     Args:
-        curves: What `curve_table` gives.
+        comparison: The comparison.
+        curves: As `curve_table` returns them.
+
+    Returns:
+        PNG files by name.
 
     Raises:
         MetricUnavailable: If matplotlib is not installed.
@@ -76,8 +80,11 @@ def _scaled(line: dict[str, str | float | None], name: str) -> float:
 
 
 def drawn_grids(comparison: Comparison, sweeps: Sequence[Sweep]) -> dict[str, bytes]:
-    """For each sweep a picture and its words, as files: a row an edit, with the source, its reconstruction, the edits
-    and the perfect edit."""
+    """Draw a grid for each sweep: one row per edit, with source, reconstruction, edits and perfect edit.
+
+    Returns:
+        A PNG file and a text file with the prompts for each sweep, by name.
+    """
     files: dict[str, bytes] = {}
     for sweep in (one for one in sweeps if one.points):
         rows = list(_grid_rows(comparison, sweeps, sweep))
@@ -97,13 +104,13 @@ def drawn_grids(comparison: Comparison, sweeps: Sequence[Sweep]) -> dict[str, by
 def _grid_rows(
     comparison: Comparison, sweeps: Sequence[Sweep], sweep: Sweep
 ) -> Iterator[tuple[str, list[Image.Image]]]:
-    # the sweep in whose name the preparation was measured
+    # the sweep under whose name the preparation was measured
     first = next(one for one in sweeps if one.default.preparation == sweep.default.preparation)
     for group, items in comparison.groups.items():
         for item in items if group in comparison.shown_groups else ():
             edits = [comparison.edit_key(method, item) for _, method in sweep.points]
             if all("error" in comparison.rows[key] for key in edits):
-                continue  # perhaps because there is no picture to be read
+                continue  # perhaps because the picture cannot be read
             image = item.image
             keys = [comparison.reconstruction_key(first.default, group), *edits]
             paths = [comparison.picture_path(key) for key in keys]

@@ -1,4 +1,4 @@
-"""FlexIT: move a picture's latent until CLIP sees what the new prompt says."""
+"""FlexIT: change a picture's latent until CLIP sees what the new prompt says."""
 
 from __future__ import annotations
 
@@ -30,23 +30,25 @@ class Seen:
 
 @dataclass(frozen=True)
 class FlexIT(EditMethod[Seen]):
-    """Gradient descent on the latent of the pipeline's VAE, by the pipeline's CLIP; the denoiser plays no part.
+    """Gradient descent on the latent of the pipeline's VAE, guided by the pipeline's CLIP; the denoiser is not used.
 
     The loss is - E(picture) · target + perceptual_weight * perceptual distance + latent_weight * latent distance, with
-    target = text_weight * E(prompt) + image_weight * E(source picture) - source_weight * E(source prompt), all E of
-    length 1. Every step is `learning_rate` times the length of the source's latent. The defaults are those of the
-    authors' published configuration, which has a VQGAN for the VAE, five CLIPs for the one, LPIPS (VGG) for the
-    perceptual distance, pictures of 288 and one random view a step where this one has the picture itself.
+    target = text_weight * E(prompt) + image_weight * E(source picture) - source_weight * E(source prompt), where every
+    E has length 1. The length of each step is `learning_rate` times that of the source's latent. The defaults are those
+    of the authors' published configuration, which however uses a VQGAN instead of the VAE, five CLIPs instead of one,
+    LPIPS (VGG) as the perceptual distance, pictures of 288 pixels, and one random view per step instead of the picture
+    itself.
 
-    `num_inference_steps` and `guidance_scale` play no part.
+    `num_inference_steps` and `guidance_scale` are not used.
 
-    steps: Updates; more changes more.
+    steps: Number of updates; more change more.
     text_weight, image_weight, source_weight: In the target; the latter two are the paper's lambda_I and lambda_S.
     perceptual_weight: Of `perceptual_distance` to the source, lambda_p.
     latent_weight: Of the latent's distance to the source's, lambda_z: norms over the channels, summed over positions,
-        relative to the same sum of the source's latent.
-    text_is_projected: Whether what the text encoder pools lies in the space of the image encoder's embeddings as it is,
-        for want of a projection. So it is in the still-life model, and not in Stable Diffusion's text encoders.
+        relative to the same sum for the source's latent.
+    text_is_projected: Whether the text encoder's pooled output already lies in the space of the image encoder's
+        embeddings, without a projection. This is so in the still-life model, but not for Stable Diffusion's text
+        encoders.
 
     Source: FlexIT, arXiv:2203.04705, Sec. 3.
     """
@@ -72,20 +74,20 @@ class FlexIT(EditMethod[Seen]):
         return [Seen(*one) for one in zip(latents.split(1), pixels.split(1), source_prompts, strict=True)]
 
     def edit(self, pipe: DiffusionPipeline, prepared: Seen, prompt: str, seed: int = 0) -> Image.Image:
-        """One edit; nothing is drawn, so the seed plays no part."""
+        """Make one edit; nothing is random, so the seed is not used."""
         return picture_of(denoiser_of(pipe), self.optimise(pipe, prepared, prompt)[0])
 
     def reconstruct(self, pipe: DiffusionPipeline, prepared: Seen) -> np.ndarray:
-        """What the autoencoder leaves of the picture."""
+        """The autoencoder's reconstruction of the picture."""
         return floats_of(denoiser_of(pipe), prepared.latents)
 
     def perceptual_distance(
         self, pipe: DiffusionPipeline, first: torch.Tensor, second: torch.Tensor
     ) -> torch.Tensor:
-        """Between two pictures, (1, 3, height, width) in [0, 1]; a subclass may have LPIPS here.
+        """The distance between two pictures, (1, 3, height, width) in [0, 1]; a subclass may use LPIPS instead.
 
-        As LPIPS, but on all layers of the image encoder: squared differences of the tokens at length 1, averaged over
-        tokens and layers.
+        Computed like LPIPS, but on all layers of the image encoder: squared differences between the tokens, normalised
+        to length 1, averaged over tokens and layers.
         """
         seen = pipe.image_encoder(_tower_pixels(pipe, torch.cat([first, second])), output_hidden_states=True)
         layers = [F.normalize(layer.float(), dim=-1) for layer in seen.hidden_states]
@@ -132,13 +134,13 @@ class FlexIT(EditMethod[Seen]):
 
     @torch.no_grad()
     def _target(self, pipe: DiffusionPipeline, prepared: Seen, prompt: str) -> torch.Tensor:
-        """(width,), of any length."""
+        """(width,), not normalised."""
         wanted, source = _text_embeds(pipe, [prompt, prepared.prompt])
         (image,) = _image_embeds(pipe, _tower_pixels(pipe, prepared.pixels))
         return self.text_weight * wanted + self.image_weight * image - self.source_weight * source
 
     def check(self, pipe: DiffusionPipeline) -> None:
-        """Refuse a pipeline without a CLIP whose texts and pictures share a space."""
+        """Also raise a ValueError unless the pipeline has a CLIP in which texts and pictures share a space."""
         super().check(pipe)
         _, encoder = text_tower(pipe)
         projects = hasattr(encoder, "text_projection")
@@ -165,19 +167,19 @@ class FlexIT(EditMethod[Seen]):
 
 
 def _text_embeds(pipe: DiffusionPipeline, texts: Sequence[str]) -> torch.Tensor:
-    """(texts, width), of length 1."""
+    """(texts, width), normalised to length 1."""
     tokenizer, encoder = text_tower(pipe)
     embeds = text_embeds(tokenizer, encoder, pipe.maybe_convert_prompt(list(texts), tokenizer))
     return F.normalize(embeds.float(), dim=-1)
 
 
 def _image_embeds(pipe: DiffusionPipeline, tower_pixels: torch.Tensor) -> torch.Tensor:
-    """(pictures, width), of length 1."""
+    """(pictures, width), normalised to length 1."""
     return F.normalize(pipe.image_encoder(tower_pixels).image_embeds.float(), dim=-1)
 
 
 def _tower_pixels(pipe: DiffusionPipeline, pixels: torch.Tensor) -> torch.Tensor:
-    """Pixels, (pictures, 3, height, width) in [0, 1], as the feature extractor prepares them, but with gradients."""
+    """Prepare pixels, (pictures, 3, height, width) in [0, 1], like the feature extractor, but with gradients."""
     side, extractor = pipe.image_encoder.config.image_size, pipe.feature_extractor
     height, width = (side * size // min(pixels.shape[-2:]) for size in pixels.shape[-2:])
     top, left = (height - side) // 2, (width - side) // 2

@@ -1,4 +1,4 @@
-"""Pictures for people: grids of samples and of edits."""
+"""Pictures to look at: grids of samples and of edits."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ GAP = 4  # pixels between cells
 
 
 def as_png(picture: Image.Image) -> bytes:
-    """A picture as the content of a file."""
+    """A picture as the content of a PNG file."""
     content = io.BytesIO()
     picture.save(content, "PNG")
     return content.getvalue()
 
 
 def picture_grid(pictures: Sequence[Image.Image], columns: int) -> Image.Image:
-    """Equally large pictures, row by row, on white."""
+    """Arrange pictures of one size row by row, on white."""
     width, height = pictures[0].size
     rows = -(-len(pictures) // columns)
     grid = Image.new("RGB", (columns * (width + GAP) - GAP, rows * (height + GAP) - GAP), "white")
@@ -32,7 +32,7 @@ def picture_grid(pictures: Sequence[Image.Image], columns: int) -> Image.Image:
 def edit_grid(
     rows: Sequence[tuple[Image.Image, np.ndarray, np.ndarray, Image.Image, Image.Image]],
 ) -> Image.Image:
-    """One strip an edit, two a row: before, soft map, mask, after, perfect edit."""
+    """One strip per edit, two in a row: before, soft map, mask, after, perfect edit."""
     cells: list[Image.Image] = []
     for before, soft, mask, after, perfect in rows:
         maps = [Image.fromarray((values * 255).astype(np.uint8)).convert("RGB") for values in (soft, mask)]

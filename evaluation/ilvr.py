@@ -1,4 +1,4 @@
-"""ILVR: sample under the new prompt, with the picture's low frequencies."""
+"""ILVR: sample under the new prompt, keeping the picture's low frequencies."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from semantic_edit.evaluation.method import EditMethod, latents_of, picture_of
 
 @dataclass(frozen=True)
 class ILVR(EditMethod[torch.Tensor]):
-    """From pure noise; after each step the sample's low frequencies give way to those of the noised picture.
+    """Start from pure noise; after each step, replace the sample's low frequencies by those of the noised picture.
 
-    The paper's model is unconditional, of pixels, and sampled by DDPM. Here it is the latent that is refined, of a
-    text-conditional model, sampled by DDIM with guidance: random are the start and the references' noise alone, which
-    is new at each level. Level 0 takes the picture's latent itself.
+    The paper's model is unconditional, works on pixels and is sampled by DDPM. Here the latent of a text-conditional
+    model is refined, sampled by DDIM with guidance. Only the start and the noise of the references, which is new at
+    each level, are random. At level 0 the reference is the picture's latent itself.
 
-    down_factor: N, by which the latent is down- and then upsampled; more changes more. One pixel of a latent is usually
-        8 of the picture, and the published examples take N = 8, 16 and 32 on pictures of 256.
-    refined: Fraction of the steps, from the noisy end, after which refinement ends; less changes more. The published
-        example refines 79 of 100.
+    down_factor: N, by which the latent is down- and then upsampled; higher values change more. One pixel of a latent
+        usually covers 8 of the picture, and the published examples use N = 8, 16 and 32 on pictures of 256 pixels.
+    refined: Fraction of the steps, counted from the noisy end, after which refinement ends; lower values change more.
+        The published example refines 79 of 100.
 
     Source: ILVR, arXiv:2108.02938, Algorithm 1.
     """
@@ -48,13 +48,13 @@ class ILVR(EditMethod[torch.Tensor]):
     def prepare(
         self, pipe: DiffusionPipeline, images: Sequence[Image.Image], source_prompts: Sequence[str]
     ) -> list[torch.Tensor]:
-        """Clean latents, (1, channels, height, width) each; the sources' prompts play no part."""
+        """Clean latents, (1, channels, height, width) each; the source prompts are not used."""
         return list(latents_of(denoiser_of(pipe), images).split(1))
 
     def edit(
         self, pipe: DiffusionPipeline, prepared: torch.Tensor, prompt: str, seed: int = 0
     ) -> Image.Image:
-        """One edit."""
+        """Make one edit."""
         return picture_of(denoiser_of(pipe), self.sample(pipe, prepared, prompt, seed))
 
     @torch.no_grad()
@@ -89,7 +89,7 @@ class ILVR(EditMethod[torch.Tensor]):
         )
 
     def _low(self, latents: torch.Tensor) -> torch.Tensor:
-        """Down- and upsampled; bicubic with antialiasing, without which the paper's method is known to suffer."""
+        """Down- and upsample; bicubic with antialiasing, without which the paper's method is known to suffer."""
         height, width = latents.shape[-2:]
         small = (max(1, round(height / self.down_factor)), max(1, round(width / self.down_factor)))
         reduced = F.interpolate(latents, small, mode="bicubic", antialias=True)

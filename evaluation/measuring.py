@@ -24,9 +24,9 @@ OF_MASKS = (MASK_IOU, SEAM)
 def measured_edit(
     metrics: Sequence[EditMetric], item: EditItem, picture: Image.Image, mask: np.ndarray | None
 ) -> Row:
-    """Each metric's value, `None` where the item lacks what it needs.
+    """Each metric's value, or `None` if the item lacks what it needs.
 
-    Of a mask that a method found also its IoU and, where the perfect edit is known, the seam along its outline.
+    For a mask that a method found, also its IoU and, if the perfect edit is known, the seam along its outline.
     """
     values: Row = {metric.name: metric(item, picture) for metric in metrics}
     truth = item.region if mask is not None else None
@@ -39,7 +39,7 @@ def measured_edit(
 
 
 def measured_reconstruction(pipe: DiffusionPipeline, image: Image.Image, reconstruction: np.ndarray) -> Row:
-    """PSNR in dB to the VAE's reconstruction, and to the picture beside the VAE's own."""
+    """PSNR in dB to the VAE's reconstruction, to the picture, and between these two."""
     best = vae_reconstruction(denoiser_of(pipe), image)
     return {
         "to_vae": psnr(reconstruction, best),

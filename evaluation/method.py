@@ -21,13 +21,14 @@ Prepared = TypeVar("Prepared")
 
 @dataclass(frozen=True)
 class EditMethod(ABC, Generic[Prepared]):
-    """One way to edit a picture, with its knobs for fields.
+    """One way to edit a picture, with its knobs as fields.
 
-    Any loaded pipeline of Stable Diffusion 1.x, 2.x or XL serves, diffusers' own too, and is only read.
+    Works with any loaded pipeline of Stable Diffusion 1.x, 2.x or XL, including diffusers' own; pipelines are only
+    read.
 
-    What a method makes of a picture before it knows the edit (an inversion, learned embeddings) is a value of its own,
-    so that a sweep over knobs pays for it once: two methods of one class serve themselves from the same preparation if
-    the fields in `prepared_by` agree.
+    What a method computes for a picture before it knows the edit (an inversion, learned embeddings) is kept separate,
+    so that a sweep over knobs pays for it only once: two methods of one class share a preparation if they agree in the
+    fields in `prepared_by`.
     """
 
     prepared_by: ClassVar[tuple[str, ...]] = ("num_inference_steps",)
@@ -38,13 +39,12 @@ class EditMethod(ABC, Generic[Prepared]):
     def __call__(
         self, pipe: DiffusionPipeline, image: Image.Image, source_prompt: str, prompt: str, seed: int = 0
     ) -> Image.Image:
-        """The picture edited to show `prompt`; `seed` is of the noise, where a method draws any."""
+        """Edit the picture to show `prompt`; `seed` is for the noise, if the method uses any."""
         (prepared,) = self.prepare(pipe, [image], [source_prompt])
         return self.edit(pipe, prepared, prompt, seed)
 
     def check(self, pipe: DiffusionPipeline) -> None:
-        """Refuse a pipeline whose model is of no family here, or lacks what this method needs; asked before the first
-        edit.
+        """Raise unless the pipeline's model is supported and has what this method needs; called before the first edit.
 
         Raises:
             ValueError: Naming what is missing.
@@ -52,7 +52,7 @@ class EditMethod(ABC, Generic[Prepared]):
         denoiser_of(pipe).check()
 
     def check_steps(self, pipe: DiffusionPipeline) -> None:
-        """Refuse more steps than the schedule has, or so few that a fraction of them is none; asked before the first
+        """Raise if the schedule has too few steps, or a fraction of them is less than one; called before the first
         edit.
 
         Raises:
@@ -64,25 +64,28 @@ class EditMethod(ABC, Generic[Prepared]):
     def prepare(
         self, pipe: DiffusionPipeline, images: Sequence[Image.Image], source_prompts: Sequence[str]
     ) -> list[Prepared]:
-        """What this method makes of each of some pictures of one size, side by side."""
+        """Prepare several pictures of one size, side by side."""
 
     @abstractmethod
     def edit(self, pipe: DiffusionPipeline, prepared: Prepared, prompt: str, seed: int = 0) -> Image.Image:
-        """One edit of a picture that was prepared."""
+        """Make one edit of a prepared picture."""
 
     def edit_with_mask(
         self, pipe: DiffusionPipeline, prepared: Prepared, prompt: str, seed: int = 0
     ) -> tuple[Image.Image, np.ndarray | None]:
-        """An edit, and where it applied, booleans (height, width), if the method finds that out."""
+        """Make one edit; also returns where it applied, booleans (height, width), if the method finds that out."""
         return self.edit(pipe, prepared, prompt, seed), None
 
     def reconstruct(self, pipe: DiffusionPipeline, prepared: Prepared) -> np.ndarray | None:
-        """What the preparation gives back of the picture, floats (height, width, 3) in [0, 1]; `None` if that means
-        nothing."""
+        """Reconstruct the picture from its preparation.
+
+        Returns:
+            Floats (height, width, 3) in [0, 1]; `None` if the method has no reconstruction.
+        """
         return None
 
     def backward_evaluations(self, prepared: Prepared) -> int:
-        """Of the denoiser, that the preparation of one picture took."""
+        """Number of backward evaluations of the denoiser that the preparation of one picture took."""
         return 0
 
     @property
@@ -91,11 +94,11 @@ class EditMethod(ABC, Generic[Prepared]):
         return type(self).__name__, *(getattr(self, name) for name in self.prepared_by)
 
     def schedule(self, denoiser: Denoiser) -> Schedule:
-        """The levels that an inversion of this method walks."""
+        """The levels that this method's inversion walks."""
         return denoiser.schedule(self.num_inference_steps)
 
     def prompts(self, denoiser: Denoiser, prompt: str) -> PromptPair:
-        """What a decoding is told: the prompt and, where it is guided, the empty one."""
+        """The conditioning of a decoding: the prompt and, if it is guided, the empty prompt."""
         embeds = embeds_of(denoiser, [prompt, ""])
         return PromptPair(
             embeds.rows(slice(1)), None if self.guidance_scale == 1 else embeds.rows(slice(1, 2))
@@ -103,7 +106,7 @@ class EditMethod(ABC, Generic[Prepared]):
 
 
 def sides_of(image: Image.Image) -> dict[str, Any]:
-    """A picture's own size as our pipelines' arguments: all methods work at it, whatever the model's own size."""
+    """A picture's own size as arguments of our pipelines: all methods work at it, whatever the native size."""
     return {"height": image.height, "width": image.width}
 
 
@@ -111,10 +114,10 @@ def pixels_of(denoiser: Denoiser, images: Sequence[Image.Image]) -> torch.Tensor
     """(pictures, 3, height, width) in [0, 1].
 
     Raises:
-        ValueError: If they differ in size, or the model cannot take their size.
+        ValueError: If they differ in size, or the model cannot work at their size.
     """
     pixels = read_pictures(list(images), denoiser.multiple, denoiser.latent_channels).pixels
-    assert pixels is not None  # pictures are no latents
+    assert pixels is not None  # only latents have none
     return pixels.to(denoiser.device)
 
 
@@ -125,7 +128,7 @@ def latents_of(denoiser: Denoiser, images: Sequence[Image.Image]) -> torch.Tenso
 
 
 def embeds_of(denoiser: Denoiser, texts: Sequence[str]) -> Conditioning:
-    """A row for each text. The empty one stands for no prompt, of which SDXL has a way of its own."""
+    """A row for each text. The empty text stands for no prompt, which SDXL represents in its own way."""
     prompts = [
         denoiser.read_prompt(PromptInput("prompt", text)) if text else denoiser.absent_prompt("prompt")
         for text in texts
@@ -135,7 +138,7 @@ def embeds_of(denoiser: Denoiser, texts: Sequence[str]) -> Conditioning:
 
 @torch.no_grad()
 def picture_of(denoiser: Denoiser, latents: torch.Tensor) -> Image.Image:
-    """The first of some latents, (batch, channels, height, width), as an RGB picture."""
+    """Decode the first of some latents, (batch, channels, height, width), to an RGB picture."""
     pixels = eight_bits(denoiser.decode(latents[:1])[0])
     return Image.fromarray(pixels.permute(1, 2, 0).contiguous().cpu().numpy())
 
@@ -147,5 +150,5 @@ def floats_of(denoiser: Denoiser, latents: torch.Tensor) -> np.ndarray:
 
 
 def vae_reconstruction(denoiser: Denoiser, image: Image.Image) -> np.ndarray:
-    """What the autoencoder alone leaves of a picture, floats (height, width, 3) in [0, 1]."""
+    """The autoencoder's reconstruction of a picture, floats (height, width, 3) in [0, 1]."""
     return floats_of(denoiser, latents_of(denoiser, [image]))

@@ -38,7 +38,7 @@ class NullText:
 
     latents: z at the noisiest level, (1, channels, height, width).
     embeds: The unconditional embedding of each step from the noisiest on, (steps, tokens, width) in float32.
-    errors: Of each step, the squared error of its latents before and after learning.
+    errors: For each step, the squared error of its latents before and after learning.
     backward_evaluations: Of the denoiser.
     """
 
@@ -53,9 +53,9 @@ class NullText:
 class NullTextInversion(EditMethod[NullText]):
     """Prompt-to-Prompt on a null-text inversion; the other defaults are those of the published example.
 
-    tau_c, tau_s: Fractions of the steps, from the noisy end, with the source's cross- and self-attention maps.
-    tau_u: The latter in the unconditional rows; 0 is Prompt-to-Prompt, more is P2Plus.
-    inner_steps: Updates a step, at most.
+    tau_c, tau_s: Fractions of the steps, counted from the noisy end, with the source's cross- and self-attention maps.
+    tau_u: The latter in the unconditional rows; 0 is Prompt-to-Prompt, higher values are P2Plus.
+    inner_steps: Maximum number of updates per step.
 
     Source: null-text inversion, arXiv:2211.09794, Sec. 3.2; Prompt-to-Prompt, arXiv:2208.01626.
     """
@@ -71,7 +71,7 @@ class NullTextInversion(EditMethod[NullText]):
     def prepare(
         self, pipe: DiffusionPipeline, images: Sequence[Image.Image], source_prompts: Sequence[str]
     ) -> list[NullText]:
-        """Learn the embeddings of all pictures side by side, each as if alone but for rounding."""
+        """Learn the embeddings of all pictures side by side; apart from rounding, each as if it were alone."""
         denoiser = denoiser_of(pipe)
         with lock_of(denoiser.unet), BorrowedNetwork(denoiser.unet) as unet, frozen(unet):
             lesson = _Lesson(
@@ -84,7 +84,7 @@ class NullTextInversion(EditMethod[NullText]):
             return lesson.learn(latents_of(denoiser, images), source_prompts)
 
     def edit(self, pipe: DiffusionPipeline, prepared: NullText, prompt: str, seed: int = 0) -> Image.Image:
-        """One edit; nothing is drawn."""
+        """Make one edit; nothing is random."""
         return picture_of(denoiser_of(pipe), self.decode(pipe, prepared, prompt)[1:])
 
     def reconstruct(self, pipe: DiffusionPipeline, prepared: NullText) -> np.ndarray:
@@ -109,15 +109,15 @@ class NullTextInversion(EditMethod[NullText]):
 
 
 def _with_text(empty: Conditioning, embeds: torch.Tensor) -> Conditioning:
-    """The empty prompt with other embeddings of its text, (rows, tokens, width); what else there is, is not learned."""
+    """The empty prompt with other text embeddings, (rows, tokens, width); any other tensors are not learned."""
     return Conditioning({**empty.tensors, "prompt_embeds": embeds}).to(empty.dtype)
 
 
 @dataclass(frozen=True, eq=False)
 class _Lesson:
-    """What is learned of some pictures side by side.
+    """What is to be learned of several pictures side by side.
 
-    given, empty: Their prompts and the empty one, a row for each.
+    given, empty: Their prompts and the empty prompt, a row for each.
     """
 
     denoiser: Denoiser
@@ -127,7 +127,7 @@ class _Lesson:
     method: NullTextInversion
 
     def learn(self, clean: torch.Tensor, prompts: Sequence[str]) -> list[NullText]:
-        """Learn step after step; `clean` are latents, (pictures, channels, height, width)."""
+        """Learn step by step; `clean` are latents, (pictures, channels, height, width)."""
         schedule, watch = self.schedule, FiniteWatch()
         steps = schedule.num_inference_steps
         walk = invert_latents(
@@ -159,7 +159,7 @@ class _Lesson:
 
 
 class _Step:
-    """One step of the learning: where it starts, where it should lead, and the conditional prediction, made once."""
+    """One step of learning: where it starts, where it should lead, and the conditional prediction, computed once."""
 
     def __init__(self, lesson: _Lesson, level: int, latents: torch.Tensor, goal: torch.Tensor) -> None:
         self.lesson, self.level, self.latents, self.goal = lesson, level, latents, goal
@@ -167,7 +167,7 @@ class _Step:
         self.conditional = lesson.denoiser.predict(latents, self.timestep, lesson.given)
 
     def outcome(self, embeds: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Where the step leads with `embeds`, those of the pictures `rows`, and its squared error for each."""
+        """Where the step leads with `embeds`, those of the pictures `rows`, and the squared error of each."""
         lesson, latents = self.lesson, self.latents[rows]
         unconditional = lesson.denoiser.predict(
             latents, self.timestep, _with_text(lesson.empty.rows(rows), embeds)
@@ -178,7 +178,7 @@ class _Step:
 
     @torch.enable_grad()
     def learn(self, step: int, embeds: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The learned embeddings, the errors at the start, and the number of updates, for each picture."""
+        """The learned embeddings, the initial errors, and the number of updates, for each picture."""
         active = ActivePictures({"embeds": embeds}, LEARNING_RATE * max(1 - RATE_DECAY * step, 0.01))
         learned, first_error = embeds.clone(), torch.zeros(len(embeds), device=embeds.device)
         updates = torch.zeros(len(embeds), dtype=torch.long)

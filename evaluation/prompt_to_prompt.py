@@ -22,8 +22,8 @@ from semantic_edit.pipelines import RestyleSettings, Restyling, Session, read_pr
 class PromptToPrompt(WordSwap):
     """Prompt-to-Prompt on a plain DDIM inversion, with nothing learned; the knobs are the taus and the guidance.
 
-    tau_c, tau_s: Fractions of the steps, from the noisy end, with the source's cross- and self-attention maps; at 0
-        both, this is `WordSwap`. The defaults are those of null-text inversion's published example.
+    tau_c, tau_s: Fractions of the steps, counted from the noisy end, with the source's cross- and self-attention maps;
+        with both at 0, this is `WordSwap`. The defaults are those of null-text inversion's published example.
 
     Source: Prompt-to-Prompt, arXiv:2208.01626, Sec. 3.2.
     """
@@ -32,11 +32,11 @@ class PromptToPrompt(WordSwap):
     tau_s: float = 0.5
 
     def edit(self, pipe: DiffusionPipeline, prepared: Inverted, prompt: str, seed: int = 0) -> Image.Image:
-        """One edit; nothing is drawn."""
+        """Make one edit; nothing is random."""
         return picture_of(denoiser_of(pipe), self.decode(pipe, prepared, prompt)[1:])
 
     def reconstruct(self, pipe: DiffusionPipeline, prepared: Inverted) -> np.ndarray:
-        """The source's row, which is what guidance leaves of the picture under its own prompt."""
+        """The source's row, which is how guidance under its own prompt reproduces the picture."""
         return floats_of(denoiser_of(pipe), self.decode(pipe, prepared, prepared.prompt))
 
     def decode(self, pipe: DiffusionPipeline, prepared: Inverted, prompt: str) -> torch.Tensor:
@@ -58,8 +58,9 @@ def decoded_side_by_side(
     """Denoise a picture and its edit side by side, the edit with attention maps of the picture; see `restyle`.
 
     Args:
-        method: Whose schedule and guidance are taken.
-        settings: Which of the maps; `tau_v` plays no part.
+        denoiser: The model.
+        method: Supplies the schedule and the guidance scale.
+        settings: Which of the maps to use; `tau_v` has no effect.
         noisiest: The picture at the noisiest level, (1, channels, height, width).
         prompts: The source's and the edit's.
         negative_at: What both are guided away from at each step; by default the empty prompt.

@@ -65,10 +65,11 @@ def _markdown(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
 
 
 def edits_in_markdown(table: Tabled, measures: Sequence[str] | None = None) -> str:
-    """One table for each kind of edit; a paper's or code's own setting is bold.
+    """One table for each kind of edit, with the default settings of each method in bold.
 
     Args:
-        measures: Which columns, of `TITLES`; those that have values where not given.
+        table: The lines.
+        measures: Which columns of `TITLES`; by default those that have values.
     """
     wanted = [name for name in (measures or TITLES) if any(line.get(name) is not None for line in table)]
     return _by_kind(table, wanted, _cell)
@@ -94,13 +95,13 @@ def _by_kind(table: Tabled, wanted: Sequence[str], cell: Callable[[Line, str], s
 
 
 def sets_in_markdown(table: Tabled) -> str:
-    """One table for each kind of edit; without intervals, since each figure is of one set."""
+    """One table for each kind of edit; without intervals, because each figure is of a single set."""
     wanted = [name for name in SET_METRICS if any(line.get(name) is not None for line in table)]
     return _by_kind(table, wanted, lambda line, name: _number(line[name], 3))
 
 
 def _cell(line: Line, name: str) -> str:
-    """A mean with its interval, and its n where that is not the table's."""
+    """A mean with its interval, and its n if that differs from the table's."""
     if line.get(name) is None:
         return "-"
     shown = _with_interval(line, name, DIGITS.get(name, 2), SCALES.get(name, 1.0))
@@ -112,7 +113,7 @@ def _marked(setting: str, is_default: bool) -> str:
 
 
 def gaps_in_markdown(table: Tabled) -> str:
-    """What a curve gains on each baseline where both succeed equally often."""
+    """What a curve gains over each baseline where both succeed equally often."""
     header = [
         "edits",
         "success by",
@@ -149,7 +150,7 @@ def _difference(line: Line) -> str:
 
 
 def reconstructions_in_markdown(table: Tabled) -> str:
-    """What a preparation gives back, and what it took."""
+    """How well each preparation reproduces the pictures, and what it took."""
     header = [
         "method",
         "PSNR to the VAE's picture, dB",

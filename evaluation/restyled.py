@@ -17,7 +17,7 @@ from semantic_edit.mapping_networks import LearningSettings, MappingNetwork
 
 @dataclass(frozen=True)
 class Restyled(EditMethod[MappingNetwork]):
-    """tau_v, tau_c, tau_s, tau_u, variant, settings: as [`StyleDiffusionPipeline`] takes them.
+    """tau_v, tau_c, tau_s, tau_u, variant, settings: as for [`StyleDiffusionPipeline`].
 
     Source: StyleDiffusion, arXiv:2303.15649.
     """
@@ -38,7 +38,7 @@ class Restyled(EditMethod[MappingNetwork]):
     settings: LearningSettings = field(default_factory=LearningSettings.short)
 
     def check(self, pipe: DiffusionPipeline) -> None:
-        """Refuse a pipeline that cannot look at the picture it is to learn."""
+        """Also raise a ValueError if the pipeline has no image encoder, through which pictures are learned."""
         super().check(pipe)
         if pipe.image_encoder is None or pipe.feature_extractor is None:
             raise ValueError(
@@ -64,7 +64,7 @@ class Restyled(EditMethod[MappingNetwork]):
     def edit(
         self, pipe: DiffusionPipeline, prepared: MappingNetwork, prompt: str, seed: int = 0
     ) -> Image.Image:
-        """One edit; nothing is drawn."""
+        """Make one edit; nothing is random."""
         taus = {name: getattr(self, name) for name in ("tau_v", "tau_c", "tau_s", "tau_u")}
         edited: Any = style_pipeline(pipe)(
             prompt, mapping_network=prepared, guidance_scale=self.guidance_scale, **taus
@@ -72,17 +72,17 @@ class Restyled(EditMethod[MappingNetwork]):
         return edited.images[0]
 
     def reconstruct(self, pipe: DiffusionPipeline, prepared: MappingNetwork) -> np.ndarray:
-        """The source's row of an edit, whatever the edit."""
+        """The source's row, which is the same in every edit."""
         done: Any = style_pipeline(pipe)(prepared.config.prompt, mapping_network=prepared, output_type="np")
         return done.reconstruction[0]
 
     def backward_evaluations(self, prepared: MappingNetwork) -> int:
-        """Of the denoiser; 0 of a picture that was not learned in this process, since nothing is known of it."""
+        """Of the denoiser; 0, because unknown, for a picture that was not learned in this process."""
         return 0 if prepared.report is None else prepared.report.backward_evaluations[0]
 
 
 def style_pipeline(pipe: DiffusionPipeline) -> Any:
-    """Our pipeline around the same modules, unless this is one."""
+    """Our pipeline around the same modules, or `pipe` itself if it is one."""
     if isinstance(pipe, pipeline_class(STYLEDIFFUSION, pipe)):
         return pipe
     return another_pipeline(STYLEDIFFUSION, pipe)

@@ -1,4 +1,4 @@
-"""Results that survive a kill: one JSON object a line, appended as soon as it is known, and never computed twice."""
+"""Results that survive a kill: one JSON object per line, appended as soon as known, and never computed twice."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ Row = dict[str, Any]
 
 
 class Rows:
-    """The rows of a file, found by what they were asked for.
+    """The rows of a file, each found by a key that says what was asked for.
 
     Args:
-        path: A JSON Lines file, made if it is not there. A last line that an interrupted run left half-written is cut
-            off the file. Of lines with one key the last counts; if it has an "error", the row is not there, so that
-            what failed is tried again.
+        path: A JSON Lines file, created if it does not exist. A last line that an interrupted run left incomplete is
+            removed from the file. Of several lines with one key the last counts; if it has an "error", the row counts
+            as missing, so that failures are tried again.
 
     Raises:
-        ValueError: If another line is no row, which no interruption can have caused.
+        ValueError: If another line is not a row, which no interruption can cause.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -60,7 +60,12 @@ class Rows:
         return self._rows[_name(key)]
 
     def append(self, key: Row, values: Row) -> None:
-        """Write a row down for good. `key` says in JSON values what was asked for, `values` what came out."""
+        """Store a row permanently.
+
+        Args:
+            key: What was asked for, in JSON values.
+            values: The results, in JSON values.
+        """
         row = json.loads(json.dumps({"key": key, **values}))
         append_line(self.path, json.dumps(row))
         self._rows[_name(key)] = row

@@ -1,4 +1,4 @@
-"""Run methods over pictures and edits, each thing once, however often the command is interrupted."""
+"""Run methods over pictures and edits, each of them once, however often the command is interrupted."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ Say = Callable[[str], None]
 class Comparison:
     """What is compared, and where its results go.
 
-    items: The edits; those of one group are of one picture, which is prepared once for all of them.
+    items: The edits; those of one group are edits of one picture, which is prepared once for all of them.
     metrics: What is measured of each edit.
     identity: What every result depends on: the model, the metrics and the pictures' size.
-    seed: Each edit draws its noise with a seed made from it and from the edit's name.
-    shown: Of so many pictures the results are kept as files, for people to look at.
-    batch: Pictures that are prepared side by side, where they are of one size.
-    sets: What is measured of all edits of a setting together; their pictures are all kept then.
-    skips: Whether an edit that fails is written down as failed, instead of ending the run.
+    seed: Each edit draws its noise with a seed derived from this and from the edit's name.
+    shown: Number of pictures for which results are kept as files to look at.
+    batch: Number of pictures that are prepared side by side, if they are of one size.
+    sets: What is measured of all edits of a setting together; if given, all their pictures are kept.
+    skips: Whether an edit that fails is recorded as failed instead of ending the run.
     """
 
     pipe: DiffusionPipeline
@@ -57,7 +57,7 @@ class Comparison:
 
     @cached_property
     def groups(self) -> dict[str, list[EditItem]]:
-        """The edits of each picture; a picture with two descriptions is prepared twice."""
+        """The edits of each picture; a picture with two source prompts is prepared twice."""
         groups: dict[str, list[EditItem]] = {}
         for item in self.items:
             name = item.group
@@ -73,16 +73,16 @@ class Comparison:
 
     @cached_property
     def shown_groups(self) -> frozenset[str]:
-        """Those that people look at."""
+        """The groups with results to look at."""
         return frozenset(list(self.groups)[: self.shown])
 
     @cached_property
     def kept_groups(self) -> frozenset[str]:
-        """Those whose results are kept as files."""
+        """The groups whose results are kept as files."""
         return frozenset(self.groups) if self.sets else self.shown_groups
 
     def edit_key(self, method: EditMethod, item: EditItem) -> Row:
-        """What an edit's row is found by; two sweeps that meet in a setting share it."""
+        """The key of an edit's row; two sweeps that have a setting in common share it."""
         prompts = [item.source_prompt, item.prompt]
         return {
             **self.identity,
@@ -93,16 +93,16 @@ class Comparison:
         }
 
     def reconstruction_key(self, method: EditMethod, group: str) -> Row:
-        """What a reconstruction's row is found by."""
+        """The key of a reconstruction's row."""
         prompt = self.groups[group][0].source_prompt
         return {**self.identity, "reconstruction": group, "prompt": prompt, **_described(method)}
 
     def seed_of(self, item: EditItem) -> int:
-        """The same whatever else the dataset holds."""
+        """An edit's seed, which does not depend on the rest of the dataset."""
         return int(hashlib.sha256(f"{self.seed} {item.name}".encode()).hexdigest()[:8], 16)
 
     def picture_path(self, key: Row) -> Path:
-        """Where the picture of a row is kept, if it is shown."""
+        """Where the picture of a row is kept, if it is kept."""
         digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
         return self.folder / "pictures" / f"{digest}.png"
 
@@ -113,9 +113,9 @@ def _described(method: EditMethod) -> Row:
 
 @dataclass(frozen=True)
 class _Lot:
-    """Settings that one preparation serves.
+    """Settings that share one preparation.
 
-    reconstructed: The one in whose name the reconstruction is measured, if a sweep starts from it.
+    reconstructed: The method under whose name the reconstruction is measured, if a sweep starts from it.
     """
 
     name: str
@@ -135,7 +135,13 @@ def _lots(sweeps: Sequence[Sweep]) -> list[_Lot]:
 
 
 def run_sweeps(comparison: Comparison, sweeps: Sequence[Sweep], say: Say = lambda line: None) -> None:
-    """Compute every row that is not there yet. Settings that a preparation serves share it."""
+    """Compute every row that is missing. Settings that can share a preparation do.
+
+    Args:
+        comparison: What to compare.
+        sweeps: The methods and their settings.
+        say: Called with each line of progress.
+    """
     names = list(comparison.groups)
     for lot in _lots(sweeps):
         for first in range(0, len(names), comparison.batch):
@@ -152,9 +158,9 @@ def run_sweeps(comparison: Comparison, sweeps: Sequence[Sweep], say: Say = lambd
 
 
 def _todo(comparison: Comparison, lot: _Lot, group: str) -> list[tuple[EditMethod, EditItem | None, Row]]:
-    """Of one picture the method, edit and key of each row that is missing; a reconstruction has no edit."""
+    """For one picture, the method, edit and key of each missing row; a reconstruction has no edit."""
     wanted: list[tuple[EditMethod, EditItem | None, Row]] = []
-    if lot.reconstructed is not None:  # SDEdit has no reconstruction, which a row of no values says
+    if lot.reconstructed is not None:  # SDEdit has no reconstruction, and gets a row without values
         key = comparison.reconstruction_key(lot.reconstructed, group)
         wanted.append((lot.reconstructed, None, key))
     for method in lot.methods:
@@ -164,7 +170,7 @@ def _todo(comparison: Comparison, lot: _Lot, group: str) -> list[tuple[EditMetho
 
 
 def _is_done(comparison: Comparison, item: EditItem | None, key: Row) -> bool:
-    """Whether a row is there, and its picture if that is needed later and not only to look at."""
+    """Whether a row exists, and also its picture, if that is needed later other than to look at."""
     if key not in comparison.rows:
         return False
     is_needed = comparison.sets is not None and item is not None and "error" not in comparison.rows[key]
@@ -174,7 +180,7 @@ def _is_done(comparison: Comparison, item: EditItem | None, key: Row) -> bool:
 def _of_one_size(
     comparison: Comparison, lot: _Lot, groups: Sequence[str], say: Say
 ) -> Iterator[dict[str, Image.Image]]:
-    """The groups' pictures, in parts whose pictures are of one size."""
+    """The groups' pictures, divided into parts of one size."""
     alike: dict[tuple[int, int], dict[str, Image.Image]] = {}
     for group in groups:
         try:
@@ -187,7 +193,7 @@ def _of_one_size(
 
 
 def _leave_out(comparison: Comparison, lot: _Lot, groups: Iterable[str], error: Exception, say: Say) -> None:
-    """Write down that nothing of some pictures can be had, or raise the reason if none may be left out."""
+    """Record that some pictures give no results, or raise the reason if none may be skipped."""
     if not comparison.skips:
         raise error
     for group in groups:
@@ -204,7 +210,7 @@ def _run_batch(comparison: Comparison, lot: _Lot, images: dict[str, Image.Image]
     except (ValueError, FloatingPointError) as error:
         if not comparison.skips or len(images) == 1:
             return _leave_out(comparison, lot, images, error, say)
-        for group, image in images.items():  # the others need not suffer for one
+        for group, image in images.items():  # one by one, so that only those that fail are left out
             _run_batch(comparison, lot, {group: image}, say)
         return None
     seconds = (time.perf_counter() - started) / len(images)
@@ -219,7 +225,7 @@ def _run_batch(comparison: Comparison, lot: _Lot, images: dict[str, Image.Image]
                     measured = _measured_reconstruction(comparison.pipe, method, prepared, image, kept)
                     comparison.rows.append(key, {**measured, **cost})
                 else:
-                    loaded = replace(item, load_image=image.copy)  # metrics ask for it again and again
+                    loaded = replace(item, load_image=image.copy)  # metrics read it repeatedly
                     _run_edit(comparison, method, prepared, loaded, key)
             except (ValueError, FloatingPointError) as error:
                 if not comparison.skips:
@@ -233,7 +239,7 @@ def _run_edit(comparison: Comparison, method: EditMethod, prepared: Any, item: E
     started = time.perf_counter()
     picture, mask = method.edit_with_mask(comparison.pipe, prepared, item.prompt, comparison.seed_of(item))
     seconds = time.perf_counter() - started
-    values = measured_edit(comparison.metrics, item, picture, mask)  # which reads the item's mask
+    values = measured_edit(comparison.metrics, item, picture, mask)  # may fail: reads a file
     if item.group in comparison.kept_groups:
         _keep(comparison.picture_path(key), picture)
     comparison.rows.append(key, {**values, "seconds": seconds})
@@ -242,7 +248,7 @@ def _run_edit(comparison: Comparison, method: EditMethod, prepared: Any, item: E
 def _measured_reconstruction(
     pipe: DiffusionPipeline, method: EditMethod, prepared: Any, image: Image.Image, kept: Path | None
 ) -> Row:
-    """What is measured of a reconstruction; `kept` is where its picture goes, if it is kept."""
+    """What is measured of a reconstruction; `kept` is the file for its picture, if it is kept."""
     floats = method.reconstruct(pipe, prepared)
     measured: Row = {}
     if floats is not None:

@@ -18,7 +18,7 @@ from semantic_edit.evaluation.method import EditMethod, picture_of
 
 @dataclass(frozen=True)
 class SDEdit(EditMethod[Image.Image]):
-    """strength: Fraction of the noise to add, in (0, 1]; more changes more.
+    """strength: Fraction of the noise to add, in (0, 1]; higher values change more.
 
     Source: SDEdit, arXiv:2108.01073.
     """
@@ -28,7 +28,7 @@ class SDEdit(EditMethod[Image.Image]):
     strength: float = 0.5
 
     def check_steps(self, pipe: DiffusionPipeline) -> None:
-        """Refuse a strength of less than one step too."""
+        """Also raise a ValueError if the strength covers less than one step."""
         super().check_steps(pipe)
         self._check_strength()
 
@@ -46,14 +46,14 @@ class SDEdit(EditMethod[Image.Image]):
         return list(images)
 
     def edit(self, pipe: DiffusionPipeline, prepared: Image.Image, prompt: str, seed: int = 0) -> Image.Image:
-        """One edit; the source's prompt plays no part.
+        """Make one edit; the source prompt is not used.
 
         Raises:
-            ValueError: If the strength is less than one step.
-            FloatingPointError: If NaN or infinite values come of it.
+            ValueError: If the strength covers less than one step.
+            FloatingPointError: If the result has NaN or infinite values.
         """
         self._check_strength()
-        # a scheduler of its own, since the pipeline sets its timesteps; it clips nothing, as no other method does
+        # a separate scheduler, because the pipeline sets its timesteps; without clipping, like all other methods
         scheduler = DDIMScheduler.from_config(pipe.scheduler.config, clip_sample=False, thresholding=False)
         latents = another_pipeline(IMAGE_TO_IMAGE, pipe, scheduler=scheduler)(
             prompt=prompt,

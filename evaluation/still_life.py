@@ -2,8 +2,8 @@
 
     python -m semantic_edit.evaluation.still_life --out runs/figures
 
-prints one line a figure with the number of cases, and writes them to figures.json with the pictures that a person
-should look at beside them: samples.png and edits.png.
+prints one line per figure with the number of cases, and writes the figures to figures.json, together with pictures to
+look at: samples.png and edits.png.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from semantic_edit.still_life import model_path
 from semantic_edit.still_life.cases import EditCase, edit_cases
 from semantic_edit.still_life.clip import PAIRS, embed_pictures, embed_texts
 from semantic_edit.still_life.judge import Judge, judged, load_judge
-from semantic_edit.still_life.pool import as_pixels
+from semantic_edit.still_life.pixels import as_pixels
 from semantic_edit.still_life.scenes import HELD_OUT_PAIRS, Scene, sample_scene
 
-# Scenes of the test split: the figures' seeds lie far from those that edit_cases draws.
+# Scenes of the test split: these seeds are far from those that edit_cases draws.
 FIRST_SCENE = 0
 CASE_SEED = 1
 Figures = dict[str, dict[str, float]]
@@ -86,14 +86,14 @@ def _reconstructions(pipe: StableDiffusionPipeline, pictures: list[Image.Image])
 
 
 def vae_figures(pipe: StableDiffusionPipeline, count: int, split: str, out: Path) -> Figures:
-    """How much of a picture survives the autoencoder."""
+    """How well pictures survive the autoencoder."""
     pictures = [Image.fromarray(scene.render()) for scene in _scenes(count, split)]
     values = [psnr(*pair) for pair in zip(pictures, _reconstructions(pipe, pictures), strict=True)]
     return {"VAE reconstruction, PSNR in dB": _mean(values)}
 
 
 def judge_figures(pipe: StableDiffusionPipeline, count: int, split: str, out: Path) -> Figures:
-    """The judge itself, on unseen renders: all its answers about a picture right."""
+    """The judge itself, on unseen renders: how often all its answers about a picture are right."""
     scenes = _scenes(2 * count, split)
     answers = judged(load_judge(), [Image.fromarray(scene.render()) for scene in scenes])
     right = [
@@ -139,7 +139,7 @@ def generation_figures(pipe: StableDiffusionPipeline, count: int, split: str, ou
 
 
 def _write_shown(out: Path, name: str, grid: Image.Image, lines: list[str]) -> None:
-    """Pictures for a person to look at, and what they show."""
+    """Write pictures to look at, and what they show."""
     write_folder(out, {f"{name}.png": as_png(grid), f"{name}.txt": ("\n".join(lines) + "\n").encode()})
 
 
@@ -153,7 +153,7 @@ def _generated(pipe: StableDiffusionPipeline, prompts: list[str]) -> list[Image.
 
 
 def edit_figures(pipe: StableDiffusionPipeline, count: int, split: str, out: Path) -> Figures:
-    """DiffEdit by the paper's preset: its mask against the changed pixels, and whether the edit shows the new word."""
+    """The "paper" preset's masks against the changed pixels, and whether its edits show the new word."""
     editor = _silent_editor(pipe)
     figures: Figures = {}
     judge, rows = load_judge(), []
@@ -178,7 +178,7 @@ def _silent_editor(pipe: StableDiffusionPipeline) -> Callable[..., Any]:
 def _edited(
     editor: Callable[..., Any], case: EditCase, seed: int
 ) -> tuple[np.ndarray, np.ndarray, Image.Image]:
-    """Soft map (latent-sized), mask (picture-sized), both floats, and the edited picture."""
+    """The soft map (latent-sized) and the mask (picture-sized), both as floats, and the edited picture."""
     result = editor(
         image=case.image,
         prompt=case.prompt,
@@ -231,7 +231,7 @@ def round_trip_figures(pipe: StableDiffusionPipeline, count: int, split: str, ou
 
 
 def background_figures(pipe: StableDiffusionPipeline, count: int, split: str, out: Path) -> Figures:
-    """What stays outside the mask: latents without, pixels with `preserve_background`; the largest differences."""
+    """The largest differences outside the mask: in latents without `preserve_background`, and in pixels with it."""
     editor = _silent_editor(pipe)
     latent_gaps: list[float] = []
     pixel_gaps: list[float] = []

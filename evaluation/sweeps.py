@@ -1,4 +1,4 @@
-"""Which methods are compared, at which settings of their knobs."""
+"""Which methods are compared, and at which settings of their knobs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STRENGTHS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 RATIOS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 THRESHOLDS = (0.25, 0.5, 0.75)
 GUIDANCES = (1.5, 2.0, 3.0, 4.0, 5.0, 7.5)
-STYLE_PRESETS = {  # tau_v/c/s/u, from the one that preserves most to the one that changes objects
+STYLE_PRESETS = {  # tau_v/c/s/u, from the most preserving to the one that changes objects
     "0.6/0.6/0.8/0.5": (0.6, 0.6, 0.8, 0.5),
     "0.4/0.4/0.4/0.5": (0.4, 0.4, 0.4, 0.5),
     "0.2/0.2/0.4/0": (0.2, 0.2, 0.4, 0.0),
@@ -33,9 +33,9 @@ STYLE_PRESETS = {  # tau_v/c/s/u, from the one that preserves most to the one th
 class Sweep:
     """A method at several settings.
 
-    knob: What is turned.
-    default: The setting that its paper or code takes.
-    points: Each setting by what it is called, in the knob's order; none where only the reconstruction is wanted.
+    knob: The name of the knob that is varied.
+    default: The setting of its paper or code.
+    points: Each setting with its label, in the knob's order; empty if only the reconstruction is wanted.
     """
 
     name: str
@@ -45,11 +45,11 @@ class Sweep:
 
     @property
     def default_point(self) -> str | None:
-        """What the default is called, if it is among the points."""
+        """The default's label, if it is among the points."""
         return next((label for label, method in self.points if method == self.default), None)
 
     def thinned(self, points: int | None) -> Sweep:
-        """The same at its default and at some others, at most `points` in all; `None` leaves out none."""
+        """The same with its default and some of the others, at most `points` in all; `None` keeps all."""
         others = [point for point in self.points if point[0] != self.default_point]
         if points is None or points >= len(self.points) or not others:
             return self
@@ -99,7 +99,7 @@ def _along_both_taus(name: str, default: PromptToPrompt | NullTextInversion) -> 
 
 
 def _diffedit(name: str, **changes: object) -> Callable[[DiffEditMethod], Sweep]:
-    """DiffEdit over its encoding ratio, with something other than usual."""
+    """DiffEdit over its encoding ratio, with some fields changed."""
     return lambda method: _along(
         name,
         "encoding ratio",
@@ -114,7 +114,7 @@ def _thresholds(method: DiffEditMethod) -> Sweep:
 
 
 def _fewer_steps(method: DiffEditMethod) -> Sweep:
-    """What can be saved: steps, and maps for the mask."""
+    """What can be saved: steps, and noise maps for the mask."""
     own = (method.num_inference_steps, method.num_maps_per_mask)
     settings = dict.fromkeys([own, (33, 10), (25, 10), (20, 10), (20, 5), (15, 5), (10, 5)])
     points = tuple(
@@ -125,7 +125,7 @@ def _fewer_steps(method: DiffEditMethod) -> Sweep:
 
 
 def _style(name: str, **changes: object) -> Callable[[Restyled], Sweep]:
-    """StyleDiffusion over tau_v, with something other than usual."""
+    """StyleDiffusion over tau_v, with some fields changed."""
     return lambda method: _along(name, "tau_v", replace(method, **changes), "tau_v", FRACTIONS)  # type: ignore[arg-type]
 
 
@@ -138,20 +138,20 @@ def _style_presets(method: Restyled) -> Sweep:
 
 
 def _style_together(method: Restyled) -> Sweep:
-    """All taus at once, as NTI + P2P goes."""
+    """All taus at once, as for NTI + P2P."""
     points = [(f"{tau:g}", replace(method, tau_v=tau, tau_c=tau, tau_s=tau, tau_u=tau)) for tau in FRACTIONS]
     return Sweep("StyleDiffusion, all taus", "tau", method, tuple(points))
 
 
 def _style_published(method: Restyled) -> Sweep:
-    """The published schedule, for its reconstruction alone: learning longer does not edit better."""
+    """The published schedule, only for its reconstruction: learning longer does not improve edits."""
     return Sweep(
         "StyleDiffusion, published schedule", "tau_v", replace(method, settings=LearningSettings.published())
     )
 
 
 _NO_ATTENTION_LOSS = replace(LearningSettings.short(), attention_weight=0.0)
-# by the name that is typed: the method at its defaults, and the sweep over its knob
+# by the name on the command line: the method at its defaults, and the sweep over its knob
 METHODS: dict[str, tuple[EditMethod, Callable[..., Sweep]]] = {
     "sdedit": (SDEdit(), _sdedit),
     "word-swap": (WordSwap(), _word_swap),
@@ -187,7 +187,7 @@ def sweep_of(name: str, **changes: object) -> Sweep:
 
     Args:
         name: One of `METHODS`.
-        changes: Fields of the method with another value than its own default, such as `num_inference_steps`.
+        changes: Fields of the method with values other than its defaults, such as `num_inference_steps`.
     """
     method, sweep = METHODS[name]
     return sweep(replace(method, **changes))  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What the results say, as tables for people and for programs."""
+"""The results as tables, for people and for programs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def items_of(comparison: Comparison, kind: str) -> list[EditItem]:
 
 
 def usable_items(comparison: Comparison, sweeps: Iterable[Sweep], kind: str) -> list[EditItem]:
-    """Those that no setting failed on: methods are compared on the same edits."""
+    """The edits on which no setting failed: methods are compared on the same edits."""
     methods = [method for sweep in sweeps for _, method in sweep.points]
     return [
         item
@@ -56,7 +56,7 @@ def edit_rows(comparison: Comparison, sweep: Sweep, items: Sequence[EditItem]) -
 
 
 def curve_of(comparison: Comparison, sweep: Sweep, items: Sequence[EditItem], success: str) -> Curve:
-    """A sweep as a trade-off of one measure against what is kept of the background."""
+    """A sweep as a trade-off between one measure and how well the background is kept."""
     rows = edit_rows(comparison, sweep, items)
     groups = {group: number for number, group in enumerate(dict.fromkeys(item.group for item in items))}
     return Curve(
@@ -91,7 +91,7 @@ def curve_table(comparison: Comparison, sweeps: Sequence[Sweep]) -> Tabled:
 def _point_line(
     kind: str, sweep: Sweep, label: str, items: Sequence[EditItem]
 ) -> dict[str, str | float | None]:
-    """What a line says first of a sweep's point."""
+    """The first columns of the line for a sweep's point."""
     return {
         "edits": kind,
         "method": sweep.name,
@@ -104,7 +104,7 @@ def _point_line(
 
 
 def set_table(comparison: Comparison, sweeps: Sequence[Sweep]) -> Tabled:
-    """What is measured of all edits of a setting together, if anything is, for every kind of edit."""
+    """What is measured of all edits of a setting together, if anything, for every kind of edit."""
     if comparison.sets is None:
         return []
     table: Tabled = []
@@ -118,7 +118,7 @@ def set_table(comparison: Comparison, sweeps: Sequence[Sweep]) -> Tabled:
 
 
 def _mean(name: str, rows: Sequence[Row], groups: Sequence[str]) -> dict[str, float | None]:
-    """A mean with its interval, and over how many it goes: what an edit lacks is not counted."""
+    """A mean with its interval, and the number of values: edits without a value are not counted."""
     known = [
         (float(row[name]), group)
         for row, group in zip(rows, groups, strict=True)
@@ -150,7 +150,7 @@ def gap_table(comparison: Comparison, curves: Sequence[Sweep], baselines: Sequen
                         for one in (own, other)
                         for values in (one.success, one.background)
                     ):
-                        continue  # the data does not tell both of each edit
+                        continue  # some edits lack one of the two measures
                     gap = gap_at_equal_success(own, other, baseline.default_point)
                     low, high = gap.interval or (None, None)
                     table.append(
@@ -173,7 +173,7 @@ def gap_table(comparison: Comparison, curves: Sequence[Sweep], baselines: Sequen
 
 
 def reconstruction_table(comparison: Comparison, sweeps: Iterable[Sweep]) -> Tabled:
-    """What each preparation gives back of the pictures, and what it took."""
+    """How well each preparation reproduces the pictures, and what it took."""
     table: Tabled = []
     for sweep in {one.default.preparation: one for one in reversed(list(sweeps))}.values():
         keys = [comparison.reconstruction_key(sweep.default, group) for group in comparison.groups]
@@ -213,7 +213,7 @@ def reconstruction_table(comparison: Comparison, sweeps: Iterable[Sweep]) -> Tab
 
 
 def as_csv(table: Tabled) -> bytes:
-    """A table with one column for each entry of its first line."""
+    """A table as CSV, with one column for each entry of its first line."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(table[0]) if table else ["nothing"])
     writer.writeheader()

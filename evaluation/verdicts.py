@@ -34,7 +34,7 @@ def shows_edit(case: EditCase, answer: Sequence[str]) -> bool:
 
 
 def judge_metric() -> EditMetric:
-    """`shows_edit` as a metric "judge", for still lifes."""
+    """`shows_edit` as the metric "judge", for still lifes."""
     judge = load_judge()
 
     def measure(item: EditItem, picture: Image.Image) -> float:

@@ -1,4 +1,4 @@
-"""DDIM and a word swap: invert under what the picture shows, decode under what it shall show."""
+"""DDIM with a word swap: invert under what the picture shows, decode under what it should show."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from semantic_edit.evaluation.method import EditMethod, embeds_of, floats_of, la
 
 @dataclass(frozen=True, eq=False)
 class Inverted:
-    """latents: (levels + 1, 1, channels, height, width), level 0 the clean picture; made under `prompt` at w = 1."""
+    """latents: (levels + 1, 1, channels, height, width), level 0 is clean; made under `prompt` at w = 1."""
 
     latents: torch.Tensor
     prompt: str
@@ -25,7 +25,7 @@ class Inverted:
 
 @dataclass(frozen=True)
 class WordSwap(EditMethod[Inverted]):
-    """The knob is `guidance_scale`, that of the decoding; the inversion has none.
+    """The knob is `guidance_scale`, for decoding; the inversion is not guided.
 
     Source: the baseline "DDIM with word swap" of DiffEdit, Prompt-to-Prompt and StyleDiffusion.
     """
@@ -34,7 +34,7 @@ class WordSwap(EditMethod[Inverted]):
     def prepare(
         self, pipe: DiffusionPipeline, images: Sequence[Image.Image], source_prompts: Sequence[str]
     ) -> list[Inverted]:
-        """The inversions."""
+        """Invert the pictures."""
         denoiser = denoiser_of(pipe)
         schedule = self.schedule(denoiser)
         predict = predicting(denoiser, schedule, PromptPair(embeds_of(denoiser, source_prompts)))
@@ -42,11 +42,11 @@ class WordSwap(EditMethod[Inverted]):
         return [Inverted(*row) for row in zip(walk.split(1, dim=1), source_prompts, strict=True)]
 
     def edit(self, pipe: DiffusionPipeline, prepared: Inverted, prompt: str, seed: int = 0) -> Image.Image:
-        """One edit; nothing is drawn."""
+        """Make one edit; nothing is random."""
         return picture_of(denoiser_of(pipe), self.decode(pipe, prepared, prompt))
 
     def reconstruct(self, pipe: DiffusionPipeline, prepared: Inverted) -> np.ndarray:
-        """What guidance leaves of the picture under its own prompt."""
+        """How guidance under its own prompt reproduces the picture."""
         return floats_of(denoiser_of(pipe), self.decode(pipe, prepared, prepared.prompt))
 
     @torch.no_grad()

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import warnings
 
 import torch
 
 from semantic_edit.disk.sealed import tensor_digest
+from semantic_edit.disk.telling import warn_caller
 from semantic_edit.mapping_networks.checkpoint import FinishedStep, kept_checkpoint
 from semantic_edit.mapping_networks.learner import learn_step
 from semantic_edit.mapping_networks.objective import Objective
@@ -91,11 +91,10 @@ def _result(finished: list[FinishedStep], settings: LearningSettings) -> Learnin
             for index, (error, good) in enumerate(zip(report.latent_errors, converged, strict=True))
             if not good
         )
-        warnings.warn(
+        warn_caller(
             f"The learning did not converge for picture {listed}: the mean squared error of the reconstructed latents "
             f"is {settings.converged_below:.2g} or more. Raise `inner_steps`, or learn with "
-            "`LearningSettings.published()`.",
-            stacklevel=3,
+            "`LearningSettings.published()`."
         )
     parameters = {
         name: torch.stack([done.parameters[name] for done in finished], dim=1) for name in last.parameters

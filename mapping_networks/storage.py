@@ -18,6 +18,7 @@ from safetensors.torch import save
 from semantic_edit.disk.hub_ids import is_hub_id
 from semantic_edit.disk.reading import is_path, read_object, shortened
 from semantic_edit.disk.sealed import seal
+from semantic_edit.disk.telling import warn_caller
 from semantic_edit.disk.writing import settle, write_file, write_folder
 from semantic_edit.mapping_networks.card import model_card
 from semantic_edit.mapping_networks.config import (
@@ -211,10 +212,9 @@ class StoredModel(ModelMixin, ConfigMixin):
         base_model = self.config.base_model
         if not base_model or (is_hub_id(base_model) and not os.path.isdir(base_model)):
             return
-        warnings.warn(
+        warn_caller(
             f"{base_model!r}, the model that this was learned with, is not a repository on the Hub, so the upload does "
-            'not name it. To name one, call `network.register_to_config(base_model="owner/name")` first.',
-            stacklevel=2,
+            'not name it. To name one, call `network.register_to_config(base_model="owner/name")` first.'
         )
         self.register_to_config(base_model="")
         self.register_to_config(digest=self.seal())

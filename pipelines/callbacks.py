@@ -103,7 +103,7 @@ def _check_returned(changed: Any, tensors: dict[str, Any]) -> None:
                     kind += f" ({got.layout}, on {got.device})"
             raise ValueError(
                 f"`callback_on_step_end` returned {kind} for `{name}`, where floats of shape {tuple(was.shape)} are "
-                f"needed. Leave out of the dict what is to stay as it is.{CUT_OFF if name == 'prompt_embeds' else ''}"
+                f"needed. Leave out of the dict what should not change.{CUT_OFF if name == 'prompt_embeds' else ''}"
             )
 
 
@@ -128,6 +128,6 @@ def _check_guides(guidance_scale: float, tensors: Mapping[str, Any]) -> None:
     """Raise if a callback turns guidance on in a call that has no negative prompt to steer away from."""
     if guidance_scale > 1 and tensors["negative_prompt_embeds"] is None:
         raise ValueError(
-            f"`_guidance_scale` cannot be set to {guidance_scale} in a call that was begun without guidance, whose "
+            f"`_guidance_scale` cannot be set to {guidance_scale} in a call that began without guidance, because its "
             "negative prompt was not encoded. Call with a `guidance_scale` above 1, and lower it in the callback."
         )

@@ -70,7 +70,7 @@ class OfTheCall:
             return self
         settings = RUNNING.get().get(id(pipe))
         if settings is None:
-            raise AttributeError(f"`{self.name}` is a call's: it can be read in the call's callback alone.")
+            raise AttributeError(f"`{self.name}` belongs to a call: it can only be read inside its callback.")
         return getattr(settings, self.name)
 
     def __set__(self, pipe: Any, value: Any) -> None:
@@ -78,7 +78,7 @@ class OfTheCall:
         if settings is None or not self.may_change:
             raise AttributeError(
                 f"`{self.name}` of {type(pipe).__name__} cannot be set: nothing of a call is kept on the pipeline. "
-                "Pass it to the call; in a callback `_guidance_scale` alone may be set, for the steps that are left."
+                "Pass it to the call; in a callback only `_guidance_scale` may be set, for the remaining steps."
             )
         (value,) = plain_numbers(**{self.name: value})
         setattr(settings, self.name, value)

@@ -176,7 +176,7 @@ def check_no_group_offload(**models: torch.nn.Module) -> None:
         registries = (getattr(module, "_diffusers_hook", None) for module in model.modules())
         if any(one is not None and one.get_hook("group_offloading") is not None for one in registries):
             raise ValueError(
-                f"`{name}` is group offloaded, which takes weights away that learning's gradients still need. Use "
+                f"`{name}` is group offloaded, which removes weights that the gradients of learning still need. Use "
                 "`pipe.enable_model_cpu_offload()` instead."
             )
 

@@ -27,7 +27,7 @@ def handed_over(name: str, component: Any) -> Any:
         return component
     if component[0] is not None:
         logger.warning(
-            f"diffusers did not hand over the `{name}`. If it is needed, pass `{name}=pipe.{name}` to `from_pipe` too."
+            f"diffusers did not pass on the `{name}`. If it is needed, pass `{name}=pipe.{name}` to `from_pipe` too."
         )
     return None
 
@@ -128,8 +128,8 @@ class EditComponents:
             NotImplementedError: Always.
         """
         raise NotImplementedError(
-            f"{type(self).__name__} takes no IP-Adapter, whose picture would be a third thing to tell the UNet beside "
-            f"the two prompts; load it into a {self._family.pipeline}, and say what is wanted in `prompt` here."
+            f"{type(self).__name__} takes no IP-Adapter, because its image would condition the UNet in addition to the "
+            f"two prompts; load it into a {self._family.pipeline}, and describe what you want in `prompt` here."
         )
 
     def to_json_string(self: Any) -> str:

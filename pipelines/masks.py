@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import torch
 
+from semantic_edit.disk.telling import warn_caller
 from semantic_edit.editing.mask_shapes import MaskShape, grow_mask, mask_to_latents, shape_mask
 from semantic_edit.editing.masking import NEGLIGIBLE_DIFFERENCE, MaskResult, outline_mask
 from semantic_edit.editing.refinement import drawn_mask, followed_mask
@@ -96,7 +96,7 @@ def _warn_of_masks(pixels: torch.Tensor, is_found: bool) -> None:
             if is_found
             else "Paint white in `mask_image` what may change."
         ): highest == 0,
-        "is nowhere brighter than half, so the edit is laid only thinly over the picture. If that is not meant, divide "
+        "is nowhere brighter than half, so the edit will be hardly visible. If that is not intended, divide "
         "`mask_image` by its maximum.": (highest > 0) & (highest < 0.5) & (not is_found),
         "covers the whole picture, so nothing of it is kept. "
         + ("Raise `mask_threshold`." if is_found else "Leave black in `mask_image` what must stay."): lowest
@@ -106,7 +106,7 @@ def _warn_of_masks(pixels: torch.Tensor, is_found: bool) -> None:
         rows = which.nonzero().flatten().tolist()
         if rows:
             whose = "The mask" if len(pixels) == 1 else f"The mask of edits {rows}"
-            warnings.warn(f"{whose} {what}", stacklevel=6)
+            warn_caller(f"{whose} {what}")
 
 
 def warn_of_alike_prompts(found: MaskResult) -> None:
@@ -114,9 +114,8 @@ def warn_of_alike_prompts(found: MaskResult) -> None:
     alike = (found.relative_difference < NEGLIGIBLE_DIFFERENCE).nonzero().flatten().tolist()
     if alike:
         whose = "" if len(found.relative_difference) == 1 else f" for edits {alike}"
-        warnings.warn(
+        warn_caller(
             f"The source and target prompts barely differ{whose}: their predictions are within "
             f"{NEGLIGIBLE_DIFFERENCE:.1%} of each other, so the mask shows little but rounding. Name the "
-            "thing that is to change in both prompts, or pass a `mask_image`.",
-            stacklevel=6,
+            "thing that is to change in both prompts, or pass a `mask_image`."
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ import numpy as np
 import PIL.Image
 import torch
 
+from semantic_edit.disk.telling import warn_caller
 from semantic_edit.editing.numbers import check_dense, native_tensor, unit_floats
 from semantic_edit.editing.pillow import SIXTEEN_BIT_MODES, in_srgb, upright
 from semantic_edit.editing.stitching import eight_bits
@@ -128,11 +128,11 @@ def _check_no_colours(tensor: torch.Tensor) -> None:
     """Raise a ValueError if would-be latents look like a picture with transparency."""
     in_range = tensor.is_floating_point() and tensor.numel() and tensor.min() >= 0 and tensor.max() <= 1
     if tensor.dtype == torch.uint8 or in_range:
-        kind = "of 8 bits" if tensor.dtype == torch.uint8 else "wholly in [0, 1]"
+        kind = "of 8 bits" if tensor.dtype == torch.uint8 else "entirely in [0, 1]"
         raise ValueError(
-            f"`image` is a tensor of four channels {kind}: a picture with transparency, it seems, but such tensors are "
-            "taken for latents, which lie on both sides of 0. Lay it over a background and pass three channels, for "
-            "white `image[:3] * image[3:] + 1 - image[3:]`, or pass an array (height, width, 4)."
+            f"`image` is a tensor of four channels {kind}: it seems to be a picture with transparency, but such "
+            "tensors are taken for latents, which lie on both sides of 0. Lay it over a background and pass three "
+            "channels, for white `image[:3] * image[3:] + 1 - image[3:]`, or pass an array (height, width, 4)."
         )
 
 
@@ -169,8 +169,8 @@ def _read_one(picture: object) -> torch.Tensor:
     if isinstance(picture, str):
         raise TypeError(
             f"`image` is the text {picture!r}, but must be a picture: the picture comes first, or by name, "
-            "as in `pipe(image=picture, prompt=...)`. Open a file with `PIL.Image.open(path)`, and what lies on the "
-            "web with `diffusers.utils.load_image(url)`."
+            "as in `pipe(image=picture, prompt=...)`. Open a file with `PIL.Image.open(path)`, and one on the web with "
+            "`diffusers.utils.load_image(url)`."
         )
     raise TypeError(
         "`image` must be a PIL image, a numpy array, a torch tensor or a list of them, got "
@@ -233,9 +233,8 @@ def _three_channels(planes: torch.Tensor) -> torch.Tensor:
         planes = _as_floats(planes)
         opacity = planes[:, 3:]
         if (opacity < 1).any():
-            warnings.warn(
-                "`image` is transparent in places; they are laid over white, and the result has no transparency.",
-                stacklevel=5,
+            warn_caller(
+                "`image` is transparent in places; they are laid over white, and the result has no transparency."
             )
         return planes[:, :3] * opacity + (1 - opacity)
     return planes

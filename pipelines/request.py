@@ -164,8 +164,8 @@ def read_edit_request(denoiser: Denoiser, options: EditOptions) -> EditRequest:
     view = View() if options.image is None else read_view(denoiser, options.image, size)
     if options.preserve_background and not view.has_pixels:
         raise ValueError(
-            "`preserve_background=True` needs the picture's pixels; pass them as `image`, beside a "
-            "`trajectory` or `image_latents` too."
+            "`preserve_background=True` needs the picture's pixels; pass them as `image`, even with a "
+            "`trajectory` or `image_latents`."
         )
     known = read_known_inversion(denoiser, options, schedule, levels, view)
     view, focus = settled_view(view, known, own_mask, origins_of(options.mask_image), size, options.focus)

@@ -1,4 +1,4 @@
-"""Prompt-to-Prompt and P2Plus: decode a picture and its edits side by side, and share the picture's attention."""
+"""Prompt-to-Prompt and P2Plus: decode a picture and its edits side by side, with the picture's attention."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def searched_view(
         view = closer
     if focus and all(frame.is_whole for frame in view.frames):
         raise ValueError(
-            "`focus=True` found no part of the picture where the words lie by which the prompts differ. Draw a "
+            "`focus=True` found no part of the picture that shows the words by which the prompts differ. Draw a "
             "`mask_image` around what is to change, or leave out `focus`."
         )
     view = unless_large(view, request.view, focus)

@@ -1,4 +1,4 @@
-"""What the arguments settle about the area that the model works on: inversions, masks, learned pictures fix it."""
+"""How the arguments settle the area that the model works on: inversions, masks and learned pictures fix it."""
 
 from __future__ import annotations
 
@@ -147,7 +147,8 @@ def _check_mask(name: str, mask: torch.Tensor | None, remembered: Sequence[Frame
     _check_shape(mask, view.frames[0].picture)  # all pictures have one size
     if not _within(mask, view.frames):
         raise ValueError(
-            f"`mask_image` reaches beyond what the `{name}` is of ({view.frames[0]}). Keep the mask inside of that."
+            f"`mask_image` reaches beyond the part that the `{name}` covers ({view.frames[0]}). Keep the mask "
+            "inside it."
         )
 
 
@@ -168,7 +169,7 @@ def _check_wishes(frames: Sequence[Frame], size: Size | None, focus: bool | None
     """Raise a ValueError if the arguments contradict a trajectory's frames."""
     whole = all(frame.is_whole for frame in frames)
     if focus is not None and focus == whole:
-        held = "the whole picture" if whole else "a part of the picture alone"
+        held = "the whole picture" if whole else "a part of the picture only"
         raise ValueError(
             f"`focus={focus}` does not go with a `trajectory` of {held}; leave one of the two out."
         )

@@ -112,8 +112,8 @@ def check_same_picture(latents: torch.Tensor, trajectory: Trajectory) -> None:
     somewhere = float(places.max())
     if everywhere > SAME_PICTURE_TOLERANCE or somewhere > SAME_PLACE_TOLERANCE:
         raise ValueError(
-            "The `trajectory` (or `image_latents`) is of another picture than `image`, or of one that was retouched "
-            f"since: their clean latents differ by {everywhere:.2g} standard deviations on average and by "
+            "The `trajectory` (or `image_latents`) is of another picture than `image`, or of one that has since been "
+            f"retouched: their clean latents differ by {everywhere:.2g} standard deviations on average and by "
             f"{somewhere:.2g} in one place, where rounding alone stays below {SAME_PICTURE_TOLERANCE} and "
             f"{SAME_PLACE_TOLERANCE}. Pass the picture that was inverted, or leave out one of the two."
         )

@@ -196,8 +196,8 @@ class StyleDiffusionMixin:
             )
         if not hasattr(getattr(self.image_encoder, "vision_model", self.image_encoder), "post_layernorm"):
             raise ValueError(
-                f"The `image_encoder` is a {type(self.image_encoder).__name__}, and no CLIPVisionModelWithProjection, "
-                'which learning a picture needs; load one, for example from "openai/clip-vit-base-patch16".'
+                f"The `image_encoder` is a {type(self.image_encoder).__name__}, but learning a picture needs a "
+                'CLIPVisionModelWithProjection; load one, for example from "openai/clip-vit-base-patch16".'
             )
 
 

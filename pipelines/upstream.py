@@ -7,7 +7,6 @@ default.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -17,6 +16,7 @@ import torch.nn.functional as F
 
 from semantic_edit.disk.numbers import plain_number
 from semantic_edit.disk.reading import is_finite_number, shortened
+from semantic_edit.disk.telling import warn_caller
 from semantic_edit.editing.inversion import PredictAt
 from semantic_edit.editing.numbers import check_dense
 from semantic_edit.editing.schedule import Schedule
@@ -30,13 +30,11 @@ def check_decoding(eta: Any, latents: Any) -> None:
     number = plain_number(eta)
     if not is_finite_number(number) or number != 0:
         raise ValueError(
-            f"`eta` must be 0, got {shortened(eta)}: with added noise the decoding would not lead back along the "
-            "inversion."
+            f"`eta` must be 0, got {shortened(eta)}: with added noise, decoding would not retrace the inversion."
         )
     if latents is not None:
-        warnings.warn(
-            "`latents` has no effect, as in diffusers' DiffEdit: decoding starts from the inverted picture.",
-            stacklevel=4,
+        warn_caller(
+            "`latents` has no effect, as in diffusers' DiffEdit: decoding starts from the inverted picture."
         )
 
 
@@ -76,7 +74,7 @@ def trajectory_from_image_latents(
     if latents.ndim != 5 or not levels + 1 <= latents.shape[1] <= steps + 1:
         hint = ""
         if latents.ndim == 5 and latents.shape[1] > steps + 1:
-            hint = f" So many levels are of more than {steps} steps; call with the number that `invert` had."
+            hint = f" These levels are from more than {steps} steps; call with the number that `invert` had."
         elif latents.ndim == 5:
             hint = (
                 " Invert with an `inpaint_strength` that is as high as the call's. Latents of diffusers' own "
@@ -160,7 +158,7 @@ class Regularization:
         settings = cls(**{field.name: arguments[field.name] for field in fields(cls)})
         if settings.num_reg_steps and isinstance(settings.generator, list):
             raise ValueError(
-                "`generator` is a list, and all pictures are rolled alike by the regularisation; pass a single one."
+                "`generator` is a list, but the regularisation shifts all pictures alike; pass a single one."
             )
         return settings
 

@@ -193,8 +193,8 @@ def check_made_of(name: str, frames: Sequence[Frame], view: View) -> None:
         made_of = frames[row if len(frames) > 1 else 0]
         if reason := _difference(made_of, view.frame(row)):
             raise ValueError(
-                f"The `{name}` is of another picture than `image`: {reason}. Pass the picture that it was made of, or "
-                "leave out one of the two."
+                f"The `{name}` is of another picture than `image`: {reason}. Pass the picture that it was made from, "
+                "or leave out one of the two."
             )
 
 
@@ -209,7 +209,7 @@ def check_learned(frame: Frame, view: View) -> None:
         ValueError: Saying how they differ.
     """
     if not view.has_pixels or view.batch_size != 1:
-        reason = "it comes alone, and no latents instead"
+        reason = "pass only that one, and not as latents"
     else:
         reason = _difference(frame, view.frames[0])
     if reason:

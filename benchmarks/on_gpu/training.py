@@ -13,8 +13,10 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from benchmarks.on_gpu.report import Figure
-from semantic_edit.still_life import model_path, unet, vae
-from semantic_edit.still_life.pool import pool_coverage
+from semantic_edit.still_life import model_path
+from training.denoising import LatentPool
+from training.pool import pool_coverage
+from training.still_life import unet, vae
 
 PICTURES, PILOT = 16_000, 60
 
@@ -28,7 +30,7 @@ def training(out: Path, seconds: float, pictures: int = PICTURES, pilot: int = P
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         latents = vae.pool_latents(AutoencoderKL.from_pretrained(model / "vae"), work, pictures)
-        pool = unet.EncodedPool(latents, pool_coverage(work / "pictures", "train", pictures))
+        pool = LatentPool(latents, pool_coverage(work / "pictures", "train", pictures))
         yield Figure(f"{pictures} pictures rendered and encoded", seconds - (ends - time.monotonic()))
 
         def train(steps: int) -> float:

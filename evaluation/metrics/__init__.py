@@ -1,8 +1,8 @@
 """What is measured of edits: pixels, features, agreement with words, sets of pictures, and how sure a mean is.
 
-`edit_metrics` builds the measures of single edits by name; `SetMetrics` compares sets of them, by FID and CSFID. Other
-people's networks are taken from the user's caches, with what `pip install "diffusers-semantic-edit[evaluation]"`
-installs; nothing is downloaded.
+`edit_metrics` builds the measures of single edits by name; `SetMetrics` compares sets of them, by FID and CSFID.
+Published networks are loaded from the user's caches, with the packages that `pip install
+"diffusers-semantic-edit[evaluation]"` installs; nothing is downloaded.
 """
 
 from __future__ import annotations

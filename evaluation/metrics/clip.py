@@ -1,4 +1,4 @@
-"""Agreement of a picture with a prompt, by a CLIP: the cosine of their embeddings."""
+"""How well a picture agrees with a prompt, according to a CLIP: the cosine of their embeddings."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ from semantic_edit.evaluation.metrics.regions import only_inside
 from semantic_edit.evaluation.metrics.unavailable import MetricUnavailable, from_cache
 
 CLIP = "openai/clip-vit-large-patch14"
-_STILL_LIFE_WIDTH = 128  # whose text projection is the identity; published CLIPs are 512 wide and more
+_STILL_LIFE_WIDTH = (
+    128  # the still-life CLIP's text projection is the identity; published CLIPs are at least 512 wide
+)
 
 
 @dataclass(frozen=True)
 class Clip:
     """Texts and pictures in one space.
 
-    embed_text: A text's embedding, (width,), of any length.
+    embed_text: A text's embedding, (width,), not normalised.
     embed_picture: A picture's.
     """
 
@@ -35,34 +37,35 @@ class Clip:
         """Cosine of the text's and the picture's embeddings, in [-1, 1].
 
         Args:
-            text: Cut off where the tokenizer's longest text ends.
+            text: Truncated to what the tokenizer allows.
             picture: Of any size.
-            where: Booleans (height, width), for an edited region alone: all else is made black, and the text stays
-                whole, as in PIE-Bench (arXiv:2310.01506). Nothing is cropped.
+            where: Booleans (height, width), to score only an edited region: everything else is made black, and the text
+                stays whole, as in PIE-Bench (arXiv:2310.01506). Nothing is cropped.
 
         Raises:
-            ValueError: If `where` is not as large as the picture.
+            ValueError: If `where` does not have the picture's size.
         """
         seen = picture if where is None else only_inside(picture, where)
         told = self.embed_text(text).cpu().double()
         return F.cosine_similarity(told, self.embed_picture(seen).cpu().to(told), dim=0).item()
 
     def score(self, text: str, picture: Image.Image, where: np.ndarray | None = None) -> float:
-        """100 max(cosine, 0), as the field reports agreement.
+        """100 max(cosine, 0), the form in which agreement is usually reported.
 
-        Source: CLIPScore, Hessel et al., arXiv:2104.08718, which has 2.5 for 100.
+        Source: CLIPScore, Hessel et al., arXiv:2104.08718, which has 2.5 in place of 100.
         """
         return 100 * max(self.agreement(text, picture, where), 0.0)
 
 
 def pipeline_clip(pipe: DiffusionPipeline) -> Clip:
-    """The CLIP whose two towers a pipeline holds: a text encoder with its projection and an `image_encoder`.
+    """The CLIP formed by a pipeline's two towers: a text encoder with its projection and an `image_encoder`.
 
-    The still-life model has one, its text projection being the identity. Stable Diffusion has none: its text encoder
-    comes without the projection, so that its pooled output lies in another space than an added vision tower's.
+    The still-life model has one; its text projection is the identity. Stable Diffusion has none: its text encoder comes
+    without the projection, so its pooled output lies in a different space from the output of any vision tower that is
+    added.
 
     Raises:
-        MetricUnavailable: If the pipeline lacks a tower, or they share no space.
+        MetricUnavailable: If the pipeline lacks a tower, or the two do not share a space.
     """
     tower, processor = getattr(pipe, "image_encoder", None), getattr(pipe, "feature_extractor", None)
     if tower is None or processor is None:
@@ -96,20 +99,24 @@ def pipeline_clip(pipe: DiffusionPipeline) -> Clip:
 
 
 def text_tower(pipe: DiffusionPipeline) -> tuple[Any, Any]:
-    """The tokenizer and the text encoder of a pipeline that may have a projection: SDXL's second ones."""
+    """A pipeline's tokenizer and text encoder; for SDXL the second ones, since these may have a projection."""
     if getattr(pipe, "text_encoder_2", None) is not None:
         return pipe.tokenizer_2, pipe.text_encoder_2
     return pipe.tokenizer, pipe.text_encoder
 
 
 def text_embeds(tokenizer: Any, text_encoder: Any, texts: Sequence[str]) -> torch.Tensor:
-    """What a CLIP's text encoder pools and, where it has a projection, projects: (texts, width), of any length."""
+    """A CLIP text encoder's pooled output, projected if it has a projection: (texts, width), unnormalised."""
     found = text_encoder(_tokens(tokenizer, texts).to(text_encoder.device))
     return found.text_embeds if hasattr(text_encoder, "text_projection") else found.pooler_output
 
 
 def cached_clip(device: torch.device | str = "cpu", name: str = CLIP) -> Clip:
-    """OpenAI's ViT-L/14, as PIE-Bench takes it, or another `CLIPModel`: a folder, or a name in the Hugging Face cache.
+    """OpenAI's ViT-L/14, as in PIE-Bench, or another `CLIPModel`.
+
+    Args:
+        device: Where it runs.
+        name: A folder, or a name in the Hugging Face cache.
 
     Raises:
         MetricUnavailable: If the weights are not there.

@@ -13,18 +13,18 @@ from semantic_edit.evaluation.metrics.fid import Embed, cached_inception
 def class_mean_distance(
     features: torch.Tensor, classes: Sequence[str], reference_means: Mapping[str, torch.Tensor]
 ) -> float:
-    """Squared distance of a class's mean feature from its reference's, averaged over the classes that occur.
+    """Squared distance between a class's mean feature and its reference's, averaged over the classes that occur.
 
-    Each class counts alike, however many samples it has. A class of few is biased upwards: the samples' variance,
-    divided by their number, adds to its squared distance.
+    All classes count equally, however many samples they have. For classes with few samples it is biased upwards: the
+    variance of the samples, divided by their number, adds to the squared distance.
 
     Args:
         features: (samples, width).
-        classes: Each sample's.
-        reference_means: For each class the mean feature, (width,), of pictures that truly show it.
+        classes: The class of each sample.
+        reference_means: For each class, the mean feature, (width,), of pictures that truly show it.
 
     Raises:
-        ValueError: If there is no sample, not one class a sample, or a class without its reference.
+        ValueError: If there are no samples, not one class per sample, or a class without a reference.
     """
     if len(classes) != len(features) or not len(features):
         raise ValueError(
@@ -48,18 +48,18 @@ def csfid(
     """Class-conditional simplified FID of edited pictures, as FlexIT defined it and DiffEdit reports it.
 
     For each target class: FID's distance between the results that were to show it and true pictures of it, simplified
-    for few samples to the means alone, |mean(results) - mean(references)|², with no covariances. Then the mean over
-    target classes. FlexIT's `eval.py` takes the references' means over that class in ImageNet, and crops pictures to
-    a centred square of 256 pixels first, as should be done beforehand for figures to compare.
+    for few samples to the means, |mean(results) - mean(references)|², without covariances. Then the mean over target
+    classes. FlexIT's `eval.py` computes the references' means over the class in ImageNet, and first crops pictures to a
+    centred square of 256 pixels; do the same beforehand for comparable figures.
 
     Args:
         results: Edited pictures.
-        classes: What each was to become.
+        classes: The class that each was to become.
         references: For each of these classes, pictures that truly show it.
-        embed: Makes features of pictures; by default `cached_inception()`.
+        embed: Computes features of pictures; by default `cached_inception()`.
 
     Raises:
-        ValueError: If there is no picture, not one class a picture, or a class without references.
+        ValueError: If there are no pictures, not one class per picture, or a class without references.
         MetricUnavailable: As for `cached_inception`, if it is needed.
 
     Source: FlexIT, arXiv:2203.04705, and `eval.py` of github.com/facebookresearch/SemanticImageTranslation, where it is

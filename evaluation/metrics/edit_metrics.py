@@ -1,4 +1,4 @@
-"""What can be measured of one edit, by name: of an item of a dataset and the edited picture."""
+"""What can be measured of one edit, by name, given an item of a dataset and the edited picture."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from semantic_edit.evaluation.metrics.structure import structure_distance
 from semantic_edit.evaluation.metrics.unavailable import MetricUnavailable
 from semantic_edit.still_life.cases import EditCase
 
-MOST = 60.0  # dB; rounding to 8 bits alone leaves 59, and a mean cannot be taken of infinity
+MOST = 60.0  # dB; rounding to 8 bits alone gives 59, and infinity cannot be averaged
 Measure = Callable[[Networks, EditItem, Image.Image], float]
 
 
@@ -31,8 +31,9 @@ Measure = Callable[[Networks, EditItem, Image.Image], float]
 class EditMetric:
     """One measure of an edit.
 
-    name: As `edit_metrics` takes it.
+    name: As for `edit_metrics`.
     needs: What an item must have: "case" for its ground truth, "mask" for where the edit is expected, or "".
+    measure: Computes it, given the item and the edited picture.
     """
 
     name: str
@@ -40,10 +41,10 @@ class EditMetric:
     measure: Callable[[EditItem, Image.Image], float]
 
     def __call__(self, item: EditItem, picture: Image.Image) -> float | None:
-        """The measure of the edited picture; None where the item lacks what it needs, or its region is too small.
+        """Measure an edited picture; `None` if the item lacks what is needed, or its region is too small.
 
         Raises:
-            ValueError: If the picture has not the size of the item's, for measures that compare the two by place.
+            ValueError: If the picture does not have the item's size, for measures that compare the two pixel by pixel.
         """
         lacks = {"case": item.case is None, "mask": item.load_mask is None}
         value = math.nan if lacks.get(self.needs) else self.measure(item, picture)
@@ -51,11 +52,11 @@ class EditMetric:
 
 
 def edit_metrics(names: Sequence[str] | None, pipe: DiffusionPipeline) -> list[EditMetric]:
-    """Build metrics by name, in the order asked for; those that share a network share it once loaded.
+    """Build metrics by name, in the given order; metrics that share a network load it only once.
 
     Args:
-        names: Of `ALWAYS` and `OPTIONAL`; None takes all of `ALWAYS` that this pipeline can give.
-        pipe: A loaded Stable Diffusion pipeline, as diffusers has it or of this package.
+        names: From `ALWAYS` and `OPTIONAL`; `None` means all of `ALWAYS` that this pipeline supports.
+        pipe: A loaded Stable Diffusion pipeline, of diffusers or of this package.
 
     Raises:
         ValueError: For a name that does not exist.
@@ -82,7 +83,7 @@ class _Row:
 def _built(name: str, networks: Networks) -> EditMetric:
     row = _TABLE[name]
     if row.network:
-        getattr(networks, row.network)  # what is missing shall be known before the first edit
+        getattr(networks, row.network)  # so that anything missing is noticed before the first edit
     return EditMetric(name, row.needs, partial(row.measure, networks))
 
 
@@ -115,7 +116,7 @@ def _leftover(item: EditItem, picture: Image.Image) -> float:
 
 
 def _kept(item: EditItem, picture: Image.Image) -> float:
-    """PSNR to the input outside the expected region; where nothing changed, as much as 8 bits can tell."""
+    """PSNR to the input outside the expected region; if nothing changed, the most that 8 bits can tell."""
     return min(psnr(picture, item.image, ~_mask(item)), MOST)
 
 
@@ -171,5 +172,7 @@ _PUBLISHED = {
 }
 _TABLE = _OWN | _PUBLISHED
 JUDGE = "judge"  # of still lifes; `judge_metric` builds it
-ALWAYS = tuple(_OWN)  # no weights beyond the pipeline's, of which some lack a CLIP or its vision tower
+ALWAYS = tuple(
+    _OWN
+)  # need no weights beyond the pipeline's, though some pipelines lack a CLIP or its vision tower
 OPTIONAL = tuple(_PUBLISHED)  # published networks, from the user's caches

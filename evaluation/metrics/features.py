@@ -1,6 +1,6 @@
-"""Feature distance: how differently a network sees two pictures, place by place, with no weights beyond a pipeline's.
+"""Feature distance: how differently a network sees two pictures, place by place, using only a pipeline's weights.
 
-It is made as LPIPS is, on another network and without LPIPS' learned weights: figures do not compare with that one's.
+It is computed like LPIPS, but with another network and without LPIPS' learned weights, so the two are not comparable.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def feature_distance(first: Sequence[torch.Tensor], second: Sequence[torch.Tenso
 
 @torch.no_grad()
 def vision_layers(image_encoder: Any, feature_extractor: Any, picture: Image.Image) -> list[torch.Tensor]:
-    """The patches after each layer of a CLIP vision tower, no class token: (patches, width) each."""
+    """The patch tokens after each layer of a CLIP vision tower, without the class token: (patches, width) each."""
     pixels = feature_extractor(images=picture.convert("RGB"), return_tensors="pt").pixel_values
     tower = image_encoder(pixels.to(image_encoder.device, image_encoder.dtype), output_hidden_states=True)
     return [layer[0, 1:] for layer in tower.hidden_states[1:]]
@@ -55,7 +55,7 @@ def vision_layers(image_encoder: Any, feature_extractor: Any, picture: Image.Ima
 
 @torch.no_grad()
 def vae_layers(vae: Any, picture: Image.Image) -> list[torch.Tensor]:
-    """The places after each block of a VAE's encoder on the way down: (places, channels) each."""
+    """The features after each downsampling block of a VAE's encoder: (places, channels) each."""
     found: list[torch.Tensor] = []
     pixels = as_planes(picture) / 127.5 - 1
     hooks = [

@@ -1,4 +1,4 @@
-"""Fréchet distance of two sets of pictures: between the Gaussians that fit their features."""
+"""Fréchet distance of two sets of pictures: the distance between Gaussians fitted to their features."""
 
 from __future__ import annotations
 
@@ -19,13 +19,17 @@ def gaussian_distance(
     second_mean: torch.Tensor,
     second_covariance: torch.Tensor,
 ) -> float:
-    """Squared Fréchet (2-Wasserstein) distance of two Gaussians, from means (width,) and covariances (width, width).
+    """Squared Fréchet (2-Wasserstein) distance between two Gaussians.
+
+    Args:
+        first_mean, second_mean: (width,).
+        first_covariance, second_covariance: (width, width).
 
     Source: Heusel et al., arXiv:1706.08500, Eq. 6.
     """
     values, vectors = torch.linalg.eigh(first_covariance.cpu().double())
     root = vectors * values.clamp(min=0).sqrt() @ vectors.T
-    # The eigenvalues of a product of two such matrices, which itself is not symmetric.
+    # The eigenvalues of the product of the covariances, which itself is not symmetric.
     shared = torch.linalg.eigvalsh(root @ second_covariance.cpu().double() @ root).clamp(min=0).sqrt().sum()
     means = (first_mean.cpu().double() - second_mean.cpu().double()).square().sum()
     traces = first_covariance.cpu().double().trace() + second_covariance.cpu().double().trace()
@@ -33,9 +37,9 @@ def gaussian_distance(
 
 
 def frechet_distance(first: torch.Tensor, second: torch.Tensor) -> float:
-    """Of two sets of features, (samples, width) each: `gaussian_distance` of their means and unbiased covariances.
+    """`gaussian_distance` of the means and unbiased covariances of two sets of features, (samples, width) each.
 
-    It is biased upwards, and the more so the fewer samples there are: compare sets of one size only.
+    It is biased upwards, more so with fewer samples: compare only sets of one size.
 
     Raises:
         ValueError: If a set has fewer than two samples.
@@ -54,8 +58,8 @@ def fid(
     """Fréchet Inception distance of two sets of pictures.
 
     Args:
-        results, references: At least two each; thousands, for figures to compare with others'.
-        embed: Makes features of pictures; by default `cached_inception()`.
+        results, references: At least two each; thousands, for figures that are comparable with others.
+        embed: Computes features of pictures; by default `cached_inception()`.
 
     Raises:
         ValueError: If a set has fewer than two pictures.
@@ -66,7 +70,7 @@ def fid(
 
 
 def cached_inception(device: torch.device | str = "cpu") -> Embed:
-    """The 2048 pooled features of FID's own Inception-v3, as torchmetrics has it; weights from torch.hub's cache.
+    """The 2048 pooled features of FID's own Inception-v3, as in torchmetrics, with weights from torch.hub's cache.
 
     Pictures may have any sizes: each is resized to 299 x 299.
 

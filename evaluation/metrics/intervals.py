@@ -9,16 +9,17 @@ import numpy as np
 
 
 def standard_error(values: list[float] | list[bool]) -> float:
-    """Of the mean."""
+    """The standard error of the mean."""
     return float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan
 
 
 def bootstrap_samples(groups: Sequence[int], draws: int = 2000, seed: int = 0) -> Iterator[np.ndarray]:
-    """Draw groups with replacement, and with each all its members: indices into what the groups describe.
+    """Draw groups with replacement, each with all its members: indices into the values that `groups` describes.
 
     Args:
-        groups: What each value belongs to. Several edits of one picture are a group: they are not independent.
-        draws: How many samples.
+        groups: The group of each value. Several edits of one picture form a group: they are not independent.
+        draws: Number of samples.
+        seed: Of the draws.
     """
     members = [np.flatnonzero(np.asarray(groups) == group) for group in dict.fromkeys(groups)]
     rng = np.random.default_rng(seed)
@@ -36,9 +37,11 @@ def bootstrap_interval(
     """Interval of the mean, from the quantiles of resampled means.
 
     Args:
-        values: At least one; infinite ones make the interval so.
+        values: At least one; infinite values make the interval infinite.
         groups: See `bootstrap_samples`; by default each value is a group of its own.
-        level: Probability that the interval is to cover, in (0, 1).
+        level: The interval's coverage, in (0, 1).
+        draws: Number of samples.
+        seed: Of the draws.
     """
     array = np.asarray(values, dtype=np.float64)
     _, owners = np.unique(range(len(array)) if groups is None else groups, return_inverse=True)
@@ -48,6 +51,6 @@ def bootstrap_interval(
 
 
 def quantile_interval(values: Sequence[float] | np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """The middle `level` of some values."""
+    """The interval that contains the middle `level` of some values."""
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

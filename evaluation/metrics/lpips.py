@@ -1,4 +1,4 @@
-"""LPIPS, and LPIPS of what an edit ought to leave alone, for users who have its networks' weights."""
+"""LPIPS, and LPIPS of what an edit should leave alone, for users who have its networks' weights."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from semantic_edit.evaluation.metrics.regions import only_inside
 from semantic_edit.evaluation.metrics.similarity import as_planes
 from semantic_edit.evaluation.metrics.unavailable import check_torch_weights, optional_module
 
-# Of two batches of pictures (batch, 3, height, width) in [-1, 1], their mean distance.
+# The mean distance between two batches of pictures (batch, 3, height, width) in [-1, 1].
 PairDistance = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def cached_lpips(device: torch.device | str = "cpu") -> PairDistance:
-    """LPIPS version 0.1 as torchmetrics has it, on AlexNet as in most papers, with weights from torch.hub's cache.
+    """LPIPS version 0.1 as in torchmetrics, on AlexNet as in most papers, with weights from torch.hub's cache.
 
     Args:
         device: Where it runs.
@@ -32,7 +32,7 @@ def cached_lpips(device: torch.device | str = "cpu") -> PairDistance:
 
     def distance(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
         value = network(first.to(device), second.to(device))
-        network.reset()  # else it keeps every value for a mean over all
+        network.reset()  # otherwise it keeps every value, for a mean over all
         return value
 
     return distance
@@ -42,12 +42,12 @@ def cached_lpips(device: torch.device | str = "cpu") -> PairDistance:
 def lpips(
     network: PairDistance, first: Image.Image, second: Image.Image, where: np.ndarray | None = None
 ) -> float:
-    """Learned perceptual distance of two pictures of one size, from 0.
+    """Learned perceptual distance of two pictures of one size; 0 or more.
 
     Args:
-        network: `cached_lpips`, or what else compares pictures.
+        network: `cached_lpips`, or any other function that compares pictures.
         first, second: The pictures.
-        where: Booleans (height, width): all else is made black in both.
+        where: Booleans (height, width): everything else is made black in both.
 
     Raises:
         ValueError: If the pictures, or `where`, differ in size.
@@ -63,12 +63,16 @@ def lpips(
 
 
 def ns_lpips(network: PairDistance, first: Image.Image, second: Image.Image, selected: np.ndarray) -> float:
-    """LPIPS over the non-selected region: the `selected` one, booleans (height, width), is made black in both pictures.
+    """LPIPS over the non-selected region: the selected region is made black in both pictures.
 
-    Black is how the authors cut it, and PIE-Bench too. Features are averaged over the whole picture, the black part
-    included, where they hardly differ: a large selection makes the figure smaller. The authors' script differs in three
-    ways: its mask is soft, from cross-attention; it resizes to 256 x 256; and it hands the network pictures in [0, 1],
-    where LPIPS expects [-1, 1]. So its figures do not compare with these.
+    The authors and PIE-Bench also cut it out in black. Features are averaged over the whole picture, including the
+    black part, where they hardly differ: a large selection lowers the figure. The authors' script differs in three
+    ways, so its figures are not comparable: its mask is soft, from cross-attention; it resizes to 256 x 256; and it
+    passes the network pictures in [0, 1], where LPIPS expects [-1, 1].
+
+    Args:
+        network, first, second: As for `lpips`.
+        selected: Booleans (height, width).
 
     Source: StyleDiffusion, arXiv:2303.15649, and eval_metrics/ns_lpips.py of github.com/sen-mao/StyleDiffusion.
     """

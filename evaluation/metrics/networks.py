@@ -1,4 +1,4 @@
-"""The networks that metrics see pictures through, each prepared when it is first asked for."""
+"""The networks that metrics use to see pictures, each prepared when it is first needed."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ Tokens = Callable[[Image.Image], torch.Tensor]
 
 
 class Networks:
-    """A loaded pipeline's own networks, and published ones beside them, on its device.
+    """A loaded pipeline's own networks, and published ones, on the pipeline's device.
 
-    Each raises `MetricUnavailable` where the pipeline lacks it, or the library or the weights are not there.
+    Each raises `MetricUnavailable` if the pipeline lacks it, or the library or the weights are not there.
     """
 
     def __init__(self, pipe: DiffusionPipeline) -> None:
@@ -42,7 +42,7 @@ class Networks:
 
     @cached_property
     def patches(self) -> Tokens:
-        """What the CLIP vision tower's last layer makes of the patches."""
+        """The patch tokens of the CLIP vision tower's last layer."""
         tower, processor = self._tower()
         return lambda picture: patch_features(tower, processor, [picture.convert("RGB")])[0]
 
@@ -68,7 +68,7 @@ class Networks:
 
     @cached_property
     def pooled_vision(self) -> Embed:
-        """The mean over patches of what the CLIP vision tower's last layer makes of them."""
+        """The mean over the patch tokens of the CLIP vision tower's last layer."""
         tower, processor = self._tower()
         return lambda pictures: patch_features(tower, processor, pictures).mean(dim=1).float().cpu()
 

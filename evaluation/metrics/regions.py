@@ -1,4 +1,4 @@
-"""A part of a picture alone."""
+"""Cut out a part of a picture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the eye sees of an edit whose perfect result is known: what is left of the old, and where it was cut."""
+"""What the eye notices about an edit with a known perfect result: what is left of the old, and where it was cut."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from semantic_edit.editing import grow_mask
 from semantic_edit.evaluation.metrics.similarity import Picture, as_floats
 
 AROUND = 8  # pixels beyond the changed ones that count as their surroundings
-EDGE = 2  # pixels on either side of a mask's outline in which a seam would be seen
-NEAR = 2  # pixels within which an edge of a render explains one of the result
+EDGE = 2  # pixels on either side of a mask's outline in which a seam would be visible
+NEAR = 2  # pixels within which an edge in a render explains an edge in the result
 
 
 def leftover(result: Picture, source: Picture, target: Picture, changed: np.ndarray) -> float:
-    """The share of the truly changed pixels that end nearer to the source than to the target, in [0, 1].
+    """The fraction of the truly changed pixels that end nearer to the source than to the target, in [0, 1].
 
     Args:
         result: The edited picture.
@@ -25,7 +25,7 @@ def leftover(result: Picture, source: Picture, target: Picture, changed: np.ndar
         changed: Booleans (height, width).
 
     Returns:
-        Not-a-number if nothing changes.
+        NaN if nothing changes.
     """
     if not changed.any():
         return math.nan
@@ -34,23 +34,23 @@ def leftover(result: Picture, source: Picture, target: Picture, changed: np.ndar
 
 
 def surroundings(changed: np.ndarray) -> np.ndarray:
-    """The pixels within `AROUND` of the changed ones, booleans (height, width), without these."""
+    """The pixels within `AROUND` of the changed ones, without these: booleans (height, width)."""
     return _grown(changed, AROUND) & ~changed
 
 
 def seam(result: Picture, source: Picture, target: Picture, mask: np.ndarray) -> float:
     """What a cut adds along a mask's outline, in levels of 255: edges that neither render has there.
 
-    An edge is the largest difference between neighbouring pixels, over the channels. Along the outline, `EDGE` pixels
-    to either side, each of the result's counts by how far it exceeds the strongest in either render within `NEAR`
-    pixels. A cut that follows an object's own outline adds nothing, a ghost or a ragged cut does.
+    An edge is the largest difference between neighbouring pixels, over the channels. Within `EDGE` pixels of the
+    outline, each edge of the result counts by how far it exceeds the strongest edge of either render within `NEAR`
+    pixels. A cut that follows an object's own outline adds nothing; a ghost or a ragged cut does.
 
     Args:
         result, source, target: As for [`leftover`].
         mask: Booleans (height, width), where the edit applied.
 
     Returns:
-        The mean over these pixels; not-a-number if the mask has no outline.
+        The mean over these pixels; NaN if the mask has no outline.
     """
     outline = _grown(mask, EDGE) & _grown(~mask, EDGE)
     if not outline.any():
@@ -65,7 +65,7 @@ def _squared(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def _edges(picture: Picture) -> np.ndarray:
-    """The larger of each pixel's differences to the next one right and below, (height, width)."""
+    """The larger of each pixel's differences to its neighbours on the right and below, (height, width)."""
     pixels = as_floats(picture)
     edges = np.zeros(pixels.shape[:2])
     edges[:, :-1] = np.abs(np.diff(pixels, axis=1)).max(axis=-1)

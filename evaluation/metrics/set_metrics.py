@@ -1,4 +1,4 @@
-"""What can be measured of a set of edited pictures, by name: how far it lies from a set of true ones."""
+"""What can be measured of a set of edited pictures, by name: its distance to a set of true pictures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from semantic_edit.evaluation.metrics.csfid import class_mean_distance
 from semantic_edit.evaluation.metrics.fid import frechet_distance
 from semantic_edit.evaluation.metrics.networks import Networks
 
-# the network of `Networks` that sees the pictures, and whether classes are compared or the whole sets
+# the network of `Networks` to use, and whether classes are compared or the whole sets
 SET_METRICS = {
     "vision_fid": ("pooled_vision", False),
     "vision_csfid": ("pooled_vision", True),
@@ -24,11 +24,12 @@ SET_METRICS = {
 
 
 class SetMetrics:
-    """Distances of edited pictures to the data's own, by name: FID to the pictures that were edited, CSFID to true
-    pictures of what they were to become.
+    """Distances between edited pictures and the data's own, by name.
+
+    FID compares with the pictures that were edited, CSFID with true pictures of what they were to become.
 
     Args:
-        names: Of `SET_METRICS`.
+        names: From `SET_METRICS`.
         pipe: A loaded Stable Diffusion pipeline.
 
     Raises:
@@ -48,13 +49,14 @@ class SetMetrics:
         self._edited: dict[tuple[str, Path], torch.Tensor] = {}
 
     def see_references(self, items: Sequence[EditItem], skips: bool = False) -> None:
-        """Look at all true pictures: before the edits, since a damaged example of a class cannot be made up for.
+        """Embed all true pictures; called before the edits, because a damaged example of a class cannot be replaced.
 
         Args:
-            skips: Whether to pass over a picture to edit that cannot be read: what is not edited has no part.
+            items: The edits.
+            skips: Whether to ignore unreadable pictures that were to be edited, since they take no part in any result.
 
         Raises:
-            ValueError: If another picture cannot be read.
+            ValueError: If any other picture cannot be read.
         """
         for network, by_class in map(SET_METRICS.__getitem__, self.names):
             embed = self._embeds[network]
@@ -72,9 +74,13 @@ class SetMetrics:
                         self._inputs[network, item.group] = embed([image])[0]
 
     def __call__(self, items: Sequence[EditItem], pictures: Sequence[Path]) -> dict[str, float | None]:
-        """Each metric of the edits of `items`, which lie in the files `pictures`; `None` where too few can be had.
+        """Each metric of some edits; `None` if there are too few.
 
-        Items whose target class the data has no pictures of have no part in CSFID.
+        CSFID leaves out items for whose target class the data has no pictures.
+
+        Args:
+            items: The edits.
+            pictures: The files with their results.
         """
         return {name: self._measured(*SET_METRICS[name], items, pictures) for name in self.names}
 

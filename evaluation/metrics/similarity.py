@@ -1,4 +1,4 @@
-"""How alike two pictures are, pixel by pixel and window by window."""
+"""How similar two pictures are, pixel by pixel and window by window."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from PIL import Image
 
 from semantic_edit.editing import ssim_map
 
-WINDOW = 11  # pixels a side, of SSIM
+WINDOW = 11  # pixels per side of SSIM's window
 
 Picture = Image.Image | np.ndarray
 
 
 def as_floats(picture: Picture) -> np.ndarray:
-    """RGB in [0, 1], float64, (height, width, 3); arrays are taken as they are."""
+    """RGB in [0, 1], float64, (height, width, 3); arrays are returned as they are."""
     return (
         np.asarray(picture.convert("RGB")) / 255.0
         if isinstance(picture, Image.Image)
@@ -37,7 +37,7 @@ def psnr(first: Picture, second: Picture, where: np.ndarray | None = None) -> fl
         where: Booleans (height, width): the pixels that count.
 
     Returns:
-        Infinity for equal pictures, not-a-number if no pixel counts.
+        Infinity for equal pictures, NaN if no pixel counts.
 
     Raises:
         ValueError: If the sizes differ.
@@ -55,11 +55,11 @@ def ssim(first: Picture, second: Picture, where: np.ndarray | None = None) -> fl
 
     Args:
         first, second: Pictures of one size, with sides of at least 11; arrays are (height, width, 3) in [0, 1].
-        where: Booleans (height, width). Only windows that lie in it entirely count, so that what stands outside has no
-            say: pictures times a mask, as PIE-Bench has them, would be alike in all of the black.
+        where: Booleans (height, width). Only windows that lie entirely inside it count, so that nothing outside has any
+            influence. (Pictures multiplied by a mask, as in PIE-Bench, would agree in all of the black.)
 
     Returns:
-        The mean over windows and channels; not-a-number if no window fits into `where`.
+        The mean over windows and channels; NaN if no window fits into `where`.
 
     Raises:
         ValueError: If the sizes differ or a side is below 11.

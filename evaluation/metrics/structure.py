@@ -1,4 +1,4 @@
-"""Structure distance: how differently two pictures' parts relate to each other, whatever they look like."""
+"""Structure distance: how differently the parts of two pictures relate to each other, whatever they look like."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from semantic_edit.evaluation.metrics.unavailable import from_cache
 
 DINO = "facebook/dino-vitb8"
 _SHORTER_SIDE, _LONGEST_SIDE = 224, 480
-# The names that transformers has given to the layer that makes keys.
+# The names that versions of transformers give to the layer that computes keys.
 _KEYS = ("k_proj", "key")
 
 
@@ -27,11 +27,11 @@ def self_similarity(features: torch.Tensor) -> torch.Tensor:
 def structure_distance(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     """Mean squared difference of two pictures' self-similarities.
 
-    It does not see a rotation of the feature space, nor the tokens' lengths: both say what a picture looks like.
+    It ignores rotations of the feature space and the lengths of tokens, both of which encode what a picture looks like.
 
     Args:
-        first, second: Features of the tokens, (..., tokens, width). The papers take `dino_keys`; `patch_features` gives
-            those of a CLIP vision tower. Figures of different networks do not compare.
+        first, second: Features of the tokens, (..., tokens, width). The papers use `dino_keys`; `patch_features`
+            returns those of a CLIP vision tower. Figures of different networks are not comparable.
 
     Returns:
         (...), in [0, 4].
@@ -53,7 +53,7 @@ def structure_distance(first: torch.Tensor, second: torch.Tensor) -> torch.Tenso
 def patch_features(
     image_encoder: Any, feature_extractor: Any, pictures: Sequence[Image.Image]
 ) -> torch.Tensor:
-    """What a CLIP vision tower's last layer makes of the patches, no class token: (pictures, patches, width)."""
+    """The patch tokens of a CLIP vision tower's last layer, without the class token: (pictures, patches, width)."""
     inputs = feature_extractor(images=list(pictures), return_tensors="pt").pixel_values
     tower = image_encoder(inputs.to(image_encoder.device, image_encoder.dtype))
     return tower.last_hidden_state[:, 1:]
@@ -61,13 +61,14 @@ def patch_features(
 
 @torch.no_grad()
 def dino_keys(model: Any, picture: Image.Image) -> torch.Tensor:
-    """The keys of the last layer's attention, all heads beside each other and the class token first: (tokens, width).
+    """The keys of the last layer's attention, with the heads concatenated and the class token first: (tokens, width).
 
-    As Splice and PIE-Bench take them: the shorter side is resized to 224 pixels, or to fewer where the longer one would
-    exceed 480; nothing is cropped.
+    As in Splice and PIE-Bench, the shorter side is resized to 224 pixels, or to fewer if the longer side would exceed
+    480; nothing is cropped.
 
     Args:
         model: transformers' `ViTModel`.
+        picture: The picture.
     """
     found: list[torch.Tensor] = []
     layer = [module for name, module in model.named_modules() if name.rpartition(".")[2] in _KEYS][-1]
@@ -82,7 +83,11 @@ def dino_keys(model: Any, picture: Image.Image) -> torch.Tensor:
 def cached_dino(
     device: torch.device | str = "cpu", name: str = DINO
 ) -> Callable[[Image.Image], torch.Tensor]:
-    """`dino_keys` of DINO ViT-B/8, or of another model: a folder, or a name that the Hugging Face cache has.
+    """`dino_keys` of DINO ViT-B/8, or of another model.
+
+    Args:
+        device: Where it runs.
+        name: A folder, or a name in the Hugging Face cache.
 
     Raises:
         MetricUnavailable: If the weights are not there.

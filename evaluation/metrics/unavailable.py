@@ -1,4 +1,4 @@
-"""Metrics of other people's networks: what is missing is said, and nothing is ever downloaded on the quiet."""
+"""Metrics with published networks: errors say what is missing, and nothing is ever downloaded silently."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class MetricUnavailable(RuntimeError):
 
 
 def optional_module(name: str, metric: str) -> Any:
-    """A module of the `evaluation` extra, imported only now.
+    """Import a module of the `evaluation` extra, only when it is needed.
 
     Raises:
         MetricUnavailable: If it cannot be imported.
@@ -27,14 +27,14 @@ def optional_module(name: str, metric: str) -> Any:
     except (
         ImportError,
         RuntimeError,
-    ) as error:  # torchvision beside a torch that it was not built for: the latter
+    ) as error:  # RuntimeError: a torchvision built for another torch
         raise MetricUnavailable(
             f"{metric} needs `{name}`, which cannot be imported ({error}). Install it with: {EXTRA}"
         ) from error
 
 
 def check_torch_weights(url: str, metric: str) -> None:
-    """See that torch.hub finds in its cache what it would download from `url`.
+    """Check that torch.hub's cache contains the file at `url`, so that it need not be downloaded.
 
     Raises:
         MetricUnavailable: If it does not.
@@ -48,7 +48,12 @@ def check_torch_weights(url: str, metric: str) -> None:
 
 
 def from_cache(load: Callable[..., Any], name: str, metric: str) -> Any:
-    """What `load`, some `from_pretrained`, makes of a folder or of what the Hugging Face cache has.
+    """Load from a folder or the Hugging Face cache.
+
+    Args:
+        load: A `from_pretrained` method.
+        name: A folder, or a name in the cache.
+        metric: What needs it, for the error.
 
     Raises:
         MetricUnavailable: If neither is there.

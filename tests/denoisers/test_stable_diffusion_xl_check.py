@@ -31,7 +31,7 @@ class TestCheck:
     def test_a_stable_diffusion_unet_has_its_own_pipeline(self, make_xl_pipe, unet):
         with pytest.raises(
             ValueError,
-            match=r"of Stable Diffusion 1\.x and 2\.x, which StableDiffusionXLDiffEditPipeline does not serve; use "
+            match=r"of Stable Diffusion 1\.x and 2\.x, which StableDiffusionXLDiffEditPipeline does not support; use "
             r"DiffEditPipeline instead",
         ):
             self.check(make_xl_pipe, unet=unet)
@@ -101,7 +101,7 @@ class TestCheck:
         name = type(scheduler).__name__
         with pytest.raises(
             ValueError,
-            match=rf"a {name}, which is that of {kind}\. .* Use the SDXL model that it was distilled from; where",
+            match=rf"a {name}, which is that of {kind}\. .* Use the SDXL model that it was distilled from; if only",
         ):
             self.check(make_xl_pipe, scheduler=scheduler)
 
@@ -142,7 +142,7 @@ class TestCheck:
     @pytest.mark.parametrize("value", [64, (64,), (64, 64, 64), (-1, 64), (64.0, 64), (True, 64), "ab"])
     def test_sizes_that_are_none(self, make_xl_pipe, name, value):
         with pytest.raises(
-            ValueError, match=rf"`{name}` must be two whole numbers of pixels, .* from [01] on, got"
+            ValueError, match=rf"`{name}` must be two whole numbers of pixels, .* of at least [01], got"
         ):
             StableDiffusionXLDenoiser(make_xl_pipe(), **{name: value})
 

@@ -232,7 +232,7 @@ def test_a_trajectory_remembers_its_picture(edit, photo, small, tmp_path):
             ValueError, match=f"The `trajectory` is of another picture than `image`: {reason}"
         ):
             edit(image, trajectory=kept, **options)
-    with pytest.raises(ValueError, match="`mask_image` reaches beyond what the `trajectory` is of"):
+    with pytest.raises(ValueError, match="`mask_image` reaches beyond the part that the `trajectory` covers"):
         edit(photo, mask_image=mask_of(20, 200, 60, 230), trajectory=kept)
     with pytest.raises(ValueError, match="`focus=False` does not go with a `trajectory` of a part"):
         edit(photo, mask_image=small, trajectory=kept, focus=False)
@@ -347,7 +347,7 @@ def test_a_learned_picture_refuses_others(style_pipe, lesson, photo, counted):
         match = rf"`image` must be the learned picture, 451 x 303 pixels \(width x height\): {reason}"
         with pytest.raises(ValueError, match=match):
             style_pipe(TARGET, lesson, **options)
-    with pytest.raises(ValueError, match="reaches beyond what the `mapping_network` is of"):
+    with pytest.raises(ValueError, match="reaches beyond the part that the `mapping_network` covers"):
         style_pipe(TARGET, lesson, image=photo, mask_image=mask_of(20, 200, 60, 230))
     with pytest.raises(
         ValueError, match="`focus=True` learns the surroundings of `mask_image`; pass a mask too"

@@ -263,7 +263,7 @@ def test_what_a_callback_may_not_return(pipe, edit, returned, message):
 
 def test_what_a_callback_may_not_set(family, pipe, edit):
     with pytest.raises(
-        ValueError, match=r"`_guidance_scale` cannot be set to 5\.0 in a call that was begun without"
+        ValueError, match=r"`_guidance_scale` cannot be set to 5\.0 in a call that began without"
     ):
         edit(pipe, guidance_scale=1.0, callback_on_step_end=set_scale(5.0))
     with pytest.raises(ValueError, match="`guidance_scale` must be a number from 0 to 1000, got 'high'"):
@@ -273,7 +273,7 @@ def test_what_a_callback_may_not_set(family, pipe, edit):
         pipeline._cross_attention_kwargs = {"scale": 0.5}
 
     name = family.diffedit.__name__
-    match = f"`cross_attention_kwargs` of {name} cannot be set.* `_guidance_scale` alone"
+    match = f"`cross_attention_kwargs` of {name} cannot be set.* only `_guidance_scale`"
     with pytest.raises(AttributeError, match=match):
         edit(pipe, callback_on_step_end=other)
     with pytest.raises(AttributeError, match=f"`guidance_scale` of {name} cannot be set: nothing of a call"):

@@ -100,7 +100,7 @@ def test_which_adapters_are_the_same():
     for one, other, words in (
         ("a", "a+1+2", "was made without the LoRA that the UNet has in this call"),
         ("+", "+1+", "without the LoRA"),
-        ("a+1+2", "a", "was made with a LoRA, and none acts on the UNet"),
+        ("a+1+2", "a", "was made with a LoRA, but none is active on the UNet"),
         ("a+1+2", "a+1+3", OTHER_LORA),
         ("a+1+2", "+3+", OTHER_LORA),
     ):
@@ -113,14 +113,14 @@ def test_a_trajectory_and_lora(make_pipe, make_unet, edit, invert, counted):
     with_it, without = invert(adapted), invert(plain)
     half = invert(adapted, cross_attention_kwargs={"scale": 0.5})
     before = counted.samples
-    with pytest.raises(ValueError, match="`trajectory` was made with a LoRA, and none acts on the UNet"):
+    with pytest.raises(ValueError, match="`trajectory` was made with a LoRA, but none is active on the UNet"):
         edit(plain, trajectory=with_it)
     with pytest.raises(ValueError, match="`trajectory` was made without the LoRA that the UNet has"):
         edit(adapted, trajectory=without)
     for trajectory, scale in ((with_it, 0.5), (half, 1.0)):
         with pytest.raises(ValueError, match=f"{OTHER_LORA}.*cross_attention_kwargs"):
             edit(adapted, trajectory=trajectory, cross_attention_kwargs={"scale": scale})
-    with pytest.raises(ValueError, match="made with a LoRA, and none acts"):
+    with pytest.raises(ValueError, match="made with a LoRA, but none is active"):
         edit(adapted, trajectory=with_it, cross_attention_kwargs={"scale": 0.0})
     assert counted.samples == before
     nothing = {"cross_attention_kwargs": {"scale": 0.0}}
@@ -144,9 +144,11 @@ def test_a_learned_picture_and_lora(make_style_pipe, make_unet, learn, tmp_path)
     learn(adapted).save_pretrained(tmp_path)
     network, without = MappingNetwork.from_pretrained(tmp_path), learn(plain)
     assert restyle(adapted, network).isfinite().all()
-    with pytest.raises(ValueError, match="`mapping_network` was made with a LoRA, and none acts on the UNet"):
+    with pytest.raises(
+        ValueError, match="`mapping_network` was made with a LoRA, but none is active on the UNet"
+    ):
         restyle(plain, network)
-    with pytest.raises(ValueError, match="with a LoRA, and none acts"):
+    with pytest.raises(ValueError, match="with a LoRA, but none is active"):
         restyle(adapted, network, cross_attention_kwargs={"scale": 0.0})
     with pytest.raises(ValueError, match=OTHER_LORA):
         restyle(adapted, network, cross_attention_kwargs={"scale": 0.5})
@@ -186,20 +188,22 @@ def test_what_is_told(tokenizer, text_encoder, make_style_pipe, learn):
     inverted.load_textual_inversion({"<cube>": token}, token="<cube>", **own)
     network = learn(inverted, "a <cube> on grass")
     assert restyle(inverted, network).isfinite().all()
-    match = "learned under 'a <cube> on grass', whose embeddings are others in this call, by .*%.*textual inversions"
+    match = (
+        "learned under 'a <cube> on grass', whose embeddings differ in this call by .*%.*textual inversions"
+    )
     with pytest.raises(ValueError, match=match):
         restyle(make_style_pipe(), network)
     own = {"tokenizer": copy.deepcopy(tokenizer), "text_encoder": copy.deepcopy(text_encoder)}
     elsewhere = make_style_pipe(**own)
     elsewhere.load_textual_inversion({"<cube>": -token}, token="<cube>", **own)
-    with pytest.raises(ValueError, match="whose embeddings are others"):
+    with pytest.raises(ValueError, match="whose embeddings differ"):
         restyle(elsewhere, network)
 
     adapted = copy.deepcopy(text_encoder)
     torch.manual_seed(0)
     adapted.add_adapter(LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False))
     network, adapted = learn(make_style_pipe()), make_style_pipe(text_encoder=adapted)
-    with pytest.raises(ValueError, match="whose embeddings are others"):
+    with pytest.raises(ValueError, match="whose embeddings differ"):
         restyle(adapted, network)
     nothing = {"cross_attention_kwargs": {"scale": 0.0}}
     torch.testing.assert_close(
@@ -221,13 +225,13 @@ def test_the_same_text_in_half_precision(pipe, dtype):
             both.append(encoder(ids).last_hidden_state)
     look = text_look(*both[0])
     check_same_text(look, both[1], SOURCE)
-    with pytest.raises(ValueError, match="whose embeddings are others in this call, by"):
+    with pytest.raises(ValueError, match="whose embeddings differ in this call by"):
         check_same_text(look, both[1].flip(0), SOURCE)
 
 
 @pytest.mark.parametrize("look", ["no digits", "00", "0" * 254])
 def test_a_look_of_text_that_is_none(look):
-    with pytest.raises(ValueError, match="whose embeddings are others"):
+    with pytest.raises(ValueError, match="whose embeddings differ"):
         check_same_text(look, [torch.ones(4, 6)], SOURCE)
 
 
@@ -248,7 +252,7 @@ def test_files_from_before_a_network_remembered_what_it_was_told(learn, style_pi
 @pytest.mark.families("sd")
 def test_levels_of_more_steps(pipe, picture, edit):
     many = pipe.invert(image=picture, num_inference_steps=10).latents
-    with pytest.raises(ValueError, match=r"of 5 steps, got \(1, 9, .* levels are of more than 5 steps"):
+    with pytest.raises(ValueError, match=r"of 5 steps, got \(1, 9, .* levels are from more than 5 steps"):
         edit(pipe, image_latents=many)
     known, afresh = (edit(pipe, num_inference_steps=10, image_latents=one) for one in (many, None))
     torch.testing.assert_close(known, afresh, rtol=0, atol=1e-3)

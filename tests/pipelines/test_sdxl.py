@@ -337,8 +337,8 @@ class TestTheOtherFamily:
 
     def test_models(self, pipe, make_xl_edit_pipe, picture, unet, xl_unet, tmp_path):
         wide = make_xl_edit_pipe()
-        of_sd = r"of Stable Diffusion 1\.x and 2\.x, which {0} does not serve; use {1} instead"
-        of_xl = "of SDXL, which {0} does not serve; use {1} instead"
+        of_sd = r"of Stable Diffusion 1\.x and 2\.x, which {0} does not support; use {1} instead"
+        of_xl = "of SDXL, which {0} does not support; use {1} instead"
         pairs = (
             (DiffEditPipeline, StableDiffusionXLDiffEditPipeline),
             (StyleDiffusionPipeline, StableDiffusionXLStyleDiffusionPipeline),
@@ -357,7 +357,7 @@ class TestTheOtherFamily:
                     own.from_pretrained(tmp_path / folder)
         for one, foreign in ((pipe, xl_unet), (wide, unet)):
             one.unet = foreign
-            with pytest.raises(ValueError, match=f"which {type(one).__name__} does not serve; use"):
+            with pytest.raises(ValueError, match=f"which {type(one).__name__} does not support; use"):
                 one(picture, TARGET)
 
 

@@ -248,7 +248,7 @@ def test_places_that_hold_no_network(style_pipe, place, message):
 def test_learning_needs_an_encoder_of_pictures(refuses_to_learn, make_style_pipe, text_encoder):
     pipe = make_style_pipe(image_encoder=text_encoder)
     refuses_to_learn(
-        "The `image_encoder` is a CLIPTextModel, and no CLIPVisionModelWithProjection", pipe=pipe
+        "The `image_encoder` is a CLIPTextModel, but learning a picture needs a CLIPVisionModel", pipe=pipe
     )
 
 
@@ -268,7 +268,7 @@ def test_words_need_a_text_encoder(refuses, refuses_to_learn, make_style_pipe):
 @pytest.mark.parametrize("name", ["unet", "vae", "scheduler"])
 def test_a_model_that_is_not_there(refuses, refuses_to_learn, make_style_pipe, name):
     for check in (refuses, refuses_to_learn):
-        check(f"This pipeline has no `{name}`, and nothing", pipe=make_style_pipe(**{name: None}))
+        check(f"This pipeline has no `{name}`, which every edit needs", pipe=make_style_pipe(**{name: None}))
 
 
 def test_arguments_of_attention_that_are_no_dict(refuses, refuses_to_learn):

@@ -2,9 +2,9 @@
 
     python load_and_edit.py ways.json results.npz
 
-A way has a label, a method ("diffedit" or "stylediffusion"), a model, and the arguments of
-`DiffusionPipeline.from_pretrained`, or with "from_pipe" those of `from_pipe` for a loaded StableDiffusionPipeline. A
-result is the edit's pixels under the way's label, or the error's text.
+A way has a label, a pipeline's name ("diffedit", "stylediffusion_xl", ...), a model, and the arguments of
+`DiffusionPipeline.from_pretrained`, or with "from_pipe" those of `from_pipe` for the model as diffusers' own pipeline.
+A result is the edit's pixels under the way's label, or the error's text.
 """
 
 import importlib.util
@@ -40,7 +40,7 @@ def main(ways_file: str, results_file: str) -> None:
     results = {}
     for way in request["ways"]:
         try:
-            result = edited(load(diffusers, way), way["method"], request)
+            result = edited(load(diffusers, way), way["name"], request)
         except Exception as error:
             if not way.get("fails"):
                 raise
@@ -52,18 +52,18 @@ def main(ways_file: str, results_file: str) -> None:
 
 def load(diffusers, way):
     if way.get("from_pipe"):
-        loaded = diffusers.StableDiffusionPipeline.from_pretrained(way["model"])
+        loaded = diffusers.DiffusionPipeline.from_pretrained(way["model"])
         return diffusers.DiffusionPipeline.from_pipe(loaded, **way["arguments"])
     return diffusers.DiffusionPipeline.from_pretrained(way["model"], **way["arguments"])
 
 
-def edited(pipe, method, request):
+def edited(pipe, name, request):
     import PIL.Image
     import torch
 
     pipe.set_progress_bar_config(disable=True)
-    if method == "stylediffusion":
-        network = pipe.load_mapping_network(request["mapping"])
+    if name.startswith("stylediffusion"):
+        network = pipe.load_mapping_network(request["mappings"][name])
         return pipe("a green pear on grass", mapping_network=network, output_type="np").images
     return pipe(
         image=PIL.Image.open(request["picture"]),

@@ -3,8 +3,10 @@
 import pytest
 from huggingface_hub import ModelCard
 
+from semantic_edit.disk.models import STABLE_DIFFUSION
 from semantic_edit.publishing.cards import check_card, filled_card
 from semantic_edit.publishing.errors import PublishError
+from semantic_edit.publishing.published import PIPELINES
 from semantic_edit.publishing.repositories import build_model, build_pipeline, check_repository
 
 GOOD = """---
@@ -65,17 +67,18 @@ def test_no_card_is_refused(tmp_path):
         check_card(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["diffedit", "stylediffusion"])
+@pytest.mark.parametrize("name", PIPELINES)
 def test_a_pipeline_s_card_says_how_to_load_it_and_what_not_to_make(tmp_path, name):
     build_pipeline(name, tmp_path, f"someone/{name}")
     text = (tmp_path / "README.md").read_text()
     assert f'custom_pipeline="someone/{name}"' in text
     assert "What must not be made" in text
-    assert ModelCard(text).data.eval_results
+    is_measured = PIPELINES[name].family is STABLE_DIFFUSION
+    assert bool(ModelCard(text).data.eval_results) == is_measured
     assert {file for file, _ in check_repository(tmp_path)} == {
         "README.md",
         "pipeline.py",
-        f"pictures/{name}.png",
+        f"pictures/{name.removesuffix('_xl')}.png",
     }
 
 
@@ -83,7 +86,7 @@ def test_the_model_s_card_is_ready(tmp_path):
     build_model(tmp_path, "someone/still-life")
     files = {file for file, _ in check_repository(tmp_path)}
     assert {"model_index.json", "diffedit.py", "stylediffusion.py", "README.md"} <= files
-    assert not {file for file in files if file.endswith((".bin", ".pt"))}
+    assert not {file for file in files if file.endswith((".bin", ".pt", "_xl.py"))}
 
 
 def test_fields_are_filled_in():

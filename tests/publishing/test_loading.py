@@ -13,33 +13,41 @@ import diffusers
 import numpy as np
 import pytest
 
-from semantic_edit.pipelines import DiffEditPipeline, StyleDiffusionPipeline
-from semantic_edit.publishing.published import PIPELINES
+from semantic_edit import pipelines
+from semantic_edit.disk.models import STABLE_DIFFUSION
+from semantic_edit.publishing.published import PIPELINES, pipelines_for
 from tests.publishing.load_and_edit import edited
 
 SCRIPT = Path(__file__).parent / "load_and_edit.py"
+# for what costs a process each, and is not about models
+EACH = [
+    name if published.family is STABLE_DIFFUSION else pytest.param(name, marks=pytest.mark.slow)
+    for name, published in PIPELINES.items()
+]
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory, make_style_pipe, files) -> Path:
-    """A model's folder with both pipelines' files inside; by itself it is StableDiffusionPipeline's."""
-    folder = tmp_path_factory.mktemp("published") / "model"
-    make_style_pipe().save_pretrained(folder)
-    index = json.loads((folder / "model_index.json").read_text())
-    (folder / "model_index.json").write_text(json.dumps({**index, "_class_name": "StableDiffusionPipeline"}))
-    for name, text in files.items():
-        (folder / f"{name}.py").write_text(text)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def own_models(model) -> dict[str, Path]:
-    """The same model, loading a pipeline of its own."""
+def models(tmp_path_factory, make_style_pipe, make_xl_style_pipe, files) -> dict[str, Path]:
+    """By pipeline a model's folder with the files of its family's pipelines inside; by itself it is diffusers' own."""
     folders = {}
-    for name, published in PIPELINES.items():
+    for pipe in (make_style_pipe(), make_xl_style_pipe()):
+        folder = tmp_path_factory.mktemp("published") / "model"
+        pipe.save_pretrained(folder)
+        assert json.loads((folder / "model_index.json").read_text())["_class_name"] == pipe._family.pipeline
+        for name in pipelines_for(pipe._family):
+            (folder / f"{name}.py").write_text(files[name])
+            folders[name] = folder
+    return folders
+
+
+@pytest.fixture(scope="module")
+def own_models(models) -> dict[str, Path]:
+    """The same models, loading a pipeline of their own."""
+    folders = {}
+    for name, model in models.items():
         folders[name] = Path(shutil.copytree(model, model.parent / f"own-{name}"))
         index = folders[name] / "model_index.json"
-        config = {**json.loads(index.read_text()), "_class_name": [name, published.class_name]}
+        config = {**json.loads(index.read_text()), "_class_name": [name, PIPELINES[name].class_name]}
         index.write_text(json.dumps(config))
     return folders
 
@@ -57,19 +65,26 @@ def code(tmp_path_factory, files) -> Path:
 
 
 @pytest.fixture(scope="module")
-def request_for(tmp_path_factory, learned, picture):
-    """What every process is given besides the ways: the picture, and a mapping network."""
+def request_for(tmp_path_factory, learned, xl_learned, picture):
+    """What every process is given besides the ways: the picture, and mapping networks."""
     folder = tmp_path_factory.mktemp("request")
     picture.save(folder / "picture.png")
-    learned.save_pretrained(folder / "mapping")
-    return {"picture": str(folder / "picture.png"), "mapping": str(folder / "mapping")}
+    networks = {"stylediffusion": learned, "stylediffusion_xl": xl_learned}
+    for name, network in networks.items():
+        network.save_pretrained(folder / name)
+    return {
+        "picture": str(folder / "picture.png"),
+        "mappings": {name: str(folder / name) for name in networks},
+    }
 
 
 @pytest.fixture(scope="module")
-def expected(model, request_for) -> dict[str, np.ndarray]:
+def expected(models, request_for) -> dict[str, np.ndarray]:
     """What the installed package makes of it."""
-    classes = {"diffedit": DiffEditPipeline, "stylediffusion": StyleDiffusionPipeline}
-    return {name: edited(classes[name].from_pretrained(model), name, request_for) for name in PIPELINES}
+    classes = {name: getattr(pipelines, published.class_name) for name, published in PIPELINES.items()}
+    return {
+        name: edited(classes[name].from_pretrained(models[name]), name, request_for) for name in PIPELINES
+    }
 
 
 @pytest.fixture
@@ -92,11 +107,11 @@ def run(tmp_path, request_for, hub):
     return run
 
 
-def way(label: str, method: str, model: object, fails: bool = False, from_pipe: bool = False, **arguments):
-    arguments = {name: str(value) if isinstance(value, Path) else value for name, value in arguments.items()}
+def way(label: str, name: str, model: object, fails: bool = False, from_pipe: bool = False, **arguments):
+    arguments = {key: str(value) if isinstance(value, Path) else value for key, value in arguments.items()}
     return {
-        "label": f"{method}, {label}",
-        "method": method,
+        "label": f"{name}, {label}",
+        "name": name,
         "model": str(model),
         "arguments": arguments,
         "fails": fails,
@@ -109,33 +124,27 @@ def assert_all_equal(results, expected):
         np.testing.assert_array_equal(result, expected[label.partition(",")[0]], err_msg=label)
 
 
-def test_local_ways_of_both_pipelines_each_twice_in_one_process(run, model, own_models, code, expected):
+def test_local_ways_of_all_pipelines_each_twice_in_one_process(run, models, own_models, code, expected):
     trusted = {"trust_remote_code": True}
     ways = []
     for again in ("", " again"):
-        for name in PIPELINES:
+        for name, model in models.items():
+            file = code / f"{name}.py"
             ways += [
                 way(f"model's folder{again}", name, model, custom_pipeline=name, **trusted),
-                way(f"path of a file{again}", name, model, custom_pipeline=code / f"{name}.py", **trusted),
+                way(f"path of a file{again}", name, model, custom_pipeline=file, **trusted),
                 way(f"model's own{again}", name, own_models[name], **trusted),
-                way(
-                    f"from_pipe{again}",
-                    name,
-                    model,
-                    from_pipe=True,
-                    custom_pipeline=code / f"{name}.py",
-                    **trusted,
-                ),
+                way(f"from_pipe{again}", name, model, from_pipe=True, custom_pipeline=file, **trusted),
             ]
     results = run(ways)
-    assert len(results) == 16
+    assert len(results) == 32
     assert_all_equal(results, expected)
 
 
-@pytest.mark.parametrize("name", PIPELINES)
-def test_a_local_folder(run, model, code, expected, name):
-    (other,) = PIPELINES.keys() - {name}
-    folders = code / "repositories"
+@pytest.mark.parametrize("name", EACH)
+def test_a_local_folder(run, models, code, expected, name):
+    (other,) = pipelines_for(PIPELINES[name].family).keys() - {name}
+    folders, model = code / "repositories", models[name]
     trusted = {"trust_remote_code": True}
     results = run(
         [
@@ -152,40 +161,52 @@ def test_a_local_folder(run, model, code, expected, name):
     assert_all_equal(results, expected)
 
 
-def test_ways_through_the_hub(run, hub, model, own_models, code, files, expected):
+def test_ways_through_the_hub(run, hub, models, own_models, files, expected, tmp_path):
     def contents(folder: Path) -> dict[str, bytes]:
         paths = [path for path in folder.rglob("*") if path.is_file()]
         return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
-    hub.add_repo("someone/model", contents(model))
     mirrored = {f"v{diffusers.__version__}/{name}.py": text.encode() for name, text in files.items()}
     hub.add_repo("diffusers/community-pipelines-mirror", mirrored, repo_type="dataset")
-    plain = {name: data for name, data in contents(model).items() if not name.endswith(".py")}
-    hub.add_repo("someone/plain", plain)
     ways = []
-    for name in PIPELINES:
+    for name, model in models.items():
+        plain = Path(shutil.copytree(model, tmp_path / name, ignore=shutil.ignore_patterns("*.py")))
+        hub.add_repo(f"someone/model-{name}", contents(model))
+        hub.add_repo(f"someone/plain-{name}", contents(plain))
         hub.add_repo(f"someone/own-{name}", contents(own_models[name]))
         commit = hub.add_repo(f"someone/{name}", {"pipeline.py": files[name].encode()})
         trusted = {"trust_remote_code": True}
         pinned = {"custom_pipeline": f"someone/{name}", "custom_revision": commit.sha}
         ways += [
-            way("model's repository", name, "someone/model", custom_pipeline=name, **trusted),
+            way("model's repository", name, f"someone/model-{name}", custom_pipeline=name, **trusted),
             way("code repository", name, model, **pinned, **trusted),
-            way("code repository, Hub's model", name, "someone/plain", **pinned, **trusted),
-            way("mirror", name, "someone/plain", custom_pipeline=name),
-            way("mirror, local model", name, own_models[name].parent / "plain", custom_pipeline=name),
+            way("code repository, Hub's model", name, f"someone/plain-{name}", **pinned, **trusted),
+            way("mirror", name, f"someone/plain-{name}", custom_pipeline=name),
+            way("mirror, local model", name, plain, custom_pipeline=name),
             way("model's own", name, f"someone/own-{name}", **trusted),
         ]
-    (model.parent / "plain").mkdir()
-    for name, data in plain.items():
-        (model.parent / "plain" / name).parent.mkdir(exist_ok=True)
-        (model.parent / "plain" / name).write_bytes(data)
     results = run(ways)
-    assert len(results) == 12
+    assert len(results) == 24
     assert_all_equal(results, expected)
 
 
-def test_without_trust_nothing_of_a_repository_runs(run, hub, model, own_models, code, files):
+@pytest.mark.slow
+def test_a_file_refuses_a_model_of_another_family(run, models, code):
+    trusted = {"trust_remote_code": True, "fails": True}
+    pairs = [("diffedit", "diffedit_xl"), ("stylediffusion_xl", "stylediffusion")]
+    results = run(
+        [
+            way("it", name, models[other], custom_pipeline=code / f"{name}.py", **trusted)
+            for name, other in pairs
+        ]
+    )
+    for (name, other), result in zip(pairs, results.values(), strict=True):
+        assert f"which {PIPELINES[name].class_name} does not support" in str(result)
+        assert f"use {PIPELINES[other].class_name} instead" in str(result)
+
+
+def test_without_trust_nothing_of_a_repository_runs(run, hub, models, own_models, code, files):
+    model = models["diffedit"]
     hub.add_repo("someone/diffedit", {"pipeline.py": files["diffedit"].encode()})
     refused = {"fails": True}
     results = run(

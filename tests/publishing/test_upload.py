@@ -8,6 +8,7 @@ import pytest
 
 from semantic_edit.cli import main
 from semantic_edit.mapping_networks import MappingNetwork
+from semantic_edit.publishing.published import PIPELINES
 from tests.hub.conftest import READ_TOKEN, WRITE_TOKEN
 from tests.publishing.load_and_edit import edited
 from tests.publishing.test_loading import SCRIPT
@@ -72,11 +73,11 @@ def test_a_friend_edits_in_another_process_with_the_repository_s_name(
     arguments = {"custom_pipeline": str(tmp_path / "stylediffusion.py"), "trust_remote_code": True}
     way = {
         "label": "it",
-        "method": "stylediffusion",
+        "name": "stylediffusion",
         "model": str(tmp_path / "model"),
         "arguments": arguments,
     }
-    request = {"mapping": "someone/apple", "ways": [way]}
+    request = {"mappings": {"stylediffusion": "someone/apple"}, "ways": [way]}
     (tmp_path / "ways.json").write_text(json.dumps(request))
     done = subprocess.run(
         [sys.executable, SCRIPT, "ways.json", "results.npz"],
@@ -88,7 +89,7 @@ def test_a_friend_edits_in_another_process_with_the_repository_s_name(
     assert done.returncode == 0, done.stderr[-3000:]
     import numpy as np
 
-    expected = edited(make_style_pipe(), "stylediffusion", {"mapping": folder})
+    expected = edited(make_style_pipe(), "stylediffusion", {"mappings": {"stylediffusion": folder}})
     with np.load(tmp_path / "results.npz") as results:
         np.testing.assert_array_equal(results["it"], expected)
 
@@ -199,7 +200,7 @@ def test_a_push_from_python_does_not_tell_where_the_model_lay(hub, this_process,
     assert str(tmp_path).encode() not in b"".join(hub.files("someone/pushed").values())
 
 
-@pytest.mark.parametrize("what", [["pipelines", "diffedit"], ["pipelines", "stylediffusion"], ["model"]])
+@pytest.mark.parametrize("what", [*(["pipelines", name] for name in PIPELINES), ["model"]])
 def test_pipelines_and_the_model_are_published_whole(hub, this_process, what, capsys):
     this_process.setenv("HF_TOKEN", WRITE_TOKEN)
     assert main(["publish", *what, "--to", "someone/it"]) == 0

@@ -9,13 +9,14 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from semantic_edit.disk.models import STABLE_DIFFUSION
 from semantic_edit.pipelines import DiffEditPipeline, StyleDiffusionPipeline
 from semantic_edit.pipelines.versions import HIGHEST_TESTED, LOWEST, check_diffusers
-from semantic_edit.publishing.published import PIPELINES
+from semantic_edit.publishing.published import pipelines_for
 from semantic_edit.still_life import model_path
 from semantic_edit.still_life.scenes import sample_scene
 from tests.publishing.load_and_edit import edited
-from tests.publishing.test_loading import SCRIPT, way
+from tests.publishing.test_loading import EACH, SCRIPT, way
 
 
 @pytest.mark.parametrize("version", ["0.37.0", "0.42.1", "0.38.0.dev0", diffusers.__version__])
@@ -40,7 +41,7 @@ def test_the_newest_tested_is_the_one_installed():
     assert tuple(map(int, diffusers.__version__.split(".")[:2])) <= HIGHEST_TESTED
 
 
-@pytest.mark.parametrize("name", PIPELINES)
+@pytest.mark.parametrize("name", EACH)
 def test_a_pipeline_s_file_refuses_another_version_by_itself(files, name, tmp_path):
     (tmp_path / "file.py").write_text(files[name])
     code = "import diffusers; diffusers.__version__ = '0.36.0'; import file"
@@ -64,9 +65,10 @@ def test_the_lowest_version_edits_as_this_one_does(files, tmp_path):
         picture, "a pink apple on grass", 4
     )
     learned.save_pretrained(tmp_path / "mapping")
-    request = {"picture": str(tmp_path / "picture.png"), "mapping": str(tmp_path / "mapping")}
+    mappings = {"stylediffusion": str(tmp_path / "mapping")}
+    request = {"picture": str(tmp_path / "picture.png"), "mappings": mappings}
     ways = []
-    for name in PIPELINES:
+    for name in pipelines_for(STABLE_DIFFUSION):
         (tmp_path / f"{name}.py").write_text(files[name])
         ways.append(
             way(

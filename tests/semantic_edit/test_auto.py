@@ -10,6 +10,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DModel
 from huggingface_hub import constants
+from safetensors.torch import save_file
 
 import semantic_edit
 from semantic_edit.disk.models import FAMILIES, ONLY_SERVED, PIPELINE_METHODS
@@ -131,7 +132,7 @@ def test_diffusers_own_pipelines_are_taken(make_pipe, make_xl_pipe, model):
 
 @METHODS
 def test_what_is_lent_may_be_replaced_and_the_model_s_name_stays(folders, make_xl_unet, method):
-    given = StableDiffusionXLPipeline.from_pretrained(folders["xl"])
+    given = StableDiffusionXLPipeline.from_pretrained(str(folders["xl"]))
     unet = make_xl_unet(1)
     pipe = semantic_edit.load(given, method, unet=unet)
     assert pipe.unet is unet
@@ -204,6 +205,30 @@ def test_a_single_file_takes_a_configuration_that_is_named(single_file, model_fo
     loaded = semantic_edit.load(single_file, config=str(model_folder), unet=pipe.unet, vae=pipe.vae)
     assert type(loaded) is DiffEditPipeline
     for name, tensor in pipe.text_encoder.state_dict().items():
+        assert tensor.equal(loaded.text_encoder.state_dict()[name])
+
+
+@METHODS
+def test_a_single_file_of_sdxl(make_xl_pipe, tmp_path, method, no_network):
+    """With the first text encoder alone inside; diffusers converts the other parts of the real sizes alone."""
+    pipe = make_xl_pipe()
+    pipe.save_pretrained(tmp_path / "config")
+    parts = pipe.components
+    tensors = {
+        f"conditioner.embedders.0.transformer.text_model.{name.removeprefix('text_model.')}": one.contiguous()
+        for name, one in parts["text_encoder"].state_dict().items()
+    }
+    # by which diffusers tells the model
+    for name in ("transformer.resblocks.9.mlp.c_proj.bias", "positional_embedding"):
+        tensors[f"conditioner.embedders.1.model.{name}"] = torch.zeros(1)
+    save_file(tensors, tmp_path / "model.safetensors")
+    others = {name: parts[name] for name in ("unet", "vae", "text_encoder_2")}
+    loaded = semantic_edit.load(
+        tmp_path / "model.safetensors", method, config=str(tmp_path / "config"), **others
+    )
+    assert type(loaded) is CLASSES["xl", method]
+    assert loaded.unet is parts["unet"]
+    for name, tensor in parts["text_encoder"].state_dict().items():
         assert tensor.equal(loaded.text_encoder.state_dict()[name])
 
 

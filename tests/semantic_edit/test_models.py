@@ -166,7 +166,7 @@ def test_a_folder_that_no_pipeline_serves_is_named(tmp_path, own):
 @pytest.mark.parametrize("own", OWN)
 def test_a_model_that_another_pipeline_serves_names_it(own, pipe, make_xl_edit_pipe, tmp_path):
     right, family = OTHER_FAMILY[own]
-    match = rf"is of {family}, which {own.__name__} does not serve; use {right.__name__} instead"
+    match = rf"is of {family}, which {own.__name__} does not support; use {right.__name__} instead"
     loaded = make_xl_edit_pipe() if family == "SDXL" else pipe
     with pytest.raises(ValueError, match=f"`pipeline` {match}"):
         own.from_pipe(loaded)

@@ -11,7 +11,7 @@ from PIL import Image
 from semantic_edit.still_life import edit_cases, model_path
 from semantic_edit.still_life.clip import PAIRS, embed_pictures, embed_texts
 from semantic_edit.still_life.judge import judged, load_judge
-from semantic_edit.still_life.pool import as_pixels
+from semantic_edit.still_life.pixels import as_pixels
 from semantic_edit.still_life.scenes import sample_scene
 
 

@@ -11,11 +11,12 @@ import torch
 from diffusers import UNet2DConditionModel
 from transformers import CLIPTokenizer
 
-from semantic_edit.still_life.clip import tokenize, write_tokenizer
-from semantic_edit.still_life.grounding import ObjectWords, grounding_loss, recorded_maps
+from semantic_edit.still_life.clip import tokenize
 from semantic_edit.still_life.rendering import COLOURS
 from semantic_edit.still_life.scenes import sample_scene
 from semantic_edit.still_life.solids import KINDS
+from training.grounding import ObjectWords, grounding_loss, recorded_maps
+from training.still_life.towers import write_tokenizer
 
 
 @pytest.fixture(scope="module")

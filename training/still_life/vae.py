@@ -10,11 +10,13 @@ import torch
 from diffusers import AutoencoderKL
 from safetensors.torch import load_file, save
 from torch import nn
+from torch.nn import functional
 
 from semantic_edit.disk.writing import write_file
-from semantic_edit.still_life.loop import LoopSettings, device, train
-from semantic_edit.still_life.pool import as_pixels, pool_pictures
+from semantic_edit.still_life.pixels import as_pixels
 from semantic_edit.still_life.rendering import SIDE
+from training.loop import LoopSettings, device, train
+from training.pool import pool_pictures
 
 BATCH = 8
 KL_WEIGHT = 1e-4
@@ -95,19 +97,31 @@ def polish_decoder(
 
 
 @torch.no_grad()
-def pool_latents(vae: AutoencoderKL, folder: Path, pictures: int) -> torch.Tensor:
-    """Scaled latents (the posterior's mode) of the training pool, float16, (pictures, 4, 16, 16).
+def pool_latents(
+    vae: AutoencoderKL, folder: Path, pictures: int, count: int | None = None, reduction: int = 1
+) -> torch.Tensor:
+    """Scaled latents (the posterior's mode) of the training pool, float16, (count, 4, 16, 16).
 
     Encoded once and kept in `folder` under the encoder's fingerprint; found there the next time.
+
+    Args:
+        count: Of the pool's first so many pictures; `None` takes all.
+        reduction: Scale each picture down by this whole number, and up again, beforehand.
     """
     weights = [value.cpu().numpy().tobytes() for value in vae.encoder.state_dict().values()]
-    path = folder / f"latents-{hashlib.sha256(b''.join(weights)).hexdigest()[:12]}-{pictures}.safetensors"
+    count = pictures if count is None else count
+    kind = f"{count}" if reduction == 1 else f"{count}-reduced-{reduction}"
+    path = folder / f"latents-{hashlib.sha256(b''.join(weights)).hexdigest()[:12]}-{kind}.safetensors"
     if not path.exists():
         where, pool = device(), pool_pictures(folder / "pictures", "train", pictures)
         vae.to(where)
         chunks = []
-        for first in range(0, pictures, 64):
-            pixels = as_pixels(pool[first : min(first + 64, pictures)]).to(where)
+        for first in range(0, count, 64):
+            pixels = as_pixels(pool[first : min(first + 64, count)]).to(where)
+            if reduction > 1:
+                pixels = functional.interpolate(
+                    functional.avg_pool2d(pixels, reduction), size=SIDE, mode="bicubic", align_corners=False
+                )
             with torch.autocast(where.type, torch.bfloat16):
                 latents = vae.encode(pixels).latent_dist.mode()
             chunks.append((latents.float() * vae.config.scaling_factor).half().cpu())

@@ -1,4 +1,4 @@
-"""Train the still-life model from nothing: `python -m semantic_edit.still_life.train all`.
+"""Train the still-life model from nothing: `python -m training.still_life all`.
 
 Each stage goes on from its last checkpoint when it was stopped, and is not run again once it is done. By the seconds a
 step that were measured on two CPU cores, `all` should take three to four hours there; a GPU is used where there is one.
@@ -7,24 +7,23 @@ step that were measured on two CPU cores, `all` should take three to four hours 
 from __future__ import annotations
 
 import argparse
-import shutil
 from pathlib import Path
 
-import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
-from semantic_edit.disk.writing import write_file
-from semantic_edit.still_life import clip, judge, unet, vae
-from semantic_edit.still_life.loop import keep_freed_memory
-from semantic_edit.still_life.pool import pool_coverage
+from training.denoising import LatentPool
+from training.loop import keep_freed_memory
+from training.pool import pool_coverage
+from training.saving import save_half
+from training.still_life import clip, judge, towers, unet, vae
 
 STAGES = ("vae", "clip", "vision", "unet", "decoder", "judge")
 PICTURES = 48_000
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m semantic_edit.still_life.train", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m training.still_life", description=__doc__)
     parser.add_argument("stage", choices=[*STAGES, "all", "assemble"])
     parser.add_argument(
         "--out", type=Path, default=Path("runs/still-life"), help="checkpoints, logs and the model"
@@ -50,14 +49,14 @@ def run_stage(
     if stage == "vae":
         vae.train_vae(out, pictures, vae.SETTINGS.lasting(steps)).save_pretrained(model / "vae")
     elif stage == "clip":
-        clip.save_parts(clip.train_clip(out, pictures, clip.SETTINGS.lasting(steps)), model)
+        towers.save_parts(clip.train_clip(out, pictures, clip.SETTINGS.lasting(steps)), model)
     elif stage == "vision":
-        trained = clip.load_parts(model)
+        trained = towers.load_parts(model)
         clip.train_vision(trained, out, pictures, clip.VISION_SETTINGS.lasting(steps))
-        clip.save_parts(trained, model)
+        towers.save_parts(trained, model)
     elif stage == "unet":
         latents = vae.pool_latents(AutoencoderKL.from_pretrained(model / "vae"), out, pictures)
-        pool = unet.EncodedPool(latents, pool_coverage(out / "pictures", "train", pictures))
+        pool = LatentPool(latents, pool_coverage(out / "pictures", "train", pictures))
         text_encoder = CLIPTextModel.from_pretrained(model / "text_encoder")
         tokenizer = CLIPTokenizer.from_pretrained(model / "tokenizer")
         settings = unet.SETTINGS.lasting(steps)
@@ -81,18 +80,11 @@ def assemble(model: Path) -> None:
         unet=UNet2DConditionModel.from_pretrained(model / "unet"),
         scheduler=unet.new_scheduler(),
         safety_checker=None,
-        feature_extractor=clip.new_image_processor(),
+        feature_extractor=towers.new_image_processor(),
         image_encoder=CLIPVisionModelWithProjection.from_pretrained(model / "image_encoder"),
         requires_safety_checker=False,
     )
-    pipeline.to(torch.float16).save_pretrained(model / "assembled", safe_serialization=True)
-    for part in ("text_encoder", "image_encoder"):  # kept in half precision, loaded in full unless asked
-        config = model / "assembled" / part / "config.json"
-        write_file(config, config.read_bytes().replace(b'"float16"', b'"float32"'))
-    index = model / "assembled" / "model_index.json"  # in the name that every version of transformers has
-    write_file(index, index.read_bytes().replace(b'"CLIPImageProcessorPil"', b'"CLIPImageProcessor"'))
-    for name in ("vocab.json", "merges.txt"):  # older transformers read these instead of tokenizer.json
-        shutil.copy(model / "tokenizer" / name, model / "assembled" / "tokenizer" / name)
+    save_half(pipeline, model / "assembled", {"tokenizer": model / "tokenizer"})
 
 
 if __name__ == "__main__":

@@ -68,11 +68,6 @@ def _draw_chunk(task: tuple[Callable[[Scene], np.ndarray], str, int, int]) -> np
     return np.stack([draw(sample_scene(seed, split)) for seed in range(first, min(first + _CHUNK, count))])
 
 
-def as_pixels(pictures: np.ndarray) -> torch.Tensor:
-    """uint8 pictures (batch, height, width, 3) as floats in [-1, 1], (batch, 3, height, width), contiguous."""
-    return torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).contiguous().float() / 127.5 - 1.0
-
-
 def object_labels(scenes: list[Scene]) -> torch.Tensor:
     """What each scene shows, as class numbers (scenes, 5): surface, then kind and colour of the left and right object.
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from semantic_edit.still_life.loop import LoopSettings, train
+from training.loop import LoopSettings, train
 
 SETTINGS = LoopSettings(steps=24, learning_rate=1e-2, warmup=4, checkpoint_every=8, log_every=8)
 

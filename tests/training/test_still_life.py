@@ -8,12 +8,13 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
-from semantic_edit.still_life import judge
-from semantic_edit.still_life.clip import MAX_TOKENS, write_tokenizer
+from semantic_edit.still_life.clip import MAX_TOKENS
 from semantic_edit.still_life.rendering import COLOURS
 from semantic_edit.still_life.scenes import sample_scene
 from semantic_edit.still_life.solids import KINDS
-from semantic_edit.still_life.train import main
+from training.still_life import judge
+from training.still_life.__main__ import main
+from training.still_life.towers import write_tokenizer
 
 
 @pytest.mark.slow

@@ -1,0 +1,26 @@
+import warnings
+
+import numpy as np
+import pytest
+
+from semantic_edit.disk.telling import warn_caller
+
+
+def test_a_warning_points_to_the_caller():
+    with pytest.warns(UserWarning, match="^so$") as told:
+        warn_caller("so")
+    assert told[0].filename == __file__
+
+
+def test_a_warning_from_deep_inside_of_a_call_points_to_the_call(pipe, picture):
+    """Through diffusers' and torch's decorators, and all of the stages between."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        pipe(picture, "a table " * 20, mask_image=np.ones((6, 8)), num_inference_steps=2)
+    assert {"is longer than", "does not know", "covers the whole picture"} <= {
+        part
+        for one in told
+        for part in ("is longer than", "does not know", "covers the whole picture")
+        if part in str(one.message)
+    }
+    assert {one.filename for one in told} == {__file__}
