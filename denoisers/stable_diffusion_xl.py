@@ -17,6 +17,7 @@ from semantic_edit.denoisers.prompts import Prompt, PromptInput, check_embeds
 from semantic_edit.denoisers.unet import UNetComponents, UNetDenoiser
 from semantic_edit.denoisers.vae_precision import told_of_overflow, upcast_if_forced
 from semantic_edit.disk.models import STABLE_DIFFUSION, STABLE_DIFFUSION_XL, Family, unserved
+from semantic_edit.disk.numbers import plain_number
 from semantic_edit.editing.conditioning import Conditioning
 
 POOLED_EMBEDS = "pooled_prompt_embeds"
@@ -58,13 +59,15 @@ class StableDiffusionXLDenoiser(UNetDenoiser):
             pair = getattr(self, name)
             if pair is None:
                 continue
-            are_whole = isinstance(pair, (tuple, list)) and all(type(number) is int for number in pair)
-            if not are_whole or len(pair) != 2 or min(pair) < smallest:
+            numbers = tuple(map(plain_number, pair)) if isinstance(pair, (tuple, list)) else ()
+            are_whole = all(type(number) is int for number in numbers)
+            if not are_whole or len(numbers) != 2 or min(numbers) < smallest:
                 order = "top, left" if smallest == 0 else "height, width"
                 raise ValueError(
                     f"`{name}` must be two whole numbers of pixels, ({order}), of at least {smallest}, got {pair!r}. "
                     "Leave it out to condition the UNet on the picture's own size, without a crop."
                 )
+            object.__setattr__(self, name, numbers)
 
     @property
     def text_width(self) -> int | None:

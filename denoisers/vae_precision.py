@@ -25,11 +25,12 @@ def upcast_if_forced(vae: Any) -> Iterator[None]:
     with lock_of(vae):
         own = vae.dtype
         if own in HALF_TYPES:
+            # not its own `to`, which warns of modules to be kept in float32 where there are none
             try:
-                vae.to(torch.float32)
+                torch.nn.Module.to(vae, torch.float32)
                 yield
             finally:
-                vae.to(own)
+                torch.nn.Module.to(vae, own)
             return
     yield
 

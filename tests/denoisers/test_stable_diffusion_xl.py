@@ -1,6 +1,7 @@
 from contextlib import contextmanager
 
 import diffusers
+import numpy as np
 import pytest
 import torch
 from diffusers import EulerDiscreteScheduler
@@ -155,7 +156,7 @@ def test_the_unet_is_given_what_diffusers_gives_it(make_xl_pipe, xl_unet, argume
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_sizes_are_told_in_the_embeddings_own_type(make_xl_pipe, dtype):
-    denoiser = StableDiffusionXLDenoiser(make_xl_pipe(), original_size=[1000, 900])
+    denoiser = StableDiffusionXLDenoiser(make_xl_pipe(), original_size=[np.int64(1000), 900])
     given = conditioning(rows=2).to(dtype)
     added = denoiser._added(torch.zeros(2, 4, 128, 152), given)["added_cond_kwargs"]
     assert added["time_ids"].dtype == added["text_embeds"].dtype == dtype

@@ -5,6 +5,7 @@ import pytest
 import torch
 from accelerate import cpu_offload
 from diffusers import StableDiffusionXLImg2ImgPipeline
+from diffusers.models import modeling_utils
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 
 from semantic_edit.denoisers import StableDiffusionXLDenoiser
@@ -55,6 +56,13 @@ class TestTheVAE:
         pixels, during, after = self.types_in(denoiser.pipe.vae, lambda: denoiser.decode(latents))
         assert (during, after) == ({torch.float32}, {dtype})
         assert torch.equal(pixels, whole.decode(latents))
+
+    def test_an_upcast_says_nothing(self, make, monkeypatch):
+        """diffusers' own `to` tells of modules to be kept in float32, whether there are any or not."""
+        denoiser, told = make(torch.float16, force_upcast=True), []
+        monkeypatch.setattr(modeling_utils.logger, "warning", told.append)
+        denoiser.decode(denoiser.encode(PIXELS))
+        assert not told
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
     def test_a_vae_made_for_half_precision_stays_in_it(self, make, dtype):

@@ -127,6 +127,14 @@ def test_callbacks_see_and_change_each_step(pipe, edit):
     assert [timestep for _, timestep, _ in seen] == [501, 251, 1]
     assert seen[0][2] == sorted(names)
 
+    unguided = edit(
+        pipe,
+        guidance_scale=1.0,
+        callback_on_step_end=lambda *given: given[3],  # in which the negative ones are `None`
+        callback_on_step_end_tensor_inputs=names,
+    )
+    np.testing.assert_array_equal(unguided, edit(pipe, guidance_scale=1.0))
+
     def blank(pipeline, step, timestep, tensors):
         return {"latents": torch.zeros_like(tensors["latents"])} if step == 2 else {}
 

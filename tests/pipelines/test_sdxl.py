@@ -337,7 +337,7 @@ class TestTheOtherFamily:
 
     def test_models(self, pipe, make_xl_edit_pipe, picture, unet, xl_unet, tmp_path):
         wide = make_xl_edit_pipe()
-        of_sd = r"of Stable Diffusion 1\.x (and|or) 2\.x, which {0} does not support; use {1} instead"
+        of_sd = r"of Stable Diffusion 1\.x and 2\.x, which {0} does not support; use {1} instead"
         of_xl = "of SDXL, which {0} does not support; use {1} instead"
         pairs = (
             (DiffEditPipeline, StableDiffusionXLDiffEditPipeline),

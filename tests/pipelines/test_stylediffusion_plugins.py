@@ -99,6 +99,7 @@ def test_components_come_back_after_an_edits_error(lora_pipe, learn, monkeypatch
     assert freed == [True]
 
 
+@pytest.mark.families("sd")
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 @pytest.mark.parametrize("evaluations", [0, 2, 5])
 def test_components_come_back_after_an_error_while_learning(
