@@ -35,9 +35,9 @@ from semantic_edit.still_life.scenes import sample_scene
 LARGE = 32  # times the still-life model's side
 WAYS = {
     "whole": {"focus": False},
-    "closer by itself": {},
+    "automatic focus": {},
     "true mask, whole": {"focus": False},
-    "true mask, closer by itself": {},
+    "true mask, automatic focus": {},
 }
 
 
