@@ -156,7 +156,7 @@ def test_the_unet_is_told_sizes(pipe, style_pipe, learned, unet, change, picture
 
 
 def test_sizes_that_are_none(pipe, style_pipe, learned, change, picture, counted):
-    match = r"`target_size` must be two whole numbers of pixels, \(height, width\), from 1 on, got \(0, 5\)"
+    match = r"`target_size` must be two whole numbers of pixels, \(height, width\), of at least 1, got \(0, 5\)"
     for call in (
         lambda: change(pipe, target_size=(0, 5)),
         lambda: style_pipe(TARGET, learned, target_size=(0, 5)),
@@ -305,7 +305,7 @@ def test_a_network_knows_both_encoders(style_pipe, make_style_pipe, learned, nam
     with torch.no_grad():
         for parameter in encoder.parameters():
             parameter += 0.1 * seeded(*parameter.shape)
-    with pytest.raises(ValueError, match="whose embeddings are others in this call"):
+    with pytest.raises(ValueError, match="whose embeddings differ in this call"):
         make_style_pipe(**{name: encoder})(TARGET, learned)
     assert counted.samples == 0
 
