@@ -14,7 +14,10 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = "semantic_edit"
 DISK = "disk"
 NUMERICS = {"mapping_networks", "editing", "attention_processors"}
-NOT_INSTALLED = {"benchmarks", "training"}  # run from a checkout: whoever installs the package does not have them
+NOT_INSTALLED = {
+    "benchmarks",
+    "training",
+}  # run from a checkout: whoever installs the package does not have them
 # Room to the rooms that it may import; the face, semantic_edit/ itself, stands above all of them.
 MAY_IMPORT: dict[str, set[str]] = {
     DISK: set(),
