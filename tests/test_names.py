@@ -22,7 +22,8 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def modules() -> dict[str, ast.Module]:
-    rooms = [path.parent for path in ROOT.glob("*/__init__.py") if path.parent.name != "benchmarks"]
+    outside = ("benchmarks", "training")  # programs that run from a checkout
+    rooms = [path.parent for path in ROOT.glob("*/__init__.py") if path.parent.name not in outside]
     paths = [path for room in sorted(rooms) for path in sorted(room.rglob("*.py"))]
     return {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text()) for path in paths}
 
