@@ -38,6 +38,7 @@ def restyle(learned):
     return run
 
 
+@pytest.mark.families("sd")
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_under_autocast(pipe, style_pipe, edit, restyle, picture, dtype):
     plain = pipe.invert(image=picture, num_inference_steps=5).trajectory

@@ -78,6 +78,7 @@ def test_lora_scale(family, lora_pipe, learn, edit):
     assert state_of(lora_pipe) == before
 
 
+@pytest.mark.families("sd")
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 @pytest.mark.parametrize("where", ["callback", "unet", "text_encoder"])
 def test_components_come_back_after_an_edits_error(lora_pipe, learn, monkeypatch, error, where):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from semantic_edit import pipelines
-from semantic_edit.disk.models import STABLE_DIFFUSION
+from semantic_edit.disk.models import STABLE_DIFFUSION, STABLE_DIFFUSION_XL
 from semantic_edit.publishing.published import PIPELINES, pipelines_for
 from tests.publishing.load_and_edit import edited
 
@@ -24,6 +24,14 @@ EACH = [
     name if published.family is STABLE_DIFFUSION else pytest.param(name, marks=pytest.mark.slow)
     for name, published in PIPELINES.items()
 ]
+# what loads a family's pipelines loads the other's by the same code
+OF_EACH_FAMILY = pytest.mark.parametrize(
+    "names",
+    [
+        pytest.param(tuple(pipelines_for(STABLE_DIFFUSION)), id="sd"),
+        pytest.param(tuple(pipelines_for(STABLE_DIFFUSION_XL)), id="sdxl", marks=pytest.mark.slow),
+    ],
+)
 
 
 @pytest.fixture(scope="module")
@@ -124,11 +132,15 @@ def assert_all_equal(results, expected):
         np.testing.assert_array_equal(result, expected[label.partition(",")[0]], err_msg=label)
 
 
-def test_local_ways_of_all_pipelines_each_twice_in_one_process(run, models, own_models, code, expected):
+@OF_EACH_FAMILY
+def test_local_ways_of_all_pipelines_each_twice_in_one_process(
+    run, models, own_models, code, expected, names
+):
     trusted = {"trust_remote_code": True}
     ways = []
     for again in ("", " again"):
-        for name, model in models.items():
+        for name in names:
+            model = models[name]
             file = code / f"{name}.py"
             ways += [
                 way(f"model's folder{again}", name, model, custom_pipeline=name, **trusted),
@@ -137,7 +149,7 @@ def test_local_ways_of_all_pipelines_each_twice_in_one_process(run, models, own_
                 way(f"from_pipe{again}", name, model, from_pipe=True, custom_pipeline=file, **trusted),
             ]
     results = run(ways)
-    assert len(results) == 32
+    assert len(results) == 8 * len(names)
     assert_all_equal(results, expected)
 
 
@@ -161,7 +173,8 @@ def test_a_local_folder(run, models, code, expected, name):
     assert_all_equal(results, expected)
 
 
-def test_ways_through_the_hub(run, hub, models, own_models, files, expected, tmp_path):
+@OF_EACH_FAMILY
+def test_ways_through_the_hub(run, hub, models, own_models, files, expected, tmp_path, names):
     def contents(folder: Path) -> dict[str, bytes]:
         paths = [path for path in folder.rglob("*") if path.is_file()]
         return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
@@ -169,7 +182,8 @@ def test_ways_through_the_hub(run, hub, models, own_models, files, expected, tmp
     mirrored = {f"v{diffusers.__version__}/{name}.py": text.encode() for name, text in files.items()}
     hub.add_repo("diffusers/community-pipelines-mirror", mirrored, repo_type="dataset")
     ways = []
-    for name, model in models.items():
+    for name in names:
+        model = models[name]
         plain = Path(shutil.copytree(model, tmp_path / name, ignore=shutil.ignore_patterns("*.py")))
         hub.add_repo(f"someone/model-{name}", contents(model))
         hub.add_repo(f"someone/plain-{name}", contents(plain))
@@ -186,7 +200,7 @@ def test_ways_through_the_hub(run, hub, models, own_models, files, expected, tmp
             way("model's own", name, f"someone/own-{name}", **trusted),
         ]
     results = run(ways)
-    assert len(results) == 24
+    assert len(results) == 6 * len(names)
     assert_all_equal(results, expected)
 
 
