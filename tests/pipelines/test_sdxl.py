@@ -156,7 +156,9 @@ def test_the_unet_is_told_sizes(pipe, style_pipe, learned, unet, change, picture
 
 
 def test_sizes_that_are_none(pipe, style_pipe, learned, change, picture, counted):
-    match = r"`target_size` must be two whole numbers of pixels, \(height, width\), from 1 to 65504, got \(0, 5\)"
+    match = (
+        r"`target_size` must be two whole numbers of pixels, \(height, width\), from 1 to 65504, got \(0, 5\)"
+    )
     for call in (
         lambda: change(pipe, target_size=(0, 5)),
         lambda: style_pipe(TARGET, learned, target_size=(0, 5)),
