@@ -33,7 +33,7 @@ def check_own_scheduler(scheduler: Any) -> None:
     )
     if "sigma_data" in config or is_continuous:
         raise ValueError(
-            f"The scheduler is a {lineage[0]} of the EDM kind, as in Playground 2.5 and CosXL: their UNets receive "
+            f"The scheduler, {lineage[0]}, is of the EDM kind, as in Playground 2.5 and CosXL: their UNets receive "
             "noise levels in other units, and their latents are scaled differently, so an edit cannot invert them. "
             "Use an SDXL model with a usual scheduler, such as EulerDiscreteScheduler or DDIMScheduler."
         )
@@ -42,7 +42,7 @@ def check_own_scheduler(scheduler: Any) -> None:
         kind = "SDXL Turbo"
     if kind is not None:
         raise ValueError(
-            f"The scheduler is a {lineage[0]}, which is that of {kind}. A model that was distilled to a few steps does "
+            f"The scheduler, {lineage[0]}, is that of {kind}. A model that was distilled to a few steps does "
             "not follow the path along which a picture is inverted. Use the SDXL model that it was distilled from; if "
             "only a LoRA makes the difference, call `unload_lora_weights()` and load the base model's scheduler again."
         )

@@ -23,6 +23,7 @@ from semantic_edit.editing.conditioning import Conditioning
 POOLED_EMBEDS = "pooled_prompt_embeds"
 NUM_TIME_IDS = 6
 USUAL_TOKENS = 77
+LARGEST_SIZE = 65504  # of which float16 can tell the UNet
 
 
 class TwoEncoderComponents(UNetComponents, Protocol):
@@ -61,11 +62,11 @@ class StableDiffusionXLDenoiser(UNetDenoiser):
                 continue
             numbers = tuple(map(plain_number, pair)) if isinstance(pair, (tuple, list)) else ()
             are_whole = all(type(number) is int for number in numbers)
-            if not are_whole or len(numbers) != 2 or min(numbers) < smallest:
+            if not are_whole or len(numbers) != 2 or min(numbers) < smallest or max(numbers) > LARGEST_SIZE:
                 order = "top, left" if smallest == 0 else "height, width"
                 raise ValueError(
-                    f"`{name}` must be two whole numbers of pixels, ({order}), of at least {smallest}, got {pair!r}. "
-                    "Leave it out to condition the UNet on the picture's own size, without a crop."
+                    f"`{name}` must be two whole numbers of pixels, ({order}), from {smallest} to {LARGEST_SIZE}, got "
+                    f"{pair!r}. Leave it out to condition the UNet on the picture's own size, without a crop."
                 )
             object.__setattr__(self, name, numbers)
 

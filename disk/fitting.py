@@ -61,7 +61,7 @@ def compared_schedules(own: tuple[int, str, str], wanted: KnownSchedule) -> list
     wanted_steps, wanted_type = wanted.num_inference_steps, wanted.prediction_type
     steps, prediction_type, fingerprint = own
     compared: list[Compared] = [
-        ("num_inference_steps", steps, wanted_steps),
+        ("`num_inference_steps`", steps, wanted_steps),
         ("prediction_type", prediction_type, wanted_type),
     ]
     if (steps, prediction_type) == (wanted_steps, wanted_type):

@@ -66,7 +66,7 @@ def load(model: Model = None, method: str = "diffedit", **kwargs: Any) -> AnyDif
         method: "diffedit" or "stylediffusion".
         kwargs: For the class's `from_pretrained`; of a single file for its `from_single_file`, whose configuration is
             taken from the local cache unless `config` names a folder that has it. With a loaded pipeline they are
-            components that take the place of its own.
+            components that take the place of its own, and nothing else.
 
     Returns:
         [`DiffEditPipeline`] or [`StyleDiffusionPipeline`] for a model of Stable Diffusion 1.x or 2.x,
@@ -74,7 +74,7 @@ def load(model: Model = None, method: str = "diffedit", **kwargs: Any) -> AnyDif
 
     Raises:
         ValueError: If there is no such method, or no pipeline here serves the model; names what the model is.
-        TypeError: If `model` is none of these.
+        TypeError: If `model` is none of these, or a loaded pipeline comes with what is no component.
         OSError: If the model is not there, or its files cannot be read.
     """
     if not isinstance(method, str) or method not in PIPELINE_METHODS:
@@ -125,7 +125,12 @@ def _around(class_for: Callable[[Family], Any], pipe: DiffusionPipeline, **kwarg
         raise ValueError(f"`model` {unserved(type(pipe).__name__, None)}.")
     served = class_for(found)
     held = {**pipe.config, **pipe.components}
-    expected = inspect.signature(served.__init__).parameters
+    expected = list(inspect.signature(served.__init__).parameters)[1:]
+    if unknown := ", ".join(f"`{name}`" for name in kwargs if name not in expected):
+        raise TypeError(
+            f"With a loaded pipeline, `load` takes only components that replace its own, got {unknown}. "
+            "Load or convert the pipeline as it is to be first, or pass its folder."
+        )
     new = served(**{**{name: held[name] for name in expected if name in held}, **kwargs})
     new.register_to_config(_name_or_path=pipe.config.get("_name_or_path"))
     return new

@@ -86,7 +86,9 @@ class TestCheck:
     )
     def test_edm_schedulers(self, make_xl_pipe, scheduler):
         name = type(scheduler).__name__
-        with pytest.raises(ValueError, match=rf"a {name} of the EDM kind, .* Use an SDXL model with a usual"):
+        with pytest.raises(
+            ValueError, match=rf"The scheduler, {name}, is of the EDM kind, .* Use an SDXL model with a usual"
+        ):
             self.check(make_xl_pipe, scheduler=scheduler)
 
     @pytest.mark.parametrize(
@@ -101,7 +103,7 @@ class TestCheck:
         name = type(scheduler).__name__
         with pytest.raises(
             ValueError,
-            match=rf"a {name}, which is that of {kind}\. .* Use the SDXL model that it was distilled from; if only",
+            match=rf"scheduler, {name}, is that of {kind}\. .* Use the SDXL model that it was distilled from; if only",
         ):
             self.check(make_xl_pipe, scheduler=scheduler)
 
@@ -139,10 +141,12 @@ class TestCheck:
             self.check(make_xl_pipe, tokenizer_2=longer)
 
     @pytest.mark.parametrize("name", ["original_size", "crops_coords_top_left", "target_size"])
-    @pytest.mark.parametrize("value", [64, (64,), (64, 64, 64), (-1, 64), (64.0, 64), (True, 64), "ab"])
+    @pytest.mark.parametrize(
+        "value", [64, (64,), (64, 64, 64), (-1, 64), (64, 65505), (64.0, 64), (True, 64), "ab"]
+    )
     def test_sizes_that_are_none(self, make_xl_pipe, name, value):
         with pytest.raises(
-            ValueError, match=rf"`{name}` must be two whole numbers of pixels, .* of at least [01], got"
+            ValueError, match=rf"`{name}` must be two whole numbers of pixels, .* from [01] to 65504, got"
         ):
             StableDiffusionXLDenoiser(make_xl_pipe(), **{name: value})
 

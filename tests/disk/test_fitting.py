@@ -37,9 +37,9 @@ def test_long_values_are_shortened_but_compared_whole():
     [
         ((10, "epsilon", "ab"), set()),
         ((10, "epsilon", "cd"), {"noise schedule"}),
-        ((20, "epsilon", "cd"), {"num_inference_steps"}),  # which explains the fingerprint
+        ((20, "epsilon", "cd"), {"`num_inference_steps`"}),  # which explains the fingerprint
         ((10, "sample", "cd"), {"prediction_type"}),
-        ((20, "sample", "ab"), {"num_inference_steps", "prediction_type"}),
+        ((20, "sample", "ab"), {"`num_inference_steps`", "prediction_type"}),
     ],
 )
 def test_a_schedules_fingerprint_speaks_where_nothing_plainer_does(own, differing):

@@ -96,7 +96,7 @@ def test_what_does_not_fit_is_refused_with_both_sides(trajectory, schedule, chan
 
 
 def test_another_schedule_is_refused(trajectory, schedule, scheduler):
-    with pytest.raises(ValueError, match="num_inference_steps: trajectory 10, this call 20"):
+    with pytest.raises(ValueError, match="`num_inference_steps`: trajectory 10, this call 20"):
         trajectory.check_fits(schedule_from_scheduler(scheduler, 20), 8)
     scheduler.register_to_config(prediction_type="v_prediction")
     with pytest.raises(ValueError, match="prediction_type: trajectory epsilon, this call v_prediction"):

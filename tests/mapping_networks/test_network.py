@@ -108,7 +108,7 @@ def test_what_it_was_learned_for_fits(network):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (another_schedule(num_inference_steps=50), "num_inference_steps: mapping network 3, this call 50"),
+        (another_schedule(num_inference_steps=50), "`num_inference_steps`: mapping network 3, this call 50"),
         (
             another_schedule(prediction_type="sample"),
             "prediction_type: mapping network epsilon, this call sample",

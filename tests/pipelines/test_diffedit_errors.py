@@ -181,7 +181,7 @@ def test_pixels_are_needed_to_preserve_them(refuses, trajectory):
 
 
 def test_trajectories_that_do_not_fit(refuses, trajectory, picture, pictures, make_pipe, make_unet, counted):
-    refuses("num_inference_steps: trajectory 5, this call 8", trajectory=trajectory, num_inference_steps=8)
+    refuses("`num_inference_steps`: trajectory 5, this call 8", trajectory=trajectory, num_inference_steps=8)
     refuses(r"number of levels .* trajectory 4, this call 5", trajectory=trajectory, inpaint_strength=1.0)
     refuses(
         r"latent shape: trajectory \(4, 6, 8\), this call \(4, 8, 6\)",

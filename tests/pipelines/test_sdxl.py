@@ -157,7 +157,7 @@ def test_the_unet_is_told_sizes(pipe, style_pipe, learned, unet, change, picture
 
 def test_sizes_that_are_none(pipe, style_pipe, learned, change, picture, counted):
     match = (
-        r"`target_size` must be two whole numbers of pixels, \(height, width\), of at least 1, got \(0, 5\)"
+        r"`target_size` must be two whole numbers of pixels, \(height, width\), from 1 to 65504, got \(0, 5\)"
     )
     for call in (
         lambda: change(pipe, target_size=(0, 5)),

@@ -139,7 +139,7 @@ def test_what_is_lent_may_be_replaced_and_the_model_s_name_stays(folders, make_x
     assert pipe.vae is given.vae
     assert pipe.config["_name_or_path"] == str(folders["xl"])
     assert pipe.config["force_zeros_for_empty_prompt"] is given.config["force_zeros_for_empty_prompt"]
-    with pytest.raises(TypeError, match="unexpected keyword argument 'torch_dtype'"):
+    with pytest.raises(TypeError, match="takes only components that replace its own, got `torch_dtype`"):
         semantic_edit.load(given, method, torch_dtype=torch.float16)
 
 

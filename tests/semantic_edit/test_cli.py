@@ -338,7 +338,7 @@ def test_a_trajectory_of_other_settings_is_refused_with_the_reason(edit, capsys)
     assert edit("--save-trajectory", "way.safetensors") == 0
     capsys.readouterr()
     assert edit("--trajectory", "way.safetensors", "--steps", "6") == 2
-    assert "trajectory 5, this call 6" in capsys.readouterr().err
+    assert "--steps: trajectory 5, this call 6" in capsys.readouterr().err
 
 
 def test_an_empty_mask_returns_the_picture_with_a_warning(edit, picture_file, capsys):

@@ -73,7 +73,7 @@ def test_a_comparison_gets_diffusers_own_pipeline(xl_folder):
     [
         (
             EulerAncestralDiscreteScheduler(timestep_spacing="trailing", steps_offset=1),
-            "which is that of SDXL Turbo",
+            "is that of SDXL Turbo",
         ),
         (
             EulerDiscreteScheduler(timestep_type="continuous", prediction_type="v_prediction"),
