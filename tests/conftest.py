@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import PIL.Image
@@ -39,6 +39,7 @@ from semantic_edit.pipelines.diffedit import DiffEditPipeline
 from semantic_edit.pipelines.diffedit_xl import StableDiffusionXLDiffEditPipeline
 from semantic_edit.pipelines.stylediffusion import StyleDiffusionPipeline
 from semantic_edit.pipelines.stylediffusion_xl import StableDiffusionXLStyleDiffusionPipeline
+from tests.schedules import STABLE_DIFFUSION
 
 # Held below what the processor has, torch packs bfloat16 as oneDNN could and then refuses to: hold that down with it.
 if os.environ.get("ATEN_CPU_CAPABILITY") in ("default", "avx2"):
@@ -60,14 +61,6 @@ WORDS = (
     "of",
     "the",
 )
-STABLE_DIFFUSION_SCHEDULE = {
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "steps_offset": 1,
-    "clip_sample": False,
-    "set_alpha_to_one": False,
-}
 SDXL_SCHEDULE = {  # the base model's, with what its file still says of other samplers
     "beta_start": 0.00085,
     "beta_end": 0.012,
@@ -93,6 +86,18 @@ def one_thread() -> None:
         torch.set_num_threads(1)
 
 
+Model = TypeVar("Model", bound=torch.nn.Module)
+
+
+def left_alone(model: Model) -> Iterator[Model]:
+    """Lend a model to all tests of a session, none of which may change it for the others."""
+    before = copy.deepcopy(model.state_dict())
+    yield model
+    after = model.state_dict()
+    changed = [name for name, value in before.items() if not torch.equal(after[name], value)]
+    assert not changed, f"a test changed the shared {type(model).__name__}: {changed[:3]}"
+
+
 @pytest.fixture(scope="session")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> CLIPTokenizer:
     """A tokenizer with a token for each of `WORDS`, its beginnings and single letters, and 16 tokens of text."""
@@ -115,27 +120,30 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> CLIPTokenizer:
 
 
 @pytest.fixture(scope="session")
-def text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
+def text_encoder(tokenizer: CLIPTokenizer) -> Iterator[CLIPTextModel]:
     torch.manual_seed(0)
-    config = CLIPTextConfig(
+    config = small_text_config(tokenizer, hidden_size=32, num_hidden_layers=2)
+    yield from left_alone(CLIPTextModel(config).eval())
+
+
+def small_text_config(tokenizer: CLIPTokenizer, **sizes: int) -> CLIPTextConfig:
+    return CLIPTextConfig(
         vocab_size=len(tokenizer),
-        hidden_size=32,
         intermediate_size=37,
-        num_hidden_layers=2,
         num_attention_heads=4,
         max_position_embeddings=tokenizer.model_max_length,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
+        **sizes,
     )
-    return CLIPTextModel(config).eval()
 
 
 @pytest.fixture(scope="session")
-def vae() -> AutoencoderKL:
+def vae() -> Iterator[AutoencoderKL]:
     """A factor of 8 and 4 channels, as Stable Diffusion's."""
     torch.manual_seed(0)
-    return AutoencoderKL(
+    model = AutoencoderKL(
         block_out_channels=(4, 8, 8, 8),
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
@@ -143,10 +151,11 @@ def vae() -> AutoencoderKL:
         norm_num_groups=4,
         layers_per_block=1,
     ).eval()
+    yield from left_alone(model)
 
 
 @pytest.fixture(scope="session")
-def image_encoder() -> CLIPVisionModelWithProjection:
+def image_encoder() -> Iterator[CLIPVisionModelWithProjection]:
     """Five tokens of a width that is not the text's."""
     torch.manual_seed(0)
     config = CLIPVisionConfig(
@@ -158,7 +167,7 @@ def image_encoder() -> CLIPVisionModelWithProjection:
         image_size=16,
         patch_size=8,
     )
-    return CLIPVisionModelWithProjection(config).eval()
+    yield from left_alone(CLIPVisionModelWithProjection(config).eval())
 
 
 @pytest.fixture(scope="session")
@@ -190,8 +199,8 @@ def small_unet(seed: int = 0, **changes: Any) -> UNet2DConditionModel:
 # Folders may have other things under the names `unet`, `make_pipe`, `make_style_pipe` and `learned`. What lasts a whole
 # session is made of the fixtures below alone, or it would be of whatever folder asked for it first.
 @pytest.fixture(scope="session")
-def sd_unet() -> UNet2DConditionModel:
-    return small_unet()
+def sd_unet() -> Iterator[UNet2DConditionModel]:
+    yield from left_alone(small_unet())
 
 
 @pytest.fixture(scope="session")
@@ -239,7 +248,7 @@ def explicit_maps() -> Callable[[UNet2DConditionModel, int], AbstractContextMana
 
 @pytest.fixture
 def scheduler() -> DDIMScheduler:
-    return DDIMScheduler(**STABLE_DIFFUSION_SCHEDULE)
+    return DDIMScheduler(**STABLE_DIFFUSION)
 
 
 @pytest.fixture(scope="session")
@@ -254,7 +263,7 @@ def make_sd_pipe(
             "text_encoder": text_encoder,
             "tokenizer": tokenizer,
             "unet": sd_unet,
-            "scheduler": DDIMScheduler(**STABLE_DIFFUSION_SCHEDULE),
+            "scheduler": DDIMScheduler(**STABLE_DIFFUSION),
             "safety_checker": None,
             "feature_extractor": None,
             "requires_safety_checker": False,
@@ -334,22 +343,11 @@ def tokenizer_2(tokenizer: CLIPTokenizer) -> CLIPTokenizer:
 
 
 @pytest.fixture(scope="session")
-def text_encoder_2(tokenizer_2: CLIPTokenizer) -> CLIPTextModelWithProjection:
+def text_encoder_2(tokenizer_2: CLIPTokenizer) -> Iterator[CLIPTextModelWithProjection]:
     """Narrower than the first one, and its pooled embedding narrower still: no two widths may be mistaken."""
     torch.manual_seed(1)
-    config = CLIPTextConfig(
-        vocab_size=len(tokenizer_2),
-        hidden_size=24,
-        intermediate_size=37,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        projection_dim=20,
-        max_position_embeddings=tokenizer_2.model_max_length,
-        bos_token_id=tokenizer_2.bos_token_id,
-        eos_token_id=tokenizer_2.eos_token_id,
-        pad_token_id=tokenizer_2.pad_token_id,
-    )
-    return CLIPTextModelWithProjection(config).eval()
+    config = small_text_config(tokenizer_2, hidden_size=24, num_hidden_layers=3, projection_dim=20)
+    yield from left_alone(CLIPTextModelWithProjection(config).eval())
 
 
 @pytest.fixture(scope="session")
@@ -373,8 +371,8 @@ def make_xl_unet() -> Callable[..., UNet2DConditionModel]:
 
 
 @pytest.fixture(scope="session")
-def xl_unet(make_xl_unet: Callable[..., UNet2DConditionModel]) -> UNet2DConditionModel:
-    return make_xl_unet()
+def xl_unet(make_xl_unet: Callable[..., UNet2DConditionModel]) -> Iterator[UNet2DConditionModel]:
+    yield from left_alone(make_xl_unet())
 
 
 @pytest.fixture(scope="session")

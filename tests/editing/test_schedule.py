@@ -5,20 +5,7 @@ from diffusers import DDIMInverseScheduler, DDIMScheduler
 from semantic_edit.denoisers.schedules import schedule_from_scheduler
 from semantic_edit.editing.inversion import ddim_inverse_step, ddim_step
 from semantic_edit.editing.schedule import PREDICTION_TYPES, Schedule
-
-STABLE_DIFFUSION = {
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "steps_offset": 1,
-    "clip_sample": False,
-    "set_alpha_to_one": False,
-}
-
-
-def tensors(count: int) -> list[torch.Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    return [torch.randn(2, 4, 3, 5, generator=generator) for _ in range(count)]
+from tests.schedules import STABLE_DIFFUSION, tensors
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "sample"])
