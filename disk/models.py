@@ -14,6 +14,10 @@ WEIGHTS = re.compile(
 )
 
 
+PIPELINE_METHODS = {"diffedit": "DiffEditPipeline", "stylediffusion": "StyleDiffusionPipeline"}
+"""The methods by name, and their pipelines' classes without a family's prefix."""
+
+
 @dataclass(frozen=True)
 class Family:
     """A family of models that the pipelines here serve.
@@ -36,6 +40,10 @@ class Family:
         """diffusers' class of its models, which is what saved files are of."""
         return f"{self.prefix or 'StableDiffusion'}Pipeline"
 
+    def class_name(self, method: str) -> str:
+        """The class of ours that edits with its models, by one of `PIPELINE_METHODS`."""
+        return self.prefix + PIPELINE_METHODS[method]
+
 
 _OF_BOTH = frozenset({"vae", "text_encoder", "tokenizer", "unet", "scheduler"})
 _SECOND = frozenset({"text_encoder_2", "tokenizer_2"})
@@ -48,8 +56,6 @@ STABLE_DIFFUSION_XL = Family(
 )
 FAMILIES = (STABLE_DIFFUSION, STABLE_DIFFUSION_XL)
 ONLY_SERVED = f"only models of {' and of '.join(one.title for one in FAMILIES)} are served"
-PIPELINE_METHODS = {"diffedit": "DiffEditPipeline", "stylediffusion": "StyleDiffusionPipeline"}
-"""The methods by name, and their pipelines' classes without a family's prefix."""
 
 
 def family_of(components: Collection[str], unet: str) -> Family | None:
@@ -84,8 +90,8 @@ def unserved(pipeline: str, found: Family | None, served: tuple[str, Family] | N
     if served is None or served[1] == found:
         return ""
     name, _ = served
-    method = next((one for one in PIPELINE_METHODS.values() if name.endswith(one)), "")
-    instead = f"use {found.prefix}{method} instead" if method else "take a pipeline of that family"
+    method = next((one for one, suffix in PIPELINE_METHODS.items() if name.endswith(suffix)), None)
+    instead = f"use {found.class_name(method)} instead" if method else "take a pipeline of that family"
     return f"is of {found.title}, which {name} does not support; {instead}"
 
 

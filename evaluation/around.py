@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 from diffusers import DiffusionPipeline, StableDiffusionImg2ImgPipeline, StableDiffusionXLImg2ImgPipeline
@@ -13,6 +12,7 @@ from semantic_edit.pipelines import (
     StableDiffusionXLDiffEditPipeline,
     StableDiffusionXLStyleDiffusionPipeline,
     StyleDiffusionPipeline,
+    pipeline_around,
 )
 
 DIFFEDIT, STYLEDIFFUSION, IMAGE_TO_IMAGE = "diffedit", "stylediffusion", "image-to-image"
@@ -41,8 +41,7 @@ def pipeline_class(task: str, pipe: DiffusionPipeline) -> type:
 
 
 def another_pipeline(task: str, pipe: DiffusionPipeline, **changes: Any) -> Any:
-    """A pipeline for another task around the same modules, without progress bars. Not made by `from_pipe`, which casts
-    them.
+    """A pipeline for another task around the same modules, without progress bars.
 
     It has no safety checker: methods that are not pipelines cannot have one, and its black images would count against
     the others.
@@ -52,11 +51,7 @@ def another_pipeline(task: str, pipe: DiffusionPipeline, **changes: Any) -> Any:
         pipe: The loaded model.
         changes: Components in place of the pipeline's own.
     """
-    kind = pipeline_class(task, pipe)
     unchecked = {"safety_checker": None, "requires_safety_checker": False}
-    # the config contains options such as SDXL's `force_zeros_for_empty_prompt`, and the class names of the modules
-    known = {**pipe.config, **pipe.components, **unchecked, **changes}
-    taken = inspect.signature(kind).parameters
-    made: Any = kind(**{name: value for name, value in known.items() if name in taken})
+    made = pipeline_around(pipeline_class(task, pipe), pipe, **{**unchecked, **changes})
     made.set_progress_bar_config(disable=True)
     return made

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from semantic_edit.disk.hub_ids import is_hub_id
-from semantic_edit.disk.models import FAMILIES, PIPELINE_METHODS, STABLE_DIFFUSION
+from semantic_edit.disk.models import FAMILIES, STABLE_DIFFUSION
 
 MODEL_CARD = """\
 ---
@@ -85,7 +85,7 @@ def model_card(config: Mapping[str, Any], location: str) -> str:
     prompt = " ".join(config["prompt"].split())
     base_model = config["base_model"]
     family = next(one for one in FAMILIES if one.name == config.get("model_family", STABLE_DIFFUSION.name))
-    pipeline = family.prefix + PIPELINE_METHODS["stylediffusion"]
+    pipeline = family.class_name("stylediffusion")
     fields = {
         **config,
         "base_model_entry": f"base_model: {base_model}\n" if is_hub_id(base_model) else "",

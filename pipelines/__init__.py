@@ -1,5 +1,6 @@
 """The pipelines that users call, and the parts of them that a comparison of methods needs."""
 
+from semantic_edit.pipelines.around import pipeline_around
 from semantic_edit.pipelines.checks import levels_for
 from semantic_edit.pipelines.diffedit import DiffEditPipeline
 from semantic_edit.pipelines.diffedit_xl import StableDiffusionXLDiffEditPipeline
@@ -30,6 +31,7 @@ __all__ = [
     "StyleDiffusionPipelineOutput",
     "levels_for",
     "opaque_rgb",
+    "pipeline_around",
     "read_pictures",
     "read_prompt_rows",
     "restyle",

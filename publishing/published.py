@@ -21,27 +21,17 @@ class Published:
     call: str
 
 
-EDIT_CALL = 'edit = pipe(image=picture, source_prompt="a bowl of apples", prompt="a bowl of pears")'
-STYLE_CALL = 'learned = pipe.learn_mapping(picture, "a dog"); edit = pipe("a tiger", mapping_network=learned)'
+CALLS = {
+    "diffedit": 'edit = pipe(image=picture, source_prompt="a bowl of apples", prompt="a bowl of pears")',
+    "stylediffusion": 'learned = pipe.learn_mapping(picture, "a dog"); edit = pipe("a tiger", mapping_network=learned)',
+}
+SUFFIXES = {"": STABLE_DIFFUSION, "_xl": STABLE_DIFFUSION_XL}
 PIPELINES = {
-    "diffedit": Published(
-        "semantic_edit.pipelines.diffedit", "DiffEditPipeline", STABLE_DIFFUSION, EDIT_CALL
-    ),
-    "stylediffusion": Published(
-        "semantic_edit.pipelines.stylediffusion", "StyleDiffusionPipeline", STABLE_DIFFUSION, STYLE_CALL
-    ),
-    "diffedit_xl": Published(
-        "semantic_edit.pipelines.diffedit_xl",
-        "StableDiffusionXLDiffEditPipeline",
-        STABLE_DIFFUSION_XL,
-        EDIT_CALL,
-    ),
-    "stylediffusion_xl": Published(
-        "semantic_edit.pipelines.stylediffusion_xl",
-        "StableDiffusionXLStyleDiffusionPipeline",
-        STABLE_DIFFUSION_XL,
-        STYLE_CALL,
-    ),
+    f"{method}{suffix}": Published(
+        f"semantic_edit.pipelines.{method}{suffix}", family.class_name(method), family, call
+    )
+    for suffix, family in SUFFIXES.items()
+    for method, call in CALLS.items()
 }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import warnings
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from semantic_edit.disk.models import (
     unserved_folder,
 )
 from semantic_edit.hub import network_unless
+from semantic_edit.pipelines.around import arguments_of, pipeline_around
 from semantic_edit.single_files import load_single_file
 from semantic_edit.still_life import model_path
 
@@ -80,9 +80,7 @@ def load(model: Model = None, method: str = "diffedit", **kwargs: Any) -> AnyDif
     if not isinstance(method, str) or method not in PIPELINE_METHODS:
         known = " or ".join(f'"{name}"' for name in PIPELINE_METHODS)
         raise ValueError(f"`method` must be {known}, got {method!r}.")
-    return load_as(
-        lambda family: getattr(pipelines, family.prefix + PIPELINE_METHODS[method]), model, **kwargs
-    )
+    return load_as(lambda family: getattr(pipelines, family.class_name(method)), model, **kwargs)
 
 
 def load_as(class_for: Callable[[Family], Any], model: Model, **kwargs: Any) -> Any:
@@ -119,18 +117,16 @@ def _family_of_named(name: str, where: dict[str, Any]) -> Family:
 
 
 def _around(class_for: Callable[[Family], Any], pipe: DiffusionPipeline, **kwargs: Any) -> Any:
-    """A pipeline of another one's modules. diffusers' `from_pipe` would cast them, all to one precision."""
+    """A pipeline of another one's modules, as they are."""
     found = family_of(pipe.components, type(pipe.components.get("unet")).__name__)
     if found is None:
         raise ValueError(f"`model` {unserved(type(pipe).__name__, None)}.")
     served = class_for(found)
-    held = {**pipe.config, **pipe.components}
-    expected = list(inspect.signature(served.__init__).parameters)[1:]
-    if unknown := ", ".join(f"`{name}`" for name in kwargs if name not in expected):
+    if unknown := ", ".join(f"`{name}`" for name in kwargs if name not in arguments_of(served)):
         raise TypeError(
             f"With a loaded pipeline, `load` takes only components that replace its own, got {unknown}. "
             "Load or convert the pipeline as it is to be first, or pass its folder."
         )
-    new = served(**{**{name: held[name] for name in expected if name in held}, **kwargs})
+    new = pipeline_around(served, pipe, **kwargs)
     new.register_to_config(_name_or_path=pipe.config.get("_name_or_path"))
     return new
