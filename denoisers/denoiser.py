@@ -51,12 +51,9 @@ class Denoiser(ABC):
         """Where the model computes."""
 
     @abstractmethod
-    def fingerprint(self) -> str:
-        """What distinguishes the denoising network from others, whatever adapters it has; "" if nothing can."""
-
-    @abstractmethod
     def identity(self) -> str:
-        """`fingerprint` together with the adapters that are active in this call; see `network_identity`."""
+        """What distinguishes the denoising network from others, and the adapters that are active in this call; see
+        `network_identity`."""
 
     @abstractmethod
     def schedule(self, num_inference_steps: int) -> Schedule:

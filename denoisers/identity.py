@@ -106,11 +106,6 @@ def check_same_adapters(name: str, made_with: str, here: str) -> None:
     )
 
 
-def base_of(identity: str) -> str:
-    """The fingerprint in the result of `network_identity`."""
-    return identity.partition("+")[0]
-
-
 def text_look(*embeds: torch.Tensor) -> str:
     """What conditions a network, as hexadecimal digits of 8 x 8 projections that half precision hardly changes.
 

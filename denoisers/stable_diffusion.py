@@ -22,13 +22,6 @@ class StableDiffusionDenoiser(UNetDenoiser):
     family: ClassVar[Family] = STABLE_DIFFUSION
     usual_guidance = 7.5
 
-    @property
-    def text_width(self) -> int | None:
-        """The width of the token embeddings that cross attention takes, if it is a single number."""
-        width = self.unet.config.cross_attention_dim
-        widths = set(width) if isinstance(width, (list, tuple)) else {width}
-        return widths.pop() if len(widths) == 1 else None
-
     def check(self) -> None:
         """Raise if a component is missing, or the UNet needs more than latents, a timestep and text.
 
@@ -49,8 +42,7 @@ class StableDiffusionDenoiser(UNetDenoiser):
             raise ValueError(
                 f"This `unet` needs {needs}. Use a text-to-image Stable Diffusion 1.x or 2.x model."
             )
-        width = config.cross_attention_dim
-        widths = set(width) if isinstance(width, (list, tuple)) else {width}
+        widths = self.text_widths
         if encoder is not None and widths != {encoder.config.hidden_size}:
             raise ValueError(
                 f"The `text_encoder` gives embeddings {encoder.config.hidden_size} wide, but the UNet's cross "

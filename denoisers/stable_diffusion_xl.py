@@ -71,13 +71,6 @@ class StableDiffusionXLDenoiser(UNetDenoiser):
             object.__setattr__(self, name, numbers)
 
     @property
-    def text_width(self) -> int | None:
-        """The width of the token embeddings that cross attention takes, if it is a single number."""
-        width = self.unet.config.cross_attention_dim
-        widths = set(width) if isinstance(width, (list, tuple)) else {width}
-        return next(iter(widths)) if len(widths) == 1 else None
-
-    @property
     def pooled_width(self) -> int:
         """The width of the pooled embedding that the UNet takes."""
         config = self.unet.config

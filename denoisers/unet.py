@@ -20,7 +20,7 @@ from semantic_edit.attention_processors.layers import nearest_queries
 from semantic_edit.attention_processors.locks import lock_of
 from semantic_edit.attention_processors.tokens import PromptTokens, check_padded, tokenize_prompt
 from semantic_edit.denoisers.denoiser import Denoiser
-from semantic_edit.denoisers.identity import model_fingerprint, network_identity
+from semantic_edit.denoisers.identity import network_identity
 from semantic_edit.denoisers.prompts import Prompt, PromptInput, check_embeds, read_texts
 from semantic_edit.denoisers.schedules import schedule_from_scheduler
 from semantic_edit.denoisers.truncation import truncation_told, warn_of_truncation
@@ -103,18 +103,21 @@ class UNetDenoiser(Denoiser):
         return self.pipe.vae.config.scaling_factor
 
     @property
-    @abstractmethod
+    def text_widths(self) -> set[int]:
+        """The widths of the token embeddings that cross attention takes; one in almost every model."""
+        width = self.unet.config.cross_attention_dim
+        return set(width) if isinstance(width, (list, tuple)) else {width}
+
+    @property
     def text_width(self) -> int | None:
         """The width of the token embeddings that cross attention takes, if it is a single number."""
+        widths = self.text_widths
+        return widths.pop() if len(widths) == 1 else None
 
     @cached_property
     def device(self) -> torch.device:
         """Where the model computes; cached because diffusers walks through all modules to find it."""
         return self.pipe._execution_device
-
-    def fingerprint(self) -> str:
-        """See `model_fingerprint`."""
-        return model_fingerprint(self.unet)
 
     def identity(self) -> str:
         """See `network_identity`."""

@@ -179,7 +179,7 @@ class MappingNetwork(StoredModel):
             model_family: Of the call's model.
             latent_shape: The call's (channels, height, width), if known.
             scaling_factor: The call's VAE scaling factor, if known.
-            base_fingerprint: The call's base model; "" on either side is not compared.
+            base_fingerprint: The call's base model, with or without its adapters; "" on either side is not compared.
 
         Raises:
             ValueError: Listing what differs, with the network's value and the call's; or if the network's tensors are

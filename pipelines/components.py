@@ -11,6 +11,7 @@ from types import FunctionType
 from typing import Any, ClassVar
 
 import diffusers
+from diffusers.image_processor import VaeImageProcessor
 from diffusers.utils import logging
 
 from semantic_edit.disk.models import Family, family_of, unserved, unserved_folder
@@ -69,6 +70,15 @@ class EditComponents:
     _guidance_rescale = OfTheCall("guidance_rescale")
     _clip_skip = OfTheCall("clip_skip")
     _cross_attention_kwargs = OfTheCall("cross_attention_kwargs")
+
+    def _take_modules(self: Any, **modules: Any) -> None:
+        """Register a pipeline's modules, and set up what all pipelines have."""
+        self.register_modules(**modules)
+        vae = modules["vae"]
+        blocks = len(vae.config.block_out_channels) if vae is not None else 4
+        self.vae_scale_factor = 2 ** (blocks - 1)
+        self.image_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)
+        self._interrupt = False
 
     @property
     def interrupt(self: Any) -> bool:

@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
-from diffusers.image_processor import VaeImageProcessor
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from diffusers.schedulers import KarrasDiffusionSchedulers
 from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
@@ -63,7 +62,7 @@ class StableDiffusionComponents(EditComponents):
             # on a copy, because others may use this scheduler
             scheduler = copy.copy(scheduler)
             scheduler.register_to_config(steps_offset=1)
-        self.register_modules(
+        self._take_modules(
             vae=vae,
             text_encoder=text_encoder,
             tokenizer=tokenizer,
@@ -73,10 +72,6 @@ class StableDiffusionComponents(EditComponents):
             feature_extractor=feature_extractor,
             image_encoder=image_encoder,
         )
-        blocks = len(vae.config.block_out_channels) if vae is not None else 4
-        self.vae_scale_factor = 2 ** (blocks - 1)
-        self.image_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)
-        self._interrupt = False
         self.register_to_config(requires_safety_checker=requires_safety_checker)
 
     def _denoiser(self: Any, arguments: Mapping[str, Any]) -> StableDiffusionDenoiser:

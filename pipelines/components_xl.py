@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 import torch
 from diffusers import AutoencoderKL, StableDiffusionXLPipeline, UNet2DConditionModel
-from diffusers.image_processor import VaeImageProcessor
 from diffusers.schedulers import KarrasDiffusionSchedulers
 from transformers import (
     CLIPImageProcessor,
@@ -63,7 +62,7 @@ class StableDiffusionXLComponents(EditComponents):
         add_watermarker: bool | None = None,
     ) -> None:
         super().__init__()
-        self.register_modules(
+        self._take_modules(
             vae=vae,
             text_encoder=text_encoder,
             text_encoder_2=text_encoder_2,
@@ -74,10 +73,6 @@ class StableDiffusionXLComponents(EditComponents):
             image_encoder=handed_over("image_encoder", image_encoder),
             feature_extractor=handed_over("feature_extractor", feature_extractor),
         )
-        blocks = len(vae.config.block_out_channels) if vae is not None else 4
-        self.vae_scale_factor = 2 ** (blocks - 1)
-        self.image_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)
-        self._interrupt = False
         self.register_to_config(
             force_zeros_for_empty_prompt=force_zeros_for_empty_prompt, add_watermarker=add_watermarker
         )

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -133,7 +134,6 @@ def learn_pictures(session: Session[UNetDenoiser], lesson: Lesson, checkpoint: A
         checkpoint: A folder to continue from after an interruption, or `None`.
     """
     denoiser, schedule = session.denoiser, session.schedule
-    identity = denoiser.identity()
     with (
         lock_of(denoiser.unet),
         BorrowedNetwork(denoiser.unet) as unet,
@@ -157,7 +157,7 @@ def learn_pictures(session: Session[UNetDenoiser], lesson: Lesson, checkpoint: A
                 checkpoint,
                 advance,
             )
-    return Learned(result, trajectory[-1], identity)
+    return Learned(result, trajectory[-1], branch.identity["model"])
 
 
 class _ConditionalBranch:
@@ -186,7 +186,7 @@ class _ConditionalBranch:
         self.graphs: dict[int, Callable[..., tuple[torch.Tensor, ...]]] = {}
         self.maps: list[Maps] = []
 
-    @property
+    @cached_property
     def identity(self) -> dict[str, str]:
         told = {
             "model": self.denoiser.identity(),

@@ -21,7 +21,7 @@ OF_PRESETS = tuple(field.name for field in fields(Preset))
 class EditOptions:
     """The arguments of one call, under the call's names and in its units.
 
-    target, source, target_negative, source_negative: The prompts.
+    prompts: By their role; see `read_prompt_inputs`.
     preset: With the call's own settings in place of the preset's.
     usual_guidance: The guidance scale, unless the preset chooses it by the kind of edit.
     mask: How a mask is found.
@@ -32,10 +32,7 @@ class EditOptions:
     mask_image: Any
     image_latents: Any
     trajectory: Any
-    target: PromptInput
-    source: PromptInput
-    target_negative: PromptInput
-    source_negative: PromptInput
+    prompts: Mapping[str, PromptInput]
     preset: Preset
     usual_guidance: float
     mask: MaskSettings
@@ -76,7 +73,7 @@ def read_edit_options(denoiser: Denoiser, arguments: Mapping[str, Any]) -> EditO
     return EditOptions(
         **{
             **taken,
-            **read_prompt_inputs(given, "prompt", "source_prompt", "negative_prompt"),
+            "prompts": read_prompt_inputs(given, "prompt", "source_prompt", "negative_prompt"),
             "preset": preset,
             "usual_guidance": denoiser.usual_guidance
             if preset.guidance_scale is None
@@ -101,7 +98,7 @@ def read_mask_settings(given: Mapping[str, Any], preset: Preset) -> MaskSettings
 def read_prompt_inputs(
     given: Mapping[str, Any], target: str, source: str, negative: str
 ) -> dict[str, PromptInput]:
-    """A call's prompts by their role.
+    """A call's prompts by their role: "target", "source", "target_negative" and "source_negative".
 
     Args:
         given: The call's arguments.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,7 +88,7 @@ class PromptUses:
     shares_negative: bool = True
 
 
-def read_edit_prompts(denoiser: Denoiser, given: dict[str, PromptInput], uses: PromptUses) -> EditPrompts:
+def read_edit_prompts(denoiser: Denoiser, given: Mapping[str, PromptInput], uses: PromptUses) -> EditPrompts:
     """Check the prompts of an edit, or of its mask, and leave out those that have no effect.
 
     Args:
@@ -171,7 +172,7 @@ def read_edit_request(denoiser: Denoiser, options: EditOptions) -> EditRequest:
     view, focus = settled_view(view, known, own_mask, origins_of(options.mask_image), size, options.focus)
     prompts = read_edit_prompts(
         denoiser,
-        {name: getattr(options, name) for name in ("target", "source", "target_negative", "source_negative")},
+        options.prompts,
         PromptUses(guided=options.usual_guidance > 1, contrasts=own_mask is None, inverts=known is None),
     )
     counts = prompts.counts
@@ -222,7 +223,7 @@ def read_known_inversion(
 
 
 def _check_fits(denoiser: Denoiser, known: Trajectory, schedule: Schedule, levels: int, view: View) -> None:
-    shape = [denoiser.latent_channels, *known.latents.shape[3:]]
+    identity, shape = denoiser.identity(), [denoiser.latent_channels, *known.latents.shape[3:]]
     if view.originals.latents is not None:
         shape[1:] = list(view.originals.latents.shape[2:])
     elif frames := known.frames or view.frames:  # a trajectory's own frames settle what this call works on
@@ -233,9 +234,9 @@ def _check_fits(denoiser: Denoiser, known: Trajectory, schedule: Schedule, level
         latent_shape=shape,
         # one picture may have frames for many edits
         batch_size=view.batch_size if view.batch_size > 1 else None,
-        model=denoiser.fingerprint(),
+        model=identity,
         scaling_factor=denoiser.scaling_factor,
     )
     if view.has_pixels:
         check_made_of("trajectory", known.frames, view)
-    check_same_adapters("trajectory", known.model_fingerprint, denoiser.identity())
+    check_same_adapters("trajectory", known.model_fingerprint, identity)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from semantic_edit.denoisers.identity import base_of, check_same_adapters, check_same_text
+from semantic_edit.denoisers.identity import check_same_adapters, check_same_text
 from semantic_edit.denoisers.prompts import Prompt, PromptInput
 from semantic_edit.denoisers.unet import UNetDenoiser
 from semantic_edit.disk.numbers import plain_number
@@ -227,7 +227,7 @@ def _schedule_of(denoiser: UNetDenoiser, network: Any, num_inference_steps: Any)
         denoiser.family.name,
         latent_shape=(denoiser.latent_channels, *network.config.latent_shape[1:]),
         scaling_factor=denoiser.scaling_factor,
-        base_fingerprint=base_of(identity),
+        base_fingerprint=identity,
     )
     check_same_adapters("mapping_network", network.config.base_fingerprint, identity)
     return schedule
