@@ -16,6 +16,9 @@ from semantic_edit.editing.frames import Size
 from semantic_edit.editing.guidance import classifier_free_guidance
 from semantic_edit.editing.schedule import Schedule
 
+INVERSION, FRESH_NOISE, FLOW_EDIT = ENCODINGS = ("inversion", "noise", "flowedit")
+"""How a picture may be encoded: by walking the sampler backwards, by fresh noise, or not at all, by FlowEdit."""
+
 
 class Denoiser(ABC):
     """One loaded model for one call, and the only code that evaluates its networks.
@@ -26,6 +29,8 @@ class Denoiser(ABC):
     latent_channels: Number of channels of its latents.
     scaling_factor: What its VAE's latents are multiplied by.
     usual_guidance: The guidance scale that is usual for the model.
+    encodings: Those of `ENCODINGS` that the model allows, the default first.
+    flow_edit_scales: FlowEdit's usual guidance under the source's and under the target's prompt.
     """
 
     family: ClassVar[Family]
@@ -36,6 +41,8 @@ class Denoiser(ABC):
     latent_channels: int
     scaling_factor: float
     usual_guidance: float
+    encodings: tuple[str, ...] = (INVERSION, FRESH_NOISE)
+    flow_edit_scales: tuple[float, float] = (3.5, 13.5)
 
     @abstractmethod
     def check(self) -> None:
@@ -56,11 +63,13 @@ class Denoiser(ABC):
         `network_identity`."""
 
     @abstractmethod
-    def schedule(self, num_inference_steps: int) -> Schedule:
+    def schedule(self, num_inference_steps: int, latent_size: tuple[int, int] | None = None) -> Schedule:
         """The levels of a schedule, derived from the scheduler, which is only read.
 
         Args:
             num_inference_steps: Number of steps.
+            latent_size: The latents' (height, width), which some families' noise levels depend on; by default that of
+                the model's own size.
 
         Raises:
             ValueError: If the scheduler cannot be inverted, or the number of steps is out of range.
@@ -165,3 +174,19 @@ class Denoiser(ABC):
             scale: A number, or a tensor that broadcasts to their shape.
         """
         return classifier_free_guidance(unconditional, conditional, scale)
+
+    def for_encoding(self) -> Denoiser:
+        """The same denoiser for encoding pictures: without the guidance that is distilled into some models."""
+        return self
+
+    def guided(self, scale: float) -> tuple[Denoiser, float]:
+        """A denoiser guided by a scale as far as that is distilled into the model, and the scale that is left for
+        guidance away from unconditional prompts."""
+        return self, scale
+
+    def why_not(self, encoding: str) -> str:
+        """Why the model does not allow one of `ENCODINGS`, and what to pass, as the end of a sentence."""
+        return (
+            "is for rectified flows, such as Stable Diffusion 3 and FLUX; this model predicts noise. Use "
+            + " or ".join(f'"{one}"' for one in self.encodings)
+        )

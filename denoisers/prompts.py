@@ -17,14 +17,14 @@ from semantic_edit.editing.numbers import check_dense
 class PromptInput:
     """One prompt as a caller gave it, unchecked.
 
-    name: The argument for `text`; the others are `name_2`, `name_embeds` and `pooled_name_embeds`.
-    text_2: For families with a second text encoder.
+    name: The argument for `text`; the others are `name_2`, `name_3`, `name_embeds` and `pooled_name_embeds`.
+    others: For families with further text encoders, the text that each of them reads.
     pooled_embeds: For families with pooled embeddings.
     """
 
     name: str
     text: Any = None
-    text_2: Any = None
+    others: tuple[Any, ...] = (None, None)
     embeds: Any = None
     pooled_embeds: Any = None
 
@@ -35,15 +35,15 @@ class PromptInput:
         return cls(
             name,
             arguments.get(name),
-            arguments.get(made.name_2),
+            tuple(arguments.get(other) for other in made.other_names),
             arguments.get(made.embeds_name),
             arguments.get(made.pooled_name),
         )
 
     @property
-    def name_2(self) -> str:
-        """The argument for `text_2`."""
-        return f"{self.name}_2"
+    def other_names(self) -> tuple[str, ...]:
+        """The arguments for `others`."""
+        return tuple(f"{self.name}_{number}" for number in (2, 3))
 
     @property
     def embeds_name(self) -> str:
@@ -58,7 +58,7 @@ class PromptInput:
     @property
     def is_given(self) -> bool:
         """Whether anything was given."""
-        return any(one is not None for one in (self.text, self.text_2, self.embeds, self.pooled_embeds))
+        return any(one is not None for one in (self.text, *self.others, self.embeds, self.pooled_embeds))
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +67,7 @@ class Prompt:
 
     name: The argument that it came from, for error messages.
     texts: One per edit, or one for all.
-    texts_2: As many for a second text encoder; `None` if it reads the same ones.
+    others: As many for each further text encoder of the family; `None` where it reads the same ones.
     embeds: One per edit, or one for all.
     unconditional: Whether it is encoded as diffusers encodes negative prompts, without `clip_skip`.
     is_absent: Whether it was not given, in families where that differs from an empty text.
@@ -76,7 +76,7 @@ class Prompt:
 
     name: str
     texts: tuple[str, ...] | None = None
-    texts_2: tuple[str, ...] | None = None
+    others: tuple[tuple[str, ...] | None, ...] = ()
     embeds: Conditioning | None = None
     unconditional: bool = False
     is_absent: bool = False
@@ -87,23 +87,20 @@ class Prompt:
         """The number of prompts."""
         if self.embeds is not None:
             return len(self.embeds)
-        return max(len(self.texts or ()), len(self.texts_2 or ()))
+        return max(len(one or ()) for one in (self.texts, *self.others))
 
     @property
     def is_empty(self) -> bool:
         """Whether it is known to say nothing."""
-        return self.texts == ("",) and self.texts_2 in (None, ("",))
+        return self.texts == ("",) and all(one in (None, ("",)) for one in self.others)
 
     @property
-    def pairs(self) -> list[tuple[str, str]]:
-        """The texts for both encoders, one pair for each prompt."""
-        first, second = self.texts or (), self.texts_2 or self.texts or ()
-        count = self.batch_size
-        return (
-            list(zip(first * (count // len(first)), second * (count // len(second)), strict=True))
-            if first
-            else []
-        )
+    def readings(self) -> list[tuple[str, ...]]:
+        """For each prompt, the text that each of the family's encoders reads."""
+        if self.texts is None:
+            return []
+        columns = [self.texts if one is None else one for one in (self.texts, *self.others)]
+        return list(zip(*(one * (self.batch_size // len(one)) for one in columns), strict=True))
 
     def same_as(self, other: Prompt) -> bool:
         """Whether the two are known to give the same embeddings for every edit."""
@@ -113,7 +110,7 @@ class Prompt:
             return self.embeds.equals(other.embeds)
         if self.texts is None or other.texts is None:
             return False
-        return self.pairs == other.pairs or len({*self.pairs, *other.pairs}) == 1
+        return self.readings == other.readings or len({*self.readings, *other.readings}) == 1
 
 
 def read_texts(name: str, text: Any) -> tuple[str, ...]:
@@ -141,7 +138,9 @@ def read_texts(name: str, text: Any) -> tuple[str, ...]:
     return tuple(texts)
 
 
-def check_embeds(name: str, embeds: Any, shape: str, width: int | None) -> None:
+def check_embeds(
+    name: str, embeds: Any, shape: str, width: int | None, network: str = "UNet's cross attention"
+) -> None:
     """Raise unless `embeds` can take the place of a text's embeddings.
 
     Args:
@@ -149,6 +148,7 @@ def check_embeds(name: str, embeds: Any, shape: str, width: int | None) -> None:
         embeds: Its value.
         shape: What its shape must be, in words: "batch, tokens, width" or "batch, width".
         width: Of the last dimension, if known.
+        network: What takes embeddings of that width.
 
     Raises:
         ValueError: Saying what is wrong.
@@ -161,7 +161,7 @@ def check_embeds(name: str, embeds: Any, shape: str, width: int | None) -> None:
         raise ValueError(f"`{name}` must have shape ({shape}), got {tuple(embeds.shape)}.")
     if width is not None and embeds.shape[-1] != width:
         raise ValueError(
-            f"`{name}` is {embeds.shape[-1]} wide, but the UNet's cross attention takes {width}. Encode the "
+            f"`{name}` is {embeds.shape[-1]} wide, but the {network} takes {width}. Encode the "
             "prompt with this pipeline's own text encoder."
         )
     if not torch.isfinite(embeds).all():
@@ -169,7 +169,7 @@ def check_embeds(name: str, embeds: Any, shape: str, width: int | None) -> None:
 
 
 def check_token_counts(**given: Conditioning | None) -> None:
-    """Raise if prompts have different numbers of tokens, which the UNet cannot process in one batch.
+    """Raise if prompts have different numbers of tokens, which the network cannot process in one batch.
 
     Args:
         given: By the argument's name.

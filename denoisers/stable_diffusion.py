@@ -50,10 +50,9 @@ class StableDiffusionDenoiser(UNetDenoiser):
                 "Diffusion 1.x has 768, 2.x 1024. Load both from one model."
             )
 
-    def _encode_texts(self, pairs: Sequence[tuple[str, str]], clip_skip: int | None) -> Conditioning:
-        texts = [first for first, _ in pairs]
+    def _encode_texts(self, texts: Sequence[tuple[str, ...]], clip_skip: int | None) -> Conditioning:
         with restored_lora_scale(self.pipe.text_encoder):
-            return Conditioning({"prompt_embeds": self._embeds_of(texts, clip_skip)})
+            return Conditioning({"prompt_embeds": self._embeds_of([one for (one,) in texts], clip_skip)})
 
     def _embeds_of(self, texts: list[str], clip_skip: int | None) -> torch.Tensor:
         """(texts, tokens, width), by diffusers' `encode_prompt` wherever that works."""

@@ -8,19 +8,18 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 
 import torch
-from transformers import CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import CLIPTextModelWithProjection, CLIPTokenizer, PreTrainedTokenizerBase
 
-from semantic_edit.attention_processors.locks import lock_of
 from semantic_edit.denoisers.foreign_schedulers import check_own_scheduler
 from semantic_edit.denoisers.lora import restored_lora_scale
-from semantic_edit.denoisers.prompts import Prompt, PromptInput, check_embeds
+from semantic_edit.denoisers.pooled import POOLED_EMBEDS, check_pooled_with_text, read_pooled
+from semantic_edit.denoisers.prompts import Prompt, PromptInput
 from semantic_edit.denoisers.unet import UNetComponents, UNetDenoiser
 from semantic_edit.denoisers.vae_precision import told_of_overflow, upcast_if_forced
 from semantic_edit.disk.models import STABLE_DIFFUSION, STABLE_DIFFUSION_XL, Family, unserved
 from semantic_edit.disk.numbers import plain_number
 from semantic_edit.editing.conditioning import Conditioning
 
-POOLED_EMBEDS = "pooled_prompt_embeds"
 NUM_TIME_IDS = 6
 USUAL_TOKENS = 77
 LARGEST_SIZE = 65504  # of which float16 can tell the UNet
@@ -53,6 +52,7 @@ class StableDiffusionXLDenoiser(UNetDenoiser):
 
     family: ClassVar[Family] = STABLE_DIFFUSION_XL
     usual_guidance = 5.0
+    further_encoders: ClassVar[int] = 1
     knows_absence: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -137,37 +137,19 @@ class StableDiffusionXLDenoiser(UNetDenoiser):
 
     def read_prompt(self, given: PromptInput, required: bool = True, unconditional: bool = False) -> Prompt:
         """Check one prompt argument and those that belong with it; see [`Denoiser.read_prompt`]."""
-        if given.embeds is None and given.pooled_embeds is not None:
+        check_pooled_with_text(given)
+        second, name_2 = given.others[0], given.other_names[0]
+        if given.text is None and given.embeds is None and second is not None:
             raise ValueError(
-                f"Got `{given.pooled_name}` without `{given.embeds_name}`; pass both, as `encode_prompt` gives them."
-            )
-        if given.text is None and given.embeds is None and given.text_2 is not None:
-            raise ValueError(
-                f"Got `{given.name_2}` without `{given.name}`, which the first text encoder reads; pass it too, "
+                f"Got `{name_2}` without `{given.name}`, which the first text encoder reads; pass it too, "
                 f'`{given.name}=""` for no text.'
             )
-        if given.text_2 == "":  # in diffusers, this means the same text as the first
-            given = replace(given, text_2=None)
+        if second == "":  # in diffusers, this means the same text as the first
+            given = replace(given, others=(None, *given.others[1:]))
         return super().read_prompt(given, required, unconditional)
 
     def _read_embeds(self, given: PromptInput) -> Conditioning:
-        pooled, name = given.pooled_embeds, given.pooled_name
-        if pooled is None:
-            raise ValueError(
-                f"Got `{given.embeds_name}` without `{name}`; pass both, as `encode_prompt` gives them."
-            )
-        text = super()._read_embeds(given).prompt_embeds
-        check_embeds(name, pooled, "batch, width", None)
-        if pooled.shape[1] != self.pooled_width:
-            raise ValueError(
-                f"`{name}` is {pooled.shape[1]} wide, but the UNet takes {self.pooled_width}. Encode the prompt with "
-                "this pipeline's own text encoders."
-            )
-        if len(text) != len(pooled):
-            raise ValueError(
-                f"`{given.embeds_name}` holds {len(text)} prompts and `{name}` {len(pooled)}; pass as many of each."
-            )
-        return Conditioning({"prompt_embeds": text, POOLED_EMBEDS: pooled})
+        return read_pooled(given, super()._read_embeds(given), self.pooled_width)
 
     def absent_prompt(self, name: str, unconditional: bool = False, instead: str = "") -> Prompt:
         """Zeros if the pipeline's `force_zeros_for_empty_prompt` is set, as in diffusers, or the empty text."""
@@ -184,7 +166,7 @@ class StableDiffusionXLDenoiser(UNetDenoiser):
         shapes = {"prompt_embeds": (1, tokens, self.text_width), POOLED_EMBEDS: (1, self.pooled_width)}
         zeros = Conditioning({name: torch.zeros(shape) for name, shape in shapes.items()})  # type: ignore[arg-type]
         return [
-            replace(prompt, texts=None, texts_2=None, embeds=zeros)
+            replace(prompt, texts=None, others=(), embeds=zeros)
             if prompt is not None and prompt.is_absent
             else prompt
             for prompt in prompts
@@ -200,23 +182,15 @@ class StableDiffusionXLDenoiser(UNetDenoiser):
         given = PromptInput(name)
         return f"`{given.embeds_name}` and `{given.pooled_name}`"
 
-    def _readings(self, prompt: Prompt) -> list[tuple[str, Sequence[str], Sequence[CLIPTokenizer]]]:
-        first, second = self.pipe.tokenizer, self.pipe.tokenizer_2
-        if prompt.texts_2 is None:
-            return [(prompt.name, prompt.texts or (), [first, second])]
-        (own,) = super()._readings(prompt)
-        return [own, (PromptInput(prompt.name).name_2, prompt.texts_2, [second])]
+    @property
+    def _tokenizers(self) -> list[PreTrainedTokenizerBase | None]:
+        return [self.pipe.tokenizer, self.pipe.tokenizer_2]
 
-    def _encode_texts(self, pairs: Sequence[tuple[str, str]], clip_skip: int | None) -> Conditioning:
+    def _encode_texts(self, texts: Sequence[tuple[str, ...]], clip_skip: int | None) -> Conditioning:
         pipe = self.pipe
-        with (
-            lock_of(pipe.tokenizer_2),
-            restored_lora_scale(pipe.text_encoder),
-            restored_lora_scale(pipe.text_encoder_2),
-        ):
+        with restored_lora_scale(pipe.text_encoder), restored_lora_scale(pipe.text_encoder_2):
             embeds, _, pooled, _ = pipe.encode_prompt(
-                [first for first, _ in pairs],
-                [second for _, second in pairs],
+                *([*column] for column in zip(*texts, strict=True)),
                 self.device,
                 1,
                 False,

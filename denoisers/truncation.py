@@ -22,6 +22,12 @@ OTHERS_LOGGERS = (
 )
 
 
+def as_read(pipe: Any, text: str, tokenizer: PreTrainedTokenizerBase) -> str:
+    """A text with textual inversions in their place, in families whose pipelines load them."""
+    convert = getattr(pipe, "maybe_convert_prompt", None)
+    return text if convert is None else convert(text, tokenizer)
+
+
 def warn_of_truncation(
     pipe: Any, tokenizers: Sequence[PreTrainedTokenizerBase], name: str, texts: Sequence[str]
 ) -> None:
@@ -37,7 +43,7 @@ def warn_of_truncation(
         told = set()
         for tokenizer in tokenizers:
             with lock_of(tokenizer), truncation_told():
-                cut_off = tokenize_prompt(tokenizer, pipe.maybe_convert_prompt(text, tokenizer)).cut_off
+                cut_off = tokenize_prompt(tokenizer, as_read(pipe, text, tokenizer)).cut_off
             if cut_off and cut_off not in told:
                 told.add(cut_off)
                 warn_caller(

@@ -7,7 +7,7 @@ from typing import Any
 
 from semantic_edit.attention_processors.locks import lock_of
 from semantic_edit.attention_processors.tokens import tokenize_prompt
-from semantic_edit.denoisers.truncation import truncation_told
+from semantic_edit.denoisers.truncation import as_read, truncation_told
 from semantic_edit.disk.telling import warn_caller
 
 SMALL_VOCABULARY = 5_000  # tokens; CLIP has 49,408, and splits even rare words that it knows well
@@ -25,7 +25,7 @@ def warn_of_unknown_words(pipe: Any, texts: Sequence[str]) -> None:
     added = set(tokenizer.get_added_vocab().values()) - special
     for text in dict.fromkeys(texts):
         with lock_of(tokenizer), truncation_told():
-            prompt = tokenize_prompt(tokenizer, pipe.maybe_convert_prompt(text, tokenizer))
+            prompt = tokenize_prompt(tokenizer, as_read(pipe, text, tokenizer))
         for word in prompt.words:
             ids = {prompt.ids[token] for token in word.tokens}
             if ids and word.text.isalpha():

@@ -27,6 +27,8 @@ class Family:
     prefix: Of its pipelines' names, before "DiffEditPipeline".
     needed: Components that every model of it has.
     foreign: Components that none of it has.
+    network: The class of its denoising network.
+    methods: Those of `PIPELINE_METHODS` that edit with its models.
     """
 
     name: str
@@ -34,6 +36,8 @@ class Family:
     prefix: str
     needed: frozenset[str]
     foreign: frozenset[str]
+    network: str = "UNet2DConditionModel"
+    methods: tuple[str, ...] = ("diffedit", "stylediffusion")
 
     @property
     def pipeline(self) -> str:
@@ -45,36 +49,73 @@ class Family:
         return self.prefix + PIPELINE_METHODS[method]
 
 
-_OF_BOTH = frozenset({"vae", "text_encoder", "tokenizer", "unet", "scheduler"})
+_OF_ALL = frozenset({"vae", "text_encoder", "tokenizer", "scheduler"})
 _SECOND = frozenset({"text_encoder_2", "tokenizer_2"})
-_OF_OTHERS = frozenset({"transformer", "text_encoder_3", "movq", "prior"})
+_THIRD = frozenset({"text_encoder_3", "tokenizer_3"})
+_OF_OTHERS = frozenset({"movq", "prior"})
+_UNET, _TRANSFORMER = frozenset({"unet"}), frozenset({"transformer"})
 STABLE_DIFFUSION = Family(
-    "stable-diffusion", "Stable Diffusion 1.x and 2.x", "", _OF_BOTH, _OF_OTHERS | _SECOND
+    "stable-diffusion",
+    "Stable Diffusion 1.x and 2.x",
+    "",
+    _OF_ALL | _UNET,
+    _OF_OTHERS | _TRANSFORMER | _SECOND,
 )
 STABLE_DIFFUSION_XL = Family(
-    "stable-diffusion-xl", "SDXL", "StableDiffusionXL", _OF_BOTH | _SECOND, _OF_OTHERS
+    "stable-diffusion-xl",
+    "SDXL",
+    "StableDiffusionXL",
+    _OF_ALL | _UNET | _SECOND,
+    _OF_OTHERS | _TRANSFORMER | _THIRD,
 )
-FAMILIES = (STABLE_DIFFUSION, STABLE_DIFFUSION_XL)
-ONLY_SERVED = f"only models of {' and of '.join(one.title for one in FAMILIES)} are served"
+STABLE_DIFFUSION_3 = Family(
+    "stable-diffusion-3",
+    "Stable Diffusion 3",
+    "StableDiffusion3",
+    _OF_ALL | _TRANSFORMER | _SECOND | _THIRD,
+    _OF_OTHERS | _UNET,
+    "SD3Transformer2DModel",
+    ("diffedit",),
+)
+FAMILIES = (STABLE_DIFFUSION, STABLE_DIFFUSION_XL, STABLE_DIFFUSION_3)
+ONLY_SERVED = (
+    f"only models of {', '.join(one.title for one in FAMILIES[:-1])} and {FAMILIES[-1].title} are served"
+)
 
 
-def family_of(components: Collection[str], unet: str) -> Family | None:
+def family_of(components: Collection[str], networks: Collection[str]) -> Family | None:
     """Which family a model is of, or `None` if none here serves it.
 
     Args:
         components: The names of what it is made of.
-        unet: Its UNet's class.
+        networks: The classes of its denoising network: one, or none if that is not known.
     """
-    if unet.startswith("UNet") and unet != "UNet2DConditionModel":
-        return None
     held = set(components)
-    return next((one for one in FAMILIES if one.needed <= held and not one.foreign & held), None)
+    return next(
+        (
+            one
+            for one in FAMILIES
+            if one.needed <= held and not one.foreign & held and all(name == one.network for name in networks)
+        ),
+        None,
+    )
+
+
+def family_of_modules(components: Mapping[str, Any]) -> Family | None:
+    """The same of a loaded pipeline's components."""
+    return family_of(components, _networks({name: type(one).__name__ for name, one in components.items()}))
 
 
 def family_of_folder(index: Mapping[str, Any]) -> Family | None:
     """The same of a folder's `model_index.json`."""
-    components, unet = _contents(index)
-    return family_of(components, unet)
+    held = {name: value for name, value in index.items() if isinstance(value, list) and name != "_class_name"}
+    return family_of(held, _networks({name: str(value[-1]) if value else "" for name, value in held.items()}))
+
+
+def _networks(classes: Mapping[str, str]) -> list[str]:
+    """The classes of the denoising network, as far as they are known: custom and compiled ones are not judged."""
+    named = [classes[name] for name in ("unet", "transformer") if name in classes]
+    return [name for name in named if name.startswith("UNet") or name.endswith("Transformer2DModel")]
 
 
 def unserved(pipeline: str, found: Family | None, served: tuple[str, Family] | None = None) -> str:
@@ -91,7 +132,11 @@ def unserved(pipeline: str, found: Family | None, served: tuple[str, Family] | N
         return ""
     name, _ = served
     method = next((one for one, suffix in PIPELINE_METHODS.items() if name.endswith(suffix)), None)
-    instead = f"use {found.class_name(method)} instead" if method else "take a pipeline of that family"
+    instead = (
+        f"use {found.class_name(method)} instead"
+        if method in found.methods
+        else "take a model of that family"
+    )
     return f"is of {found.title}, which {name} does not support; {instead}"
 
 
@@ -100,13 +145,6 @@ def unserved_folder(index: Mapping[str, Any], served: tuple[str, Family] | None 
     name = index["_class_name"]
     pipeline = str(name[-1] if isinstance(name, list) and name else name)
     return unserved(pipeline, family_of_folder(index), served)
-
-
-def _contents(index: Mapping[str, Any]) -> tuple[set[str], str]:
-    """The names of a model's components, and its UNet's class."""
-    unet = index.get("unet")
-    components = {name for name, value in index.items() if isinstance(value, list)} - {"_class_name"}
-    return components, str(unet[-1]) if isinstance(unet, list) and unet else ""
 
 
 def variants_alone(folder: Path) -> dict[str, set[str]]:

@@ -204,12 +204,12 @@ def record(**rules: Rule) -> Rule:
 
 
 def rising(highest: int) -> Rule:
-    """The rule for a list of increasing integers from 0 to `highest`."""
-    is_entry, _ = whole_number(0, highest)
+    """The rule for a list of increasing numbers from 0 to `highest`."""
+    is_entry, _ = real_number(0, highest)
 
     def are_right(value: Any) -> bool:
         if not isinstance(value, (list, tuple)) or not all(map(is_entry, value)):
             return False
         return all(below < above for below, above in itertools.pairwise(value))
 
-    return are_right, f"increasing integers from 0 to {highest} (the least noisy first)"
+    return are_right, f"increasing numbers from 0 to {highest} (the least noisy first)"

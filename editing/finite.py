@@ -30,7 +30,7 @@ class FiniteWatch:
         # multiplied by 0, non-finite values become NaN and all others 0; on some devices, a maximum ignores NaN
         self.sums.append((values.detach() * 0).sum(dtype=torch.float32))
 
-    def see_returned(self, changed: Mapping[str, Any], step: int, timestep: int) -> None:
+    def see_returned(self, changed: Mapping[str, Any], step: int, timestep: float) -> None:
         """Record the tensors that a callback returned after a step, by name."""
         for name, values in changed.items():
             if isinstance(values, torch.Tensor) and values.is_floating_point():
@@ -69,6 +69,6 @@ def check_finite(source: str, values: torch.Tensor) -> None:
     watch.check()
 
 
-def at_step(stage: str, step: int, timestep: int) -> str:
+def at_step(stage: str, step: int, timestep: float) -> str:
     """The name of a stage's step, for `FiniteWatch`."""
     return f"{stage} at step {step} (timestep {timestep})"

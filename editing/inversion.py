@@ -46,11 +46,13 @@ def invert_latents(
     schedule: Schedule,
     latents: torch.Tensor,
     levels: int,
-    on_step: Callable[[int, int, torch.Tensor], None] | None = None,
+    on_step: Callable[[int, float, torch.Tensor], None] | None = None,
 ) -> torch.Tensor:
     """Encode clean latents into noise, keeping every level on the way.
 
-    Each step evaluates the model on z_{k-1} at the noisier timestep of the pair, which is that of level `k`.
+    Each step evaluates the model at the noisier timestep of the pair, which is that of level `k`: on z_{k-1}, or, on a
+    rectified flow's straighter paths, on a first guess of z_k by the previous step's prediction, a predictor-corrector
+    step at the same cost.
 
     Args:
         predict: The model with its conditioning; see [`predicting`]. DiffEdit uses the empty prompt.
@@ -71,10 +73,15 @@ def invert_latents(
     latents = latents.float()
     kept = latents.new_empty((levels + 1, *latents.shape))
     kept[0] = latents
+    prediction = None
     for step in range(levels):
         level = step + 1
         timestep = schedule.timestep(level)
-        latents = ddim_inverse_step(latents, predict(latents, level), schedule, level)
+        guessed = latents
+        if schedule.is_flow and prediction is not None:
+            guessed = ddim_inverse_step(latents, prediction, schedule, level)
+        prediction = predict(guessed, level)
+        latents = ddim_inverse_step(latents, prediction, schedule, level)
         watch.see(at_step("the inversion", step, timestep), latents)
         kept[level] = latents
         if on_step is not None:
@@ -124,7 +131,7 @@ class StepHooks:
         reached.
     """
 
-    after: Callable[[int, int, dict[str, Any]], dict[str, Any]] | None = None
+    after: Callable[[int, float, dict[str, Any]], dict[str, Any]] | None = None
     should_stop: Callable[[], bool] | None = None
 
 

@@ -14,21 +14,24 @@ from dataclasses import dataclass
 
 import torch
 
-PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
+PREDICTION_TYPES = ("epsilon", "v_prediction", "sample", "flow")
 SMALLEST_FACTOR = 1e-6
+STABLE_DIFFUSION_BETAS = 0.00085, 0.012, 1000
+"""Stable Diffusion's noise: the first and the last square root of beta squared, and how many there are."""
 
 
 @dataclass(frozen=True)
 class Schedule:
     """The levels of a deterministic walk: x_k = signal_k * x_0 + noise_k * epsilon.
 
-    timesteps: The timestep given to the model at each level from 1 on, least noisy first; level `k` belongs to
+    timesteps: The scheduler's timestep of each level from 1 on, least noisy first; level `k` belongs to
         `timesteps[k - 1]`.
     signal, noise: One of each per level, from 0 on.
-    prediction_type: What the model predicts: "epsilon", "v_prediction" or "sample".
+    prediction_type: What the model predicts: "epsilon", "v_prediction", "sample", or "flow", the velocity epsilon - x_0
+        of a rectified flow, whose signal and noise add up to 1.
     """
 
-    timesteps: tuple[int, ...]
+    timesteps: tuple[float, ...]
     signal: tuple[float, ...]
     noise: tuple[float, ...]
     prediction_type: str = "epsilon"
@@ -63,6 +66,16 @@ class Schedule:
         noise = tuple(math.sqrt(1 - alpha) for alpha in alphas_cumprod)
         return cls(tuple(timesteps), signal, noise, prediction_type)
 
+    @classmethod
+    def of_sigmas(cls, timesteps: Sequence[float], sigmas: Sequence[float]) -> Schedule:
+        """The schedule of a rectified flow, arXiv:2209.03003: x_k = (1 - sigma_k) * x_0 + sigma_k * epsilon.
+
+        Args:
+            timesteps: As for the class.
+            sigmas: The noise of each level, from 0 on.
+        """
+        return cls(tuple(timesteps), tuple(1 - sigma for sigma in sigmas), tuple(sigmas), "flow")
+
     def _check_reversible(self, level: int) -> None:
         kept, _ = self.step_factors(level)
         if not (math.isfinite(kept) and abs(kept) > SMALLEST_FACTOR):
@@ -84,16 +97,30 @@ class Schedule:
         """Sixteen hexadecimal digits that two schedules share only if they agree in every level."""
         # five digits, because float32 cumulative products differ in the last place between machines
         alphas = [f"{signal**2:.4e}" for signal in self.signal]
-        text = json.dumps([self.timesteps, alphas, self.prediction_type])
+        timesteps = [float(f"{one:.4e}") for one in self.timesteps] if self.is_flow else self.timesteps
+        text = json.dumps([timesteps, alphas, self.prediction_type])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    @property
+    def is_flow(self) -> bool:
+        """Whether these are the levels of a rectified flow."""
+        return self.prediction_type == "flow"
+
     def levels(self, strength: float) -> int:
-        """Number of levels that `strength`, a fraction in (0, 1], covers: 0.8 of 50 steps is 40."""
+        """Number of levels that `strength`, a fraction in (0, 1], covers: 0.8 of 50 steps is 40.
+
+        A rectified flow's steps are not spread over the noise as Stable Diffusion's are, and each model and size shifts
+        them differently. There, a strength means the level whose share of noise is nearest to what Stable Diffusion has
+        at that fraction of its timesteps: 0.5 is sigma 0.62, 0.8 is sigma 0.84. At 1, it is all levels.
+        """
+        if self.is_flow and strength < 1:
+            wanted = stable_diffusion_sigma(strength)
+            return min(range(len(self.noise)), key=lambda level: abs(self.noise[level] - wanted))
         # the tolerance keeps 0.29 of 100 from becoming 28, since 0.29 is not exact in binary
         return min(int(self.num_inference_steps * strength + 1e-6), self.num_inference_steps)
 
-    def timestep(self, level: int) -> int:
-        """The timestep given to the model at a level from 1 on."""
+    def timestep(self, level: int) -> float:
+        """The scheduler's timestep at a level from 1 on."""
         return self.timesteps[level - 1]
 
     def step_factors(self, level: int) -> tuple[float, float]:
@@ -107,6 +134,8 @@ class Schedule:
         """
         signal, noise = self.signal[level], self.noise[level]
         signal_below, noise_below = self.signal[level - 1], self.noise[level - 1]
+        if self.is_flow:
+            return 1.0, noise_below - noise
         if self.prediction_type == "epsilon":
             kept = signal_below / signal if signal else math.inf
             return kept, noise_below - kept * noise
@@ -122,6 +151,8 @@ class Schedule:
             return prediction
         if self.prediction_type == "sample":
             return (latents - signal * prediction) / noise
+        if self.is_flow:
+            return latents + signal * prediction
         return signal * prediction + noise * latents
 
     def is_before(self, level: int, fraction: float) -> bool:
@@ -132,3 +163,16 @@ class Schedule:
     def add_noise(self, latents: torch.Tensor, noise: torch.Tensor, level: int) -> torch.Tensor:
         """The forward process: clean latents with noise of the same shape, at a level."""
         return self.signal[level] * latents + self.noise[level] * noise
+
+
+def stable_diffusion_sigma(fraction: float) -> float:
+    """The share of noise, noise / (signal + noise), at a fraction of Stable Diffusion's timesteps, in (0, 1)."""
+    first, last, count = STABLE_DIFFUSION_BETAS
+    roots = torch.linspace(first**0.5, last**0.5, count, dtype=torch.float64)
+    log_alphas = (1 - roots**2).log().cumsum(0)
+    place = fraction * count
+    below = min(int(place), count - 1)
+    ends = [0.0 if index == 0 else float(log_alphas[index - 1]) for index in (below, below + 1)]
+    alpha = math.exp(ends[0] + (place - below) * (ends[1] - ends[0]))
+    signal, noise = math.sqrt(alpha), math.sqrt(1 - alpha)
+    return noise / (signal + noise)

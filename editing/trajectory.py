@@ -25,7 +25,7 @@ from semantic_edit.disk.reading import (
 from semantic_edit.disk.sealed import read_sealed, sealed
 from semantic_edit.disk.writing import write_file
 from semantic_edit.editing.frames import Frame
-from semantic_edit.editing.schedule import Schedule
+from semantic_edit.editing.schedule import PREDICTION_TYPES, Schedule
 from semantic_edit.editing.summaries import Summarised
 
 TRAJECTORY_FORMAT = "semantic_edit.trajectory/4"
@@ -33,7 +33,7 @@ TRAJECTORY_RULES: dict[str, Rule] = {  # for the fields of a file, besides the l
     "timesteps": rising(highest=1_000_000),
     "num_inference_steps": whole_number(1, 1_000_000),
     "strength": real_number(0, 1),
-    "prediction_type": one_of("epsilon", "v_prediction", "sample"),
+    "prediction_type": one_of(*PREDICTION_TYPES),
     "schedule_fingerprint": plain_text(longest=1000),
     "model_fingerprint": plain_text(longest=1000),
     "scaling_factor": real_number(1e-6, 1e6),
@@ -52,7 +52,7 @@ class Trajectory(Summarised):
     timesteps: The model's timestep of each level from 1 on, least noisy first; `levels` of them.
     num_inference_steps: Number of steps of the whole schedule, of which `timesteps` is the beginning.
     strength: The requested fraction of that schedule (the papers' encoding ratio).
-    prediction_type: "epsilon", "v_prediction" or "sample".
+    prediction_type: One of `PREDICTION_TYPES`.
     schedule_fingerprint: `Schedule.fingerprint` of the whole schedule.
     model_fingerprint: Of the denoising model, or "" if unknown; a "+" is followed by the adapters that were active.
     scaling_factor: The VAE's.
@@ -62,7 +62,7 @@ class Trajectory(Summarised):
     """
 
     latents: torch.Tensor
-    timesteps: tuple[int, ...]
+    timesteps: tuple[float, ...]
     num_inference_steps: int
     strength: float
     prediction_type: str

@@ -14,13 +14,13 @@ from semantic_edit.pipelines.ranges import plain_numbers
 
 
 def every_steps(
-    callback: Callable[[int, int, torch.Tensor], None] | None, callback_steps: int
-) -> Callable[[int, int, torch.Tensor], None] | None:
+    callback: Callable[[int, float, torch.Tensor], None] | None, callback_steps: int
+) -> Callable[[int, float, torch.Tensor], None] | None:
     """diffusers' older callback, `(step, timestep, latents)`, called at every `callback_steps`-th step."""
     if callback is None:
         return None
 
-    def on_step(step: int, timestep: int, latents: torch.Tensor) -> None:
+    def on_step(step: int, timestep: float, latents: torch.Tensor) -> None:
         if step % callback_steps == 0:
             callback(step, timestep, latents)
 
@@ -56,9 +56,9 @@ def step_callback(
     pipe: Any,
     callback_on_step_end: Callable[..., dict[str, Any] | None] | None,
     tensor_inputs: Sequence[str],
-    callback: Callable[[int, int, torch.Tensor], None] | None,
+    callback: Callable[[int, float, torch.Tensor], None] | None,
     callback_steps: int,
-) -> Callable[[int, int, dict[str, Any]], dict[str, Any]]:
+) -> Callable[[int, float, dict[str, Any]], dict[str, Any]]:
     """Both kinds of callbacks as the `on_step` of `decode_latents`, which receives tensors and returns the changed
     ones.
 
@@ -70,7 +70,7 @@ def step_callback(
     """
     older = every_steps(callback, callback_steps)
 
-    def on_step(step: int, timestep: int, tensors: dict[str, Any]) -> dict[str, Any]:
+    def on_step(step: int, timestep: float, tensors: dict[str, Any]) -> dict[str, Any]:
         changed: dict[str, Any] = {}
         if callback_on_step_end is not None:
             before = pipe.guidance_scale

@@ -11,6 +11,9 @@ from typing import Any
 
 from semantic_edit.pipelines.ranges import plain_numbers
 
+ATTENTION_KWARGS = ("cross_attention_kwargs", "joint_attention_kwargs", "attention_kwargs")
+"""What diffusers' pipelines call the arguments of attention processors."""
+
 
 @dataclass
 class CallSettings:
@@ -29,7 +32,7 @@ class CallSettings:
     def of(cls, arguments: Mapping[str, Any], num_timesteps: int, guidance_scale: float) -> CallSettings:
         """The settings of a call with the given arguments."""
         rescale, clip_skip = arguments.get("guidance_rescale", 0.0), arguments.get("clip_skip")
-        kwargs = arguments["cross_attention_kwargs"]
+        kwargs = next((arguments[name] for name in ATTENTION_KWARGS if name in arguments), None)
         return cls(num_timesteps, guidance_scale, float(rescale), clip_skip, kwargs)
 
     @property

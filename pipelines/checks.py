@@ -59,8 +59,12 @@ def check_generator(generator: Any, batch_size: int) -> None:
         )
 
 
-def read_attention_kwargs(given: Any) -> dict[str, Any] | None:
+def read_attention_kwargs(given: Any, argument: str = "cross_attention_kwargs") -> dict[str, Any] | None:
     """Check a call's `cross_attention_kwargs`, and convert the LoRA scale to a plain number.
+
+    Args:
+        given: The argument's value.
+        argument: What the family calls it.
 
     Raises:
         ValueError: If they are not a dict, contain names that are reserved, or the scale is not a number.
@@ -69,17 +73,17 @@ def read_attention_kwargs(given: Any) -> dict[str, Any] | None:
         return None
     if not isinstance(given, dict) or not all(isinstance(name, str) for name in given):
         raise ValueError(
-            f'`cross_attention_kwargs` must be a dict from names to values, such as {{"scale": 0.5}}, got '
+            f'`{argument}` must be a dict from names to values, such as {{"scale": 0.5}}, got '
             f"{shortened(given)}."
         )
     why = "It is how strongly LoRA layers act; 1 is as they were trained."
     if taken := OF_ATTENTION & given.keys():
         raise ValueError(
-            f"`cross_attention_kwargs` must not hold {', '.join(sorted(taken))}, which attention layers get from the "
-            "UNet, or which text-to-image models do not take; what the prompts say is passed as `prompt` or "
+            f"`{argument}` must not hold {', '.join(sorted(taken))}, which attention layers get from the "
+            "network, or which text-to-image models do not take; what the prompts say is passed as `prompt` or "
             "`prompt_embeds`."
         )
-    name = "cross_attention_kwargs['scale']"
+    name = f"{argument}['scale']"
     return {
         key: read_number(name, value, LORA_SCALE, why) if key == "scale" else value
         for key, value in given.items()
@@ -103,6 +107,16 @@ def read_clip_skip(clip_skip: Any, *encoders: Any, last: int = 0) -> int | None:
     layers = min((one.config.num_hidden_layers - last for one in encoders if one is not None), default=1000)
     why = "It is how many of the text encoder's last layers are skipped."
     return read_number("clip_skip", clip_skip, whole_number(0, layers), why)
+
+
+def read_sequence_length(given: Any) -> int:
+    """Check `max_sequence_length`.
+
+    Raises:
+        ValueError: If it is not a whole number from 1 to 512.
+    """
+    why = "It is how many tokens the language model's text encoder reads."
+    return read_number("max_sequence_length", given, whole_number(1, 512), why)
 
 
 def check_output_type(output_type: Any, allowed: tuple[str, ...] = OUTPUT_TYPES) -> None:

@@ -11,10 +11,11 @@ from types import FunctionType
 from typing import Any, ClassVar
 
 import diffusers
+import torch
 from diffusers.image_processor import VaeImageProcessor
 from diffusers.utils import logging
 
-from semantic_edit.disk.models import Family, family_of, unserved, unserved_folder
+from semantic_edit.disk.models import Family, family_of_modules, unserved, unserved_folder
 from semantic_edit.pipelines.calls import OfTheCall
 from semantic_edit.pipelines.versions import check_diffusers
 
@@ -31,6 +32,14 @@ def handed_over(name: str, component: Any) -> Any:
             f"diffusers did not pass on the `{name}`. If it is needed, pass `{name}=pipe.{name}` to `from_pipe` too."
         )
     return None
+
+
+class Uncensored:
+    """What families without a safety checker have in its place."""
+
+    def _censored(self, images: torch.Tensor) -> tuple[torch.Tensor, list[bool] | None]:
+        """Images as they are."""
+        return images, None
 
 
 class EditComponents:
@@ -65,6 +74,7 @@ class EditComponents:
     do_classifier_free_guidance = OfTheCall("do_classifier_free_guidance")
     clip_skip = OfTheCall("clip_skip")
     cross_attention_kwargs = OfTheCall("cross_attention_kwargs")
+    joint_attention_kwargs = OfTheCall("cross_attention_kwargs")
     _num_timesteps = OfTheCall("num_timesteps")
     _guidance_scale = OfTheCall("guidance_scale", may_change=True)
     _guidance_rescale = OfTheCall("guidance_rescale")
@@ -126,7 +136,7 @@ class EditComponents:
         """
         components = getattr(pipeline, "components", None)  # if there are none, diffusers raises below
         if components:
-            found = family_of(components, type(components.get("unet")).__name__)
+            found = family_of_modules(components)
             if reason := unserved(type(pipeline).__name__, found, (cls.__name__, cls._family)):
                 raise ValueError(f"`pipeline` {reason}.")
         return super().from_pipe(pipeline, **kwargs)  # type: ignore[misc]

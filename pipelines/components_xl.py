@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
-import torch
 from diffusers import AutoencoderKL, StableDiffusionXLPipeline, UNet2DConditionModel
 from diffusers.schedulers import KarrasDiffusionSchedulers
 from transformers import (
@@ -20,10 +19,10 @@ from transformers import (
 from semantic_edit.denoisers.stable_diffusion_xl import StableDiffusionXLDenoiser
 from semantic_edit.disk.models import STABLE_DIFFUSION_XL, Family
 from semantic_edit.pipelines.checks import read_attention_kwargs, read_clip_skip
-from semantic_edit.pipelines.components import EditComponents, handed_over
+from semantic_edit.pipelines.components import EditComponents, Uncensored, handed_over
 
 
-class StableDiffusionXLComponents(EditComponents):
+class StableDiffusionXLComponents(EditComponents, Uncensored):
     """The components of a pipeline; pipelines inherit from it before `DiffusionPipeline`."""
 
     model_cpu_offload_seq = "text_encoder->text_encoder_2->image_encoder->unet->vae"
@@ -92,7 +91,3 @@ class StableDiffusionXLComponents(EditComponents):
             crops_coords_top_left=arguments.get("crops_coords_top_left"),
             target_size=arguments.get("target_size"),
         )
-
-    def _censored(self, images: torch.Tensor) -> tuple[torch.Tensor, list[bool] | None]:
-        """Images as they are: SDXL has no safety checker."""
-        return images, None

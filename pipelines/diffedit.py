@@ -93,10 +93,11 @@ class DiffEditPipeline(
         return_dict: bool = True,
         callback_on_step_end: Callable[..., dict[str, Any]] | None = None,
         callback_on_step_end_tensor_inputs: tuple[str, ...] | list[str] = ("latents",),
-        callback: Callable[[int, int, torch.Tensor], None] | None = None,
+        callback: Callable[[int, float, torch.Tensor], None] | None = None,
         callback_steps: int = 1,
         cross_attention_kwargs: dict[str, Any] | None = None,
         clip_skip: int | None = None,
+        encoding: str | None = None,
     ) -> DiffEditPipelineOutput | tuple[Any, ...]:
         """Edit `image` where `source_prompt` and `prompt` disagree about it.
 
@@ -177,6 +178,9 @@ class DiffEditPipeline(
             callback, callback_steps: diffusers' older `(step, timestep, latents)` callback.
             cross_attention_kwargs: For the attention processors; "scale" is the LoRA scale.
             clip_skip: Number of the text encoder's layers to skip, from 0 to all of them.
+            encoding: How the image is encoded: "inversion", the default, walks the sampler backwards, at one evaluation
+                of the UNet per step; "noise" adds the same noise at every level, at none. Edits of fresh noise differ
+                more from the image inside the mask.
 
         Returns:
             [`DiffEditPipelineOutput`], or with `return_dict=False` a tuple of its fields.
@@ -249,7 +253,7 @@ class DiffEditPipeline(
         decode_latents: bool = False,
         output_type: str = "pil",
         return_dict: bool = True,
-        callback: Callable[[int, int, torch.Tensor], None] | None = None,
+        callback: Callable[[int, float, torch.Tensor], None] | None = None,
         callback_steps: int = 1,
         cross_attention_kwargs: dict[str, Any] | None = None,
         lambda_auto_corr: float = 20.0,

@@ -12,7 +12,7 @@ import torch
 
 from semantic_edit.denoisers.denoiser import Denoiser
 from semantic_edit.editing.guidance import PromptPair
-from semantic_edit.editing.inversion import Walk, predicting
+from semantic_edit.editing.inversion import predicting
 from semantic_edit.editing.masking import MaskResult
 from semantic_edit.editing.refinement import changes_colour
 from semantic_edit.pipelines.callbacks import every_steps, read_step_hooks
@@ -25,6 +25,7 @@ from semantic_edit.pipelines.checks import (
     common_batch_size,
     levels_for,
 )
+from semantic_edit.pipelines.encoding import Editing, encode_and_decode
 from semantic_edit.pipelines.finishing import Composition, convert_pixels, finish_pictures
 from semantic_edit.pipelines.locating import find_or_cut_mask, mask_shape
 from semantic_edit.pipelines.options import (
@@ -40,14 +41,18 @@ from semantic_edit.pipelines.outputs import (
 )
 from semantic_edit.pipelines.presets import guidance_of, preset_of
 from semantic_edit.pipelines.ranges import read_numbers
-from semantic_edit.pipelines.request import EditRequest, PromptUses, read_edit_prompts, read_edit_request
+from semantic_edit.pipelines.request import (
+    EditRequest,
+    PromptUses,
+    latent_size,
+    read_edit_prompts,
+    read_edit_request,
+)
 from semantic_edit.pipelines.searching import searched_view
 from semantic_edit.pipelines.session import components_restored, session_of
 from semantic_edit.pipelines.stages import (
     clean_latents,
-    decode_edit,
     encode_pictures,
-    guidance_for_copies,
     invert_pictures,
     locate_edit,
     new_trajectory,
@@ -81,6 +86,9 @@ class DiffEditMixin:
             view, clean = searched_view(session, request, embeds)
             if clean is None:
                 clean = clean_latents(denoiser, view.pictures, request.trajectory)
+            if view is not request.view:
+                request = request.seen(denoiser, view)
+                session = dataclasses.replace(session, schedule=request.schedule)
             found, mask = find_or_cut_mask(session, request, embeds, view, clean)
             guidance = guidance_of(
                 options.preset,
@@ -89,19 +97,14 @@ class DiffEditMixin:
                 options.usual_guidance,
             )
             call.guidance_scale = max(guidance.scales)
-            copies, inversion = options.num_images_per_prompt, request.trajectory
             if mask.empty.all():
+                copies = options.num_images_per_prompt
                 edited = clean.expand(request.edits, -1, -1, -1).repeat_interleave(copies, dim=0)
+                inversion = request.trajectory
             else:
-                if inversion is None:
-                    empty = embeds.inversion.rows(slice(len(clean)))  # type: ignore[union-attr]
-                    predict = predicting(denoiser, request.schedule, PromptPair(empty))
-                    made = new_trajectory(session, request.levels, options.inpaint_strength, view.frames)
-                    inversion = invert_pictures(session, predict, clean, made)
-                walk = Walk(inversion.latents[: request.levels + 1], mask.weights)
-                prompts = PromptPair(embeds.target, embeds.away_from(guidance.from_source))
-                strength = guidance_for_copies(guidance, copies, options.guidance_rescale)
-                edited = decode_edit(session, walk, prompts, copies, strength, hooks)
+                edited, inversion = encode_and_decode(
+                    session, request, embeds, Editing(clean, mask.weights, guidance), hooks
+                )
             whole = view.whole_mask(mask.pixels, request.own_mask, mask_shape(request, denoiser.cell))
             laid = Composition(view, mask, request.preserves, whole, _seen_only(request, found))
             images, flags = finish_pictures(denoiser, edited, options.output_type, laid, self._censored)
@@ -127,10 +130,10 @@ class DiffEditMixin:
         check_output_type(given["output_type"], ("np", "pil", "pt"))
         preset = preset_of(given["preset"], **{name: given[name] for name in OF_PRESETS[:2]})
         settings, guidance_scale = read_mask_settings(given, preset), given["guidance_scale"]
-        schedule = denoiser.schedule(preset.num_inference_steps)
-        levels_for(schedule, "mask_encode_strength", settings.mask_encode_strength)
         size = read_size(given["height"], given["width"], denoiser.multiple)
         view = read_view(denoiser, given["image"], size)
+        schedule = denoiser.schedule(preset.num_inference_steps, latent_size(denoiser, view))
+        levels_for(schedule, "mask_encode_strength", settings.mask_encode_strength)
         inputs = read_prompt_inputs(given, "target_prompt", "source_prompt", "target_negative_prompt")
         prompts = read_edit_prompts(denoiser, inputs, PromptUses(guidance_scale > 1, shares_negative=False))
         edits = common_batch_size(image=view.batch_size, **prompts.counts)
@@ -152,15 +155,15 @@ class DiffEditMixin:
         denoiser = self._denoiser(arguments)
         given = read_numbers(arguments, optional=SIZES)
         check_output_type(given["output_type"], ("pil", "np", "pt"))
-        check_callable("callback", given["callback"])
+        check_callable("callback", given.get("callback"))
         check_flags(decode_latents=given["decode_latents"], return_dict=given["return_dict"])
         steps = preset_of(
             given["preset"], num_inference_steps=given["num_inference_steps"]
         ).num_inference_steps
-        schedule = denoiser.schedule(steps)
-        levels = levels_for(schedule, "inpaint_strength", given["inpaint_strength"])
         size = read_size(given["height"], given["width"], denoiser.multiple)
         view = read_view(denoiser, given["image"], size)
+        schedule = denoiser.schedule(steps, latent_size(denoiser, view))
+        levels = levels_for(schedule, "inpaint_strength", given["inpaint_strength"])
         guidance_scale = given["guidance_scale"]
         inputs = read_prompt_inputs(given, "prompt", "source_prompt", "negative_prompt")
         prompts = read_edit_prompts(
@@ -172,7 +175,7 @@ class DiffEditMixin:
         with components_restored(self):
             embeds = prompts.embed(denoiser, edits)
             told = PromptPair(embeds.target, embeds.target_negative)
-            predict = predicting(denoiser, schedule, told, guidance_scale)
+            predict = predicting(denoiser.for_encoding(), schedule, told, guidance_scale)
             session = session_of(self, denoiser, schedule)
             made = dataclasses.replace(
                 new_trajectory(session, levels, given["inpaint_strength"], view.frames),
@@ -180,7 +183,7 @@ class DiffEditMixin:
                 prompts=prompts.target.texts,
             )
             clean = encode_pictures(denoiser, view.pictures).expand(edits, -1, -1, -1)
-            on_step = every_steps(given["callback"], given["callback_steps"])
+            on_step = every_steps(given.get("callback"), given.get("callback_steps", 1))
             trajectory = invert_pictures(
                 session, regularised(predict, schedule, towards_white), clean, made, on_step
             )

@@ -89,7 +89,7 @@ class StableDiffusionXLDiffEditPipeline(
         return_dict: bool = True,
         callback_on_step_end: Callable[..., dict[str, Any]] | None = None,
         callback_on_step_end_tensor_inputs: tuple[str, ...] | list[str] = ("latents",),
-        callback: Callable[[int, int, torch.Tensor], None] | None = None,
+        callback: Callable[[int, float, torch.Tensor], None] | None = None,
         callback_steps: int = 1,
         cross_attention_kwargs: dict[str, Any] | None = None,
         clip_skip: int | None = None,
@@ -104,6 +104,7 @@ class StableDiffusionXLDiffEditPipeline(
         original_size: tuple[int, int] | None = None,
         crops_coords_top_left: tuple[int, int] | None = None,
         target_size: tuple[int, int] | None = None,
+        encoding: str | None = None,
     ) -> DiffEditPipelineOutput | tuple[Any, ...]:
         """Edit `image` where `source_prompt` and `prompt` disagree about it.
 
@@ -202,7 +203,7 @@ class StableDiffusionXLDiffEditPipeline(
         decode_latents: bool = False,
         output_type: str = "pil",
         return_dict: bool = True,
-        callback: Callable[[int, int, torch.Tensor], None] | None = None,
+        callback: Callable[[int, float, torch.Tensor], None] | None = None,
         callback_steps: int = 1,
         cross_attention_kwargs: dict[str, Any] | None = None,
         lambda_auto_corr: float = 20.0,

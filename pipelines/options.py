@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from semantic_edit.denoisers.denoiser import Denoiser
+from semantic_edit.denoisers.denoiser import ENCODINGS, Denoiser
 from semantic_edit.denoisers.prompts import PromptInput
-from semantic_edit.pipelines.checks import check_flags, check_optional_flags, check_output_type
+from semantic_edit.pipelines.checks import check_flags, check_one_of, check_optional_flags, check_output_type
 from semantic_edit.pipelines.presets import Preset, preset_of
 from semantic_edit.pipelines.ranges import read_numbers
 from semantic_edit.pipelines.stages import MaskSettings
@@ -25,12 +25,12 @@ class EditOptions:
     preset: With the call's own settings in place of the preset's.
     usual_guidance: The guidance scale, unless the preset chooses it by the kind of edit.
     mask: How a mask is found.
+    encoding: How the picture is encoded, one of the denoiser's `encodings`.
     sides: `height` and `width`.
     """
 
     image: Any
     mask_image: Any
-    image_latents: Any
     trajectory: Any
     prompts: Mapping[str, PromptInput]
     preset: Preset
@@ -46,6 +46,8 @@ class EditOptions:
     sides: tuple[Any, Any]
     focus: bool | None
     output_type: str
+    encoding: str
+    image_latents: Any = None
 
     @property
     def is_shaped(self) -> bool:
@@ -64,10 +66,11 @@ def read_edit_options(denoiser: Denoiser, arguments: Mapping[str, Any]) -> EditO
         ValueError, TypeError: Naming the first that cannot be used.
     """
     given = read_numbers(arguments, optional=(*OF_PRESETS, "height", "width"))
+    encoding = read_encoding(denoiser, given)
     check_output_type(given["output_type"])
     check_flags(return_dict=given["return_dict"])
     check_optional_flags(**{name: given[name] for name in ("mask_refine", "preserve_background", "focus")})
-    check_decoding(given["eta"], given["latents"])
+    check_decoding(given.get("eta", 0.0), given.get("latents"))
     preset = preset_of(given["preset"], **{name: given[name] for name in OF_PRESETS if name in given})
     taken = {field.name: given[field.name] for field in fields(EditOptions) if field.name in given}
     return EditOptions(
@@ -79,9 +82,34 @@ def read_edit_options(denoiser: Denoiser, arguments: Mapping[str, Any]) -> EditO
             if preset.guidance_scale is None
             else preset.guidance_scale,
             "mask": read_mask_settings(given, preset),
+            "encoding": encoding,
             "sides": (given["height"], given["width"]),
         }
     )
+
+
+def read_encoding(denoiser: Denoiser, given: Mapping[str, Any]) -> str:
+    """How a call encodes its pictures.
+
+    Args:
+        denoiser: The model.
+        given: The call's arguments.
+
+    Raises:
+        ValueError: If there is no such encoding, the model does not allow it, or a given inversion takes its place.
+    """
+    encoding = given.get("encoding")
+    if encoding is None:
+        return denoiser.encodings[0]
+    check_one_of("encoding", encoding, ENCODINGS)
+    if encoding not in denoiser.encodings:
+        raise ValueError(f"`encoding={encoding!r}` {denoiser.why_not(encoding)}.")
+    if given["trajectory"] is not None or given.get("image_latents") is not None:
+        raise ValueError(
+            f"`encoding={encoding!r}` does not go with a `trajectory` or `image_latents`, which have encoded the "
+            "picture already; pass one of the two."
+        )
+    return encoding
 
 
 def read_mask_settings(given: Mapping[str, Any], preset: Preset) -> MaskSettings:

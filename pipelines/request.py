@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
-from semantic_edit.denoisers.denoiser import Denoiser
+from semantic_edit.denoisers.denoiser import FLOW_EDIT, INVERSION, Denoiser
 from semantic_edit.denoisers.identity import check_same_adapters
 from semantic_edit.denoisers.prompts import Prompt, PromptInput, check_token_counts
 from semantic_edit.editing.frames import Size
@@ -122,6 +122,7 @@ class EditRequest:
     """Everything that a call of a DiffEdit pipeline asks for, with the arguments checked against each other.
 
     edits: Number of edits in the batch; they may share one picture.
+    schedule: Of the view.
     levels: Number of levels of `schedule` that are inverted and decoded.
     view: The area of the pictures that the model works on, as far as it is known before a mask is found.
     own_mask: (edits or 1, 1, any, any), or `None` to find one.
@@ -145,6 +146,12 @@ class EditRequest:
         """Whether the pictures' own pixels are kept outside the masks."""
         return self.options.preset.preserve_background and self.view.has_pixels
 
+    def seen(self, denoiser: Denoiser, view: View) -> EditRequest:
+        """The same request for another view, whose size may shift the noise levels."""
+        schedule = denoiser.schedule(self.options.preset.num_inference_steps, latent_size(denoiser, view))
+        levels = levels_for(schedule, "inpaint_strength", self.options.inpaint_strength)
+        return replace(self, view=view, schedule=schedule, levels=levels)
+
 
 def read_edit_request(denoiser: Denoiser, options: EditOptions) -> EditRequest:
     """Check a call's arguments against each other and the model.
@@ -156,13 +163,18 @@ def read_edit_request(denoiser: Denoiser, options: EditOptions) -> EditRequest:
     Raises:
         ValueError, TypeError: If any do not fit together, or do not fit the model.
     """
-    schedule = denoiser.schedule(options.preset.num_inference_steps)
-    levels = levels_for(schedule, "inpaint_strength", options.inpaint_strength)
     own_mask = None if options.mask_image is None else mask_to_tensor(options.mask_image)
-    if own_mask is None:
-        levels_for(schedule, "mask_encode_strength", options.mask.mask_encode_strength)
     size = read_size(*options.sides, denoiser.multiple)
     view = View() if options.image is None else read_view(denoiser, options.image, size)
+    kept = (
+        getattr(options.trajectory, "latents", None)
+        if options.image_latents is None
+        else options.image_latents
+    )
+    schedule = denoiser.schedule(options.preset.num_inference_steps, latent_size(denoiser, view, kept))
+    levels = levels_for(schedule, "inpaint_strength", options.inpaint_strength)
+    if own_mask is None:
+        levels_for(schedule, "mask_encode_strength", options.mask.mask_encode_strength)
     if options.preserve_background and not view.has_pixels:
         raise ValueError(
             "`preserve_background=True` needs the picture's pixels; pass them as `image`, even with a "
@@ -173,7 +185,11 @@ def read_edit_request(denoiser: Denoiser, options: EditOptions) -> EditRequest:
     prompts = read_edit_prompts(
         denoiser,
         options.prompts,
-        PromptUses(guided=options.usual_guidance > 1, contrasts=own_mask is None, inverts=known is None),
+        PromptUses(
+            guided=options.usual_guidance > 1 or options.encoding == FLOW_EDIT,
+            contrasts=own_mask is None or options.encoding == FLOW_EDIT,
+            inverts=known is None and options.encoding == INVERSION,
+        ),
     )
     counts = prompts.counts
     if view.batch_size:
@@ -187,7 +203,25 @@ def read_edit_request(denoiser: Denoiser, options: EditOptions) -> EditRequest:
     if own_mask is not None and focus is not False:
         margin = max(0, options.mask_grow or 0) + 3 * (options.mask_feather or 0.0)
         view, focus = focused_view(denoiser, view, own_mask, focus, size, margin), False
-    return EditRequest(options, schedule, levels, edits, prompts, view, known, own_mask, size, focus)
+    request = EditRequest(options, schedule, levels, edits, prompts, view, known, own_mask, size, focus)
+    return request.seen(denoiser, view) if known is None else request
+
+
+def latent_size(denoiser: Denoiser, view: View, kept: Any = None) -> tuple[int, int] | None:
+    """The (height, width) of the latents that a call works on, or `None` if the arguments do not tell.
+
+    Args:
+        denoiser: The model.
+        view: The area of the pictures.
+        kept: Latents of an inversion, which go before a view; unchecked.
+    """
+    if isinstance(kept, torch.Tensor) and kept.ndim >= 2:
+        return tuple(kept.shape[-2:])  # type: ignore[return-value]
+    if view.frames:
+        width, height = view.frames[0].size
+        return height // denoiser.cell, width // denoiser.cell
+    held = view.originals.latents
+    return None if held is None else tuple(held.shape[-2:])  # type: ignore[return-value]
 
 
 def read_known_inversion(

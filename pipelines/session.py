@@ -15,7 +15,7 @@ from semantic_edit.pipelines.stages import Session
 
 OneDenoiser = TypeVar("OneDenoiser", bound=Denoiser)
 
-WITH_LORA = ("unet", "text_encoder", "text_encoder_2")
+WITH_LORA = ("unet", "transformer", "text_encoder", "text_encoder_2")
 
 
 def session_of(pipe: Any, denoiser: OneDenoiser, schedule: Schedule) -> Session[OneDenoiser]:

@@ -174,7 +174,7 @@ def invert_pictures(
     predict: PredictAt,
     clean: torch.Tensor,
     made: Trajectory,
-    on_step: Callable[[int, int, torch.Tensor], None] | None = None,
+    on_step: Callable[[int, float, torch.Tensor], None] | None = None,
 ) -> Trajectory:
     """Encode clean latents, (batch, channels, height, width).
 
@@ -190,7 +190,7 @@ def invert_pictures(
     """
     with session.bar("invert", made.levels) as progress_bar:
 
-        def advance(step: int, timestep: int, reached: torch.Tensor) -> None:
+        def advance(step: int, timestep: float, reached: torch.Tensor) -> None:
             progress_bar.update()
             if on_step is not None:
                 on_step(step, timestep, reached)
@@ -242,7 +242,7 @@ def decode_edit(
     latents = walk.latents.to(session.denoiser.device).expand(-1, edits, -1, -1, -1)
     with session.bar("decode", len(latents) - 1) as progress_bar:
 
-        def advance(step: int, timestep: int, tensors: dict[str, Any]) -> dict[str, Any]:
+        def advance(step: int, timestep: float, tensors: dict[str, Any]) -> dict[str, Any]:
             changed = {} if hooks.after is None else hooks.after(step, timestep, tensors)
             progress_bar.update()
             return changed

@@ -155,7 +155,9 @@ class Regularization:
         Raises:
             ValueError: If there is a generator for each picture.
         """
-        settings = cls(**{field.name: arguments[field.name] for field in fields(cls)})
+        settings = cls(
+            **{field.name: arguments[field.name] for field in fields(cls) if field.name in arguments}
+        )
         if settings.num_reg_steps and isinstance(settings.generator, list):
             raise ValueError(
                 "`generator` is a list, but the regularisation shifts all pictures alike; pass a single one."

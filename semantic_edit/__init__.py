@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from semantic_edit.pipelines import (
         DiffEditPipeline,
         DiffEditPipelineOutput,
+        StableDiffusion3DiffEditPipeline,
         StableDiffusionXLDiffEditPipeline,
         StableDiffusionXLStyleDiffusionPipeline,
         StyleDiffusionPipeline,
@@ -23,6 +24,7 @@ __all__ = [
     "DiffEditPipelineOutput",
     "LearningSettings",
     "MappingNetwork",
+    "StableDiffusion3DiffEditPipeline",
     "StableDiffusionXLDiffEditPipeline",
     "StableDiffusionXLStyleDiffusionPipeline",
     "StyleDiffusionPipeline",

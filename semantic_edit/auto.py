@@ -15,8 +15,8 @@ from semantic_edit.disk.hub_ids import is_hub_id
 from semantic_edit.disk.models import (
     PIPELINE_METHODS,
     Family,
-    family_of,
     family_of_folder,
+    family_of_modules,
     unserved,
     unserved_folder,
 )
@@ -27,7 +27,11 @@ from semantic_edit.still_life import model_path
 
 __all__ = ["load"]
 
-AnyDiffEdit: TypeAlias = pipelines.DiffEditPipeline | pipelines.StableDiffusionXLDiffEditPipeline
+AnyDiffEdit: TypeAlias = (
+    pipelines.DiffEditPipeline
+    | pipelines.StableDiffusionXLDiffEditPipeline
+    | pipelines.StableDiffusion3DiffEditPipeline
+)
 AnyStyleDiffusion: TypeAlias = (
     pipelines.StyleDiffusionPipeline | pipelines.StableDiffusionXLStyleDiffusionPipeline
 )
@@ -70,7 +74,8 @@ def load(model: Model = None, method: str = "diffedit", **kwargs: Any) -> AnyDif
 
     Returns:
         [`DiffEditPipeline`] or [`StyleDiffusionPipeline`] for a model of Stable Diffusion 1.x or 2.x,
-        [`StableDiffusionXLDiffEditPipeline`] or [`StableDiffusionXLStyleDiffusionPipeline`] for one of SDXL.
+        [`StableDiffusionXLDiffEditPipeline`] or [`StableDiffusionXLStyleDiffusionPipeline`] for one of SDXL,
+        [`StableDiffusion3DiffEditPipeline`] for one of Stable Diffusion 3.
 
     Raises:
         ValueError: If there is no such method, or no pipeline here serves the model; names what the model is.
@@ -80,7 +85,16 @@ def load(model: Model = None, method: str = "diffedit", **kwargs: Any) -> AnyDif
     if not isinstance(method, str) or method not in PIPELINE_METHODS:
         known = " or ".join(f'"{name}"' for name in PIPELINE_METHODS)
         raise ValueError(f"`method` must be {known}, got {method!r}.")
-    return load_as(lambda family: getattr(pipelines, family.class_name(method)), model, **kwargs)
+
+    def class_for(family: Family) -> Any:
+        if method not in family.methods:
+            raise ValueError(
+                f"`method={method!r}` does not work with {family.title}: it needs a UNet's cross-attention. Use "
+                f'method="{family.methods[0]}", or a model of Stable Diffusion 1.x, 2.x or XL.'
+            )
+        return getattr(pipelines, family.class_name(method))
+
+    return load_as(class_for, model, **kwargs)
 
 
 def load_as(class_for: Callable[[Family], Any], model: Model, **kwargs: Any) -> Any:
@@ -118,7 +132,7 @@ def _family_of_named(name: str, where: dict[str, Any]) -> Family:
 
 def _around(class_for: Callable[[Family], Any], pipe: DiffusionPipeline, **kwargs: Any) -> Any:
     """A pipeline of another one's modules, as they are."""
-    found = family_of(pipe.components, type(pipe.components.get("unet")).__name__)
+    found = family_of_modules(pipe.components)
     if found is None:
         raise ValueError(f"`model` {unserved(type(pipe).__name__, None)}.")
     served = class_for(found)

@@ -83,7 +83,7 @@ class TestPrompts:
             ({"prompt_2": "a mug"}, r'Got `prompt_2` without `prompt`, .*`prompt=""` for no text'),
             (
                 {"prompt": ["a", "a mug"], "prompt_2": ["a"] * 3},
-                r"`prompt` holds 2 texts and `prompt_2` 3; pass as many",
+                r"do not match in number: `prompt` 2, `prompt_2` 3. Pass as many",
             ),
             ({"prompt": "a", "prompt_2": 3}, r"`prompt_2` must be a string or a list of strings, got 3"),
             ({"prompt": "a", "prompt_2": []}, r"`prompt_2` is an empty list"),
@@ -149,7 +149,7 @@ class TestPrompts:
         denoiser = StableDiffusionXLDenoiser(make_xl_pipe())
         with warnings.catch_warnings(record=True) as told, caplog.at_level(logging.WARNING):
             warnings.simplefilter("always")
-            denoiser.embed([Prompt("prompt", (LONG,)), Prompt("source_prompt", ("a mug",), (LONG,))], 1)
+            denoiser.embed([Prompt("prompt", (LONG,)), Prompt("source_prompt", ("a mug",), ((LONG,),))], 1)
         messages = [str(one.message) for one in told if "is longer than" in str(one.message)]
         assert [message.split("`")[1] for message in messages] == ["prompt", "source_prompt_2"]
         assert all("the 16 tokens" in message and message.endswith("of the photo'.") for message in messages)
@@ -182,7 +182,7 @@ class TestPrompts:
 
         handle = text_encoder_2.register_forward_pre_hook(try_to_take)
         try:
-            StableDiffusionXLDenoiser(make_xl_pipe()).embed([Prompt("prompt", ("a mug",), ("a pear",))], 1)
+            StableDiffusionXLDenoiser(make_xl_pipe()).embed([Prompt("prompt", ("a mug",), (("a pear",),))], 1)
             assert taken == [False, False]
             try_to_take()
             assert taken[2:] == [True, True]
@@ -190,7 +190,7 @@ class TestPrompts:
             handle.remove()
 
     def test_words_that_a_small_model_does_not_know_are_told_of_either_prompt(self, make_xl_pipe):
-        prompt = Prompt("prompt", ("a red kiwi",), ("a blue lime",))
+        prompt = Prompt("prompt", ("a red kiwi",), (("a blue lime",),))
         with pytest.warns(
             UserWarning, match="This model does not know 'kiwi', 'lime': it was trained on few"
         ):

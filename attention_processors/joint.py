@@ -1,0 +1,160 @@
+"""Joint attention of picture and text, as transformers of rectified flows have it: read it while the network runs.
+
+Picture and text share one softmax. The text's columns in the picture's rows are what cross-attention is in a UNet.
+Whatever processor a layer has, its fused attention is one call on queries and keys that are ready: normalised, and with
+their positions. So that call is what is watched, in each layer's own evaluation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch.overrides import TorchFunctionMode
+
+from semantic_edit.attention_processors.borrowing import BorrowedNetwork, StandIn
+
+Attend: TypeAlias = Callable[..., torch.Tensor]
+
+
+@dataclass(frozen=True)
+class TokenLayout:
+    """Where tokens are along the sequence of joint attention.
+
+    picture: The picture's tokens, row by row.
+    text: Those of the prompt whose words are known.
+    length: Number of all tokens.
+    """
+
+    picture: slice
+    text: slice
+    length: int
+
+
+@dataclass
+class TextColumns:
+    """How strongly the picture attends to each text token, by layer; in float32.
+
+    totals: (rows, picture tokens, text tokens), the mean over heads, summed over evaluations.
+    evaluations: The number of evaluations in each layer's total.
+    """
+
+    totals: dict[str, torch.Tensor] = field(default_factory=dict)
+    evaluations: dict[str, int] = field(default_factory=dict)
+
+    def mean(self) -> torch.Tensor:
+        """The mean over layers and evaluations, (rows, picture tokens, text tokens).
+
+        Raises:
+            ValueError: If no layer was seen.
+        """
+        if not self.totals:
+            raise ValueError(
+                "No joint attention was seen. It is computed by a backend that cannot be watched: call "
+                "`pipe.transformer.reset_attention_backend()`."
+            )
+        means = [total / self.evaluations[name] for name, total in self.totals.items()]
+        return torch.stack(means).mean(dim=0)
+
+    def add(self, name: str, columns: torch.Tensor) -> None:
+        """Add one evaluation's columns, (rows, heads, picture tokens, text tokens)."""
+        self.totals[name] = self.totals.get(name, 0.0) + columns.mean(dim=1)
+        self.evaluations[name] = self.evaluations.get(name, 0) + 1
+
+
+@contextmanager
+def captured_text_columns(borrowed: BorrowedNetwork, layout: TokenLayout) -> Iterator[TextColumns]:
+    """Collect the text's columns of all joint attention layers while the block runs; they carry no gradients.
+
+    Args:
+        borrowed: A transformer.
+        layout: Of its evaluations in the block.
+
+    Yields:
+        The columns collected so far.
+    """
+    columns = TextColumns()
+
+    def seen(
+        name: str, attend: Attend, query: torch.Tensor, key: torch.Tensor, *others: Any, **named: Any
+    ) -> torch.Tensor:
+        if query.shape[-2] == layout.length == key.shape[-2]:
+            mask, scale = named.get("attn_mask", others[1] if len(others) > 1 else None), named.get("scale")
+            columns.add(name, _text_columns(query, key, mask, scale, layout))
+        return attend(query, key, *others, **named)
+
+    with attention_calls(borrowed, seen):
+        yield columns
+
+
+@torch.no_grad()
+def _text_columns(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    mask: torch.Tensor | None,
+    scale: float | None,
+    layout: TokenLayout,
+) -> torch.Tensor:
+    """(rows, heads, picture tokens, text tokens) of the softmax over all keys, in float32."""
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    scores = scale * query[..., layout.picture, :].float() @ key.float().transpose(-1, -2)
+    if mask is not None:
+        mask = mask if mask.shape[-2] == 1 else mask[..., layout.picture, :]
+        scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
+    return scores.softmax(dim=-1)[..., layout.text]
+
+
+@contextmanager
+def attention_calls(borrowed: BorrowedNetwork, handle: Callable[..., torch.Tensor]) -> Iterator[None]:
+    """Let a function stand for fused attention in all attention layers of a network while the block runs.
+
+    Args:
+        borrowed: A transformer.
+        handle: `handle(name, attend, query, key, value, …)` is called in place of each call of
+            `scaled_dot_product_attention` by the layer at the module path `name`; `attend` is that function, and
+            queries, keys and values are (rows, heads, tokens, head width).
+    """
+    with borrowed.changes():
+        for name, module in borrowed.network.named_modules():
+            if hasattr(module, "to_q") and hasattr(module, "processor"):
+                borrowed.replace(module, "forward", _Watched(borrowed, module.forward, name, handle))
+        yield
+
+
+class _Watched(StandIn):
+    """An attention layer's `forward` whose fused attention goes through a handler."""
+
+    def __init__(
+        self,
+        borrowed: BorrowedNetwork,
+        usual: Callable[..., Any],
+        name: str,
+        handle: Callable[..., torch.Tensor],
+    ) -> None:
+        super().__init__(borrowed, usual)
+        self.name, self.handle = name, handle
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if not self.borrowed.acts:
+            return self.usual(*args, **kwargs)
+        with _Handled(self.name, self.handle):
+            return self.usual(*args, **kwargs)
+
+
+class _Handled(TorchFunctionMode):
+    """Fused attention in this thread goes through a handler."""
+
+    def __init__(self, name: str, handle: Callable[..., torch.Tensor]) -> None:
+        super().__init__()
+        self.name, self.handle = name, handle
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is F.scaled_dot_product_attention:
+            return self.handle(self.name, func, *args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))

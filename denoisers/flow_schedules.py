@@ -1,0 +1,82 @@
+"""Derive the noise levels of an edit from a rectified flow's scheduler, without modifying it."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+from semantic_edit.disk.numbers import read_number
+from semantic_edit.disk.reading import whole_number
+from semantic_edit.editing.schedule import Schedule
+
+MOST_STEPS = 1000
+
+
+def schedule_of_flow(scheduler: Any, num_inference_steps: int, **timing: Any) -> Schedule:
+    """The levels that a flow-matching Euler scheduler walks through; the scheduler itself is only read.
+
+    Args:
+        scheduler: A `FlowMatchEulerDiscreteScheduler`.
+        num_inference_steps: Number of steps of the whole schedule.
+        timing: What the family's own pipeline passes to `set_timesteps` besides: `sigmas`, `mu`.
+
+    Raises:
+        ValueError: If the scheduler is of another process or stochastic, or the number of steps is out of range.
+    """
+    check_flow_scheduler(scheduler)
+    why = "It is how many steps lead from pure noise to the picture."
+    steps = read_number("num_inference_steps", num_inference_steps, whole_number(1, MOST_STEPS), why)
+    own = copy.deepcopy(scheduler)  # `set_timesteps` writes to it, and the shift may have been set on it
+    try:
+        own.set_timesteps(steps, **timing)
+    except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
+        raise ValueError(
+            f"The `scheduler`'s config gives no noise levels ({error}). Load the scheduler again from the model's "
+            "folder."
+        ) from error
+    timesteps, sigmas = own.timesteps.tolist()[::-1], own.sigmas.tolist()[::-1]
+    if len(timesteps) != steps or any(low >= high for low, high in itertools.pairwise(sigmas)):
+        raise ValueError(
+            f"The `scheduler` gives no {steps} different noise levels; lower `num_inference_steps`, or load the "
+            "scheduler again from the model's folder."
+        )
+    return Schedule.of_sigmas(timesteps, sigmas)
+
+
+def check_flow_scheduler(scheduler: Any) -> None:
+    """Raise unless a scheduler walks a rectified flow by Euler steps.
+
+    Raises:
+        ValueError: Saying what to use.
+    """
+    name, config = type(scheduler).__name__, getattr(scheduler, "config", None)
+    lineage = {cls.__name__ for cls in type(scheduler).__mro__}
+    instead = "Load the scheduler of the model's folder."
+    if "FlowMatchEulerDiscreteScheduler" not in lineage or not isinstance(config, Mapping):
+        raise ValueError(
+            f"`scheduler` must be a FlowMatchEulerDiscreteScheduler, got a {name}: this model is a rectified flow, "
+            f"whose levels an edit walks by Euler steps in both directions. {instead}"
+        )
+    for option, why in (
+        ("stochastic_sampling", "draws new noise at each step"),
+        ("invert_sigmas", "counts noise backwards"),
+    ):
+        if config.get(option, False):
+            raise ValueError(
+                f"The `scheduler` has {option}=True, which {why}, so it cannot be inverted. {instead}"
+            )
+
+
+def shift_of_size(config: Mapping[str, Any], tokens: int) -> float:
+    """The shift of the noise levels (diffusers' `mu`) for a number of picture tokens, as the pipelines compute it.
+
+    Args:
+        config: The scheduler's.
+        tokens: Of the picture, after patches were made of its latents.
+    """
+    fewest, most = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
+    low, high = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
+    slope = (high - low) / (most - fewest)
+    return tokens * slope + (low - slope * fewest)

@@ -1,0 +1,162 @@
+"""Stable Diffusion 3 and 3.5."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import torch
+from diffusers import SD3Transformer2DModel
+from transformers import CLIPTextModelWithProjection, PreTrainedModel, PreTrainedTokenizerBase
+
+from semantic_edit.attention_processors.joint import TokenLayout
+from semantic_edit.denoisers.flow_schedules import check_flow_scheduler, schedule_of_flow, shift_of_size
+from semantic_edit.denoisers.lora import restored_lora_scale
+from semantic_edit.denoisers.pooled import POOLED_EMBEDS, check_pooled_with_text, read_pooled
+from semantic_edit.denoisers.prompts import Prompt, PromptInput
+from semantic_edit.denoisers.transformer import TransformerComponents, TransformerDenoiser
+from semantic_edit.disk.models import STABLE_DIFFUSION_3, Family
+from semantic_edit.editing.conditioning import Conditioning
+from semantic_edit.editing.frames import Size
+from semantic_edit.editing.schedule import Schedule
+
+
+class ThreeEncoderComponents(TransformerComponents, Protocol):
+    """The components of a Stable Diffusion 3 pipeline."""
+
+    transformer: SD3Transformer2DModel
+    text_encoder_2: CLIPTextModelWithProjection | None
+    tokenizer_2: PreTrainedTokenizerBase | None
+    text_encoder_3: PreTrainedModel | None
+    tokenizer_3: PreTrainedTokenizerBase | None
+
+
+@dataclass(frozen=True, eq=False)
+class StableDiffusion3Denoiser(TransformerDenoiser):
+    """A Stable Diffusion 3 or 3.5 model: two CLIPs, a T5 that may be missing, and picture before text.
+
+    Its conditionings hold "prompt_embeds", (batch, tokens, width), the CLIPs' tokens before T5's, and
+    "pooled_prompt_embeds", (batch, width).
+    """
+
+    pipe: ThreeEncoderComponents
+    max_sequence_length: int = 256
+
+    family: ClassVar[Family] = STABLE_DIFFUSION_3
+    usual_guidance = 7.0
+    further_encoders: ClassVar[int] = 2
+
+    @property
+    def patch(self) -> int:
+        """How many latents along each side make one token of the picture."""
+        return self.transformer.config.patch_size
+
+    @property
+    def own_size(self) -> Size:  # type: ignore[override]
+        """The model's native width and height, in pixels."""
+        return self._square_size(self.transformer.config.sample_size)
+
+    @property
+    def text_width(self) -> int:
+        """The width of the token embeddings that the transformer takes."""
+        return self.transformer.config.joint_attention_dim
+
+    @property
+    def pooled_width(self) -> int:
+        """The width of the pooled embedding that the transformer takes."""
+        return self.transformer.config.pooled_projection_dim
+
+    def check(self) -> None:
+        """Raise if a component is missing, or they do not belong together.
+
+        Raises:
+            ValueError: Saying which, and what to do.
+        """
+        self._check_components(("transformer", "vae", "scheduler"))
+        check_flow_scheduler(self.pipe.scheduler)
+        config = self.transformer.config
+        if config.in_channels != self.latent_channels:
+            raise ValueError(
+                f"This `transformer` needs {config.in_channels} input channels where the VAE gives "
+                f"{self.latent_channels}, as inpainting models do. Use a text-to-image Stable Diffusion 3 model."
+            )
+        encoders = self.pipe.text_encoder, self.pipe.text_encoder_2
+        widths = [encoder.config.projection_dim for encoder in encoders if encoder is not None]  # type: ignore[union-attr]
+        if len(widths) == 2 and sum(widths) != self.pooled_width:
+            raise ValueError(
+                f"The `text_encoder` and `text_encoder_2` give pooled embeddings {widths[0]} + {widths[1]} wide, but "
+                f"the transformer takes {self.pooled_width}: they are of different models. Load all from one model."
+            )
+
+    def schedule(self, num_inference_steps: int, latent_size: tuple[int, int] | None = None) -> Schedule:
+        """The scheduler's own levels; their shift may depend on the picture's size."""
+        config = self.pipe.scheduler.config
+        if not config.get("use_dynamic_shifting"):
+            return schedule_of_flow(self.pipe.scheduler, num_inference_steps)
+        told = {"max_shift": 1.16, **config}
+        shift = shift_of_size(told, self.num_picture_tokens(latent_size))
+        return schedule_of_flow(self.pipe.scheduler, num_inference_steps, mu=shift)
+
+    def read_prompt(self, given: PromptInput, required: bool = True, unconditional: bool = False) -> Prompt:
+        """Check one prompt argument and those that belong with it; see [`Denoiser.read_prompt`]."""
+        check_pooled_with_text(given)
+        return super().read_prompt(given, required, unconditional)
+
+    def _read_embeds(self, given: PromptInput) -> Conditioning:
+        return read_pooled(given, super()._read_embeds(given), self.pooled_width, "transformer")
+
+    @property
+    def _can_encode(self) -> bool:
+        return (
+            super()._can_encode and self.pipe.text_encoder_2 is not None and self.pipe.tokenizer_2 is not None
+        )
+
+    def _instead_of_text(self, name: str) -> str:
+        given = PromptInput(name)
+        return f"`{given.embeds_name}` and `{given.pooled_name}`"
+
+    @property
+    def _tokenizers(self) -> list[PreTrainedTokenizerBase | None]:
+        third = None if self.pipe.text_encoder_3 is None else self.pipe.tokenizer_3
+        return [self.pipe.tokenizer, self.pipe.tokenizer_2, third]
+
+    def _encode_texts(self, texts: Sequence[tuple[str, ...]], clip_skip: int | None) -> Conditioning:
+        pipe = self.pipe
+        with ExitStack() as stack:
+            for encoder in (pipe.text_encoder, pipe.text_encoder_2):
+                stack.enter_context(restored_lora_scale(encoder))
+            embeds, _, pooled, _ = pipe.encode_prompt(
+                *([*column] for column in zip(*texts, strict=True)),
+                self.device,
+                1,
+                False,
+                clip_skip=clip_skip,
+                max_sequence_length=self.max_sequence_length,
+                lora_scale=(self.attention_kwargs or {}).get("scale"),
+            )
+        return Conditioning({"prompt_embeds": embeds, POOLED_EMBEDS: pooled})
+
+    def _check_encoded(self, given: Conditioning) -> None:
+        super()._check_encoded(
+            given.map(lambda one: one[:, : -self.max_sequence_length] if one.ndim == 3 else one)
+        )
+
+    def _velocity(
+        self, network: Any, latents: torch.Tensor, times: torch.Tensor, given: Conditioning
+    ) -> torch.Tensor:
+        return network(
+            hidden_states=latents.to(given.dtype),
+            timestep=times,
+            encoder_hidden_states=given.prompt_embeds,
+            pooled_projections=given.tensors[POOLED_EMBEDS],
+            joint_attention_kwargs=self.attention_kwargs,
+            return_dict=False,
+        )[0]
+
+    def layout(self, latents: torch.Tensor, given: Conditioning) -> TokenLayout:
+        """The picture comes first, then the CLIPs' tokens, whose words are known, then T5's."""
+        picture = self.num_picture_tokens(tuple(latents.shape[-2:]))
+        length = picture + given.prompt_embeds.shape[1]
+        return TokenLayout(slice(0, picture), slice(picture, picture + self.num_text_tokens), length)
