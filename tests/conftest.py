@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -100,6 +101,10 @@ def left_alone(model: Model) -> Iterator[Model]:
 
 @pytest.fixture(scope="session")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> CLIPTokenizer:
+    return written_tokenizer(tmp_path_factory.mktemp("tokenizer"))
+
+
+def written_tokenizer(folder: Path) -> CLIPTokenizer:
     """A tokenizer with a token for each of `WORDS`, its beginnings and single letters, and 16 tokens of text."""
     letters = [chr(code) for code in range(ord("a"), ord("z") + 1)] + [",", "<", ">"]
     pieces = [*letters, *(f"{letter}</w>" for letter in letters)]
@@ -111,7 +116,6 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> CLIPTokenizer:
             parts = [parts[0] + parts[1], *parts[2:]]
             pieces.append(parts[0])
     vocabulary = [*dict.fromkeys(pieces), "<|startoftext|>", "<|endoftext|>"]
-    folder = tmp_path_factory.mktemp("tokenizer")
     (folder / "vocab.json").write_text(json.dumps({piece: index for index, piece in enumerate(vocabulary)}))
     (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *dict.fromkeys(merges)]) + "\n")
     return CLIPTokenizer(

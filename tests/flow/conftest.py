@@ -1,0 +1,66 @@
+"""Every law runs with every family; `family.make()` is diffusers' own pipeline, `pipe` ours around the same modules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import PIL.Image
+import pytest
+import torch
+from diffusers import DiffusionPipeline
+
+from semantic_edit.denoisers import Denoiser, denoiser_of
+from semantic_edit.pipelines import pipeline_around
+from tests.conftest import make_picture
+from tests.flow.family import FlowFamily
+from tests.flow.sd3 import SD3, SD3_WITHOUT_T5
+
+FAMILIES = (SD3, SD3_WITHOUT_T5)
+
+
+@pytest.fixture(params=FAMILIES, ids=str)
+def family(request: pytest.FixtureRequest) -> FlowFamily:
+    return request.param
+
+
+@pytest.fixture
+def own(family: FlowFamily) -> Iterator[DiffusionPipeline]:
+    """diffusers' own pipeline; no test may change its modules, which all tests share."""
+    pipe = family.make()
+    before = {name: _state(module) for name, module in pipe.components.items()}
+    yield pipe
+    assert {name: _state(module) for name, module in pipe.components.items()} == before
+
+
+def _state(module: Any) -> Any:
+    if not isinstance(module, torch.nn.Module):
+        return None
+    sums = [(name, value.double().sum().item()) for name, value in module.state_dict().items()]
+    return sums, {name: type(one).__name__ for name, one in getattr(module, "attn_processors", {}).items()}
+
+
+@pytest.fixture
+def pipe(family: FlowFamily, own: DiffusionPipeline) -> DiffusionPipeline:
+    ours = pipeline_around(family.edit, own)
+    ours.set_progress_bar_config(disable=True)
+    return ours
+
+
+@pytest.fixture
+def denoiser(family: FlowFamily, pipe: DiffusionPipeline) -> Denoiser:
+    """Of a call that guides."""
+    return pipe._denoiser({**family.called, **family.guidance})
+
+
+@pytest.fixture
+def picture(family: FlowFamily) -> PIL.Image.Image:
+    return make_picture(1, *family.size)
+
+
+@pytest.fixture
+def latents(family: FlowFamily, denoiser: Denoiser) -> torch.Tensor:
+    """Noise of the shape of the picture's latents, (1, channels, height, width)."""
+    width, height = (side // denoiser.cell for side in family.size)
+    generator = torch.Generator().manual_seed(5)
+    return torch.randn((1, denoiser.latent_channels, height, width), generator=generator)
