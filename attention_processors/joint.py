@@ -121,11 +121,11 @@ def attention_calls(borrowed: BorrowedNetwork, handle: Callable[..., torch.Tenso
     with borrowed.changes():
         for name, module in borrowed.network.named_modules():
             if hasattr(module, "to_q") and hasattr(module, "processor"):
-                borrowed.replace(module, "forward", _Watched(borrowed, module.forward, name, handle))
+                borrowed.replace(module, "forward", _HandledLayer(borrowed, module.forward, name, handle))
         yield
 
 
-class _Watched(StandIn):
+class _HandledLayer(StandIn):
     """An attention layer's `forward` whose fused attention goes through a handler."""
 
     def __init__(

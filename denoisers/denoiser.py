@@ -151,13 +151,12 @@ class Denoiser(ABC):
         """A prompt's tokens and words, indexed as in its attention maps."""
 
     @abstractmethod
-    def attention_to(
-        self, words: Sequence[int], latents: torch.Tensor, timestep: float, given: Conditioning
-    ) -> torch.Tensor:
-        """How strongly each position attends to some tokens of a prompt, averaged over all latents: (rows, columns).
+    def attention_maps(self, latents: torch.Tensor, timestep: float, given: Conditioning) -> torch.Tensor:
+        """How strongly each position attends to each token of a prompt: (batch, rows, columns, tokens) in float32.
+
+        The tokens are those of `tokens`.
 
         Args:
-            words: Indices of the tokens.
             latents, timestep, given: As for `predict`.
 
         Raises:

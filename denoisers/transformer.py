@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 
@@ -112,10 +111,8 @@ class TransformerDenoiser(LatentDenoiser):
             given: A prompt for each.
         """
 
-    def attention_to(
-        self, words: Sequence[int], latents: torch.Tensor, timestep: float, given: Conditioning
-    ) -> torch.Tensor:
-        """Computed from the text's columns in the picture's rows of joint attention; see [`Denoiser.attention_to`]."""
+    def attention_maps(self, latents: torch.Tensor, timestep: float, given: Conditioning) -> torch.Tensor:
+        """The text's columns in the picture's rows of joint attention; see [`Denoiser.attention_maps`]."""
         height, width = (side // self.patch for side in latents.shape[-2:])
         with (
             lock_of(self.transformer),
@@ -123,8 +120,8 @@ class TransformerDenoiser(LatentDenoiser):
             captured_text_columns(transformer, self.layout(latents, given)) as columns,
         ):
             predicted = self.through(transformer).predict(latents, timestep, given)
-        check_finite(f"the search's predictions (timestep {timestep:g})", predicted)
-        return columns.mean()[..., list(words)].mean(-1).mean(0).unflatten(0, (height, width))
+        check_finite(f"the prediction that is looked into (timestep {timestep:g})", predicted)
+        return columns.mean().unflatten(1, (height, width))
 
     def _square_size(self, side: int) -> tuple[int, int]:
         """Width and height in pixels of a square of so many latents a side."""

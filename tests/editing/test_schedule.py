@@ -65,8 +65,8 @@ def test_fingerprints_tell_schedules_apart(scheduler):
 
 
 def test_a_schedule_checks_itself():
-    with pytest.raises(ValueError, match=r"`prediction_type` must be one of .* got 'flow'"):
-        Schedule.of_alphas((1,), (1.0, 0.5), "flow")
+    with pytest.raises(ValueError, match=r"`prediction_type` must be one of .* got 'velocity'"):
+        Schedule.of_alphas((1,), (1.0, 0.5), "velocity")
     for signal, noise in (((0.5,), (0.5, 0.5)), ((1.0, 0.5), (0.5,))):
         with pytest.raises(ValueError, match=rf"1 timesteps needs 2 .* got {len(signal)} and {len(noise)}"):
             Schedule((1,), signal, noise)
