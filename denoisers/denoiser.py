@@ -183,6 +183,10 @@ class Denoiser(ABC):
         guidance away from unconditional prompts."""
         return self, scale
 
+    def attention_layers(self) -> list[str]:
+        """The module paths of the layers whose attention an edit may share with its source; none by default."""
+        return []
+
     def why_not(self, encoding: str) -> str:
         """Why the model does not allow one of `ENCODINGS`, and what to pass, as the end of a sentence."""
         return (

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 
 from semantic_edit.attention_processors.borrowing import BorrowedNetwork
-from semantic_edit.attention_processors.joint import TokenLayout, captured_text_columns
+from semantic_edit.attention_processors.joint import TokenLayout, captured_text_columns, joint_layers
 from semantic_edit.attention_processors.locks import lock_of
 from semantic_edit.denoisers.denoiser import ENCODINGS
 from semantic_edit.denoisers.identity import network_identity
@@ -74,6 +74,10 @@ class TransformerDenoiser(LatentDenoiser):
     def identity(self) -> str:
         """See `network_identity`."""
         return network_identity(self.transformer, self.attention_kwargs)
+
+    def attention_layers(self) -> list[str]:
+        """All attention layers of the transformer."""
+        return joint_layers(self.transformer)
 
     def num_picture_tokens(self, latent_size: tuple[int, int] | None) -> int:
         """The number of tokens of a picture whose latents have this height and width; by default of the own size."""

@@ -14,6 +14,7 @@ from semantic_edit.editing.masking import draw_mask_noise
 from semantic_edit.editing.trajectory import Trajectory
 from semantic_edit.pipelines.locating import Located
 from semantic_edit.pipelines.presets import EditGuidance
+from semantic_edit.pipelines.sharing import decode_beside_source
 from semantic_edit.pipelines.stages import (
     decode_edit,
     guidance_for_copies,
@@ -45,6 +46,8 @@ def encode_and_decode(
     walk = Walk(inversion.latents[: request.levels + 1], here.mask.weights)
     prompts = PromptPair(here.embeds.target, here.embeds.away_from(guidance.from_source))
     strength = guidance_for_copies(guidance, copies, options.guidance_rescale)
+    if options.sharing.until > 0:
+        return decode_beside_source(here, walk, prompts, strength, hooks), inversion
     return decode_edit(here.session, walk, prompts, copies, strength, hooks), inversion
 
 

@@ -77,7 +77,9 @@ def test_a_flow_s_strengths_are_stable_diffusion_s_noise():
     alphas = (1 - betas).cumprod(0)
     sigmas = (1 - alphas).sqrt() / ((1 - alphas).sqrt() + alphas.sqrt())
     for fraction in (0.001, 0.25, 0.5, 0.8, 1.0):
-        assert stable_diffusion_sigma(fraction) == pytest.approx(float(sigmas[round(1000 * fraction) - 1]), rel=1e-9)
+        assert stable_diffusion_sigma(fraction) == pytest.approx(
+            float(sigmas[round(1000 * fraction) - 1]), rel=1e-9
+        )
     flow = Schedule.of_sigmas([*range(1, 101)], [level / 100 for level in range(101)])
     assert [flow.levels(strength) for strength in (0.5, 0.8, 1.0)] == [62, 84, 100]
     assert abs(stable_diffusion_sigma(0.5) - 0.62) < 0.005

@@ -45,7 +45,9 @@ def test_the_noun_is_looked_for_in_its_object():
     cases = [case for case in edit_cases(10, 3, kinds=("object",)) if " and " not in case.source_prompt][:5]
     for case in cases:
         changed = set(case.prompt.split())
-        heats = pipe.explain(case.image, case.source_prompt, torch.Generator().manual_seed(0)).attention_maps[0]
+        heats = pipe.explain(case.image, case.source_prompt, torch.Generator().manual_seed(0)).attention_maps[
+            0
+        ]
         mask = np.asarray(case.changed_mask)
         word = next(word for word in heats if word not in changed)
         row, column = np.unravel_index(np.asarray(heats[word]).argmax(), mask.shape)
