@@ -10,7 +10,9 @@ import torch
 
 from semantic_edit.attention_processors.tokens import PromptTokens
 from semantic_edit.denoisers.prompts import Prompt, PromptInput
+from semantic_edit.disk.fitting import KnownModel
 from semantic_edit.disk.models import Family
+from semantic_edit.disk.sizes import Sizes
 from semantic_edit.editing.conditioning import Conditioning
 from semantic_edit.editing.frames import Size
 from semantic_edit.editing.guidance import classifier_free_guidance
@@ -54,6 +56,15 @@ class Denoiser(ABC):
     def identity(self) -> str:
         """What distinguishes the denoising network from others, and the adapters that are active in this call; see
         `network_identity`."""
+
+    def sizes(self, latent_height: int, latent_width: int) -> Sizes:
+        """The sizes that condition the model besides its prompts, for latents of this size; {} if there are none."""
+        return {}
+
+    def known(self, latent_height: int, latent_width: int) -> KnownModel:
+        """What a trajectory or a learned picture of latents of this size is compared with."""
+        sizes = self.sizes(latent_height, latent_width)
+        return KnownModel(self.family, self.identity(), self.scaling_factor, sizes)
 
     @abstractmethod
     def schedule(self, num_inference_steps: int) -> Schedule:

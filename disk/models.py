@@ -77,6 +77,31 @@ def family_of_folder(index: Mapping[str, Any]) -> Family | None:
     return family_of(components, unet)
 
 
+def check_same_family(argument: str, made_with: str, family: Family | None, method: str, again: str) -> None:
+    """Raise if something was made with a model of another family than the call's.
+
+    Args:
+        argument: The name of the argument that was made.
+        made_with: The name of the family that it was made with; "" if unknown, which is not compared.
+        family: The call's, or `None` if unknown, which is not compared either.
+        method: The call's, one of `PIPELINE_METHODS`.
+        again: What to do instead of using the other family's pipeline, in half a sentence.
+
+    Raises:
+        ValueError: Naming both families and the pipeline that it can be used with.
+    """
+    if family is None or made_with in ("", family.name):
+        return
+    other = next((one for one in FAMILIES if one.name == made_with), None)
+    title, pipeline = (
+        (repr(made_with), "the pipeline") if other is None else (other.title, other.class_name(method))
+    )
+    raise ValueError(
+        f"The `{argument}` was made with a model of another family: it is of {title}, and this pipeline's model is of "
+        f"{family.title}. Use {pipeline} with the model that it was made with, or {again}."
+    )
+
+
 def unserved(pipeline: str, found: Family | None, served: tuple[str, Family] | None = None) -> str:
     """Why a pipeline cannot work with a model, in half a sentence, or "" if nothing speaks against it.
 

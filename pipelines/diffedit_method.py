@@ -96,12 +96,13 @@ class DiffEditMixin:
                 if inversion is None:
                     empty = embeds.inversion.rows(slice(len(clean)))  # type: ignore[union-attr]
                     predict = predicting(denoiser, request.schedule, PromptPair(empty))
-                    made = new_trajectory(session, request.levels, options.inpaint_strength, view.frames)
+                    strength = options.inpaint_strength
+                    made = new_trajectory(session, clean, request.levels, strength, view.frames)
                     inversion = invert_pictures(session, predict, clean, made)
                 walk = Walk(inversion.latents[: request.levels + 1], mask.weights)
                 prompts = PromptPair(embeds.target, embeds.away_from(guidance.from_source))
-                strength = guidance_for_copies(guidance, copies, options.guidance_rescale)
-                edited = decode_edit(session, walk, prompts, copies, strength, hooks)
+                guided = guidance_for_copies(guidance, copies, options.guidance_rescale)
+                edited = decode_edit(session, walk, prompts, copies, guided, hooks)
             whole = view.whole_mask(mask.pixels, request.own_mask, mask_shape(request, denoiser.cell))
             laid = Composition(view, mask, request.preserves, whole, _seen_only(request, found))
             images, flags = finish_pictures(denoiser, edited, options.output_type, laid, self._censored)
@@ -174,12 +175,12 @@ class DiffEditMixin:
             told = PromptPair(embeds.target, embeds.target_negative)
             predict = predicting(denoiser, schedule, told, guidance_scale)
             session = session_of(self, denoiser, schedule)
+            clean = encode_pictures(denoiser, view.pictures).expand(edits, -1, -1, -1)
             made = dataclasses.replace(
-                new_trajectory(session, levels, given["inpaint_strength"], view.frames),
+                new_trajectory(session, clean, levels, given["inpaint_strength"], view.frames),
                 guidance_scale=guidance_scale,
                 prompts=prompts.target.texts,
             )
-            clean = encode_pictures(denoiser, view.pictures).expand(edits, -1, -1, -1)
             on_step = every_steps(given["callback"], given["callback_steps"])
             trajectory = invert_pictures(
                 session, regularised(predict, schedule, towards_white), clean, made, on_step

@@ -199,10 +199,18 @@ def invert_pictures(
 
 
 def new_trajectory(
-    session: Session[Denoiser], levels: int, strength: float, frames: tuple[Frame, ...]
+    session: Session[Denoiser], clean: torch.Tensor, levels: int, strength: float, frames: tuple[Frame, ...]
 ) -> Trajectory:
-    """A trajectory with DiffEdit's empty prompt and no guidance; its latents are still to be computed."""
-    schedule = session.schedule
+    """A trajectory with DiffEdit's empty prompt and no guidance; its latents are still to be computed.
+
+    Args:
+        session: Of the call.
+        clean: The pictures' latents, (pictures, channels, height, width).
+        levels: Number of levels.
+        strength: The fraction of the schedule that was asked for.
+        frames: The part of each picture that is inverted.
+    """
+    schedule, model = session.schedule, session.denoiser.known(*clean.shape[-2:])
     return Trajectory(
         latents=torch.empty(levels + 1, 0, 0, 0, 0),
         timesteps=schedule.timesteps[:levels],
@@ -210,10 +218,12 @@ def new_trajectory(
         strength=strength,
         prediction_type=schedule.prediction_type,
         schedule_fingerprint=schedule.fingerprint,
-        model_fingerprint=session.denoiser.identity(),
+        model_fingerprint=model.fingerprint,
         scaling_factor=session.denoiser.scaling_factor,
         prompts=("",),
         frames=frames,
+        model_family=session.denoiser.family.name,
+        sizes=model.sizes,
     )
 
 

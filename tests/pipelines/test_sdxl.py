@@ -1,6 +1,7 @@
 """What only SDXL has: second prompts, pooled embeddings, sizes, prompts that are absent; and its place beside 1.x."""
 
 import copy
+import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from torch.nn.functional import pad
 
+from semantic_edit.editing import Trajectory
 from semantic_edit.mapping_networks import LearningSettings, MappingNetwork
 from semantic_edit.pipelines import (
     DiffEditPipeline,
@@ -137,7 +139,7 @@ def test_without_negative_prompts_a_mask_has_none(pipe, picture, counted):
     assert not np.array_equal(alone, explicit)
 
 
-def test_the_unet_is_told_sizes(pipe, style_pipe, learned, unet, change, picture):
+def test_the_unet_is_told_sizes(pipe, style_pipe, unet, change, picture):
     said = {"original_size": (640, 480), "crops_coords_top_left": (8, 3), "target_size": (100, 200)}
     numbers = torch.tensor([640.0, 480.0, 8.0, 3.0, 100.0, 200.0])
     own = torch.tensor([48.0, 64.0, 0.0, 0.0, 48.0, 64.0])
@@ -147,12 +149,46 @@ def test_the_unet_is_told_sizes(pipe, style_pipe, learned, unet, change, picture
             change(pipe, **options)
             pipe.generate_mask(picture, TARGET, num_maps_per_mask=1, **small, **options)
             pipe.invert(image=picture, **small, **options)
-            style_pipe.learn_mapping(picture, SOURCE, 1, settings=ONE_UPDATE, **options)
-            style_pipe(TARGET, learned, **options)
+            network = style_pipe.learn_mapping(picture, SOURCE, 1, settings=ONE_UPDATE, **options)
+            style_pipe(TARGET, network, **options)
         assert len(calls) > 10
         assert all(
             torch.equal(call["time_ids"], expected.expand(len(call["time_ids"]), -1)) for call in calls
         )
+
+
+def test_what_was_made_with_other_sizes(pipe, style_pipe, learned, unet, picture, edit, counted, tmp_path):
+    """They are used again where a call leaves them out, and refused where it contradicts them."""
+    sizes = {"original_size": (640, 480), "crops_coords_top_left": (8, 3)}
+    pipe.invert(image=picture, num_inference_steps=5, **sizes).trajectory.save(tmp_path / "apple.safetensors")
+    trajectory = Trajectory.load(tmp_path / "apple.safetensors")
+    style_pipe.learn_mapping(picture, SOURCE, 1, settings=ONE_UPDATE, **sizes).save_pretrained(
+        tmp_path / "apple"
+    )
+    network = MappingNetwork.from_pretrained(tmp_path / "apple")
+    assert trajectory.sizes == {**sizes, "target_size": (48, 64)}
+    expected = torch.tensor([640.0, 480.0, 8.0, 3.0, 48.0, 64.0])
+    for options in ({}, sizes, {"target_size": (48, 64)}):
+        with told(unet) as calls:
+            edit(pipe, trajectory=trajectory, **options)
+            restyled(style_pipe, network, **options)
+        assert all(
+            torch.equal(ids, expected.expand(len(ids), -1)) for ids in (call["time_ids"] for call in calls)
+        )
+    usual = pipe.invert(image=picture, num_inference_steps=5).trajectory
+    samples = counted.samples
+    other = r"`original_size`: {} \(640, 480\), this call \(48, 64\)\).* settings that it was"
+    with pytest.raises(ValueError, match=other.format("trajectory")):
+        edit(pipe, trajectory=trajectory, original_size=(48, 64))
+    with pytest.raises(ValueError, match=other.format("mapping network")):
+        restyled(style_pipe, network, original_size=(48, 64))
+    for call in (
+        lambda: edit(pipe, trajectory=usual, target_size=(8, 8)),
+        lambda: restyled(style_pipe, learned, target_size=(8, 8)),
+    ):
+        with pytest.raises(ValueError, match=r"`target_size`: .* \(48, 64\), this call \(8, 8\)"):
+            call()
+    assert counted.samples == samples
 
 
 def test_sizes_that_are_none(pipe, style_pipe, learned, change, picture, counted):
@@ -301,11 +337,15 @@ def test_local_blend_keeps_the_source_outside(style_pipe, picture):
     assert not torch.equal(done.images[~outside], done.reconstruction[~outside])
 
 
-@pytest.mark.parametrize("name", ["text_encoder", "text_encoder_2"])
-def test_a_network_knows_both_encoders(style_pipe, make_style_pipe, learned, name, counted):
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [("text_encoder", ""), ("text_encoder_2", ""), ("text_encoder_2", "text_projection")],
+    ids=["first", "second", "pooled"],
+)
+def test_a_network_knows_both_encoders(style_pipe, make_style_pipe, learned, name, part, counted):
     encoder = copy.deepcopy(getattr(style_pipe, name))
     with torch.no_grad():
-        for parameter in encoder.parameters():
+        for parameter in encoder.get_submodule(part).parameters():
             parameter += 0.1 * seeded(*parameter.shape)
     with pytest.raises(ValueError, match="whose embeddings differ in this call"):
         make_style_pipe(**{name: encoder})(TARGET, learned)
@@ -320,20 +360,22 @@ class TestTheOtherFamily:
         wide = make_xl_edit_pipe()
         own, theirs = (one.invert(image=picture, num_inference_steps=5).trajectory for one in (pipe, wide))
         before = counted.samples
-        for one, trajectory in ((pipe, theirs), (wide, own)):
-            with pytest.raises(ValueError, match=r"model: trajectory \w+, this call \w+"):
+        for one, other, trajectory in ((pipe, wide, theirs), (wide, pipe, own)):
+            match = f"`trajectory` was made with a model of another family.* Use {type(other).__name__} with"
+            with pytest.raises(ValueError, match=match):
                 edit(one, trajectory=trajectory)
+            with pytest.raises(ValueError, match=r"model: trajectory \w+, this call \w+"):
+                edit(one, trajectory=dataclasses.replace(trajectory, model_family=""))  # from an older file
         assert counted.samples == before
 
     def test_networks(self, style_pipe, make_xl_style_pipe, learned, xl_learned, counted):
         before = counted.samples
         wide = make_xl_style_pipe()
-        names = "stable-diffusion", "stable-diffusion-xl"
-        for pipe, network, (made, here) in (
-            (style_pipe, xl_learned, reversed(names)),
-            (wide, learned, names),
-        ):
-            with pytest.raises(ValueError, match=f"model family: mapping network {made}, this call {here}"):
+        for pipe, other, network in ((style_pipe, wide, xl_learned), (wide, style_pipe, learned)):
+            match = (
+                f"`mapping_network` was made with a model of another family.* Use {type(other).__name__} with"
+            )
+            with pytest.raises(ValueError, match=match):
                 pipe(TARGET, network)
         assert counted.samples == before
 

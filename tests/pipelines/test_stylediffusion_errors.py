@@ -140,7 +140,7 @@ def test_the_preserved_picture_has_the_learned_ones_size(refuses, pictures):
         ({"schedule_fingerprint": "other"}, r"noise schedule: mapping network other, this call \w+"),
         (
             {"prediction_type": "v_prediction"},
-            "prediction_type: mapping network v_prediction, this call epsilon",
+            r"prediction_type: mapping network v_prediction \(.*\), this call epsilon",
         ),
         ({"num_text_tokens": 77}, "number of text tokens: mapping network 77, this call 16"),
         ({"text_width": 768}, r"text width: mapping network 768, this call (32|56)\b"),
