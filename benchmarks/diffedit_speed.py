@@ -22,10 +22,11 @@ from benchmarks.options import add_count, add_model, add_size, opened, parser_of
 from benchmarks.sd15 import NAME as SD15
 from benchmarks.sd15 import side_of
 from benchmarks.tasks import Task, recolouring
+from semantic_edit.denoisers import StableDiffusionDenoiser
 from semantic_edit.evaluation.method import sides_of
 from semantic_edit.options import add_dtype
 from semantic_edit.pipelines import DiffEditPipeline, DiffEditPipelineOutput
-from semantic_edit.pipelines.presets import COLOUR_GUIDANCE_STOP, PRESETS
+from semantic_edit.pipelines.presets import PRESETS
 
 PAPER, DEFAULT = PRESETS["paper"], PRESETS["default"]
 STRENGTH, GUIDANCE = 0.8, 7.5
@@ -58,7 +59,8 @@ class Settings:
     @property
     def least_evaluations(self) -> int:
         """The same for colour edits, which the default preset guides in the noisier half of the steps alone."""
-        unguided = self.num_inference_steps - math.ceil(COLOUR_GUIDANCE_STOP * self.num_inference_steps)
+        stop = StableDiffusionDenoiser.tuning.colour_guidance_stop
+        unguided = self.num_inference_steps - math.ceil(stop * self.num_inference_steps)
         return self.evaluations - (min(unguided, self.levels) if self.preset == "default" else 0)
 
     @property

@@ -17,6 +17,21 @@ from semantic_edit.editing.conditioning import Conditioning
 from semantic_edit.editing.frames import Size
 from semantic_edit.editing.guidance import classifier_free_guidance
 from semantic_edit.editing.schedule import Schedule
+from semantic_edit.editing.tuning import EditTuning
+
+# On the still-life model's validation pictures, an `otsu_part` of 0.8 is the best of 0.6 to 1.0; a `coherence` of 0.65
+# misjudges 1 of 128 edits; a `room` of 0.25 does not succeed more often, and its background is 2 dB worse; guiding
+# object edits away from the source prompt changes more objects than guiding them away from the empty one, and colour
+# edits would fail with it.
+MEASURED = EditTuning(
+    otsu_part=0.8,
+    coherence=0.65,
+    matte=(0.2, 0.6),
+    reach=0.5,
+    room=0.1,
+    source_guidance=2.5,
+    colour_guidance_stop=0.5,
+)
 
 
 class Denoiser(ABC):
@@ -28,9 +43,11 @@ class Denoiser(ABC):
     latent_channels: Number of channels of its latents.
     scaling_factor: What its VAE's latents are multiplied by.
     usual_guidance: The guidance scale that is usual for the model.
+    tuning: What suits its edits.
     """
 
     family: ClassVar[Family]
+    tuning: ClassVar[EditTuning] = MEASURED
 
     cell: int
     multiple: int

@@ -14,7 +14,6 @@ from semantic_edit.denoisers.denoiser import Denoiser
 from semantic_edit.editing.guidance import PromptPair
 from semantic_edit.editing.inversion import Walk, predicting
 from semantic_edit.editing.masking import MaskResult
-from semantic_edit.editing.refinement import changes_colour
 from semantic_edit.pipelines.callbacks import every_steps, read_step_hooks
 from semantic_edit.pipelines.calls import CallSettings, running_call
 from semantic_edit.pipelines.checks import (
@@ -84,9 +83,10 @@ class DiffEditMixin:
             found, mask = find_or_cut_mask(session, request, embeds, view, clean)
             guidance = guidance_of(
                 options.preset,
-                None if found is None else found.coherence,
+                None if found is None else found.recolours,
                 request.prompts.described(request.edits),
                 options.usual_guidance,
+                denoiser.tuning,
             )
             call.guidance_scale = max(guidance.scales)
             copies, inversion = options.num_images_per_prompt, request.trajectory
@@ -205,4 +205,4 @@ def _seen_only(request: EditRequest, found: MaskResult | None) -> list[bool]:
         return []
     if request.options.is_shaped:
         return []
-    return [not recoloured for recoloured in changes_colour(found.coherence)]
+    return [not recoloured for recoloured in found.recolours]

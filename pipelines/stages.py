@@ -164,7 +164,8 @@ def locate_edit(
             guidance_scale,
             Batches(settings.mask_batch_size, on_done=lambda: progress_bar.update()),
         )
-    found = find_mask(contrast, settings.mask_thresholding_ratio, settings.mask_threshold)
+    tuning = session.denoiser.tuning
+    found = find_mask(contrast, tuning, settings.mask_thresholding_ratio, settings.mask_threshold)
     warn_of_alike_prompts(found)
     return found
 
