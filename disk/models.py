@@ -77,7 +77,9 @@ def family_of_folder(index: Mapping[str, Any]) -> Family | None:
     return family_of(components, unet)
 
 
-def check_same_family(argument: str, made_with: str, family: Family | None, method: str, again: str) -> None:
+def check_same_family(
+    argument: str, made_with: str, family: Family | None, method: str, again: str, base_model: str = ""
+) -> None:
     """Raise if something was made with a model of another family than the call's.
 
     Args:
@@ -86,6 +88,7 @@ def check_same_family(argument: str, made_with: str, family: Family | None, meth
         family: The call's, or `None` if unknown, which is not compared either.
         method: The call's, one of `PIPELINE_METHODS`.
         again: What to do instead of using the other family's pipeline, in half a sentence.
+        base_model: The Hub id or folder of the model that it was made with, or "" if unknown.
 
     Raises:
         ValueError: Naming both families and the pipeline that it can be used with.
@@ -94,11 +97,12 @@ def check_same_family(argument: str, made_with: str, family: Family | None, meth
         return
     other = next((one for one in FAMILIES if one.name == made_with), None)
     title, pipeline = (
-        (repr(made_with), "the pipeline") if other is None else (other.title, other.class_name(method))
+        ("", "its pipeline") if other is None else (other.title, f"a {other.class_name(method)}")
     )
+    named = f" ({base_model!r})" if base_model else ""
     raise ValueError(
-        f"The `{argument}` was made with a model of another family: it is of {title}, and this pipeline's model is of "
-        f"{family.title}. Use {pipeline} with the model that it was made with, or {again}."
+        f"The `{argument}` was made with a model of another family: it is of {title or repr(made_with)}, and this "
+        f"pipeline's model is of {family.title}. Use the model that it was made with{named}, in {pipeline}, or {again}."
     )
 
 

@@ -189,7 +189,12 @@ class MappingNetwork(StoredModel):
         """
         config = self.config
         check_same_family(
-            "mapping_network", config.model_family, model.family, "stylediffusion", "learn the picture again"
+            "mapping_network",
+            config.model_family,
+            model.family,
+            "stylediffusion",
+            "learn the picture again",
+            config.base_model,
         )
         kept = (config.num_inference_steps, config.prediction_type, config.schedule_fingerprint)
         num_text_tokens, text_width = text_shape

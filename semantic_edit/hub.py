@@ -1,4 +1,4 @@
-"""The Hub, as the command line meets it: no packet without being asked, and one sentence where something fails."""
+"""Access to the Hub: only when it is needed, and with one sentence if it fails."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def network_unless(is_local: bool) -> Iterator[None]:
-    """In the block the Hub's client asks nothing, if what is loaded is local.
+    """Keep the Hub's client from using the network in the block if what is loaded is local.
 
-    `local_files_only` alone is not enough: the client still asks the Hub which programs it may have been started by.
+    `local_files_only` alone is not enough: the client still asks the Hub which program may have started it.
     """
     if not is_local:
         yield
@@ -34,12 +34,12 @@ def reason_for(error: BaseException, name: str) -> str:
     from huggingface_hub import errors
 
     answered = errors.HfHubHTTPError
-    # of requests, httpx or httpx2, whichever this version of huggingface_hub stands on
+    # from requests, httpx or httpx2, whichever this version of huggingface_hub uses
     unreachable = answered.__mro__[answered.__mro__.index(OSError) - 1]
     uncached = (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled)
     causes = list(_causes(error))
     is_uncached = any(isinstance(cause, uncached) for cause in causes)
-    # in older versions what is not in the cache counts as an answer too
+    # in older versions, the error about the cache is also one of an answer
     others = [cause for cause in causes if not isinstance(cause, uncached)]
 
     def has(kind: type) -> bool:
@@ -47,9 +47,9 @@ def reason_for(error: BaseException, name: str) -> str:
 
     if has(errors.GatedRepoError):
         terms = f"https://huggingface.co/{name}"
-        return f"its terms must be accepted first, at {terms}, and a log-in is needed: hf auth login"
+        return f"accept its terms first, at {terms}, and log in with: hf auth login"
     if has(errors.RepositoryNotFoundError):
-        return "the Hub has no such repository, or it is private and a log-in is needed: hf auth login"
+        return "the Hub has no such repository, or it is private and you must log in with: hf auth login"
     if has(errors.EntryNotFoundError):
         return str(error)  # which names the file
     if has(answered):
@@ -59,10 +59,10 @@ def reason_for(error: BaseException, name: str) -> str:
         return "the Hub cannot be reached, and it is not in the local cache"
     if is_uncached:
         return "it is not in the local cache"
-    if "meta tensor" in str(error):  # what diffusers leaves of a tensor that it did not find
+    if "meta tensor" in str(error):  # what diffusers leaves in place of a missing tensor
         return "its files lack some of its tensors"
     text = " ".join(str(error).split()).replace(f"{name!r} ", "it ", 1)
-    text = text if " " in text else f"{type(error).__name__}: {text}"  # a KeyError's is a mere name
+    text = text if " " in text else f"{type(error).__name__}: {text}"  # a KeyError gives only a name
     return text if len(text) <= 400 else f"{text[:397]}..."
 
 

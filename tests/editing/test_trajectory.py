@@ -132,8 +132,8 @@ def test_what_it_was_made_for_fits(trajectory, schedule):
         (
             {"model": KnownModel(STABLE_DIFFUSION, "ffff", 0.5)},
             r"^The `trajectory` was made with a model of another family: it is of SDXL, and this pipeline's model is "
-            r"of Stable Diffusion 1\.x and 2\.x\. Use StableDiffusionXLDiffEditPipeline with the model that it was "
-            r"made with, or leave it out to invert the picture again\.$",
+            r"of Stable Diffusion 1\.x and 2\.x\. Use the model that it was made with, in a "
+            r"StableDiffusionXLDiffEditPipeline, or leave it out to invert the picture again\.$",
         ),
     ],
 )

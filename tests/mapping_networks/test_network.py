@@ -132,8 +132,8 @@ def test_what_it_was_learned_for_fits(network):
         (
             {"model": KnownModel(STABLE_DIFFUSION_XL, "ff", 0.5)},
             r"^The `mapping_network` was made with a model of another family: it is of Stable Diffusion 1\.x and "
-            r"2\.x, and this pipeline's model is of SDXL\. Use StyleDiffusionPipeline with the model that it was made "
-            r"with, or learn the picture again\.$",
+            r"2\.x, and this pipeline's model is of SDXL\. Use the model that it was made with "
+            r"\('someone/still-life'\), in a StyleDiffusionPipeline, or learn the picture again\.$",
         ),
         (
             {"model": KnownModel(fingerprint="ff")},

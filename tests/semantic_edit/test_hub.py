@@ -155,12 +155,11 @@ UNREACHABLE = next(
         ),
         (
             [errors.RepositoryNotFoundError("x", response=answer(404))],
-            "the Hub has no such repository, or it is private and a log-in is needed: hf auth login",
+            "the Hub has no such repository, or it is private and you must log in with: hf auth login",
         ),
         (
             [errors.GatedRepoError("x", response=answer(403))],
-            "its terms must be accepted first, at https://huggingface.co/owner/name, and a log-in is needed: "
-            "hf auth login",
+            "accept its terms first, at https://huggingface.co/owner/name, and log in with: hf auth login",
         ),
         ([errors.EntryNotFoundError("x")], "Something went wrong. See the stacktrace above."),
     ],
