@@ -18,6 +18,7 @@ from semantic_edit.disk.fitting import (
     compared_sizes,
 )
 from semantic_edit.disk.models import STABLE_DIFFUSION, check_same_family
+from semantic_edit.disk.reading import shortened
 from semantic_edit.disk.sizes import Sizes
 from semantic_edit.mapping_networks.config import FORMAT_VERSION, check_config
 from semantic_edit.mapping_networks.mapping import mapping_forward, parameter_shapes, value_embeds_of
@@ -107,6 +108,21 @@ class MappingNetwork(StoredModel):
         tokens = torch.zeros(num_image_tokens, image_width, dtype=torch.float32)
         self.register_buffer("image_tokens", tokens)
         self.register_buffer("latents", torch.zeros(*latent_shape, dtype=torch.float32))
+
+    def extra_repr(self) -> str:
+        """What the network was made for, on one line, which `repr` puts into its parentheses."""
+        config = self.config
+        psnr = config.reconstruction_psnr
+        shown = {
+            "prompt": config.prompt,
+            "model_family": config.model_family,
+            "base_model": config.base_model,
+            "num_inference_steps": config.num_inference_steps,
+            "latent_shape": tuple(config.latent_shape),
+            "variant": config.variant,
+            "reconstruction_psnr": psnr if psnr is None else round(psnr, 1),
+        }
+        return ", ".join(f"{name}={shortened(value)}" for name, value in shown.items())
 
     @torch.no_grad()
     def fill(

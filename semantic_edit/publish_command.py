@@ -79,7 +79,7 @@ def run(options: argparse.Namespace) -> None:
         check_folder("--output", options.output)
     if options.what == "mapping" and not is_mapping_folder(options.mapping):
         raise UsageError(
-            f"{options.mapping} does not hold a mapping network; name a folder that `semantic-edit learn` wrote"
+            f"{options.mapping} does not hold a mapping network; name a folder that semantic-edit learn wrote"
         )
     quiet_loading()
     from semantic_edit.publishing.errors import PublishError

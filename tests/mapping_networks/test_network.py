@@ -100,6 +100,17 @@ def test_default_dtype_does_not_matter(config):
     assert {value.dtype for value in network.state_dict().values()} == {torch.float32}
 
 
+def test_its_repr_says_in_one_line_what_it_was_made_for(make_network):
+    network = make_network(prompt="an apple " * 20, reconstruction_psnr=31.4159)
+    assert repr(network) == (
+        "MappingNetwork(prompt='an apple an apple an apple an apple an apple an apple an..., "
+        "model_family='stable-diffusion', base_model='someone/still-life', num_inference_steps=3, "
+        "latent_shape=(2, 2, 3), variant='modulate', reconstruction_psnr=31.4)"
+    )
+    assert "reconstruction_psnr=None" in repr(make_network(reconstruction_psnr=None))
+    assert "(0): MappingNetwork(prompt=" in repr(torch.nn.ModuleList([network]))
+
+
 def test_what_it_was_learned_for_fits(network):
     network.check_fits(**FITS)
     network.check_fits(**{**FITS, "latent_shape": None, "model": KnownModel()})

@@ -15,6 +15,9 @@ from semantic_edit.pipelines import (
     StableDiffusionXLStyleDiffusionPipeline,
     StyleDiffusionPipeline,
 )
+from tests.hub.conftest import hub, this_process
+
+__all__ = ["hub", "this_process"]
 
 
 @pytest.fixture(scope="session")
