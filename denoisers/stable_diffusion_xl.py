@@ -226,6 +226,14 @@ class StableDiffusionXLDenoiser(UNetDenoiser):
             )
         return Conditioning({"prompt_embeds": embeds, POOLED_EMBEDS: pooled})
 
+    @property
+    def pooling_tower(self) -> tuple[CLIPTokenizer | None, Any]:
+        """The second tokenizer and text encoder, if there are any, since the second may have a projection."""
+        pipe = self.pipe
+        return (
+            super().pooling_tower if pipe.text_encoder_2 is None else (pipe.tokenizer_2, pipe.text_encoder_2)
+        )
+
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:
         """See [`Denoiser.encode`]."""
         with told_of_overflow(self.pipe.vae):

@@ -6,6 +6,7 @@ would. The checker reads source text, so it needs no room to be importable.
 """
 
 import ast
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -36,6 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 # Rooms that reach these of the others through what their `__init__` exports alone.
 AS_USERS = {"evaluation"}
 EXPORTING = {"pipelines", *BELOW}
+NETWORKS = re.compile(r"(.*\.)?(unet|vae(\.(encode|decode|encoder|decoder))?|text_encoder(_2)?)")
 
 
 def faults(room: str, source: str) -> Iterator[str]:
@@ -79,6 +81,12 @@ def _is_exported(room: str, names: list[str]) -> bool:
         ast.literal_eval(node.value) for node in assigned if ast.unparse(node.targets[0]) == "__all__"
     )
     return not names or (len(names) == 1 and names[0] in exported)
+
+
+def evaluated(source: str) -> set[str]:
+    """The UNets, VAEs and text encoders that a module calls, by their names."""
+    calls = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
+    return {name for name in (ast.unparse(call.func) for call in calls) if NETWORKS.fullmatch(name)}
 
 
 def cycle(graph: Mapping[str, set[str]]) -> list[str]:
@@ -137,6 +145,26 @@ def test_room_imports_only_what_lies_below(room):
         f"{path.name}, {fault}" for _, path in _modules(room) for fault in faults(room, path.read_text())
     ]
     assert not found
+
+
+@pytest.mark.parametrize("room", [room for room in rooms() if room != "denoisers"])
+def test_only_denoisers_evaluate_a_models_networks(room):
+    found = {name: evaluated(path.read_text()) for name, path in _modules(room)}
+    assert not {name: calls for name, calls in found.items() if calls}
+
+
+@pytest.mark.parametrize(
+    ("source", "calls"),
+    [
+        ("pipe.vae.encode(pixels).mode()", {"pipe.vae.encode"}),
+        ("vae.encoder(pixels)", {"vae.encoder"}),
+        ("self.pipe.unet(latents)", {"self.pipe.unet"}),
+        ("pipe.text_encoder_2(ids)", {"pipe.text_encoder_2"}),
+        ("denoiser.encode(pixels); pipe.vae.parameters(); small_unet()", set()),
+    ],
+)
+def test_checker_finds_evaluations(source, calls):
+    assert evaluated(source) == calls
 
 
 def test_no_two_modules_import_each_other():
