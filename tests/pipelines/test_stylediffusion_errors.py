@@ -56,10 +56,19 @@ def with_entries(network, **entries):
         ({"tau_u": "0.5"}, "`tau_u` must be a number from 0 to 1, got '0.5'"),
         ({"word_tau_c": {"pear": 2}}, r"`word_tau_c\['pear'\]` must be a number from 0 to 1, got 2"),
         ({"reweight": {"pear": "2"}}, r"`reweight\['pear'\]` must be a number from -1000 .* got '2'"),
-        ({"word_tau_c": {"mug": 0.5}}, "`word_tau_c` names 'mug'.* words: a, green, pear, on, grass, or"),
-        ({"reweight": {"apple": 2.0}}, "`reweight` names 'apple', which is in none of its prompts"),
-        ({"local_blend": "mug"}, "`local_blend` names 'mug'.*'a red apple on grass'.*'a green pear on"),
-        ({"local_blend": ["apple", ""]}, "`local_blend` names ''.*A word needs a letter"),
+        (
+            {"word_tau_c": {"mug": 0.5}},
+            "`word_tau_c` does not fit the prompts: 'mug' is not in .* words: a, green, pear, on, grass, or",
+        ),
+        (
+            {"reweight": {"apple": 2.0}},
+            "`reweight` does not fit the prompts: 'apple' is not in the prompt 'a green pear on",
+        ),
+        (
+            {"local_blend": "mug"},
+            "`local_blend` does not fit the prompts: 'mug' is .*'a red apple on grass'.*'a green pear on",
+        ),
+        ({"local_blend": ["apple", ""]}, "`local_blend` does not fit the prompts: A word needs a letter"),
         (
             {"prompt": "a " * 20 + "mug", "reweight": {"mug": 2}},
             "'mug' was cut off: the text encoder takes 16",

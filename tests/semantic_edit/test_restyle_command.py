@@ -158,8 +158,8 @@ def test_options_left_out_stay_with_the_pipelines_defaults(restyle, calls):
         (("--mask", "picture.png", "-o", "picture.png"), "--output and --mask are the same file"),
         (("--image", "picture.png"), "--image has no effect without --mask"),
         (("--mask-feather", "2"), "--mask-feather has no effect without --mask"),
-        (("--reweight", "mug=2"), "--reweight names 'mug'"),
-        (("--local-blend", "mug"), "--local-blend names 'mug'"),
+        (("--reweight", "mug=2"), "--reweight does not fit the prompts: 'mug' is not in"),
+        (("--local-blend", "mug"), "--local-blend does not fit the prompts: 'mug' is not in"),
         (
             ("--negative", "fog", "--guidance-scale", "1"),
             "--negative has no effect with a --guidance-scale of 1",
