@@ -81,7 +81,7 @@ SDXL_SCHEDULE = {  # the base model's, with what its file still says of other sa
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
-    """Tiny tensors gain nothing from threads, and lose much where processes share cores: more only if asked for."""
+    """Use one thread unless more are requested: tiny tensors gain nothing from threads, and lose much on busy cores."""
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)
 
@@ -90,7 +90,7 @@ Model = TypeVar("Model", bound=torch.nn.Module)
 
 
 def left_alone(model: Model) -> Iterator[Model]:
-    """Lend a model to all tests of a session, none of which may change it for the others."""
+    """Share a model between all tests of a session, and check that none of them has changed it."""
     before = copy.deepcopy(model.state_dict())
     yield model
     after = model.state_dict()
@@ -100,7 +100,7 @@ def left_alone(model: Model) -> Iterator[Model]:
 
 @pytest.fixture(scope="session")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> CLIPTokenizer:
-    """A tokenizer with a token for each of `WORDS`, its beginnings and single letters, and 16 tokens of text."""
+    """A tokenizer of texts of 16 tokens, with tokens for `WORDS`, their beginnings and single letters."""
     letters = [chr(code) for code in range(ord("a"), ord("z") + 1)] + [",", "<", ">"]
     pieces = [*letters, *(f"{letter}</w>" for letter in letters)]
     merges = []
@@ -141,7 +141,7 @@ def small_text_config(tokenizer: CLIPTokenizer, **sizes: int) -> CLIPTextConfig:
 
 @pytest.fixture(scope="session")
 def vae() -> Iterator[AutoencoderKL]:
-    """A factor of 8 and 4 channels, as Stable Diffusion's."""
+    """A VAE with a factor of 8 and 4 channels, like Stable Diffusion's."""
     torch.manual_seed(0)
     model = AutoencoderKL(
         block_out_channels=(4, 8, 8, 8),
@@ -156,7 +156,7 @@ def vae() -> Iterator[AutoencoderKL]:
 
 @pytest.fixture(scope="session")
 def image_encoder() -> Iterator[CLIPVisionModelWithProjection]:
-    """Five tokens of a width that is not the text's."""
+    """An image encoder with five tokens, whose width differs from the text's."""
     torch.manual_seed(0)
     config = CLIPVisionConfig(
         hidden_size=24,
@@ -210,9 +210,9 @@ def unet(sd_unet: UNet2DConditionModel) -> UNet2DConditionModel:
 
 @pytest.fixture(scope="session")
 def explicit_maps() -> Callable[[UNet2DConditionModel, int], AbstractContextManager[dict[str, torch.Tensor]]]:
-    """The maps of a UNet's cross-attention layers of so many queries, from what hooks see of their inputs.
+    """The maps of a UNet's cross-attention layers with a given number of queries, from the inputs that hooks see.
 
-    By the layers' paths, (batch, heads, queries, tokens), of the latest evaluation; gradients flow.
+    By the layers' paths, (batch, heads, queries, tokens), for the latest evaluation; differentiable.
     """
 
     @contextmanager
@@ -319,7 +319,7 @@ def style_pipe(make_style_pipe: Callable[..., StyleDiffusionPipeline]) -> StyleD
 def sd_learned(
     make_sd_style_pipe: Callable[..., StyleDiffusionPipeline], picture: PIL.Image.Image
 ) -> MappingNetwork:
-    """`picture`, learned by the shared models as "a red apple on grass" in four steps of three updates."""
+    """`picture`, learned with the shared models as "a red apple on grass" in four steps of three updates."""
     settings = LearningSettings(stop_below=0.0, converged_below=100.0)
     return make_sd_style_pipe().learn_mapping(picture, "a red apple on grass", 4, settings=settings)
 
@@ -336,7 +336,7 @@ def sdxl_scheduler() -> EulerDiscreteScheduler:
 
 @pytest.fixture(scope="session")
 def tokenizer_2(tokenizer: CLIPTokenizer) -> CLIPTokenizer:
-    """The same words, padded with another token than the first one, as in SDXL."""
+    """The same words as `tokenizer`, but padded with another token, as in SDXL."""
     second = copy.deepcopy(tokenizer)
     second.pad_token = ","
     return second
@@ -344,7 +344,7 @@ def tokenizer_2(tokenizer: CLIPTokenizer) -> CLIPTokenizer:
 
 @pytest.fixture(scope="session")
 def text_encoder_2(tokenizer_2: CLIPTokenizer) -> Iterator[CLIPTextModelWithProjection]:
-    """Narrower than the first one, and its pooled embedding narrower still: no two widths may be mistaken."""
+    """Narrower than the first one, with an even narrower pooled embedding, so that no two widths can be confused."""
     torch.manual_seed(1)
     config = small_text_config(tokenizer_2, hidden_size=24, num_hidden_layers=3, projection_dim=20)
     yield from left_alone(CLIPTextModelWithProjection(config).eval())
@@ -352,7 +352,7 @@ def text_encoder_2(tokenizer_2: CLIPTokenizer) -> Iterator[CLIPTextModelWithProj
 
 @pytest.fixture(scope="session")
 def make_xl_unet() -> Callable[..., UNet2DConditionModel]:
-    """Builds a UNet of SDXL's layout: several transformers in a block, text and sizes added to the time embedding."""
+    """Builds a UNet of SDXL's layout: several transformers per block, and text and sizes in the time embedding."""
 
     def make(seed: int = 0, **changes: Any) -> UNet2DConditionModel:
         settings = {
@@ -379,7 +379,7 @@ def xl_unet(make_xl_unet: Callable[..., UNet2DConditionModel]) -> Iterator[UNet2
 def in_xl_layout() -> Callable[[UNet2DConditionModel], UNet2DConditionModel]:
     """Builds a UNet of SDXL's layout that computes what one of Stable Diffusion's layout computes.
 
-    Its cross attention reads the first encoder's part of the text only, and what it is added to its time is nothing.
+    Its cross attention reads only the first encoder's part of the text, and it adds nothing to the time embedding.
     """
 
     def widened(unet: UNet2DConditionModel) -> UNet2DConditionModel:
@@ -469,7 +469,7 @@ def make_xl_style_pipe(
 def xl_learned(
     make_xl_style_pipe: Callable[..., StableDiffusionXLStyleDiffusionPipeline], picture: PIL.Image.Image
 ) -> MappingNetwork:
-    """As `learned`, by the shared models of SDXL's layout."""
+    """Like `learned`, with the shared models of SDXL's layout."""
     settings = LearningSettings(stop_below=0.0, converged_below=100.0)
     return make_xl_style_pipe().learn_mapping(picture, "a red apple on grass", 4, settings=settings)
 
@@ -491,7 +491,7 @@ def make_picture(seed: int, width: int = 64, height: int = 48) -> PIL.Image.Imag
 
 
 class CountingUNet:
-    """Counts the samples that go through a UNet, and its evaluations, while it is attached."""
+    """Counts a UNet's evaluations, and the samples in them, while it is attached."""
 
     def __init__(self) -> None:
         self.samples = 0
@@ -505,7 +505,7 @@ class CountingUNet:
 
 @pytest.fixture
 def counted(unet: UNet2DConditionModel) -> Iterator[CountingUNet]:
-    """What the shared UNet is asked for during the test."""
+    """Counts the evaluations of the shared UNet during the test."""
     counter = CountingUNet()
     handle = unet.register_forward_pre_hook(counter, with_kwargs=True)
     yield counter
@@ -514,10 +514,10 @@ def counted(unet: UNet2DConditionModel) -> Iterator[CountingUNet]:
 
 @pytest.fixture
 def killed_at() -> Callable[[int, Callable[[], Any]], bool]:
-    """Does something in another process, which is killed just before its so many-th opening, move or removal of a file.
+    """Do something in another process, and kill it just before it opens, moves or removes its n-th file.
 
     Returns:
-        Whether it came to that; `False` when everything was done before.
+        Whether it was killed; `False` if it finished first.
     """
 
     def run(number: int, act: Callable[[], Any]) -> bool:

@@ -1,7 +1,7 @@
 """Imports run one way: face -> publishing, evaluation -> datasets -> pipelines -> denoisers -> the numerics.
 
 The numerics are `mapping_networks`, `editing` and `attention_processors`. `still_life` imports no room of these, and
-`disk` lies below all: how files are written and read. `evaluation` takes of other rooms what they export, as users
+`disk` lies below all: how files are written and read. `evaluation` uses only what other rooms export, as users
 would. The checker reads source text, so it needs no room to be importable.
 """
 
@@ -41,7 +41,7 @@ NETWORKS = re.compile(r"(.*\.)?(unet|vae(\.(encode|decode|encoder|decoder))?|tex
 
 
 def faults(room: str, source: str) -> Iterator[str]:
-    """What is wrong with the imports of one module of `room`."""
+    """The forbidden imports of one module of `room`."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom) and node.level:
             yield f"line {node.lineno}: relative import"
@@ -74,7 +74,7 @@ def _faults_of_name(room: str, name: str, line: int) -> Iterator[str]:
 
 
 def _is_exported(room: str, names: list[str]) -> bool:
-    """Whether what follows the name of a room is in its `__all__`, or nothing follows."""
+    """Whether the names after a room's are in its `__all__`, or there are none."""
     tree = ast.parse((ROOT / room / "__init__.py").read_text())
     assigned = [node for node in tree.body if isinstance(node, ast.Assign)]
     (exported,) = (
@@ -90,7 +90,7 @@ def evaluated(source: str) -> set[str]:
 
 
 def cycle(graph: Mapping[str, set[str]]) -> list[str]:
-    """The names on some circle of `graph`, or an empty list."""
+    """The names on a cycle of `graph`, or an empty list."""
     done: set[str] = set()
 
     def visit(name: str, path: list[str]) -> list[str]:
@@ -118,7 +118,7 @@ def module_graph() -> dict[str, set[str]]:
 
 
 def _at_runtime(source: str) -> ast.Module:
-    """The module without what stands under `if TYPE_CHECKING`: a name for an annotation alone makes no circle."""
+    """The module without the code under `if TYPE_CHECKING`, because imports for annotations alone make no cycle."""
 
     class WithoutTypes(ast.NodeTransformer):
         def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:

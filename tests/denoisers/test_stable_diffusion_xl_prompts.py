@@ -25,7 +25,7 @@ def seeded(*shape, seed=0):
 
 
 def given_embeds(rows=1, tokens=16, seed=0):
-    """Embeddings as a caller gives them for the tiny model."""
+    """Embeddings for the tiny model, as a caller passes them."""
     return seeded(rows, tokens, 56, seed=seed), seeded(rows, 20, seed=seed + 1)
 
 

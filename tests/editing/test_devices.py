@@ -1,4 +1,4 @@
-"""Apple's GPUs have no float64: whatever is computed in it is brought to the CPU first."""
+"""Apple's GPUs have no float64, so everything that is computed in it is first moved to the CPU."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from semantic_edit.mapping_networks.combination import combination_weights
 
 
 class WithoutDoubles(TorchFunctionMode):
-    """Stands for such a device: float64 only of what `cpu()` gave, and nothing made on a device in float64."""
+    """Simulates such a device: only results of `cpu()` may be float64, and none may be created on a device."""
 
     def __init__(self) -> None:
         super().__init__()

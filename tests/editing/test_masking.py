@@ -91,7 +91,7 @@ def test_a_higher_threshold_gives_a_smaller_mask(array, threshold):
 @settings(max_examples=40, deadline=None)
 @given(maps, st.floats(0.25, 4))
 def test_a_mask_does_not_depend_on_the_scale_of_the_difference(array, scale):
-    """Which is why guidance with equal negative prompts changes nothing."""
+    """So guidance with equal negative prompts changes nothing."""
     difference = torch.from_numpy(array).double()
     for ratio in (None, 3.0):
         soft, confidence = rescale_difference(difference, 0.8, ratio)
@@ -166,7 +166,7 @@ def test_noise_of_a_picture_does_not_depend_on_its_neighbours():
 
 @pytest.fixture
 def counting(as_predictor):
-    """Builds a model whose prediction depends on each row alone, and that counts the rows of its batches."""
+    """Builds a model that predicts each row independently, and counts the rows of its batches."""
 
     def make():
         batches = []
@@ -188,7 +188,7 @@ def noised(scheduler, pictures, maps):
 
 
 def four_prompts(pictures):
-    """Source, target, and what to guide away from for either."""
+    """Source, target, and a negative prompt for each."""
     embeds = torch.randn(4, pictures, 2, 8, generator=torch.Generator().manual_seed(2))
     return [Conditioning({"prompt_embeds": each}) for each in embeds]
 
@@ -216,7 +216,7 @@ def test_chunks_change_nothing_but_the_batches(scheduler, counting, batch_size, 
 
 
 def test_every_tensor_of_a_prompt_follows_its_picture(scheduler, as_predictor):
-    """Whatever else a family embeds is taken row by row beside the text."""
+    """Other embeddings of a family are selected row by row along with the text."""
     pictures, seen = noised(scheduler, 3, 2), []
     sides = [
         Conditioning(

@@ -1,4 +1,4 @@
-"""Masks that follow the picture's edges, as tight or as roomy as the edit wants them."""
+"""Masks that follow the image's edges, tight or with room, depending on the edit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FACTOR = 8
 def filtered_plainly(
     picture: torch.Tensor, values: torch.Tensor, radius: int, smoothness: float
 ) -> torch.Tensor:
-    """The guided filter as its paper writes it, window by window, in float64."""
+    """The guided filter as in its paper, window by window, in float64."""
     colours, values = 2 * picture[0].double() - 1, values[0, 0].double()
     height, width = values.shape
     slopes, offsets = torch.zeros(3, height, width, dtype=torch.float64), torch.zeros_like(values)
@@ -71,7 +71,7 @@ def test_a_constant_stays_and_a_flat_picture_only_blurs():
 
 @pytest.fixture
 def disc() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """A red disc on green, where it is, and a soft map in latent pixels that only knows about where."""
+    """A red disc on green, its pixels, and a soft map in latent pixels that shows it only coarsely."""
     rows, columns = torch.meshgrid(torch.arange(128.0), torch.arange(128.0), indexing="ij")
     inside = ((rows - 60) ** 2 + (columns - 70) ** 2 < 27**2)[None, None]
     picture = torch.where(
@@ -119,7 +119,7 @@ def test_a_colour_edit_is_tight_and_an_object_edit_has_room(disc):
 
 
 def test_an_object_edit_reaches_a_latent_further_where_the_map_is_not_low():
-    """As far as the old object's rim, and not along all that is a little above nothing."""
+    """As far as the old object's rim, but not into everything that is slightly above zero."""
 
     def right_edge(rim):
         soft = torch.zeros(1, 1, 16, 16)

@@ -396,7 +396,7 @@ def test_each_edit_has_its_own_end_of_guidance(pipe, picture, half_mask, monkeyp
 
 
 def test_object_edits_are_guided_away_from_the_source_prompt(family, pipe, picture, monkeypatch):
-    """By default, as if they had been told so; a negative prompt, a scale or a mask of one's own is taken as told."""
+    """By default, as if the call had said so; its own negative prompt, scale or mask takes precedence."""
     options = {"prompt": TARGET, "source_prompt": SOURCE, "output_type": "latent", **QUICK}
     away = {"negative_prompt": SOURCE, "guidance_scale": Denoiser.tuning.source_guidance}
 

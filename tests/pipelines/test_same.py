@@ -1,4 +1,4 @@
-"""What was made with one model, picture and schedule is refused with another, not with what computes the same."""
+"""What was made with one model, image and schedule is refused with another, but not with an equivalent one."""
 
 import copy
 import io
@@ -182,7 +182,7 @@ def test_layerwise_casting_to_8_bits_is_the_same_model(
 
 
 def test_what_is_told(tokenizer, text_encoder, make_style_pipe, learn):
-    """A textual inversion, a LoRA of the text encoder, another text encoder."""
+    """With a textual inversion, a LoRA of the text encoder, or another text encoder."""
     torch.manual_seed(0)
     token = torch.randn(32)
     own = {"tokenizer": copy.deepcopy(tokenizer), "text_encoder": copy.deepcopy(text_encoder)}
@@ -219,7 +219,7 @@ def test_what_is_told(tokenizer, text_encoder, make_style_pipe, learn):
 @pytest.mark.families("sd")
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_the_same_text_in_half_precision(pipe, dtype):
-    """As the encoder in that type computes it, not only rounded."""
+    """As the encoder computes it in that dtype, not merely rounded."""
     both = []
     for encoder in (pipe.text_encoder, copy.deepcopy(pipe.text_encoder).to(dtype)):
         ids = pipe.tokenizer([SOURCE, ""], padding="max_length", return_tensors="pt").input_ids
@@ -254,7 +254,7 @@ def told(text, **others):
 
 
 def test_the_look_of_text_alone_is_the_one_that_files_hold():
-    """As the first files have it: two prompts of four tokens, six wide."""
+    """As in the first files, for two prompts of four tokens that are six wide."""
     text = torch.linspace(-1, 1, 24).view(4, 6)
     assert text_look(told(text), told(text.flip(0).square())) == (
         "fe40fd8c005aff42fdfcff63ffb4f931fdecfd6cfe7afe4bfaf7fe32fe77f6befda0fbff04c0008d020c013201e7f7affebcfe56ff"
@@ -290,7 +290,7 @@ def test_a_look_of_text_that_is_none(look):
 
 @pytest.mark.families("sd")
 def test_files_from_before_a_network_remembered_what_it_was_told(learn, style_pipe, tmp_path, monkeypatch):
-    """They have none of these entries, and the digest that they were saved with."""
+    """They lack these entries, and have the digest with which they were saved."""
     network = learn(style_pipe)
     network.register_to_config(text_fingerprint="", frame=None, sizes=None)
     network.save_pretrained(tmp_path)
@@ -326,7 +326,7 @@ def test_a_shorter_inversion_is_not_called_diffusers_own(pipe, picture, edit):
 
 @pytest.fixture(scope="module")
 def still():
-    """The still-life model: what a picture's latents are takes a VAE that was trained."""
+    """The still-life model, because meaningful latents need a trained VAE."""
     pipe = DiffEditPipeline.from_pretrained(model_path(), requires_safety_checker=False)
     pipe.set_progress_bar_config(disable=True)
     return pipe
@@ -354,7 +354,7 @@ def jpeg(picture, quality, coarse_colours=False):
 
 
 def retouched(picture, place):
-    """With a hundredth of its area copied from elsewhere."""
+    """An image with a hundredth of its area copied from elsewhere."""
     side = picture.width // 10
     changed = picture.copy()
     source = (picture.width - side, 0) if place != (picture.width - side, 0) else (0, 0)

@@ -1,4 +1,4 @@
-"""What only SDXL has: second prompts, pooled embeddings, sizes, prompts that are absent; and its place beside 1.x."""
+"""What only SDXL has: second prompts, pooled embeddings, sizes and absent prompts; and how it differs from 1.x."""
 
 import copy
 import dataclasses
@@ -33,7 +33,7 @@ def seeded(*shape, seed=0):
 
 @contextmanager
 def told(unet) -> Iterator[list[dict[str, torch.Tensor]]]:
-    """What a UNet is told besides latents and times, evaluation by evaluation."""
+    """What conditions each evaluation of a UNet, besides latents and timesteps."""
     calls: list[dict[str, torch.Tensor]] = []
 
     def keep(module, args, kwargs):
@@ -59,7 +59,7 @@ def change(picture):
 
 @pytest.fixture
 def row_of(pipe):
-    """What one prompt is to diffusers: its text and its pooled embeddings, side by side in one row."""
+    """How diffusers encodes one prompt: its token and pooled embeddings, joined in one row."""
 
     @torch.no_grad()
     def encoded(text=None, text_2=None):
@@ -79,7 +79,7 @@ def rows_of(call):
 
 
 def assert_told(call, *expected):
-    """These prompts, and no others, in any order."""
+    """Check that a call had exactly these prompts, in any order."""
     rows = rows_of(call)
     found = [
         min(range(len(expected)), key=lambda one: float((row - expected[one]).abs().max())) for row in rows
@@ -115,7 +115,7 @@ def test_every_prompt_reaches_the_unet_with_its_second_text_and_its_pooled_embed
 @pytest.mark.parametrize("name", ["source_prompt", "negative_prompt"])
 @pytest.mark.parametrize(("force_zeros", "value"), [(True, None), (True, ""), (False, None)])
 def test_no_prompt_is_not_an_empty_prompt(make_pipe, unet, change, row_of, name, force_zeros, value):
-    """Zeros where nothing is said, and the empty text's embeddings for ""; so for what the picture is encoded with."""
+    """`None` becomes zeros, and "" is encoded like any text; also for the prompt under which the image is inverted."""
     texts = {"source_prompt": SOURCE, "negative_prompt": AWAY, name: value}
     with told(unet) as calls:
         change(make_pipe(force_zeros_for_empty_prompt=force_zeros), **texts)
@@ -206,7 +206,7 @@ def test_sizes_that_are_none(pipe, style_pipe, learned, change, picture, counted
 
 
 def given_embeds(family, pipe, **texts):
-    """Embeddings in place of texts, by the names under which a call takes them."""
+    """Embeddings in place of texts, by the names of a call's arguments."""
     given = {}
     for name, text in texts.items():
         prefix = name.removesuffix("prompt")
@@ -267,7 +267,7 @@ def test_callbacks_may_change_pooled_embeddings(pipe, style_pipe, learned, edit)
 
 
 def test_diffusers_names_for_sdxls_tensors_are_told_by_ours(pipe, edit, counted):
-    """Its documented callback asks for what its own loop calls them."""
+    """Its documented callback uses the names of its own loop."""
     inputs = ["prompt_embeds", "add_text_embeds", "add_time_ids"]
     with pytest.raises(ValueError, match=r"may name latents, .*pooled_prompt_embeds.*got add_text_embeds"):
         edit(pipe, callback_on_step_end=lambda *_: {}, callback_on_step_end_tensor_inputs=inputs)
@@ -325,7 +325,7 @@ def test_a_negative_prompt_may_be_learned(style_pipe, picture, unet, row_of):
 
 
 def test_local_blend_keeps_the_source_outside(style_pipe, picture):
-    """Of a picture large enough for more than a few places of attention."""
+    """With an image large enough for more than a few positions of attention."""
     options = {"settings": ONE_UPDATE, "width": 128, "height": 96}
     network = style_pipe.learn_mapping(picture, SOURCE, 3, **options)
     blended = {"local_blend": ["apple", "pear"], "local_blend_threshold": 0.995}
@@ -354,7 +354,7 @@ def test_a_network_knows_both_encoders(style_pipe, make_style_pipe, learned, nam
 
 @pytest.mark.families("sd")
 class TestTheOtherFamily:
-    """`make_pipe` and its like are Stable Diffusion's here, and `make_xl_edit_pipe` and its like are SDXL's."""
+    """Here, `make_pipe` and its like are for Stable Diffusion, `make_xl_edit_pipe` and its like for SDXL."""
 
     def test_trajectories(self, pipe, make_xl_edit_pipe, picture, edit, counted):
         wide = make_xl_edit_pipe()
@@ -407,10 +407,10 @@ class TestTheOtherFamily:
 
 @pytest.mark.families("sd")
 class TestOneModelInTwoLayouts:
-    """A UNet of SDXL's layout that computes what Stable Diffusion's computes gives the same edits, calls as a whole."""
+    """A UNet of SDXL's layout that computes the same as Stable Diffusion's gives the same edits, in whole calls."""
 
     def embeds(self, **seeds):
-        """For both pipelines, by the arguments' names; the second encoder's part and the pooled ones are anything."""
+        """For both pipelines, by the arguments' names; the second encoder's part and the pooled ones are arbitrary."""
         narrow, wide = {}, {}
         for name, seed in seeds.items():
             prefix = name.removesuffix("prompt")
@@ -441,7 +441,7 @@ class TestOneModelInTwoLayouts:
     def test_stylediffusion(
         self, style_pipe, make_xl_style_pipe, in_xl_layout, unet, scheduler, learned, monkeypatch
     ):
-        """With the learned values of one for both, and the same text."""
+        """With the same text, and the values that one of them learned for both."""
         wide_pipe = make_xl_style_pipe(unet=in_xl_layout(unet), scheduler=scheduler)
 
         def encode_prompt(texts, *_, **__):

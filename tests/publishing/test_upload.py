@@ -1,4 +1,4 @@
-"""Pictures, pipelines and the model on their way to a Hub and back."""
+"""Learned images, pipelines and the model are uploaded to a Hub and loaded from it."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""`semantic_edit.load`: the pipeline that serves a model, whatever names the model."""
+"""`semantic_edit.load`: the right pipeline for a model, however the model is specified."""
 
 import copy
 import json
@@ -206,7 +206,7 @@ def test_a_single_file_takes_a_configuration_that_is_named(single_file, model_fo
 
 @METHODS
 def test_a_single_file_of_sdxl(make_xl_pipe, tmp_path, method, no_network):
-    """With the first text encoder alone inside; diffusers converts the other parts of the real sizes alone."""
+    """A single file with only the first text encoder: diffusers converts the others only at their real sizes."""
     pipe = make_xl_pipe()
     pipe.save_pretrained(tmp_path / "config")
     parts = pipe.components

@@ -44,7 +44,7 @@ def edit(tmp_path, model_folder, picture_file, load_once, monkeypatch):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """Put a pipeline in place that notes its arguments and is then interrupted."""
+    """Replace the pipeline by one that records its arguments and is then interrupted."""
     seen = {}
 
     def pipe(**arguments):

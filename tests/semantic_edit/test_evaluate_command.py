@@ -1,4 +1,4 @@
-"""`semantic-edit evaluate`: what it refuses, and a whole run on pictures of one's own."""
+"""`semantic-edit evaluate`: what it refuses, and a whole run on the user's own images."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from semantic_edit.still_life.cases import edit_cases
 
 @pytest.fixture(scope="module")
 def blind_folder(tmp_path_factory):
-    """The still-life model without its image encoder, as Stable Diffusion comes."""
+    """The still-life model without its image encoder, like Stable Diffusion."""
     folder = tmp_path_factory.mktemp("blind") / "model"
     shutil.copytree(model_path(), folder)
     index = json.loads((folder / "model_index.json").read_text())

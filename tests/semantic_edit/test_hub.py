@@ -1,4 +1,4 @@
-"""What is asked of the Hub, and what is said where it does not answer."""
+"""Requests to the Hub, and the errors if it does not answer."""
 
 import json
 import os
@@ -113,7 +113,7 @@ def test_a_hub_that_is_out_of_reach_is_one_sentence(tmp_path, picture_file):
 
 @pytest.fixture
 def nowhere(this_process):
-    """Makes the Hub of this process one that nothing answers for, and nobody waits for."""
+    """Sets an address at which no Hub answers, and which fails at once."""
     with socket.socket() as held:  # bound, so that nobody else takes it, and not listening
         held.bind(("127.0.0.1", 0))
         this_process.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{held.getsockname()[1]}")

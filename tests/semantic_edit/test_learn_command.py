@@ -31,7 +31,7 @@ def learn(tmp_path, style_folder, picture_file, load_once, monkeypatch):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """Note what the pipeline is called with, and interrupt it."""
+    """Record the arguments of the pipeline, and interrupt it."""
     seen = {}
 
     def learn_mapping(_pipe, image, prompt, **arguments):

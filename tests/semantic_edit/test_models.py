@@ -1,4 +1,4 @@
-"""What `--model` names is looked at before it is used: its family, its files, its configuration."""
+"""What `--model` names is checked before it is used: its family, its files and its configuration."""
 
 import json
 import re
@@ -266,7 +266,7 @@ def test_single_files_that_are_none(edit, tmp_path, only_error, name, reason):
 def test_a_variant_of_the_model_that_a_picture_was_learned_with(
     half_folder, mapping_folder, tmp_path, only_error
 ):
-    """It may be one that nobody typed; the still-life model, which is taken where there is no other, has none."""
+    """The model may be one that the user did not type; the still-life model, which is the default, has no variants."""
     out = ["-o", str(tmp_path / "out.png"), "--model-variant", "fp16"]
     assert main(["restyle", "--mapping", str(mapping_folder), "--prompt", "a red pear", *out]) == 2
     assert "the still-life model has no variants" in only_error()

@@ -39,7 +39,7 @@ def restyle(run):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """Note what the pipeline is called with, and interrupt it."""
+    """Record the arguments of the pipeline, and interrupt it."""
     seen = {}
 
     def call(_pipe, prompt, mapping_network, **arguments):

@@ -1,4 +1,4 @@
-"""The commands on a model of SDXL's layout: nobody says what family it is of."""
+"""The commands with a model of SDXL's layout, whose family nobody has to name."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The still-life model in SDXL's layout: its parts, its weights, and how it was made from the still-life model."""
+"""The still-life model in SDXL's layout: its parts, its weights, and its conversion from the still-life model."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def test_towers_without_a_space_in_common_are_refused(make_style_pipe, still_lif
 
 
 def test_stable_diffusions_text_encoder_lacks_its_projection():
-    """Equal widths do not make one space: 768 is what SD 1's pooled text and ViT-L/14's pictures have."""
+    """Equal widths do not mean one space: both SD 1's pooled text and ViT-L/14's image embeddings are 768 wide."""
     config = SimpleNamespace(hidden_size=768, projection_dim=768)
     parts = {
         "unet": ...,

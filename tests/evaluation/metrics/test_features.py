@@ -57,7 +57,7 @@ def test_vae_layers_are_the_places_after_each_block(make_sd_pipe, pictures):
 
 
 def test_a_vae_that_needs_float32_is_measured_in_it(make_xl_edit_pipe, vae, pictures):
-    """As an edit uses it: SDXL's overflows in half precision."""
+    """As in an edit, because SDXL's VAE overflows in half precision."""
     half = copy.deepcopy(vae).half()
     half.register_to_config(force_upcast=True)
     layers = vae_layers(make_xl_edit_pipe(vae=half), pictures[0])
@@ -67,7 +67,7 @@ def test_a_vae_that_needs_float32_is_measured_in_it(make_xl_edit_pipe, vae, pict
 
 @pytest.mark.parametrize("network", ["vision", "vae"])
 def test_what_looks_alike_is_nearer_than_another_thing(still_life_parts, network):
-    """Of a scene's renders, a slightly darker one is nearer than one with another object."""
+    """A slightly darker render of a scene is nearer than one with another object."""
 
     def layers(picture: Image.Image) -> list[torch.Tensor]:
         if network == "vae":
