@@ -100,7 +100,7 @@ def left_alone(model: Model) -> Iterator[Model]:
 
 @pytest.fixture(scope="session")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> CLIPTokenizer:
-    """A tokenizer of texts of 16 tokens, with tokens for `WORDS`, their beginnings and single letters."""
+    """A tokenizer with a token for each of `WORDS`, its beginnings and single letters, and 16 tokens of text."""
     letters = [chr(code) for code in range(ord("a"), ord("z") + 1)] + [",", "<", ">"]
     pieces = [*letters, *(f"{letter}</w>" for letter in letters)]
     merges = []
@@ -514,10 +514,10 @@ def counted(unet: UNet2DConditionModel) -> Iterator[CountingUNet]:
 
 @pytest.fixture
 def killed_at() -> Callable[[int, Callable[[], Any]], bool]:
-    """Do something in another process, and kill it just before it opens, moves or removes its n-th file.
+    """Does something in another process, which is killed just before its so many-th opening, move or removal of a file.
 
     Returns:
-        Whether it was killed; `False` if it finished first.
+        Whether it came to that; `False` when everything was done before.
     """
 
     def run(number: int, act: Callable[[], Any]) -> bool:

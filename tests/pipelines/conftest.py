@@ -1,4 +1,4 @@
-"""Models of each family under the same names; a test or module marked `families` runs with each that it names."""
+"""Models of each family under the same names: a test or a module that is marked `families` runs with all it names."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

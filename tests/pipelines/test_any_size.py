@@ -374,7 +374,7 @@ def still_life():
 
 @pytest.mark.parametrize("number", [0, 1])
 def test_a_small_thing_is_found_by_its_words(still_life, number):
-    """The closer view contains everything that is to change, shows it several times larger, and gives a better edit."""
+    """The closer view holds all that is to change, shows it several times larger, and makes a better edit."""
     case = small_cases(2, "colour", "validation")[number]
     rows, columns = np.nonzero(case.changed_mask)
 
