@@ -37,13 +37,13 @@ MEASURED = EditTuning(
 class Denoiser(ABC):
     """One loaded model for one call, and the only code that evaluates its networks.
 
+    tuning: What suits the model's edits.
     cell: Pixels along a latent's side.
     multiple: What both sides of a picture must be multiples of, in pixels.
     own_size: The model's native width and height, in pixels.
     latent_channels: Number of channels of its latents.
     scaling_factor: What its VAE's latents are multiplied by.
     usual_guidance: The guidance scale that is usual for the model.
-    tuning: What suits its edits.
     """
 
     family: ClassVar[Family]

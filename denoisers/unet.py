@@ -266,30 +266,6 @@ class UNetDenoiser(Denoiser):
     def _encode_texts(self, pairs: Sequence[tuple[str, str]], clip_skip: int | None) -> Conditioning:
         """Encode texts for both encoders, by diffusers' `encode_prompt`."""
 
-    @property
-    def pooling_tower(self) -> tuple[CLIPTokenizer | None, Any]:
-        """The tokenizer and the text encoder whose pooled output describes a whole text."""
-        return self.pipe.tokenizer, self.pipe.text_encoder
-
-    @torch.no_grad()
-    def pooled_text(self, texts: Sequence[str]) -> torch.Tensor:
-        """A text encoder's pooled output, (texts, width), not normalised; projected if the encoder has a projection.
-
-        Args:
-            texts: Truncated to what the tokenizer allows.
-        """
-        tokenizer, encoder = self.pooling_tower
-        with lock_of(tokenizer):
-            inputs = tokenizer(  # type: ignore[misc]
-                list(texts),
-                padding="max_length",
-                max_length=tokenizer.model_max_length,  # type: ignore[union-attr]
-                truncation=True,
-                return_tensors="pt",
-            )
-        found = encoder(inputs.input_ids.to(encoder.device))
-        return found.text_embeds if hasattr(encoder, "text_projection") else found.pooler_output
-
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:
         """See [`Denoiser.encode`]."""
         vae = self.pipe.vae
@@ -349,6 +325,30 @@ class UNetDenoiser(Denoiser):
             predicted = self.through(unet).predict(latents, timestep, given)
         check_finite(f"the search's predictions (timestep {timestep})", predicted)
         return maps.mean().mean(0)[:, list(words)].mean(-1).unflatten(0, size)
+
+    @property
+    def pooling_tower(self) -> tuple[CLIPTokenizer | None, Any]:
+        """The tokenizer and the text encoder whose pooled output describes a whole text."""
+        return self.pipe.tokenizer, self.pipe.text_encoder
+
+    @torch.no_grad()
+    def pooled_text(self, texts: Sequence[str]) -> torch.Tensor:
+        """A text encoder's pooled output, (texts, width), not normalised; projected if the encoder has a projection.
+
+        Args:
+            texts: Truncated to what the tokenizer allows.
+        """
+        tokenizer, encoder = self.pooling_tower
+        with lock_of(tokenizer):
+            inputs = tokenizer(  # type: ignore[misc]
+                list(texts),
+                padding="max_length",
+                max_length=tokenizer.model_max_length,  # type: ignore[union-attr]
+                truncation=True,
+                return_tensors="pt",
+            )
+        found = encoder(inputs.input_ids.to(encoder.device))
+        return found.text_embeds if hasattr(encoder, "text_projection") else found.pooler_output
 
     def _added(self, latents: torch.Tensor, given: Conditioning) -> dict[str, Any]:
         """Further arguments for the UNet."""

@@ -24,6 +24,17 @@ from semantic_edit.pipelines.checks import read_attention_kwargs, read_clip_skip
 from semantic_edit.pipelines.components import EditComponents, handed_over
 
 
+def _sizes_of(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The sizes that a call passes, and instead of those that it leaves out, those of what it builds on."""
+    network = arguments.get("mapping_network")
+    made = arguments.get("trajectory") if network is None else getattr(network, "config", None)
+    are_sizes, _ = SIZES_RULE
+    sizes: Any = getattr(made, "sizes", None)
+    known = sizes if are_sizes(sizes) else {}  # anything else is refused later
+    names = ("original_size", "crops_coords_top_left", "target_size")
+    return {name: known.get(name) if arguments.get(name) is None else arguments[name] for name in names}
+
+
 class StableDiffusionXLComponents(EditComponents):
     """The components of a pipeline; pipelines inherit from it before `DiffusionPipeline`."""
 
@@ -95,14 +106,3 @@ class StableDiffusionXLComponents(EditComponents):
     def _censored(self, images: torch.Tensor) -> tuple[torch.Tensor, list[bool] | None]:
         """Images as they are: SDXL has no safety checker."""
         return images, None
-
-
-def _sizes_of(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The sizes that a call passes, and instead of those that it leaves out, those of what it builds on."""
-    network = arguments.get("mapping_network")
-    made = arguments.get("trajectory") if network is None else getattr(network, "config", None)
-    are_sizes, _ = SIZES_RULE
-    sizes: Any = getattr(made, "sizes", None)
-    known = sizes if are_sizes(sizes) else {}  # anything else is refused later
-    names = ("original_size", "crops_coords_top_left", "target_size")
-    return {name: known.get(name) if arguments.get(name) is None else arguments[name] for name in names}

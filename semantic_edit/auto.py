@@ -117,7 +117,7 @@ def _family_of_named(name: str, where: dict[str, Any]) -> Family:
 
 
 def _around(class_for: Callable[[Family], Any], pipe: DiffusionPipeline, **kwargs: Any) -> Any:
-    """A pipeline that shares another one's modules."""
+    """A pipeline of another one's modules, as they are."""
     found = family_of(pipe.components, type(pipe.components.get("unet")).__name__)
     if found is None:
         raise ValueError(f"`model` {unserved(type(pipe).__name__, None)}.")
