@@ -1,6 +1,6 @@
 """What an edit needs to know of a model family: one file per family, and all that evaluates its networks."""
 
-from semantic_edit.denoisers.choosing import denoiser_of
+from semantic_edit.denoisers.choosing import denoiser_of, unet_denoiser_of
 from semantic_edit.denoisers.denoiser import Denoiser
 from semantic_edit.denoisers.prompts import Prompt, PromptInput
 from semantic_edit.denoisers.schedules import schedule_from_scheduler
@@ -17,4 +17,5 @@ __all__ = [
     "UNetDenoiser",
     "denoiser_of",
     "schedule_from_scheduler",
+    "unet_denoiser_of",
 ]

@@ -118,6 +118,35 @@ def _networks(classes: Mapping[str, str]) -> list[str]:
     return [name for name in named if name.startswith("UNet") or name.endswith("Transformer2DModel")]
 
 
+def check_same_family(
+    argument: str, made_with: str, family: Family | None, method: str, again: str, base_model: str = ""
+) -> None:
+    """Raise if something was made with a model of another family than the call's.
+
+    Args:
+        argument: The name of the argument that was made.
+        made_with: The name of the family that it was made with; "" if unknown, which is not compared.
+        family: The call's, or `None` if unknown, which is not compared either.
+        method: The call's, one of `PIPELINE_METHODS`.
+        again: What to do instead of using the other family's pipeline, in half a sentence.
+        base_model: The Hub id or folder of the model that it was made with, or "" if unknown.
+
+    Raises:
+        ValueError: Naming both families and the pipeline that it can be used with.
+    """
+    if family is None or made_with in ("", family.name):
+        return
+    other = next((one for one in FAMILIES if one.name == made_with), None)
+    title, pipeline = (
+        ("", "its pipeline") if other is None else (other.title, f"a {other.class_name(method)}")
+    )
+    named = f" ({base_model!r})" if base_model else ""
+    raise ValueError(
+        f"The `{argument}` was made with a model of another family: it is of {title or repr(made_with)}, and this "
+        f"pipeline's model is of {family.title}. Use the model that it was made with{named}, in {pipeline}, or {again}."
+    )
+
+
 def unserved(pipeline: str, found: Family | None, served: tuple[str, Family] | None = None) -> str:
     """Why a pipeline cannot work with a model, in half a sentence, or "" if nothing speaks against it.
 

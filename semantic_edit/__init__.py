@@ -47,7 +47,7 @@ def __getattr__(name: str) -> object:
 
 
 def _is_worth_saying(record: logging.LogRecord) -> bool:
-    """False for transformers' news, at every start, that its image processors do without torchvision: so they shall."""
+    """False for transformers' message, at every start, that its image processors do without torchvision."""
     return "requires torchvision (not installed); falling back" not in record.getMessage()
 
 

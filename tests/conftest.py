@@ -82,7 +82,7 @@ SDXL_SCHEDULE = {  # the base model's, with what its file still says of other sa
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
-    """Tiny tensors gain nothing from threads, and lose much where processes share cores: more only if asked for."""
+    """Use one thread unless more are requested: tiny tensors gain nothing from threads, and lose much on busy cores."""
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)
 
@@ -91,7 +91,7 @@ Model = TypeVar("Model", bound=torch.nn.Module)
 
 
 def left_alone(model: Model) -> Iterator[Model]:
-    """Lend a model to all tests of a session, none of which may change it for the others."""
+    """Share a model between all tests of a session, and check that none of them has changed it."""
     before = copy.deepcopy(model.state_dict())
     yield model
     after = model.state_dict()
@@ -145,7 +145,7 @@ def small_text_config(tokenizer: CLIPTokenizer, **sizes: int) -> CLIPTextConfig:
 
 @pytest.fixture(scope="session")
 def vae() -> Iterator[AutoencoderKL]:
-    """A factor of 8 and 4 channels, as Stable Diffusion's."""
+    """A VAE with a factor of 8 and 4 channels, like Stable Diffusion's."""
     torch.manual_seed(0)
     model = AutoencoderKL(
         block_out_channels=(4, 8, 8, 8),
@@ -160,7 +160,7 @@ def vae() -> Iterator[AutoencoderKL]:
 
 @pytest.fixture(scope="session")
 def image_encoder() -> Iterator[CLIPVisionModelWithProjection]:
-    """Five tokens of a width that is not the text's."""
+    """An image encoder with five tokens, whose width differs from the text's."""
     torch.manual_seed(0)
     config = CLIPVisionConfig(
         hidden_size=24,
@@ -214,9 +214,9 @@ def unet(sd_unet: UNet2DConditionModel) -> UNet2DConditionModel:
 
 @pytest.fixture(scope="session")
 def explicit_maps() -> Callable[[UNet2DConditionModel, int], AbstractContextManager[dict[str, torch.Tensor]]]:
-    """The maps of a UNet's cross-attention layers of so many queries, from what hooks see of their inputs.
+    """The maps of a UNet's cross-attention layers with a given number of queries, from the inputs that hooks see.
 
-    By the layers' paths, (batch, heads, queries, tokens), of the latest evaluation; gradients flow.
+    By the layers' paths, (batch, heads, queries, tokens), for the latest evaluation; differentiable.
     """
 
     @contextmanager
@@ -323,7 +323,7 @@ def style_pipe(make_style_pipe: Callable[..., StyleDiffusionPipeline]) -> StyleD
 def sd_learned(
     make_sd_style_pipe: Callable[..., StyleDiffusionPipeline], picture: PIL.Image.Image
 ) -> MappingNetwork:
-    """`picture`, learned by the shared models as "a red apple on grass" in four steps of three updates."""
+    """`picture`, learned with the shared models as "a red apple on grass" in four steps of three updates."""
     settings = LearningSettings(stop_below=0.0, converged_below=100.0)
     return make_sd_style_pipe().learn_mapping(picture, "a red apple on grass", 4, settings=settings)
 
@@ -340,7 +340,7 @@ def sdxl_scheduler() -> EulerDiscreteScheduler:
 
 @pytest.fixture(scope="session")
 def tokenizer_2(tokenizer: CLIPTokenizer) -> CLIPTokenizer:
-    """The same words, padded with another token than the first one, as in SDXL."""
+    """The same words as `tokenizer`, but padded with another token, as in SDXL."""
     second = copy.deepcopy(tokenizer)
     second.pad_token = ","
     return second
@@ -348,7 +348,7 @@ def tokenizer_2(tokenizer: CLIPTokenizer) -> CLIPTokenizer:
 
 @pytest.fixture(scope="session")
 def text_encoder_2(tokenizer_2: CLIPTokenizer) -> Iterator[CLIPTextModelWithProjection]:
-    """Narrower than the first one, and its pooled embedding narrower still: no two widths may be mistaken."""
+    """Narrower than the first one, with an even narrower pooled embedding, so that no two widths can be confused."""
     torch.manual_seed(1)
     config = small_text_config(tokenizer_2, hidden_size=24, num_hidden_layers=3, projection_dim=20)
     yield from left_alone(CLIPTextModelWithProjection(config).eval())
@@ -356,7 +356,7 @@ def text_encoder_2(tokenizer_2: CLIPTokenizer) -> Iterator[CLIPTextModelWithProj
 
 @pytest.fixture(scope="session")
 def make_xl_unet() -> Callable[..., UNet2DConditionModel]:
-    """Builds a UNet of SDXL's layout: several transformers in a block, text and sizes added to the time embedding."""
+    """Builds a UNet of SDXL's layout: several transformers per block, and text and sizes in the time embedding."""
 
     def make(seed: int = 0, **changes: Any) -> UNet2DConditionModel:
         settings = {
@@ -383,7 +383,7 @@ def xl_unet(make_xl_unet: Callable[..., UNet2DConditionModel]) -> Iterator[UNet2
 def in_xl_layout() -> Callable[[UNet2DConditionModel], UNet2DConditionModel]:
     """Builds a UNet of SDXL's layout that computes what one of Stable Diffusion's layout computes.
 
-    Its cross attention reads the first encoder's part of the text only, and what it is added to its time is nothing.
+    Its cross attention reads only the first encoder's part of the text, and it adds nothing to the time embedding.
     """
 
     def widened(unet: UNet2DConditionModel) -> UNet2DConditionModel:
@@ -473,7 +473,7 @@ def make_xl_style_pipe(
 def xl_learned(
     make_xl_style_pipe: Callable[..., StableDiffusionXLStyleDiffusionPipeline], picture: PIL.Image.Image
 ) -> MappingNetwork:
-    """As `learned`, by the shared models of SDXL's layout."""
+    """Like `learned`, with the shared models of SDXL's layout."""
     settings = LearningSettings(stop_below=0.0, converged_below=100.0)
     return make_xl_style_pipe().learn_mapping(picture, "a red apple on grass", 4, settings=settings)
 
@@ -495,7 +495,7 @@ def make_picture(seed: int, width: int = 64, height: int = 48) -> PIL.Image.Imag
 
 
 class CountingUNet:
-    """Counts the samples that go through a UNet, and its evaluations, while it is attached."""
+    """Counts a UNet's evaluations, and the samples in them, while it is attached."""
 
     def __init__(self) -> None:
         self.samples = 0
@@ -509,7 +509,7 @@ class CountingUNet:
 
 @pytest.fixture
 def counted(unet: UNet2DConditionModel) -> Iterator[CountingUNet]:
-    """What the shared UNet is asked for during the test."""
+    """Counts the evaluations of the shared UNet during the test."""
     counter = CountingUNet()
     handle = unet.register_forward_pre_hook(counter, with_kwargs=True)
     yield counter

@@ -1,4 +1,4 @@
-"""What keeps the package readable as a whole: short signatures, and one thing to a name."""
+"""Rules that keep the package readable: short signatures, and no name used twice."""
 
 import ast
 from collections import defaultdict

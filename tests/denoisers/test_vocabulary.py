@@ -1,4 +1,4 @@
-"""A model that was taught few words says which it does not know."""
+"""A warning names the words that a model with a small vocabulary does not know."""
 
 import copy
 import warnings

@@ -10,7 +10,7 @@ from semantic_edit.evaluation.method import embeds_of
 
 
 class Checker(torch.nn.Module):
-    """In the place of a safety checker."""
+    """Stands in for a safety checker."""
 
 
 @pytest.fixture

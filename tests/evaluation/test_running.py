@@ -30,7 +30,7 @@ CALLS: list[tuple[Any, ...]] = []
 
 @dataclass(frozen=True)
 class Fading(EditMethod):
-    """Mixes grey into the picture, and says that it did so everywhere."""
+    """Mixes grey into the image, and reports a mask of everything."""
 
     prepared_by: ClassVar[tuple[str, ...]] = ("kind",)
 
@@ -329,7 +329,7 @@ def test_curves_are_drawn_in_the_units_of_their_titles():
 
 
 def see_sets(comparison, monkeypatch, *names):
-    """Metrics of sets that see a picture as its mean colour."""
+    """Set metrics whose feature of an image is its mean colour."""
     monkeypatch.setattr(Networks, "inception", property(lambda self: mean_colours))
     return replace(comparison, sets=SetMetrics(names, SimpleNamespace()))
 

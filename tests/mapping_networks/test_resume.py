@@ -15,7 +15,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:The learning did not converge")
 
 
 class Killed(BaseException):
-    """Nothing catches it, as nothing catches a kill."""
+    """An exception that nothing catches, like a kill."""
 
 
 def kill_at(number):

@@ -257,7 +257,7 @@ def test_the_example_card_is_what_the_code_writes(config):
 
 @pytest.fixture
 def uploads(monkeypatch):
-    """What would have gone to the Hub: for each upload the repository and its files' contents."""
+    """What would have been uploaded to the Hub: for each upload, the repository and the contents of its files."""
     sent = []
 
     def upload_folder(repo_id, folder_path, **options):

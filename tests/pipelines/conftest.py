@@ -31,10 +31,10 @@ MASK[:, 4:] = 1
 
 @dataclass(frozen=True)
 class Family:
-    """The classes of a family of models, and what its tiny model's numbers are.
+    """The classes of a family of models, and the numbers of its tiny model.
 
     plain: diffusers' own text-to-image pipeline.
-    silent: What a pipeline is built with besides its components, to say nothing.
+    silent: Further arguments for building a pipeline without messages.
     encoders: The names of its text encoders.
     text_width: Of its embeddings.
     """
@@ -48,7 +48,7 @@ class Family:
     text_width: int
 
     def encoded(self, pipe: DiffusionPipeline, text: str | list[str]) -> dict[str, torch.Tensor]:
-        """A prompt's embeddings, by the names under which a call takes them."""
+        """A prompt's embeddings, by the names of a call's arguments."""
         given = pipe.encode_prompt(
             prompt=text, device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=False
         )
@@ -89,7 +89,7 @@ FAMILIES = {
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """The nearest mark counts: a test may name fewer families than its module."""
+    """The nearest mark is used, so a test may name fewer families than its module."""
     if "family" in metafunc.fixturenames:
         marked = metafunc.definition.get_closest_marker("families")
         metafunc.parametrize("family", ("sd",) if marked is None else marked.args, indirect=True)
@@ -97,7 +97,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="session")
 def family(request: pytest.FixtureRequest) -> Family:
-    """What `pipe`, `style_pipe`, `unet`, `learned` and all that makes them are of."""
+    """The family of `pipe`, `style_pipe`, `unet`, `learned` and the fixtures that make them."""
     return FAMILIES[request.param]
 
 

@@ -1,4 +1,4 @@
-"""Pictures of any size: what is worked at, what comes back, and what remembers what it was made of."""
+"""Images of any size: what the model works at, what is returned, and what remembers the image it was made from."""
 
 import copy
 import re
@@ -55,7 +55,7 @@ def edit(pipe):
 
 
 def outside(mask):
-    """Where nothing may change."""
+    """Where the image must not change."""
     return np.asarray(mask) == 0
 
 
@@ -130,7 +130,7 @@ def test_a_small_mask_is_looked_at_closer(edit, photo, small):
 
 
 def test_a_closer_view_is_the_edit_of_what_is_seen(edit, photo):
-    """With a part of the model's own size nothing is resized: the same as editing the part cut out by hand."""
+    """If the part has the model's own size, nothing is resized: the same as editing the part cut out by hand."""
     mask = mask_of(300, 100, 329, 120)  # of which 2.2 times is 63.8
     done = edit(photo, mask_image=mask, output_type="np")
     box = done.frames[0].box
@@ -186,7 +186,7 @@ def test_without_preserving_all_that_was_worked_at_is_new(edit, photo, small):
 
 @pytest.mark.families("sd")
 def test_inside_a_found_mask_too_what_looks_the_same_keeps_its_pixels(edit, photo, monkeypatch):
-    """And what does not is the edit's, at a picture's own size and at another; a shaped mask is taken as it is."""
+    """What does not is the edit's, at the image's own size and at another; a shaped mask is used as it is."""
     for image in (photo, photo.crop((0, 0, 64, 64))):
         done = edit(image, mask_threshold=0.1)
         monkeypatch.setattr(stitching, "SEEN", (2.0, 3.0))

@@ -31,7 +31,7 @@ def latents_of(pipe, prompt, network, **options):
 
 
 def with_entries(network, **entries):
-    """The same network with other entries in its config."""
+    """The same network with changed entries in its config."""
     other = copy.deepcopy(network)
     other.register_to_config(**entries)
     return other
@@ -43,7 +43,7 @@ def same_bits(one, two):
 
 @pytest.fixture
 def plainly_guided(family):
-    """What diffusers' own pipeline makes of the network's noisiest latents."""
+    """The result of diffusers' own pipeline from the network's noisiest latents."""
 
     @torch.no_grad()
     def run(pipe, prompt, network):
@@ -226,7 +226,7 @@ class StopHereError(Exception):
 def test_learning_is_told_the_inversion_and_its_maps(
     family, style_pipe, pictures, unet, explicit_maps, encoded, monkeypatch
 ):
-    """DDIM's at a guidance of 1, and the maps that it looked with on the way up to each level."""
+    """DDIM's inversion with a guidance of 1, and the maps of the evaluation that leads up to each level."""
     told = []
 
     def stop(*arguments):
@@ -302,7 +302,7 @@ def test_tau_u_swaps_in_the_unconditional_branch_alone(style_pipe, learned, firs
 
 @pytest.mark.families("sd")  # SDXL has no attention at the latents' own resolution
 def test_self_attention_is_swapped_up_to_a_side(style_pipe, learned, first_prediction):
-    """Half the latent's side by default, where this model has no attention but in the middle."""
+    """By default half the latent's side, where this model has attention only in the middle."""
     options = {**FREE, "tau_s": 1.0}
     by_side = {
         side: first_prediction(style_pipe, TARGET, learned, self_attention_side=side, **options)
@@ -516,7 +516,7 @@ def test_gradient_checkpointing_learns_the_same(style_pipe, learned, picture):
 
 @pytest.mark.families("sd")
 def test_gradient_checkpointing_takes_less_memory(style_pipe, picture, monkeypatch):
-    """Of the learning itself; what the VAE takes before and after it is another matter."""
+    """Of the learning itself, without what the VAE needs before and after it."""
     peaks, learn = [], learning.learn_mappings
 
     def watched(*arguments):
@@ -597,7 +597,7 @@ def test_pictures_are_taken_as_people_have_them(style_pipe, picture):
 
 @pytest.mark.families("sd")
 def test_the_vision_tokens_are_all_normalised(style_pipe, learned, picture, image_encoder, feature_extractor):
-    """transformers gives the class token alone after the last normalisation."""
+    """transformers applies the last normalisation only to the class token."""
     pixels = feature_extractor(images=[picture], return_tensors="pt").pixel_values
     with torch.no_grad():
         output = image_encoder.vision_model(pixels)

@@ -1,4 +1,4 @@
-"""Modules put together by hand-made rules: what is kept, in which order, and what is refused."""
+"""How modules are combined into one file: what is kept, in which order, and what is refused."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What a card must have before it is sent."""
+"""What a card must contain before it is uploaded."""
 
 import pytest
 from huggingface_hub import ModelCard

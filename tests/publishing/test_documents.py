@@ -1,4 +1,4 @@
-"""What docs/publishing.md tells a reader to type works, against a Hub of our own."""
+"""The commands in docs/publishing.md work with a Hub of our own."""
 
 import re
 import shlex

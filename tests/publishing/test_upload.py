@@ -1,4 +1,4 @@
-"""Pictures, pipelines and the model on their way to a Hub and back."""
+"""Learned images, pipelines and the model are uploaded to a Hub and loaded from it."""
 
 import json
 import subprocess
@@ -105,7 +105,7 @@ def test_a_dry_run_shows_all_and_asks_the_hub_nothing(publish, hub, tmp_path):
 def test_a_folder_that_holds_something_is_not_written_to(publish, tmp_path):
     code, _, error = publish("--dry-run", "--output", str(tmp_path))
     assert code == 2
-    assert "holds something other than nothing" in error
+    assert "is not empty; choose another folder" in error
 
 
 @pytest.mark.parametrize(

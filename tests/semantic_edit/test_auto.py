@@ -1,4 +1,4 @@
-"""`semantic_edit.load`: the pipeline that serves a model, whatever names the model."""
+"""`semantic_edit.load`: the right pipeline for a model, however the model is specified."""
 
 import copy
 import json
@@ -173,7 +173,7 @@ def test_a_loaded_pipeline_that_no_pipeline_serves():
 
 @pytest.mark.parametrize("name", ["no/such/folder", "nowhere", "/nowhere", ""])
 def test_what_is_neither_there_nor_a_hub_id(name, no_network):
-    with pytest.raises(ValueError, match=rf"{name!r} is no folder or file that is there, and a Hub id reads"):
+    with pytest.raises(ValueError, match=rf"There is no folder or file {name!r}, and a Hub id has the form"):
         semantic_edit.load(name)
 
 
@@ -206,7 +206,7 @@ def test_a_single_file_takes_a_configuration_that_is_named(single_file, model_fo
 
 @METHODS
 def test_a_single_file_of_sdxl(make_xl_pipe, tmp_path, method, no_network):
-    """With the first text encoder alone inside; diffusers converts the other parts of the real sizes alone."""
+    """A single file with only the first text encoder: diffusers converts the others only at their real sizes."""
     pipe = make_xl_pipe()
     pipe.save_pretrained(tmp_path / "config")
     parts = pipe.components
@@ -230,5 +230,7 @@ def test_a_single_file_of_sdxl(make_xl_pipe, tmp_path, method, no_network):
 
 def test_a_pickle_is_not_read(tmp_path):
     (tmp_path / "model.ckpt").write_bytes(b"\x80\x04")
-    with pytest.raises(ValueError, match=r"may be a pickle, which runs anything; name a \.safetensors file"):
+    with pytest.raises(
+        ValueError, match=r"may be a pickle, which can run any code; use a \.safetensors file"
+    ):
         semantic_edit.load(tmp_path / "model.ckpt")

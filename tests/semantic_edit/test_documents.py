@@ -1,4 +1,4 @@
-"""What the documents tell a reader to type runs as it stands, on the embedded model."""
+"""The commands and code in the documents run as they stand, with the embedded model."""
 
 import re
 import shlex

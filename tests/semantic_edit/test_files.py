@@ -62,8 +62,8 @@ def test_one_place_for_two_outputs_is_refused(tmp_path):
 
 
 def test_an_input_is_never_overwritten(picture_file):
-    with pytest.raises(UsageError, match="--output and the picture are the same file"):
-        check_outputs({"--output": picture_file}, {"the picture": picture_file})
+    with pytest.raises(UsageError, match="--output and the image are the same file"):
+        check_outputs({"--output": picture_file}, {"the image": picture_file})
 
 
 def test_a_missing_folder_and_a_folder_as_file_are_refused(tmp_path):
@@ -113,15 +113,17 @@ def test_every_suffix_that_passes_gives_the_picture_back_and_every_other_is_refu
 
 
 def test_a_format_that_cannot_hold_so_large_a_picture_is_told(tmp_path):
-    with pytest.raises(UsageError, match=r"a\.webp: WEBP cannot hold this picture .*; name a \.png"):
+    with pytest.raises(UsageError, match=r"a\.webp: WEBP cannot hold this image .*; use \.png"):
         encode_picture(Image.new("RGB", (17_000, 8)), tmp_path / "a.webp")
-    with pytest.raises(UsageError, match=r"a\.ico: ICO cannot hold 300 x 200 pixels; name a \.png"):
+    with pytest.raises(UsageError, match=r"a\.ico: ICO cannot hold 300 x 200 pixels; use \.png"):
         encode_picture(Image.new("RGB", (300, 200)), tmp_path / "a.ico")
 
 
 def test_a_pipe_a_socket_or_a_name_too_long_is_no_destination(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
-    with pytest.raises(UsageError, match=r"--output .*pipe\.png is a pipe, a socket or a disk; name a file"):
+    with pytest.raises(
+        UsageError, match=r"--output .*pipe\.png is a pipe, a socket or a disk; choose a file"
+    ):
         check_outputs({"--output": tmp_path / "pipe.png"}, {})
     with pytest.raises(UsageError, match="File name too long"):
         check_outputs({"--output": tmp_path / ("n" * 300 + ".png")}, {})

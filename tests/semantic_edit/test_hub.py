@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -9,7 +10,8 @@ from types import SimpleNamespace
 import pytest
 from huggingface_hub import constants, errors
 
-from semantic_edit.hub import network_unless, reason_for
+from semantic_edit.cli import main
+from semantic_edit.hub import HubUnreachable, network_unless, reason_for
 
 GUARDED = """
 import json, socket, sys
@@ -109,7 +111,60 @@ def test_a_hub_that_is_out_of_reach_is_one_sentence(tmp_path, picture_file):
     )
 
 
-def test_the_client_is_as_before_after_loading_what_is_local():
+@pytest.fixture
+def nowhere(this_process):
+    """Sets an address at which no Hub answers, and which fails at once."""
+    with socket.socket() as held:  # bound, so that nobody else takes it, and not listening
+        held.bind(("127.0.0.1", 0))
+        this_process.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{held.getsockname()[1]}")
+        yield this_process
+
+
+@pytest.mark.parametrize(
+    ("command", "kind"),
+    [
+        (["edit", "picture.png", "--model", "owner/name"], "model"),
+        (["restyle", "--mapping", "owner/name"], "mapping network"),
+        (["attention", "--mapping", "owner/name"], "mapping network"),
+        (["learn", "picture.png", "--image-encoder", "owner/name"], "image encoder"),
+    ],
+)
+def test_a_command_tries_a_hub_that_is_out_of_reach_once(
+    nowhere, hub, picture_file, only_error, command, kind
+):
+    nowhere.chdir(picture_file.parent)
+    assert main([*command, "--prompt", "a pear", "-o", "out.png"]) == 2
+    assert only_error() == (
+        f"semantic-edit: error: cannot load the {kind} owner/name: the Hub cannot be reached, and it is not in the "
+        "local cache"
+    )
+    assert hub.requests == []  # where the client's later tries would have gone
+
+
+def test_without_a_connection_the_client_looks_only_into_its_cache(nowhere):
+    with network_unless(is_local=False):
+        assert constants.HF_HUB_OFFLINE is True
+    match = r"not everything is in the local cache \(x\)"
+    with pytest.raises(HubUnreachable, match=match), network_unless(is_local=False):
+        raise OSError("x") from errors.LocalEntryNotFoundError("it")
+    with pytest.raises(ValueError, match=r"^damaged$"), network_unless(is_local=False):
+        raise ValueError("damaged")  # something that is in the cache
+    assert constants.HF_HUB_OFFLINE is False
+
+
+def test_with_a_connection_the_client_uses_it(hub, this_process):
+    with network_unless(is_local=False):
+        assert constants.HF_HUB_OFFLINE is False
+    assert [request.method for request in hub.requests] == ["HEAD"]
+    hub.fail_next("HEAD", 500)  # any answer shows that it is there
+    with network_unless(is_local=False):
+        assert constants.HF_HUB_OFFLINE is False
+    with pytest.raises(OSError, match=r"^it$"), network_unless(is_local=False):
+        raise errors.LocalEntryNotFoundError("it")
+
+
+def test_the_client_is_as_before_after_loading_what_is_local(monkeypatch):
+    monkeypatch.setattr("semantic_edit.hub._is_hub_reachable", lambda: True)
     before = constants.HF_HUB_OFFLINE
     with network_unless(is_local=True):
         assert constants.HF_HUB_OFFLINE is True
@@ -146,6 +201,10 @@ UNREACHABLE = next(
         ([errors.LocalEntryNotFoundError("x")], "it is not in the local cache"),
         ([errors.OfflineModeIsEnabled("x")], "it is not in the local cache"),
         (
+            [HubUnreachable("x"), errors.LocalEntryNotFoundError("x")],
+            "the Hub cannot be reached, and it is not in the local cache",
+        ),
+        (
             [errors.LocalEntryNotFoundError("x"), UNREACHABLE("no route")],
             "the Hub cannot be reached, and it is not in the local cache",
         ),
@@ -155,12 +214,11 @@ UNREACHABLE = next(
         ),
         (
             [errors.RepositoryNotFoundError("x", response=answer(404))],
-            "the Hub has no such repository, or it is private and a log-in is needed: hf auth login",
+            "the Hub has no such repository, or it is private and you must log in with: hf auth login",
         ),
         (
             [errors.GatedRepoError("x", response=answer(403))],
-            "its terms must be accepted first, at https://huggingface.co/owner/name, and a log-in is needed: "
-            "hf auth login",
+            "accept its terms first, at https://huggingface.co/owner/name, and log in with: hf auth login",
         ),
         ([errors.EntryNotFoundError("x")], "Something went wrong. See the stacktrace above."),
     ],

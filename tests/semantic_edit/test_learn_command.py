@@ -31,7 +31,7 @@ def learn(tmp_path, style_folder, picture_file, load_once, monkeypatch):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """Note what the pipeline is called with, and interrupt it."""
+    """Record the arguments of the pipeline, and interrupt it."""
     seen = {}
 
     def learn_mapping(_pipe, image, prompt, **arguments):
@@ -132,17 +132,17 @@ def test_a_checkpoint_is_gone_on_from_and_refused_to_another_learning(learn, onl
     ("options", "reason"),
     [
         (("-o", "missing/mapping"), "there is no folder"),
-        (("-o", "picture.png"), "is a file; name a folder"),
+        (("-o", "picture.png"), "is a file; choose a folder"),
         (("-o", "."), "--output . holds something other than a mapping network"),
         (("--checkpoint", "."), "--checkpoint . holds something other than a checkpoint"),
         (("--checkpoint", "mapping/steps"), "--checkpoint mapping/steps lies in --output mapping"),
         (("--size", "60x48"), "the VAE takes only multiples of 8"),
-        (("--focus",), "--focus is about what surrounds a mask; name one with --mask"),
+        (("--focus",), "--focus works on the area around a mask; pass one with --mask"),
         (("--mask", "nowhere.png"), "nowhere.png cannot be read"),
-        (("--image-encoder", "picture.png"), "is a file; name the folder of a CLIP vision model"),
-        (("--model", "nowhere"), "there is no such folder, and a Hub id reads owner/name"),
+        (("--image-encoder", "picture.png"), "is a file; choose the folder of a CLIP vision model"),
+        (("--model", "nowhere"), "there is no such folder, and a Hub id has the form owner/name"),
         (("--image-encoder", "nowhere"), "--image-encoder nowhere: there is no such folder"),
-        (("--image-encoder", "."), "a folder without config.json is no CLIP vision model"),
+        (("--image-encoder", "."), "a folder without config.json is not a CLIP vision model"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(learn, tmp_path, only_error, options, reason):

@@ -12,7 +12,7 @@ from semantic_edit.still_life import model_path
 
 @pytest.fixture(scope="session")
 def still_life_parts() -> SimpleNamespace:
-    """What metrics use of the still-life model: all but its denoiser."""
+    """What metrics use of the still-life model: all but its UNet."""
     folder = model_path()
     return SimpleNamespace(
         vae=AutoencoderKL.from_pretrained(folder / "vae"),
@@ -20,5 +20,7 @@ def still_life_parts() -> SimpleNamespace:
         tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
         image_encoder=CLIPVisionModelWithProjection.from_pretrained(folder / "image_encoder"),
         feature_extractor=CLIPImageProcessor.from_pretrained(folder / "feature_extractor"),
+        unet=None,
         device=torch.device("cpu"),
+        _execution_device=torch.device("cpu"),
     )

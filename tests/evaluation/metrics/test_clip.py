@@ -72,9 +72,10 @@ def test_towers_without_a_space_in_common_are_refused(make_style_pipe, still_lif
 
 
 def test_stable_diffusions_text_encoder_lacks_its_projection():
-    """Equal widths do not make one space: 768 is what SD 1's pooled text and ViT-L/14's pictures have."""
+    """Equal widths do not mean one space: both SD 1's pooled text and ViT-L/14's image embeddings are 768 wide."""
     config = SimpleNamespace(hidden_size=768, projection_dim=768)
     parts = {
+        "unet": ...,
         "tokenizer": ...,
         "text_encoder": SimpleNamespace(config=config),
         "image_encoder": SimpleNamespace(config=config, visual_projection=...),
@@ -114,6 +115,7 @@ def test_a_saved_clip_agrees_with_transformers_own_however_it_is_loaded(
     expected = (logits / whole_clip.logit_scale.exp()).item()
     assert cached_clip(name=str(tmp_path)).agreement(text, pictures[0]) == pytest.approx(expected, abs=1e-5)
     pipe = SimpleNamespace(
+        unet=None,
         text_encoder=CLIPTextModelWithProjection.from_pretrained(tmp_path),
         tokenizer=tokenizer,
         image_encoder=CLIPVisionModelWithProjection.from_pretrained(tmp_path),
