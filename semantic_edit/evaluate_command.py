@@ -140,12 +140,13 @@ def _is_still_life(options: argparse.Namespace) -> bool:
 
 
 def _list(methods: dict[str, Any]) -> None:
-    from semantic_edit.evaluation.measuring import OF_MASKS
+    from semantic_edit.evaluation.measuring import LATENTS_OUTSIDE, OF_MASKS
     from semantic_edit.evaluation.metrics import ALWAYS, JUDGE, OPTIONAL, SET_METRICS
 
     say(f"methods: {' '.join(methods)}")
     say(f"metrics: {' '.join((JUDGE, *ALWAYS))}")
     say(f"measured of every method that finds a mask: {' '.join(OF_MASKS)}")
+    say(f"measured of every method whose latents are known: {LATENTS_OUTSIDE}")
     say(f"metrics that need further weights: {' '.join(OPTIONAL)}")
     say(f"metrics of all edits together: {' '.join(SET_METRICS)}")
 
