@@ -29,7 +29,7 @@ from torch import nn
 
 from semantic_edit.attention_processors.borrowing import BorrowedNetwork
 from semantic_edit.attention_processors.install import installed
-from semantic_edit.denoisers import denoiser_of
+from semantic_edit.denoisers import unet_denoiser_of
 from semantic_edit.editing.schedule import Schedule
 from semantic_edit.evaluation.method import latents_of
 from semantic_edit.mapping_networks import LearningSettings, initial_parameters, parameter_shapes
@@ -64,7 +64,7 @@ def learn_as_published(
     only: int | None = None,
 ) -> PlainLearning:
     """Learn one picture, or only its noisiest steps."""
-    denoiser = denoiser_of(pipe)
+    denoiser = unet_denoiser_of(pipe)
     with torch.no_grad():
         clean = latents_of(denoiser, [image])
         text, negative = pipe.encode_prompt(prompt, pipe.device, 1, True, negative_prompt="")

@@ -7,6 +7,7 @@ from typing import Any
 from diffusers import DiffusionPipeline
 
 from semantic_edit.denoisers import (
+    Denoiser,
     StableDiffusion3Denoiser,
     StableDiffusionDenoiser,
     StableDiffusionXLDenoiser,
@@ -23,7 +24,7 @@ from semantic_edit.pipelines import (
 
 DIFFEDIT, STYLEDIFFUSION = "diffedit", "stylediffusion"
 TITLES = {DIFFEDIT: "DiffEdit", STYLEDIFFUSION: "StyleDiffusion"}
-PIPELINES: dict[type, dict[str, type]] = {
+PIPELINES: dict[type[Denoiser], dict[str, type]] = {
     StableDiffusionDenoiser: {
         DIFFEDIT: DiffEditPipeline,
         STYLEDIFFUSION: StyleDiffusionPipeline,

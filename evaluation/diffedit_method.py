@@ -42,7 +42,8 @@ class DiffEditMethod(EditMethod[Encoded]):
     encoding: As for the pipeline. With "noise", decoding starts from the picture noised as in SDEdit, and after each
         step everything outside the mask is replaced by the picture with the same noise at the level reached, as in
         diffusers' inpainting. To leave out the mask instead, see `EncodeDecode`; to leave out both, `SDEdit`. With
-        "flowedit", only rectified flows are served; see `FlowEdit` to leave out the mask. The mask is the same with all.
+        "flowedit", only rectified flows are served; to leave out the mask, see `FlowEdit`. The mask itself does not
+        depend on the encoding.
 
     Source: DiffEdit, arXiv:2210.11427, Sec. 3.2; the ablations are those of Sec. 4.
     """

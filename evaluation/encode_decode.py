@@ -20,8 +20,8 @@ class EncodeDecode(WordSwap):
 
     It reconstructs under the empty prompt, where guidance has no effect.
 
-    strength: The encoding ratio, in (0, 1], as [`Schedule.levels`] counts it; higher values change more. Inversions reach the
-        noisiest level, so that one serves every strength.
+    strength: The encoding ratio, in (0, 1], as [`Schedule.levels`] counts it; higher values change more. Inversions
+        reach the noisiest level, so that one serves every strength.
 
     Source: the ablation "Encode-Decode" of DiffEdit, arXiv:2210.11427.
     """

@@ -68,7 +68,7 @@ class ILVR(EditMethod[torch.Tensor]):
         def drawn() -> torch.Tensor:
             return randn_tensor(prepared.shape, generator=generator, device=prepared.device)
 
-        def refine(step: int, timestep: int, tensors: dict[str, Any]) -> dict[str, Any]:
+        def refine(step: int, timestep: float, tensors: dict[str, Any]) -> dict[str, Any]:
             if step >= int(self.refined * steps + 1e-6):
                 return {}
             level = steps - step - 1

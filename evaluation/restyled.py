@@ -63,9 +63,7 @@ class Restyled(EditMethod[MappingNetwork]):
             **sides_of(images[0]),
         )
 
-    def edited(
-        self, pipe: DiffusionPipeline, prepared: MappingNetwork, prompt: str, seed: int = 0
-    ) -> Edited:
+    def edited(self, pipe: DiffusionPipeline, prepared: MappingNetwork, prompt: str, seed: int = 0) -> Edited:
         """Make one edit; nothing is random."""
         taus = {name: getattr(self, name) for name in ("tau_v", "tau_c", "tau_s", "tau_u")}
         done: Any = style_pipeline(pipe)(

@@ -70,7 +70,9 @@ class RFInversion(EditMethod[Drawn]):
 
     def __post_init__(self) -> None:
         for name in ("gamma", "eta"):
-            read_number(name, getattr(self, name), real_number(0, 1), "It is a weight between two velocities.")
+            read_number(
+                name, getattr(self, name), real_number(0, 1), "It is a weight between two velocities."
+            )
 
     def check(self, pipe: DiffusionPipeline) -> None:
         """Also raise a ValueError if the model is no rectified flow."""

@@ -53,6 +53,8 @@ class SDEdit(EditMethod[torch.Tensor]):
         levels = levels_for(schedule, "strength", self.strength)
         noise = randn_tensor(prepared.shape, generator=generator, device=prepared.device)
         noised = schedule.add_noise(prepared, noise, levels)
-        walk = Walk(noised.expand(levels + 1, *noised.shape))  # without a mask only the noisiest level is read
+        walk = Walk(
+            noised.expand(levels + 1, *noised.shape)
+        )  # without a mask only the noisiest level is read
         prompts, guidance = self.prompts(denoiser, prompt), Guidance(self.guidance_scale)
         return edited_from(denoiser, decode_latents(denoiser, schedule, walk, prompts, guidance))

@@ -5,7 +5,13 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 
 from semantic_edit.denoisers import StableDiffusionDenoiser, StableDiffusionXLDenoiser, denoiser_of
-from semantic_edit.evaluation.around import DIFFEDIT, PIPELINES, STYLEDIFFUSION, another_pipeline, pipeline_class
+from semantic_edit.evaluation.around import (
+    DIFFEDIT,
+    PIPELINES,
+    STYLEDIFFUSION,
+    another_pipeline,
+    pipeline_class,
+)
 from semantic_edit.evaluation.method import embeds_of
 from tests.flow.sd3 import make_sd3
 

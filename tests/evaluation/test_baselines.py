@@ -18,13 +18,12 @@ from torch.testing import assert_close
 from transformers import CLIPTextModelWithProjection, CLIPVisionModelWithProjection
 
 from semantic_edit.denoisers import denoiser_of
-from semantic_edit.editing import PromptPair, Walk, decode_latents
 from semantic_edit.evaluation.around import DIFFEDIT, another_pipeline
 from semantic_edit.evaluation.diffedit_method import DiffEditMethod
 from semantic_edit.evaluation.encode_decode import EncodeDecode
 from semantic_edit.evaluation.flexit import FlexIT
 from semantic_edit.evaluation.ilvr import ILVR
-from semantic_edit.evaluation.method import embeds_of, latents_of, picture_of, vae_reconstruction
+from semantic_edit.evaluation.method import latents_of, vae_reconstruction
 from semantic_edit.evaluation.null_text import NullTextInversion
 from semantic_edit.evaluation.prompt_to_prompt import PromptToPrompt
 from semantic_edit.evaluation.restyled import Restyled
@@ -266,7 +265,9 @@ def test_the_latents_of_diffedit_are_those_before_pixels_are_laid_over_them(load
         generator=torch.Generator().manual_seed(1),
         output_type="latent",
     )
-    assert_close(done.latents, direct.images, rtol=1e-4, atol=1e-4)  # the prompts are encoded in other batches
+    assert_close(
+        done.latents, direct.images, rtol=1e-4, atol=1e-4
+    )  # the prompts are encoded in other batches
     outside = (direct.mask == 0).expand_as(done.latents)
     assert outside.any()
     assert torch.equal(done.latents[outside], latents_of(denoiser_of(loaded), [picture])[outside])
@@ -281,7 +282,7 @@ def test_an_edit_that_finds_nothing_has_the_pictures_latents(loaded, picture):
 
 
 def test_masked_flow_edit_is_refused_where_there_is_no_flow(loaded):
-    with pytest.raises(ValueError, match='`encoding=\'flowedit\'` is for rectified flows'):
+    with pytest.raises(ValueError, match="`encoding='flowedit'` is for rectified flows"):
         DiffEditMethod(encoding="flowedit").check(loaded)
 
 

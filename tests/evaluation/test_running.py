@@ -281,7 +281,10 @@ def test_the_tables_grids_and_curves_are_written(comparison):
         "| StyleDiffusion | grey **0.5** | 1.00 [1.00, 1.00] | 25.0 [25.0, 25.0] | 10.0 [10.0, 10.0] |"
         in text
     )
-    assert "| theirs, grey 0.5 | 1.00 | PSNR outside, dB | 25.0 | StyleDiffusion | +0.0 [+0.0, +0.0] | 4 |" in text
+    assert (
+        "| theirs, grey 0.5 | 1.00 | PSNR outside, dB | 25.0 | StyleDiffusion | +0.0 [+0.0, +0.0] | 4 |"
+        in text
+    )
     assert "| longer | 40.0 [40.0, 40.0] | 40.0 | 1.00 | 1.00 | 100 % | 0 | 0 |" in text
     with (comparison.folder / "edits.csv").open() as file:
         lines = list(csv.DictReader(file))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+import math
 
 import numpy as np
 import pytest
@@ -17,13 +18,16 @@ from semantic_edit.evaluation.diffedit_method import DiffEditMethod
 from semantic_edit.evaluation.encode_decode import EncodeDecode
 from semantic_edit.evaluation.flow_edit import FlowEdit
 from semantic_edit.evaluation.ilvr import ILVR
+from semantic_edit.evaluation.measuring import latents_outside
 from semantic_edit.evaluation.method import embeds_of, floats_of, latents_of, vae_reconstruction
+from semantic_edit.evaluation.metrics.edit_metrics import MOST
 from semantic_edit.evaluation.null_text import NullTextInversion
 from semantic_edit.evaluation.prompt_to_prompt import PromptToPrompt
 from semantic_edit.evaluation.restyled import Restyled
 from semantic_edit.evaluation.rf_inversion import RFInversion
 from semantic_edit.evaluation.sdedit import SDEdit
 from semantic_edit.evaluation.word_swap import WordSwap
+from semantic_edit.pipelines import StableDiffusion3DiffEditPipeline, pipeline_around
 from tests.conftest import make_picture
 from tests.flow.sd3 import make_sd3
 
@@ -116,22 +120,47 @@ def test_flow_edit_changes_more_the_more_steps_move(loaded, image, clean):
 
 
 def test_flow_edit_is_diffedit_with_a_mask_of_ones(loaded, image):
-    masked = DiffEditMethod(
-        4,
-        guidance_scale=None,
-        inpaint_strength=1.0,
+    method = FlowEdit(4, moved=1.0)
+    expected = method.move(loaded, prepared_for(method, loaded, image), TARGET, seed=1)
+    own = pipeline_around(StableDiffusion3DiffEditPipeline, loaded)
+    own.set_progress_bar_config(disable=True)
+    done = own(
+        image,
+        TARGET,
+        SOURCE,
+        np.ones((image.height, image.width)),
         encoding="flowedit",
-        mask_thresholding_ratio=1e-6,
-    )
-    done = masked.edited(loaded, prepared_for(masked, loaded, image), TARGET, seed=1)
-    assert done.mask.all()
-    usual = FlowEdit(4, moved=1.0)
-    scaled = replace(usual, guidance_scale=7.5, source_guidance=3.5)
-    # the mask drew its noise from the same generator first, so the two agree in kind alone
-    free = usual.move(loaded, prepared_for(usual, loaded, image), TARGET, seed=1)
-    assert free.shape == done.latents.shape
-    other = scaled.move(loaded, prepared_for(usual, loaded, image), TARGET, seed=1)
-    assert not torch.equal(free, other)
+        inpaint_strength=1.0,
+        num_inference_steps=4,
+        generator=torch.Generator().manual_seed(1),
+        height=image.height,
+        width=image.width,
+        output_type="latent",
+    ).images
+    assert_close(done, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_three_encodings_of_diffedit_find_the_same_mask(loaded, image):
+    masks = []
+    for encoding in ("inversion", "noise", "flowedit"):
+        method = DiffEditMethod(4, num_maps_per_mask=2, mask_threshold=0.8, encoding=encoding)
+        done = method.edited(loaded, prepared_for(method, loaded, image), TARGET, seed=1)
+        masks.append(done.mask)
+        assert latents_outside(denoiser_of(loaded), image, done.latents, done.mask) == MOST
+    assert (masks[0] == masks[1]).all()
+    assert (masks[0] == masks[2]).all()
+    assert not masks[0].all()
+
+
+def test_kept_latents_are_those_that_no_pixel_of_the_region_touches(loaded, image, clean):
+    denoiser, region = denoiser_of(loaded), np.zeros((48, 64), dtype=bool)
+    region[3, 9] = True  # in the first row's second latent
+    edited = clean.clone()
+    edited[:, :, 0, 1] += 5
+    assert latents_outside(denoiser, image, edited, region) == MOST
+    peak = clean.max() - clean.min()
+    assert latents_outside(denoiser, image, clean + 0.01 * peak, region) == pytest.approx(40, abs=0.01)
+    assert math.isnan(latents_outside(denoiser, image, edited, np.ones((48, 64), dtype=bool)))
 
 
 def test_rf_inversion_that_is_drawn_wholly_to_the_end_returns_the_picture(loaded, image, clean):
@@ -221,8 +250,10 @@ def test_methods_of_unets_refuse_a_flow(loaded, method, message):
 @pytest.mark.parametrize(
     ("method", "name"), [(FlowEdit(), "FlowEdit"), (RFInversion(), "RF-Inversion")], ids=["flow", "rf"]
 )
-def test_methods_of_flows_refuse_a_unet(pipe, make_pipe, method, name):
-    with pytest.raises(ValueError, match=f"{name} moves along the velocities of a rectified flow, .* predicts"):
+def test_methods_of_flows_refuse_a_unet(make_pipe, method, name):
+    with pytest.raises(
+        ValueError, match=rf"{name} moves along the velocities of a rectified flow, .* predicts noise\."
+    ):
         method.check(make_pipe())
 
 
@@ -240,12 +271,15 @@ def test_knobs_of_less_than_one_step_are_refused(loaded, method, message):
 
 
 def test_weights_beyond_1_are_refused():
-    with pytest.raises(ValueError, match="`eta` must be a number from 0 to 1, got 1.5"):
+    with pytest.raises(ValueError, match=r"`eta` must be a number from 0 to 1, got 1\.5"):
         RFInversion(eta=1.5)
 
 
 def test_the_command_compares_on_a_folder_of_stable_diffusion_3(tmp_path, loaded, capsys):
     loaded.save_pretrained(tmp_path / "model")
+    index = tmp_path / "model" / "model_index.json"
+    missing = {"text_encoder_3": [None, None], "tokenizer_3": [None, None]}  # diffusers leaves them out
+    index.write_text(json.dumps({**json.loads(index.read_text()), **missing}))
     command = ["evaluate", "--model", str(tmp_path / "model"), "--out", str(tmp_path / "out"), "--count", "1"]
     command += ["--kinds", "colour", "--points", "1", "--steps", "4", "--metrics", "nearest", "psnr_outside"]
     assert main([*command, "--methods", "p2p"]) == 2
@@ -253,5 +287,10 @@ def test_the_command_compares_on_a_folder_of_stable_diffusion_3(tmp_path, loaded
     assert main([*command, "--methods", "diffedit", "diffedit-flowedit", "flowedit", "rf-inversion"]) == 0
     printed = capsys.readouterr().out
     assert "PSNR of latents outside, dB" in printed
-    for line in ("| DiffEdit |", "| DiffEdit, FlowEdit |", "| FlowEdit | moved **0.66**", "| RF-Inversion | stop"):
+    for line in (
+        "| DiffEdit |",
+        "| DiffEdit, FlowEdit |",
+        "| FlowEdit | moved **0.66**",
+        "| RF-Inversion | stop",
+    ):
         assert line in printed
