@@ -7,7 +7,7 @@ their positions. So that call is what is watched, in each layer's own evaluation
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -120,12 +120,12 @@ def attention_calls(borrowed: BorrowedNetwork, handle: Callable[..., torch.Tenso
     """
     with borrowed.changes():
         for name, module in borrowed.network.named_modules():
-            if hasattr(module, "to_q") and hasattr(module, "processor"):
-                borrowed.replace(module, "forward", _Watched(borrowed, module.forward, name, handle))
+            if _is_attention(module):
+                borrowed.replace(module, "forward", _HandledLayer(borrowed, module.forward, name, handle))
         yield
 
 
-class _Watched(StandIn):
+class _HandledLayer(StandIn):
     """An attention layer's `forward` whose fused attention goes through a handler."""
 
     def __init__(
@@ -158,3 +158,48 @@ class _Handled(TorchFunctionMode):
         if func is F.scaled_dot_product_attention:
             return self.handle(self.name, func, *args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def shared_projections(
+    borrowed: BorrowedNetwork,
+    picture: slice,
+    source_of: Mapping[int, int],
+    layers: Collection[str] | None = None,
+) -> Iterator[None]:
+    """Let rows of the batch use other rows' queries and keys for the picture's tokens while the block runs.
+
+    What the picture's tokens look at among themselves then has the other row's structure, whatever the text says:
+    Prompt-to-Prompt's self-attention swap, for joint attention (arXiv:2508.07519). Attention stays fused.
+
+    Args:
+        borrowed: A transformer.
+        picture: Where the picture's tokens are along the sequence.
+        source_of: For each row that takes another's projections, that row.
+        layers: Module paths of the layers that share; by default all.
+    """
+    targets, sources = list(source_of), list(source_of.values())
+
+    def taken(projected: torch.Tensor) -> torch.Tensor:
+        mixed = projected.clone()
+        mixed[targets, :, picture] = projected[sources, :, picture]
+        return mixed
+
+    def share(
+        name: str, attend: Attend, query: torch.Tensor, key: torch.Tensor, *others: Any, **named: Any
+    ) -> torch.Tensor:
+        if layers is None or name in layers:
+            query, key = taken(query), taken(key)
+        return attend(query, key, *others, **named)
+
+    with attention_calls(borrowed, share):
+        yield
+
+
+def joint_layers(transformer: torch.nn.Module) -> list[str]:
+    """The module paths of a transformer's attention layers, in the order of its modules."""
+    return [name for name, module in transformer.named_modules() if _is_attention(module)]
+
+
+def _is_attention(module: torch.nn.Module) -> bool:
+    return hasattr(module, "to_q") and hasattr(module, "processor")

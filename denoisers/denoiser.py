@@ -151,13 +151,12 @@ class Denoiser(ABC):
         """A prompt's tokens and words, indexed as in its attention maps."""
 
     @abstractmethod
-    def attention_to(
-        self, words: Sequence[int], latents: torch.Tensor, timestep: float, given: Conditioning
-    ) -> torch.Tensor:
-        """How strongly each position attends to some tokens of a prompt, averaged over all latents: (rows, columns).
+    def attention_maps(self, latents: torch.Tensor, timestep: float, given: Conditioning) -> torch.Tensor:
+        """How strongly each position attends to each token of a prompt: (batch, rows, columns, tokens) in float32.
+
+        The tokens are those of `tokens`.
 
         Args:
-            words: Indices of the tokens.
             latents, timestep, given: As for `predict`.
 
         Raises:
@@ -183,6 +182,10 @@ class Denoiser(ABC):
         """A denoiser guided by a scale as far as that is distilled into the model, and the scale that is left for
         guidance away from unconditional prompts."""
         return self, scale
+
+    def attention_layers(self) -> list[str]:
+        """The module paths of the layers whose attention an edit may share with its source; none by default."""
+        return []
 
     def why_not(self, encoding: str) -> str:
         """Why the model does not allow one of `ENCODINGS`, and what to pass, as the end of a sentence."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 
 import torch
 
 from semantic_edit.attention_processors.borrowing import BorrowedNetwork
-from semantic_edit.attention_processors.joint import TokenLayout, captured_text_columns
+from semantic_edit.attention_processors.joint import TokenLayout, captured_text_columns, joint_layers
 from semantic_edit.attention_processors.locks import lock_of
 from semantic_edit.denoisers.denoiser import ENCODINGS
 from semantic_edit.denoisers.identity import network_identity
@@ -76,6 +75,10 @@ class TransformerDenoiser(LatentDenoiser):
         """See `network_identity`."""
         return network_identity(self.transformer, self.attention_kwargs)
 
+    def attention_layers(self) -> list[str]:
+        """All attention layers of the transformer."""
+        return joint_layers(self.transformer)
+
     def num_picture_tokens(self, latent_size: tuple[int, int] | None) -> int:
         """The number of tokens of a picture whose latents have this height and width; by default of the own size."""
         height, width = latent_size or [side // self.cell for side in reversed(self.own_size)]
@@ -112,10 +115,8 @@ class TransformerDenoiser(LatentDenoiser):
             given: A prompt for each.
         """
 
-    def attention_to(
-        self, words: Sequence[int], latents: torch.Tensor, timestep: float, given: Conditioning
-    ) -> torch.Tensor:
-        """Computed from the text's columns in the picture's rows of joint attention; see [`Denoiser.attention_to`]."""
+    def attention_maps(self, latents: torch.Tensor, timestep: float, given: Conditioning) -> torch.Tensor:
+        """The text's columns in the picture's rows of joint attention; see [`Denoiser.attention_maps`]."""
         height, width = (side // self.patch for side in latents.shape[-2:])
         with (
             lock_of(self.transformer),
@@ -123,8 +124,8 @@ class TransformerDenoiser(LatentDenoiser):
             captured_text_columns(transformer, self.layout(latents, given)) as columns,
         ):
             predicted = self.through(transformer).predict(latents, timestep, given)
-        check_finite(f"the search's predictions (timestep {timestep:g})", predicted)
-        return columns.mean()[..., list(words)].mean(-1).mean(0).unflatten(0, (height, width))
+        check_finite(f"the prediction that is looked into (timestep {timestep:g})", predicted)
+        return columns.mean().unflatten(1, (height, width))
 
     def _square_size(self, side: int) -> tuple[int, int]:
         """Width and height in pixels of a square of so many latents a side."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -118,10 +118,8 @@ class UNetDenoiser(LatentDenoiser):
             **self._added(latents, given),
         )[0].float()
 
-    def attention_to(
-        self, words: Sequence[int], latents: torch.Tensor, timestep: float, given: Conditioning
-    ) -> torch.Tensor:
-        """Computed from cross-attention maps near StyleDiffusion's resolution; see [`Denoiser.attention_to`]."""
+    def attention_maps(self, latents: torch.Tensor, timestep: float, given: Conditioning) -> torch.Tensor:
+        """The cross-attention maps near StyleDiffusion's resolution; see [`Denoiser.attention_maps`]."""
         size = self.attention_size(*latents.shape[-2:])
         with (
             lock_of(self.unet),
@@ -129,8 +127,8 @@ class UNetDenoiser(LatentDenoiser):
             captured_cross_attention(unet, math.prod(size)) as maps,
         ):
             predicted = self.through(unet).predict(latents, timestep, given)
-        check_finite(f"the search's predictions (timestep {timestep})", predicted)
-        return maps.mean().mean(0)[:, list(words)].mean(-1).unflatten(0, size)
+        check_finite(f"the prediction that is looked into (timestep {timestep})", predicted)
+        return maps.mean().unflatten(1, size)
 
     def _added(self, latents: torch.Tensor, given: Conditioning) -> dict[str, Any]:
         """Further arguments for the UNet."""

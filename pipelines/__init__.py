@@ -6,7 +6,9 @@ from semantic_edit.pipelines.diffedit import DiffEditPipeline
 from semantic_edit.pipelines.diffedit_sd3 import StableDiffusion3DiffEditPipeline
 from semantic_edit.pipelines.diffedit_xl import StableDiffusionXLDiffEditPipeline
 from semantic_edit.pipelines.outputs import (
+    AttentionMapsOutput,
     DiffEditInversionPipelineOutput,
+    DiffEditMaskOutput,
     DiffEditPipelineOutput,
     StyleDiffusionPipelineOutput,
 )
@@ -20,7 +22,9 @@ from semantic_edit.pipelines.words import RestyleSettings, read_prompt_rows
 
 __all__ = [
     "PRESETS",
+    "AttentionMapsOutput",
     "DiffEditInversionPipelineOutput",
+    "DiffEditMaskOutput",
     "DiffEditPipeline",
     "DiffEditPipelineOutput",
     "RestyleSettings",

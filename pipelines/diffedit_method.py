@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -25,9 +26,11 @@ from semantic_edit.pipelines.checks import (
     common_batch_size,
     levels_for,
 )
-from semantic_edit.pipelines.encoding import Editing, encode_and_decode
+from semantic_edit.pipelines.encoding import encode_and_decode
+from semantic_edit.pipelines.explaining import attention_in_pictures
 from semantic_edit.pipelines.finishing import Composition, convert_pixels, finish_pictures
-from semantic_edit.pipelines.locating import find_or_cut_mask, mask_shape
+from semantic_edit.pipelines.locating import locate_request
+from semantic_edit.pipelines.masks import mask_pictures
 from semantic_edit.pipelines.options import (
     OF_PRESETS,
     read_edit_options,
@@ -35,10 +38,13 @@ from semantic_edit.pipelines.options import (
     read_prompt_inputs,
 )
 from semantic_edit.pipelines.outputs import (
+    AttentionMapsOutput,
     DiffEditInversionPipelineOutput,
+    DiffEditMaskOutput,
     DiffEditPipelineOutput,
     as_tuple,
 )
+from semantic_edit.pipelines.pictures import PictureInput
 from semantic_edit.pipelines.presets import guidance_of, preset_of
 from semantic_edit.pipelines.ranges import read_numbers
 from semantic_edit.pipelines.request import (
@@ -48,10 +54,8 @@ from semantic_edit.pipelines.request import (
     read_edit_prompts,
     read_edit_request,
 )
-from semantic_edit.pipelines.searching import searched_view
 from semantic_edit.pipelines.session import components_restored, session_of
 from semantic_edit.pipelines.stages import (
-    clean_latents,
     encode_pictures,
     invert_pictures,
     locate_edit,
@@ -59,6 +63,7 @@ from semantic_edit.pipelines.stages import (
 )
 from semantic_edit.pipelines.upstream import Regularization, regularised
 from semantic_edit.pipelines.views import read_size, read_view
+from semantic_edit.pipelines.words import word_pictures
 
 SIZES = ("height", "width")
 
@@ -87,34 +92,20 @@ class DiffEditMixin:
         options = read_edit_options(denoiser, arguments)
         hooks = read_step_hooks(self, arguments)
         request = read_edit_request(denoiser, options)
-        session = session_of(self, denoiser, request.schedule)
         call = CallSettings.of(arguments, request.levels, options.usual_guidance)
         self._interrupt = False
         with components_restored(self), running_call(self, call):
-            embeds = request.prompts.embed(denoiser, request.edits)
-            view, clean = searched_view(session, request, embeds)
-            if clean is None:
-                clean = clean_latents(denoiser, view.pictures, request.trajectory)
-            if view is not request.view:
-                request = request.seen(denoiser, view)
-                session = dataclasses.replace(session, schedule=request.schedule)
-            found, mask = find_or_cut_mask(session, request, embeds, view, clean)
+            here = locate_request(session_of(self, denoiser, request.schedule), request)
+            request, found, mask, view = here.request, here.found, here.mask, here.request.view
             guidance = guidance_of(
                 options.preset,
                 None if found is None else found.coherence,
                 request.prompts.described(request.edits),
                 options.usual_guidance,
             )
-            call.guidance_scale = max(guidance.scales)
-            if mask.empty.all():
-                copies = options.num_images_per_prompt
-                edited = clean.expand(request.edits, -1, -1, -1).repeat_interleave(copies, dim=0)
-                inversion = request.trajectory
-            else:
-                edited, inversion = encode_and_decode(
-                    session, request, embeds, Editing(clean, mask.weights, guidance), hooks
-                )
-            whole = view.whole_mask(mask.pixels, request.own_mask, mask_shape(request, denoiser.cell))
+            call.guidance_scale, call.num_timesteps = max(guidance.scales), request.levels
+            edited, inversion = encode_and_decode(here, guidance, hooks)
+            whole = here.whole_mask(denoiser.cell)
             laid = Composition(view, mask, request.preserves, whole, _seen_only(request, found))
             images, flags = finish_pictures(denoiser, edited, options.output_type, laid, self._censored)
         output = DiffEditPipelineOutput(
@@ -129,6 +120,97 @@ class DiffEditMixin:
             frames=view.frames or None,
         )
         return output if arguments["return_dict"] else as_tuple(output)
+
+    @torch.no_grad()
+    def locate(
+        self,
+        image: PictureInput,
+        source_prompt: str | list[str] = "",
+        prompt: str | list[str] | None = None,
+        **arguments: Any,
+    ) -> DiffEditMaskOutput:
+        """Find where two prompts disagree about an image, and edit nothing: the first half of a call.
+
+        The masks are black and white pictures of the image's own size, as the `mask_image` of this pipeline or of any
+        inpainting pipeline of diffusers.
+
+        Args:
+            image, source_prompt, prompt: As for a call.
+            arguments: Any others of a call's arguments.
+
+        Returns:
+            [`DiffEditMaskOutput`].
+
+        Raises:
+            ValueError, TypeError: If any argument is invalid, or arguments do not fit together.
+            FloatingPointError: If values become NaN or infinite; names the stage and the step.
+
+        Source: DiffEdit, arXiv:2210.11427, Sec. 3.2, step 1.
+        """
+        given = self._arguments("locate", arguments, image=image, source_prompt=source_prompt, prompt=prompt)
+        denoiser, given = self._denoiser(given), self._in_common_terms(given)
+        request = read_edit_request(denoiser, read_edit_options(denoiser, given))
+        with components_restored(self):
+            here = locate_request(session_of(self, denoiser, request.schedule), request)
+        whole, found = here.whole_mask(denoiser.cell), here.found
+        return DiffEditMaskOutput(
+            masks=mask_pictures(whole),
+            pixel_mask=whole,
+            soft_mask=None if found is None else found.soft_mask,
+            mask_confidence=None if found is None else found.confidence,
+            mask_coherence=None if found is None else found.coherence,
+            frames=here.request.view.frames or None,
+        )
+
+    @torch.no_grad()
+    def explain(
+        self,
+        image: PictureInput,
+        prompt: str | list[str],
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        **arguments: Any,
+    ) -> AttentionMapsOutput:
+        """Draw where in an image the model looks for each word of a prompt.
+
+        Args:
+            image: One or more images, in pixels.
+            prompt: What the image shows; one for all images, or one for each.
+            generator: Draws the noise with which the image is looked at.
+            arguments: Any others of a call's arguments that concern the image's size and the prompt's encoding.
+
+        Returns:
+            [`AttentionMapsOutput`].
+
+        Raises:
+            ValueError, TypeError: If any argument is invalid, or arguments do not fit together.
+            FloatingPointError: If values become NaN or infinite.
+
+        Source: DAAM, arXiv:2210.04885, of which this is the part for given images.
+        """
+        given = self._arguments("explain", arguments, image=image, prompt=prompt, generator=generator)
+        denoiser = self._denoiser(given)
+        options = read_edit_options(denoiser, self._in_common_terms(given))
+        view = read_view(denoiser, image, read_size(*options.sides, denoiser.multiple))
+        asked = denoiser.read_prompt(options.prompts["target"])
+        if asked.texts is None or not view.has_pixels:
+            raise ValueError("`explain` needs the `prompt` as text and the `image` in pixels.")
+        rows = common_batch_size(image=view.batch_size, prompt=asked.batch_size)
+        check_generator(generator, rows)
+        schedule = denoiser.schedule(options.preset.num_inference_steps, latent_size(denoiser, view))
+        with components_restored(self):
+            (embeds,) = denoiser.embed([asked], rows)
+            clean = encode_pictures(denoiser, view.pictures).expand(rows, -1, -1, -1)
+            session = session_of(self, denoiser, schedule)
+            maps = attention_in_pictures(session, clean, embeds, generator)  # type: ignore[arg-type]
+        texts = [denoiser.tokens(text) for text in asked.texts * (rows // len(asked.texts))]
+        return AttentionMapsOutput(word_pictures(texts, maps, view.frame(0).picture))
+
+    def _arguments(self, name: str, others: Mapping[str, Any], **given: Any) -> Mapping[str, Any]:
+        """The arguments of a call, for a method that takes some of them and leaves out the rest."""
+        usual = {name: one.default for name, one in inspect.signature(type(self).__call__).parameters.items()}
+        if unknown := others.keys() - usual.keys():
+            raise TypeError(f"`{name}` takes the arguments of a call, which has no `{min(unknown)}`.")
+        return {**usual, **others, **given}
 
     def _generate_mask(
         self, arguments: Mapping[str, Any]

@@ -46,6 +46,8 @@ class StableDiffusion3DiffEditPipeline(
         image_latents: torch.Tensor | list[torch.Tensor] | None = None,
         trajectory: Trajectory | None = None,
         encoding: str | None = None,
+        tau_s: float = 0.0,
+        shared_layers: tuple[str, ...] | list[str] | None = None,
         inpaint_strength: float = 0.8,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
@@ -101,6 +103,12 @@ class StableDiffusion3DiffEditPipeline(
                 corrector, at one evaluation of the transformer per step; "noise" adds the same noise at every level, at
                 none; "flowedit" does not encode, but moves the image straight from one prompt to the other (FlowEdit,
                 arXiv:2412.08629), within the mask, at two guided evaluations per step.
+            tau_s: Fraction of the steps, from the noisy end, in which the edit takes the image's own queries and keys
+                for its picture tokens, and so keeps its structure (Prompt-to-Prompt's self-attention swap in joint
+                attention, arXiv:2508.07519); 0 is never. It costs a second row for each edit. With a white `mask_image`
+                and `preserve_background=False` this is Prompt-to-Prompt by itself.
+            shared_layers: Module paths of the attention layers that do so, such as "transformer_blocks.0.attn"; by
+                default all.
             inpaint_strength, mask_encode_strength: Levels of noise, in (0, 1]: the image is encoded, and compared, at
                 the level that has the noise of Stable Diffusion at this fraction of its steps; 0.5 is sigma 0.62, 0.8
                 is sigma 0.84, and 1 is pure noise.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import PIL.Image
 import torch
 
 from semantic_edit.disk.telling import warn_caller
@@ -74,6 +75,12 @@ def shape_edit_mask(
     weights = mask_to_latents(grow_mask(pixels, shape.room), cell)
     _warn_of_masks(pixels, is_found)
     return EditMask(pixels, weights, empty=pixels.flatten(1).amax(1) == 0)
+
+
+def mask_pictures(whole: torch.Tensor) -> list[PIL.Image.Image]:
+    """Masks of whole pictures, (edits, 1, height, width) in [0, 1], as black and white images, cut at a half."""
+    cut = (255 * (whole[:, 0] >= 0.5)).to(torch.uint8).cpu().numpy()
+    return [PIL.Image.fromarray(one) for one in cut]
 
 
 def mask_of_everything(latents: torch.Tensor, edits: int, cell: int) -> EditMask:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from semantic_edit.denoisers.denoiser import ENCODINGS, Denoiser
+from semantic_edit.denoisers.denoiser import ENCODINGS, FLOW_EDIT, Denoiser
 from semantic_edit.denoisers.prompts import PromptInput
 from semantic_edit.pipelines.checks import check_flags, check_one_of, check_optional_flags, check_output_type
 from semantic_edit.pipelines.presets import Preset, preset_of
@@ -15,6 +15,18 @@ from semantic_edit.pipelines.stages import MaskSettings
 from semantic_edit.pipelines.upstream import check_decoding
 
 OF_PRESETS = tuple(field.name for field in fields(Preset))
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """How long, and where, an edit uses its source's attention.
+
+    until: The fraction of the steps, from the noisy end (Prompt-to-Prompt's tau_s); 0 is never.
+    layers: Module paths of the layers; `None` for all.
+    """
+
+    until: float = 0.0
+    layers: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +60,7 @@ class EditOptions:
     output_type: str
     encoding: str
     image_latents: Any = None
+    sharing: Sharing = Sharing()
 
     @property
     def is_shaped(self) -> bool:
@@ -83,6 +96,7 @@ def read_edit_options(denoiser: Denoiser, arguments: Mapping[str, Any]) -> EditO
             else preset.guidance_scale,
             "mask": read_mask_settings(given, preset),
             "encoding": encoding,
+            "sharing": read_sharing(denoiser, given, encoding),
             "sides": (given["height"], given["width"]),
         }
     )
@@ -110,6 +124,35 @@ def read_encoding(denoiser: Denoiser, given: Mapping[str, Any]) -> str:
             "picture already; pass one of the two."
         )
     return encoding
+
+
+def read_sharing(denoiser: Denoiser, given: Mapping[str, Any], encoding: str) -> Sharing:
+    """How a call's edits share their sources' attention; families without the arguments share nothing.
+
+    Args:
+        denoiser: The model.
+        given: The call's arguments.
+        encoding: How the pictures are encoded.
+
+    Raises:
+        ValueError: If a layer is no attention layer of the transformer, or the encoding has no source to share.
+    """
+    until, layers = given.get("tau_s", 0.0), given.get("shared_layers")
+    if until and encoding == FLOW_EDIT:
+        raise ValueError(
+            '`tau_s` shares the attention of the encoded image, and `encoding="flowedit"` encodes none; leave one of the '
+            "two out."
+        )
+    if layers is None:
+        return Sharing(until)
+    known = denoiser.attention_layers()
+    chosen = (layers,) if isinstance(layers, str) else tuple(layers)
+    if unknown := [name for name in chosen if name not in known]:
+        raise ValueError(
+            f"`shared_layers` names {unknown[0]!r}, which is no attention layer of the transformer. It has {known[0]!r} "
+            f"to {known[-1]!r}; leave it out to share in all of them."
+        )
+    return Sharing(until, chosen)
 
 
 def read_mask_settings(given: Mapping[str, Any], preset: Preset) -> MaskSettings:

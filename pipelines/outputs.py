@@ -55,6 +55,34 @@ class DiffEditPipelineOutput(Summarised, BaseOutput):
 
 
 @dataclass(repr=False)
+class DiffEditMaskOutput(Summarised, BaseOutput):
+    """Result of [`DiffEditMixin.locate`]: where an edit would apply.
+
+    masks: Black and white images of the image's own size, white where the edit applies, one for each edit.
+    pixel_mask: (edits, 1, height, width) in [0, 1]: the same before it is cut at a half, with soft edges.
+    soft_mask, mask_confidence, mask_coherence, frames: As in [`DiffEditPipelineOutput`].
+    """
+
+    masks: list[PIL.Image.Image]
+    pixel_mask: torch.Tensor
+    soft_mask: torch.Tensor | None = None
+    mask_confidence: torch.Tensor | None = None
+    mask_coherence: torch.Tensor | None = None
+    frames: tuple[Frame, ...] | None = None
+
+
+@dataclass(repr=False)
+class AttentionMapsOutput(Summarised, BaseOutput):
+    """Result of [`DiffEditMixin.explain`]: where the model looks for each word.
+
+    attention_maps: For each image, a heat map of each word of its prompt as a greyscale image of the image's own size,
+        each with its maximum white.
+    """
+
+    attention_maps: list[dict[str, PIL.Image.Image]]
+
+
+@dataclass(repr=False)
 class DiffEditInversionPipelineOutput(Summarised, BaseOutput):
     """Result of [`DiffEditPipeline.invert`].
 

@@ -187,7 +187,7 @@ def read_edit_request(denoiser: Denoiser, options: EditOptions) -> EditRequest:
         options.prompts,
         PromptUses(
             guided=options.usual_guidance > 1 or options.encoding == FLOW_EDIT,
-            contrasts=own_mask is None or options.encoding == FLOW_EDIT,
+            contrasts=own_mask is None or options.encoding == FLOW_EDIT or options.sharing.until > 0,
             inverts=known is None and options.encoding == INVERSION,
         ),
     )

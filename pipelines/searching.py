@@ -21,7 +21,7 @@ LOOKS = 3
 LITTLE_NOISE = 0.05
 """Noise level at which a small object is still visible, as a fraction of the steps; at a mask's 0.5 it is lost."""
 
-NOISES = 2
+LOOKS_OF_NOISE = 2
 
 PEAK, FOOT = 0.4, 0.15
 """Fractions of a map's maximum: peaks reach the first, and the region around them extends as far as the second."""
@@ -108,10 +108,11 @@ def _looked_at(session: Session[Denoiser], clean: torch.Tensor, telling: Telling
     level = max(1, session.schedule.levels(LITTLE_NOISE))
     # a separate generator, so that the mask's noise does not depend on whether the picture was searched
     generator = torch.Generator().manual_seed(0)
-    noise = torch.randn((NOISES, *clean.shape[1:]), generator=generator).to(clean.device)
-    noised = session.schedule.add_noise(clean.expand(NOISES, -1, -1, -1), noise, level)
+    noise = torch.randn((LOOKS_OF_NOISE, *clean.shape[1:]), generator=generator).to(clean.device)
+    noised = session.schedule.add_noise(clean.expand(LOOKS_OF_NOISE, -1, -1, -1), noise, level)
     timestep = session.schedule.timestep(level)
-    return session.denoiser.attention_to(words, noised, timestep, given.expand(NOISES))
+    maps = session.denoiser.attention_maps(noised, timestep, given.expand(LOOKS_OF_NOISE))
+    return maps[..., list(words)].mean(-1).mean(0)
 
 
 def _peaks(values: torch.Tensor) -> torch.Tensor:

@@ -167,7 +167,9 @@ class StyleDiffusionMixin:
             nsfw_content_detected=flags,
             reconstruction=source,
             blend_masks=done.blend_masks,
-            attention_maps=None if done.word_maps is None else word_pictures(rows, done.word_maps, size),
+            attention_maps=None
+            if done.word_maps is None
+            else word_pictures(rows.tokens, done.word_maps, size),
             frames=view.frames,
         )
         return output if arguments["return_dict"] else as_tuple(output)

@@ -154,22 +154,22 @@ def _blended_tokens(prompts: Sequence[PromptTokens], words: Sequence[str]) -> tu
 
 
 def word_pictures(
-    prompts: PromptRows, maps: torch.Tensor, size: tuple[int, int]
+    prompts: Sequence[PromptTokens], maps: torch.Tensor, size: tuple[int, int]
 ) -> list[dict[str, PIL.Image.Image]]:
     """For each row, a heat map of each of its words.
 
     A word that occurs more than once has a single map, the mean of them all.
 
     Args:
-        prompts: The source's and the targets'.
-        maps: (1 + T, rows, columns, tokens).
+        prompts: One for each row.
+        maps: (prompts, rows, columns, tokens).
         size: (width, height) of the images.
 
     Returns:
         For each row greyscale images by word, each with its maximum white.
     """
     pictures: list[dict[str, PIL.Image.Image]] = []
-    for row, tokens in enumerate(prompts.tokens):
+    for row, tokens in enumerate(prompts):
         covered: dict[str, list[int]] = {}
         for word in tokens.words:
             if word.tokens:  # words beyond the last token that the model reads have none

@@ -4,7 +4,7 @@ from diffusers import DDIMInverseScheduler, DDIMScheduler
 
 from semantic_edit.denoisers.schedules import schedule_from_scheduler
 from semantic_edit.editing.inversion import ddim_inverse_step, ddim_step
-from semantic_edit.editing.schedule import PREDICTION_TYPES, Schedule
+from semantic_edit.editing.schedule import PREDICTION_TYPES, Schedule, stable_diffusion_sigma
 from tests.schedules import STABLE_DIFFUSION, tensors
 
 
@@ -65,11 +65,25 @@ def test_fingerprints_tell_schedules_apart(scheduler):
 
 
 def test_a_schedule_checks_itself():
-    with pytest.raises(ValueError, match=r"`prediction_type` must be one of .* got 'flow'"):
-        Schedule.of_alphas((1,), (1.0, 0.5), "flow")
+    with pytest.raises(ValueError, match=r"`prediction_type` must be one of .* got 'velocity'"):
+        Schedule.of_alphas((1,), (1.0, 0.5), "velocity")
     for signal, noise in (((0.5,), (0.5, 0.5)), ((1.0, 0.5), (0.5,))):
         with pytest.raises(ValueError, match=rf"1 timesteps needs 2 .* got {len(signal)} and {len(noise)}"):
             Schedule((1,), signal, noise)
+
+
+def test_a_flow_s_strengths_are_stable_diffusion_s_noise():
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
+    alphas = (1 - betas).cumprod(0)
+    sigmas = (1 - alphas).sqrt() / ((1 - alphas).sqrt() + alphas.sqrt())
+    for fraction in (0.001, 0.25, 0.5, 0.8, 1.0):
+        assert stable_diffusion_sigma(fraction) == pytest.approx(
+            float(sigmas[round(1000 * fraction) - 1]), rel=1e-9
+        )
+    flow = Schedule.of_sigmas([*range(1, 101)], [level / 100 for level in range(101)])
+    assert [flow.levels(strength) for strength in (0.5, 0.8, 1.0)] == [62, 84, 100]
+    assert abs(stable_diffusion_sigma(0.5) - 0.62) < 0.005
+    assert abs(stable_diffusion_sigma(0.8) - 0.84) < 0.005
 
 
 def test_alphas_are_the_squared_signal():
@@ -80,12 +94,17 @@ def test_alphas_are_the_squared_signal():
 
 @pytest.mark.parametrize("prediction_type", PREDICTION_TYPES)
 def test_a_right_prediction_implies_the_noise_that_was_added(prediction_type):
-    schedule = Schedule.of_alphas((1, 501), (0.99, 0.64, 0.36), prediction_type)
+    if prediction_type == "flow":
+        schedule = Schedule.of_sigmas((300.0, 700.0), (0.0, 0.3, 0.7))
+    else:
+        schedule = Schedule.of_alphas((1, 501), (0.99, 0.64, 0.36), prediction_type)
     clean, noise = tensors(2)
     for level in (1, 2):
         noised = schedule.add_noise(clean, noise, level)
         velocity = schedule.signal[level] * noise - schedule.noise[level] * clean
-        right = {"epsilon": noise, "sample": clean, "v_prediction": velocity}[prediction_type]
+        right = {"epsilon": noise, "sample": clean, "v_prediction": velocity, "flow": noise - clean}[
+            prediction_type
+        ]
         torch.testing.assert_close(schedule.noise_in(noised, right, level), noise)
         # and with it a step goes to the same picture and noise at the level below
         below = schedule.add_noise(clean, noise, level - 1)

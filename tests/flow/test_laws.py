@@ -34,7 +34,7 @@ def received(module: torch.nn.Module) -> Iterator[list[dict[str, Any]]]:
 
 
 def own_walk(family, own, latents, prompt=PROMPT, negative=OTHER):
-    """The latents after each step of the family's own pipeline, as ours have them, and what its transformer received."""
+    """The latents after each step of the family's own pipeline, as ours have them, and what it evaluated."""
     reached = []
 
     def note(_pipe, _step, _timestep, tensors):
@@ -135,7 +135,8 @@ def test_a_walk_up_is_retraced_by_a_walk_down(family, denoiser, pipe, latents):
             plain = plain - added * predict_guided(encoder, plain, schedule.timestep(level), pair)
         plain_back = decode_latents(encoder, schedule, Walk(torch.stack([clean] * 16 + [plain])), pair)
     error, plain_error = ((one - clean).norm() / clean.norm() for one in (back, plain_back))
-    assert error < 0.02 and error < 0.6 * plain_error
+    assert error < 0.02
+    assert error < 0.6 * plain_error
 
 
 def test_a_strength_is_a_level_of_noise(denoiser, latents):
@@ -168,7 +169,7 @@ def test_encoding_and_decoding_are_the_pipelines_own(family, own, denoiser, pict
 
 
 def own_decode(family, own, clean):
-    """What the family's own pipeline makes of latents after no steps: its own end, with a transformer that says zero."""
+    """What the family's own pipeline makes of latents where its transformer says zero: its VAE's picture."""
     before = own.transformer.forward
     width, height = family.size
 

@@ -1,0 +1,107 @@
+"""Prompt-to-Prompt on transformers: decode an edit beside its source, whose attention it shares for a while."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from semantic_edit.attention_processors.borrowing import BorrowedNetwork
+from semantic_edit.attention_processors.joint import shared_projections
+from semantic_edit.attention_processors.locks import lock_of
+from semantic_edit.denoisers.transformer import TransformerDenoiser
+from semantic_edit.editing.conditioning import Conditioning
+from semantic_edit.editing.guidance import Guidance, PromptPair
+from semantic_edit.editing.inversion import StepHooks, Walk, decode_latents
+from semantic_edit.pipelines.locating import Located
+from semantic_edit.pipelines.options import Sharing
+
+
+@dataclass(frozen=True, eq=False)
+class _BesideItsSource:
+    """A denoiser of batches whose second half shares the first half's attention at noisy timesteps; with guidance,
+    such a batch comes twice, the unconditional one first.
+
+    last: The lowest timestep at which attention is shared.
+    rows: The number of edits, and of sources.
+    """
+
+    denoiser: TransformerDenoiser
+    borrowed: BorrowedNetwork
+    sharing: Sharing
+    last: float
+    rows: int
+
+    def predict(self, latents: torch.Tensor, timestep: float, given: Conditioning) -> torch.Tensor:
+        """See [`Predictor.predict`]."""
+        if timestep < self.last:
+            return self.denoiser.predict(latents, timestep, given)
+        both = 2 * self.rows
+        source_of = {
+            first + self.rows + row: first + row
+            for first in range(0, len(latents), both)
+            for row in range(self.rows)
+        }
+        picture = self.denoiser.layout(latents, given).picture
+        with shared_projections(self.borrowed, picture, source_of, self.sharing.layers):
+            return self.denoiser.through(self.borrowed).predict(latents, timestep, given)
+
+    def guide(
+        self, unconditional: torch.Tensor, conditional: torch.Tensor, scale: float | torch.Tensor
+    ) -> torch.Tensor:
+        """See [`Predictor.guide`]."""
+        return self.denoiser.guide(unconditional, conditional, scale)
+
+
+def decode_beside_source(
+    here: Located, walk: Walk, prompts: PromptPair, guidance: Guidance, hooks: StepHooks
+) -> torch.Tensor:
+    """Decode every edit beside a row under its source prompt, which stays on the inversion at every step.
+
+    Args:
+        here: What is edited, and where.
+        walk: Latents (levels + 1, edits or 1, channels, height, width), and the masks.
+        prompts: One for each edit.
+        guidance: A scale and a stop for each row of the result.
+        hooks: Called around the steps; the tensors that they get hold the sources' rows before the edits'.
+
+    Returns:
+        (edits * copies, channels, height, width).
+
+    Source: Prompt-to-Prompt, arXiv:2208.01626; the source's row is kept as in Direct Inversion, arXiv:2310.01506.
+    """
+    session, request, sharing = here.session, here.request, here.request.options.sharing
+    denoiser, schedule, copies = session.denoiser, session.schedule, request.options.num_images_per_prompt
+    assert isinstance(denoiser, TransformerDenoiser)  # others' calls have no argument that leads here
+    assert here.embeds.source is not None
+    rows = request.edits * copies
+    latents = (
+        walk.latents.to(denoiser.device)
+        .expand(-1, request.edits, -1, -1, -1)
+        .repeat_interleave(copies, dim=1)
+    )
+    mask = here.mask.weights.repeat_interleave(copies, dim=0)
+    beside = Walk(torch.cat([latents, latents], dim=1), torch.cat([torch.zeros_like(mask), mask]))
+    both, away = Conditioning.cat([here.embeds.source, prompts.conditional]), prompts.unconditional
+    told = PromptPair(both, None if away is None else Conditioning.cat([away, away])).repeat(copies)
+    twice = replace(guidance, scale=[*guidance.scale] * 2, stops=[*(guidance.stops or [])] * 2)  # type: ignore[misc]
+    shared = [
+        schedule.timestep(level)
+        for level in range(1, request.levels + 1)
+        if schedule.is_before(level, sharing.until)
+    ]
+    with (
+        lock_of(denoiser.transformer),
+        BorrowedNetwork(denoiser.transformer) as transformer,
+        session.bar("decode", request.levels) as progress_bar,
+    ):
+        predictor = _BesideItsSource(denoiser, transformer, sharing, min(shared, default=float("inf")), rows)
+
+        def advance(step: int, timestep: float, tensors: dict[str, Any]) -> dict[str, Any]:
+            changed = {} if hooks.after is None else hooks.after(step, timestep, tensors)
+            progress_bar.update()
+            return changed
+
+        hooked = StepHooks(advance, hooks.should_stop)
+        return decode_latents(predictor, schedule, beside, told, twice, hooked)[rows:]

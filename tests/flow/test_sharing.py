@@ -1,0 +1,97 @@
+"""Prompt-to-Prompt in joint attention: an edit takes its source's queries and keys, and everything is put back."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from semantic_edit.attention_processors.borrowing import BorrowedNetwork
+from semantic_edit.attention_processors.joint import shared_projections
+
+SOURCE, TARGET = "a red apple on grass", "a green pear on grass"
+QUICK = {"num_inference_steps": 4, "num_maps_per_mask": 1, "output_type": "latent"}
+
+
+@pytest.fixture(autouse=True)
+def encodes(family):
+    if not family.encodes:
+        pytest.skip("its pictures are not encoded")
+
+
+def edited(pipe, family, picture, prompt, **options):
+    generator = torch.Generator().manual_seed(0)
+    return pipe(picture, prompt, SOURCE, generator=generator, **{**QUICK, **family.called, **options})
+
+
+def test_the_source_itself_stays_on_its_inversion(family, pipe, picture):
+    """A target that says what the source says, and shares all attention, is the source; only the mask lets it move."""
+    mask = torch.ones(1, 1, picture.height, picture.width)
+    shared = edited(pipe, family, picture, SOURCE, mask_image=mask, tau_s=1.0)
+    free = edited(pipe, family, picture, SOURCE, mask_image=mask)
+    assert torch.isfinite(shared.images).all()
+    assert not torch.equal(shared.images, free.images)
+
+
+def test_it_keeps_the_structure_and_what_is_outside_the_mask(family, pipe, picture):
+    mask = torch.zeros(1, 1, picture.height, picture.width)
+    mask[..., : picture.width // 2] = 1
+    shared, free = (edited(pipe, family, picture, TARGET, mask_image=mask, tau_s=tau) for tau in (0.5, 0.0))
+    outside = shared.mask == 0
+    clean = shared.trajectory.latents[0]
+    assert_close(shared.images * outside, clean * outside, rtol=0, atol=0)
+    assert not torch.equal(shared.images, free.images)
+
+
+def test_sharing_in_no_step_is_no_sharing(family, pipe, picture):
+    mask = torch.ones(1, 1, picture.height, picture.width)
+    none = edited(pipe, family, picture, TARGET, mask_image=mask, tau_s=1e-6)
+    assert_close(
+        none.images, edited(pipe, family, picture, TARGET, mask_image=mask).images, rtol=1e-4, atol=1e-4
+    )
+
+
+def test_a_row_alone_takes_nothing(family, denoiser, latents):
+    """Rows that share with a row of the same picture and prompt compute what they would have computed."""
+    two, given = latents.repeat(2, 1, 1, 1), prompts(denoiser, [SOURCE, SOURCE])
+    picture = denoiser.layout(two, given).picture
+    timestep = denoiser.schedule(4, tuple(latents.shape[-2:])).timestep(2)
+    usual = denoiser.predict(two, timestep, given)
+    with BorrowedNetwork(denoiser.transformer) as borrowed, shared_projections(borrowed, picture, {1: 0}):
+        shared = denoiser.through(borrowed).predict(two, timestep, given)
+        assert_close(denoiser.predict(two, timestep, given), usual, rtol=0, atol=0)  # others are not touched
+    assert_close(shared, usual, rtol=0, atol=0)
+    assert_close(denoiser.predict(two, timestep, given), usual, rtol=0, atol=0)
+
+
+def prompts(denoiser, texts):
+    from semantic_edit.denoisers import PromptInput
+
+    return denoiser.embed([denoiser.read_prompt(PromptInput("prompt", texts))], len(texts))[0]
+
+
+def test_layers_are_named_and_an_unknown_one_is_refused(family, pipe, picture, denoiser):
+    first, *_ = denoiser.attention_layers()
+    mask = torch.ones(1, 1, picture.height, picture.width)
+    one = edited(pipe, family, picture, TARGET, mask_image=mask, tau_s=1.0, shared_layers=[first])
+    every = edited(pipe, family, picture, TARGET, mask_image=mask, tau_s=1.0)
+    assert not torch.equal(one.images, every.images)
+    with pytest.raises(ValueError, match="`shared_layers` names 'attn', which is no attention layer"):
+        edited(pipe, family, picture, TARGET, mask_image=mask, tau_s=1.0, shared_layers=["attn"])
+
+
+def test_flow_edit_has_nothing_to_share(family, pipe, picture):
+    with pytest.raises(ValueError, match="`tau_s` shares the attention of the encoded image"):
+        edited(pipe, family, picture, TARGET, tau_s=0.5, encoding="flowedit")
+
+
+def test_a_callback_that_fails_leaves_the_transformer_as_it_was(family, pipe, picture):
+    before = {name: id(vars(module).get("forward")) for name, module in pipe.transformer.named_modules()}
+
+    def fail(*_):
+        raise RuntimeError("boom")
+
+    mask = torch.ones(1, 1, picture.height, picture.width)
+    with pytest.raises(RuntimeError, match="boom"):
+        edited(pipe, family, picture, TARGET, mask_image=mask, tau_s=1.0, callback_on_step_end=fail)
+    assert before == {
+        name: id(vars(module).get("forward")) for name, module in pipe.transformer.named_modules()
+    }
