@@ -2,6 +2,7 @@
 
 from semantic_edit.editing.conditioning import Conditioning
 from semantic_edit.editing.finite import FiniteWatch, at_step, check_finite
+from semantic_edit.editing.flow_edit import FlowEditWalk, GuidedSide, flow_edit
 from semantic_edit.editing.guidance import (
     Guidance,
     Predictor,
@@ -53,7 +54,9 @@ __all__ = [
     "Conditioning",
     "EditTuning",
     "FiniteWatch",
+    "FlowEditWalk",
     "Guidance",
+    "GuidedSide",
     "MaskResult",
     "MaskShape",
     "NoiseContrast",
@@ -75,6 +78,7 @@ __all__ = [
     "eight_bits",
     "feather_mask",
     "find_mask",
+    "flow_edit",
     "followed_mask",
     "grow_mask",
     "guided_filter",

@@ -4,29 +4,36 @@ from __future__ import annotations
 
 from typing import Any
 
-from diffusers import DiffusionPipeline, StableDiffusionImg2ImgPipeline, StableDiffusionXLImg2ImgPipeline
+from diffusers import DiffusionPipeline
 
-from semantic_edit.denoisers import StableDiffusionDenoiser, StableDiffusionXLDenoiser, denoiser_of
+from semantic_edit.denoisers import (
+    Denoiser,
+    StableDiffusion3Denoiser,
+    StableDiffusionDenoiser,
+    StableDiffusionXLDenoiser,
+    denoiser_of,
+)
 from semantic_edit.pipelines import (
     DiffEditPipeline,
+    StableDiffusion3DiffEditPipeline,
     StableDiffusionXLDiffEditPipeline,
     StableDiffusionXLStyleDiffusionPipeline,
     StyleDiffusionPipeline,
     pipeline_around,
 )
 
-DIFFEDIT, STYLEDIFFUSION, IMAGE_TO_IMAGE = "diffedit", "stylediffusion", "image-to-image"
-PIPELINES: dict[type, dict[str, type]] = {
+DIFFEDIT, STYLEDIFFUSION = "diffedit", "stylediffusion"
+TITLES = {DIFFEDIT: "DiffEdit", STYLEDIFFUSION: "StyleDiffusion"}
+PIPELINES: dict[type[Denoiser], dict[str, type]] = {
     StableDiffusionDenoiser: {
         DIFFEDIT: DiffEditPipeline,
         STYLEDIFFUSION: StyleDiffusionPipeline,
-        IMAGE_TO_IMAGE: StableDiffusionImg2ImgPipeline,
     },
     StableDiffusionXLDenoiser: {
         DIFFEDIT: StableDiffusionXLDiffEditPipeline,
         STYLEDIFFUSION: StableDiffusionXLStyleDiffusionPipeline,
-        IMAGE_TO_IMAGE: StableDiffusionXLImg2ImgPipeline,
     },
+    StableDiffusion3Denoiser: {DIFFEDIT: StableDiffusion3DiffEditPipeline},
 }
 
 
@@ -34,10 +41,20 @@ def pipeline_class(task: str, pipe: DiffusionPipeline) -> type:
     """The class for a task with the family of a loaded model.
 
     Args:
-        task: "diffedit", "stylediffusion" or "image-to-image".
+        task: "diffedit" or "stylediffusion".
         pipe: The loaded model.
+
+    Raises:
+        ValueError: If there is no such class for the model's family.
     """
-    return PIPELINES[type(denoiser_of(pipe))][task]
+    denoiser = denoiser_of(pipe)
+    tasks = PIPELINES[type(denoiser)]
+    if task not in tasks:
+        served = [kind.family.title for kind, others in PIPELINES.items() if task in others]
+        raise ValueError(
+            f"{TITLES[task]} has no pipeline for models of {denoiser.family.title}; use one of {' or '.join(served)}."
+        )
+    return tasks[task]
 
 
 def another_pipeline(task: str, pipe: DiffusionPipeline, **changes: Any) -> Any:

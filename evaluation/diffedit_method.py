@@ -9,24 +9,20 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline
-from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 
-from semantic_edit.denoisers import denoiser_of
+from semantic_edit.denoisers import INVERSION, denoiser_of
 from semantic_edit.editing import Trajectory
 from semantic_edit.evaluation.around import DIFFEDIT, another_pipeline
 from semantic_edit.evaluation.encode_decode import EncodeDecode
-from semantic_edit.evaluation.method import EditMethod, latents_of, sides_of
+from semantic_edit.evaluation.method import Edited, EditMethod, latents_of, sides_of
 from semantic_edit.evaluation.word_swap import Inverted
 from semantic_edit.pipelines import PRESETS, levels_for
-
-# Added to the seed for the noise that replaces the encoding, so that the mask is the same with and without encoding.
-NOISE_SEED = 1_000_003
 
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """A picture and its inversion, or `None` without encoding.
+    """A picture and its inversion, or `None` if another encoding takes its place.
 
     The inversion reaches the noisiest level, so that it serves every encoding ratio.
     """
@@ -43,9 +39,11 @@ class DiffEditMethod(EditMethod[Encoded]):
     guidance_scale: `None` leaves it to the preset.
     preset: Supplies the settings that are not knobs; see [`with_preset`] for a method with all of a preset's settings.
     with_reference: Whether the mask compares with the source prompt rather than the empty one.
-    encoding: Whether the picture is inverted. Otherwise it is noised as in SDEdit: decoding starts from that, and after
-        each step everything outside the mask is replaced by the picture with the same noise at the level reached, as in
-        diffusers' inpainting. To leave out the mask instead, see `EncodeDecode`; to leave out both, `SDEdit`.
+    encoding: As for the pipeline. With "noise", decoding starts from the picture noised as in SDEdit, and after each
+        step everything outside the mask is replaced by the picture with the same noise at the level reached, as in
+        diffusers' inpainting. To leave out the mask instead, see `EncodeDecode`; to leave out both, `SDEdit`. With
+        "flowedit", only rectified flows are served; to leave out the mask, see `FlowEdit`. The mask itself does not
+        depend on the encoding.
 
     Source: DiffEdit, arXiv:2210.11427, Sec. 3.2; the ablations are those of Sec. 4.
     """
@@ -61,7 +59,7 @@ class DiffEditMethod(EditMethod[Encoded]):
     preserve_background: bool = False
     preset: str = "paper"
     with_reference: bool = True
-    encoding: bool = True
+    encoding: str = INVERSION
 
     @classmethod
     def with_preset(cls, name: str) -> DiffEditMethod:
@@ -75,6 +73,13 @@ class DiffEditMethod(EditMethod[Encoded]):
             preset=name,
         )
 
+    def check(self, pipe: DiffusionPipeline) -> None:
+        """Also raise a ValueError if the model does not allow the encoding."""
+        super().check(pipe)
+        denoiser = denoiser_of(pipe)
+        if self.encoding not in denoiser.encodings:
+            raise ValueError(f"`encoding={self.encoding!r}` {denoiser.why_not(self.encoding)}.")
+
     def check_steps(self, pipe: DiffusionPipeline) -> None:
         """Also raise a ValueError if a strength covers less than one step."""
         schedule = self.schedule(denoiser_of(pipe))
@@ -86,7 +91,7 @@ class DiffEditMethod(EditMethod[Encoded]):
     ) -> list[Encoded]:
         """Invert the pictures, which does not depend on any knob of the mask."""
         parts: list[Trajectory | None] = [None] * len(images)
-        if self.encoding:
+        if self.encoding == INVERSION:
             inverted: Any = another_pipeline(DIFFEDIT, pipe).invert(
                 image=list(images),
                 num_inference_steps=self.num_inference_steps,
@@ -96,17 +101,15 @@ class DiffEditMethod(EditMethod[Encoded]):
             parts = list(inverted.trajectory.split())
         return [Encoded(*one) for one in zip(images, source_prompts, parts, strict=True)]
 
-    def edit(self, pipe: DiffusionPipeline, prepared: Encoded, prompt: str, seed: int = 0) -> Image.Image:
-        """Make one edit."""
-        return self.edit_with_mask(pipe, prepared, prompt, seed)[0]
+    def edited(self, pipe: DiffusionPipeline, prepared: Encoded, prompt: str, seed: int = 0) -> Edited:
+        """Make one edit, with its mask."""
+        reached: list[torch.Tensor] = []
 
-    def edit_with_mask(
-        self, pipe: DiffusionPipeline, prepared: Encoded, prompt: str, seed: int = 0
-    ) -> tuple[Image.Image, np.ndarray]:
-        """Make one edit; also returns its mask, booleans (height, width), true where the edit applied."""
-        known: dict[str, Any] = {"trajectory": prepared.trajectory}
-        if not self.encoding:
-            known = {"image_latents": self._noised(pipe, prepared.image, seed)}
+        def note(_pipe: Any, _step: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+            reached[:] = [tensors["latents"].clone()]
+            return tensors
+
+        inverts = prepared.trajectory is not None
         done: Any = another_pipeline(DIFFEDIT, pipe)(
             image=prepared.image,
             prompt=prompt,
@@ -122,10 +125,14 @@ class DiffEditMethod(EditMethod[Encoded]):
             preserve_background=self.preserve_background,
             preset=self.preset,
             focus=False,
+            trajectory=prepared.trajectory,
+            encoding=None if inverts else self.encoding,
+            callback_on_step_end=note,
             **sides_of(prepared.image),
-            **known,
         )
-        return done.images[0], done.pixel_mask[0, 0].cpu().numpy() > 0.5
+        # with an empty mask there are no steps
+        latents = reached[0] if reached else latents_of(denoiser_of(pipe), [prepared.image])
+        return Edited(done.images[0], latents, done.pixel_mask[0, 0].cpu().numpy() > 0.5)
 
     def reconstruct(self, pipe: DiffusionPipeline, prepared: Encoded) -> np.ndarray | None:
         """Decode the whole picture under the empty prompt, from where it was encoded to."""
@@ -134,13 +141,3 @@ class DiffEditMethod(EditMethod[Encoded]):
         scale = EncodeDecode.guidance_scale if self.guidance_scale is None else self.guidance_scale
         unmasked = EncodeDecode(self.num_inference_steps, scale, self.inpaint_strength)
         return unmasked.reconstruct(pipe, Inverted(prepared.trajectory.latents, ""))
-
-    def _noised(self, pipe: DiffusionPipeline, image: Image.Image, seed: int) -> torch.Tensor:
-        """`image_latents` of the picture with one noise map, (1, levels + 1, channels, height, width)."""
-        denoiser = denoiser_of(pipe)
-        schedule, clean = self.schedule(denoiser), latents_of(denoiser, [image])
-        levels = levels_for(schedule, "inpaint_strength", self.inpaint_strength)
-        generator = torch.Generator().manual_seed(seed + NOISE_SEED)
-        noise = randn_tensor(clean.shape, generator=generator, device=clean.device)
-        noised = [schedule.add_noise(clean, noise, level) for level in range(levels, 0, -1)]
-        return torch.stack([*noised, clean], dim=1)

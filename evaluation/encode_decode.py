@@ -20,8 +20,8 @@ class EncodeDecode(WordSwap):
 
     It reconstructs under the empty prompt, where guidance has no effect.
 
-    strength: The encoding ratio, a fraction of the steps in (0, 1]; higher values change more. Inversions reach the
-        noisiest level, so that one serves every strength.
+    strength: The encoding ratio, in (0, 1], as [`Schedule.levels`] counts it; higher values change more. Inversions
+        reach the noisiest level, so that one serves every strength.
 
     Source: the ablation "Encode-Decode" of DiffEdit, arXiv:2210.11427.
     """
@@ -40,13 +40,13 @@ class EncodeDecode(WordSwap):
         Raises:
             ValueError: If the strength is outside (0, 1], or covers less than one step.
         """
-        encoded = replace(prepared, latents=prepared.latents[: self._levels(pipe) + 1])
+        encoded = replace(prepared, latents=prepared.latents[: self._levels(pipe, prepared.latents) + 1])
         return super().decode(pipe, encoded, prompt)
 
     def check_steps(self, pipe: DiffusionPipeline) -> None:
         """Also raise a ValueError if the strength covers less than one step."""
         self._levels(pipe)
 
-    def _levels(self, pipe: DiffusionPipeline) -> int:
-        """The number of levels that `strength` covers."""
-        return levels_for(self.schedule(denoiser_of(pipe)), "strength", self.strength)
+    def _levels(self, pipe: DiffusionPipeline, latents: torch.Tensor | None = None) -> int:
+        """The number of levels that `strength` covers, for latents of a size."""
+        return levels_for(self.schedule(denoiser_of(pipe), latents), "strength", self.strength)

@@ -41,7 +41,8 @@ from semantic_edit.evaluation.tables import (
 )
 from semantic_edit.evaluation.verdicts import judge_metric
 
-OWN = ("DiffEdit", "StyleDiffusion", "StyleDiffusion, presets")  # compared with all others
+# compared with all others
+OWN = ("DiffEdit", "DiffEdit, noise", "DiffEdit, FlowEdit", "StyleDiffusion", "StyleDiffusion, presets")
 
 
 def comparison_of(
@@ -135,6 +136,7 @@ def evaluate(comparison: Comparison, sweeps: Sequence[Sweep], say: Say, curves: 
         "clip",
         "clip_score",
         "psnr_outside",
+        "latents_outside",
         "ns_lpips",
         "structure",
         "mask_iou",

@@ -13,10 +13,10 @@ from semantic_edit.evaluation.metrics.unavailable import optional_module
 from semantic_edit.evaluation.report import SCALES, TITLES
 from semantic_edit.evaluation.running import Comparison
 from semantic_edit.evaluation.sweeps import Sweep
-from semantic_edit.evaluation.tables import BACKGROUND, SUCCESSES, Tabled, measures_of
+from semantic_edit.evaluation.tables import BACKGROUNDS, SUCCESSES, Tabled, measures_of
 
 # on the horizontal axis, what a method gives up; on the vertical axis, what it reaches
-GIVEN_UP = (BACKGROUND, "features_to_input", "lpips", "structure")
+GIVEN_UP = (*BACKGROUNDS, "features_to_input", "lpips", "structure")
 REACHED = (*SUCCESSES, "clip", "clip_score")
 
 

@@ -15,7 +15,14 @@ from PIL import Image
 from semantic_edit.attention_processors import BorrowedNetwork, frozen, lock_of
 from semantic_edit.denoisers import denoiser_of
 from semantic_edit.editing import check_finite
-from semantic_edit.evaluation.method import EditMethod, floats_of, latents_of, picture_of, pixels_of
+from semantic_edit.evaluation.method import (
+    Edited,
+    EditMethod,
+    edited_from,
+    floats_of,
+    latents_of,
+    pixels_of,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,9 +79,9 @@ class FlexIT(EditMethod[Seen]):
         latents, pixels = latents_of(denoiser, images), pixels_of(denoiser, images)
         return [Seen(*one) for one in zip(latents.split(1), pixels.split(1), source_prompts, strict=True)]
 
-    def edit(self, pipe: DiffusionPipeline, prepared: Seen, prompt: str, seed: int = 0) -> Image.Image:
+    def edited(self, pipe: DiffusionPipeline, prepared: Seen, prompt: str, seed: int = 0) -> Edited:
         """Make one edit; nothing is random, so the seed is not used."""
-        return picture_of(denoiser_of(pipe), self.optimise(pipe, prepared, prompt)[0])
+        return edited_from(denoiser_of(pipe), self.optimise(pipe, prepared, prompt)[0])
 
     def reconstruct(self, pipe: DiffusionPipeline, prepared: Seen) -> np.ndarray:
         """The autoencoder's reconstruction of the picture."""

@@ -16,7 +16,7 @@ from semantic_edit.denoisers import denoiser_of
 from semantic_edit.disk.numbers import read_number
 from semantic_edit.disk.reading import real_number, whole_number
 from semantic_edit.editing import Guidance, StepHooks, Walk, decode_latents
-from semantic_edit.evaluation.method import EditMethod, latents_of, picture_of
+from semantic_edit.evaluation.method import Edited, EditMethod, edited_from, latents_of
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,8 @@ class ILVR(EditMethod[torch.Tensor]):
     """Start from pure noise; after each step, replace the sample's low frequencies by those of the noised picture.
 
     The paper's model is unconditional, works on pixels and is sampled by DDPM. Here the latent of a text-conditional
-    model is refined, sampled by DDIM with guidance. Only the start and the noise of the references, which is new at
+    model is refined, sampled by DDIM, or on
+    a rectified flow by Euler's method, with guidance. Only the start and the noise of the references, which is new at
     each level, are random. At level 0 the reference is the picture's latent itself.
 
     down_factor: N, by which the latent is down- and then upsampled; higher values change more. One pixel of a latent
@@ -51,11 +52,9 @@ class ILVR(EditMethod[torch.Tensor]):
         """Clean latents, (1, channels, height, width) each; the source prompts are not used."""
         return list(latents_of(denoiser_of(pipe), images).split(1))
 
-    def edit(
-        self, pipe: DiffusionPipeline, prepared: torch.Tensor, prompt: str, seed: int = 0
-    ) -> Image.Image:
+    def edited(self, pipe: DiffusionPipeline, prepared: torch.Tensor, prompt: str, seed: int = 0) -> Edited:
         """Make one edit."""
-        return picture_of(denoiser_of(pipe), self.sample(pipe, prepared, prompt, seed))
+        return edited_from(denoiser_of(pipe), self.sample(pipe, prepared, prompt, seed))
 
     @torch.no_grad()
     def sample(
@@ -63,13 +62,13 @@ class ILVR(EditMethod[torch.Tensor]):
     ) -> torch.Tensor:
         """The edit's clean latents, (1, channels, height, width)."""
         denoiser, generator = denoiser_of(pipe), torch.Generator().manual_seed(seed)
-        schedule = self.schedule(denoiser)
+        schedule = self.schedule(denoiser, prepared)
         steps = schedule.num_inference_steps
 
         def drawn() -> torch.Tensor:
             return randn_tensor(prepared.shape, generator=generator, device=prepared.device)
 
-        def refine(step: int, timestep: int, tensors: dict[str, Any]) -> dict[str, Any]:
+        def refine(step: int, timestep: float, tensors: dict[str, Any]) -> dict[str, Any]:
             if step >= int(self.refined * steps + 1e-6):
                 return {}
             level = steps - step - 1

@@ -12,19 +12,35 @@ import torch
 from diffusers import DiffusionPipeline
 from PIL import Image
 
-from semantic_edit.denoisers import Denoiser, PromptInput, denoiser_of
+from semantic_edit.denoisers import FLOW_EDIT, Denoiser, PromptInput, denoiser_of
+from semantic_edit.disk.numbers import read_number
+from semantic_edit.disk.reading import real_number
 from semantic_edit.editing import Conditioning, PromptPair, Schedule, eight_bits
 from semantic_edit.pipelines import read_pictures
 
 Prepared = TypeVar("Prepared")
 
 
+@dataclass(frozen=True, eq=False)
+class Edited:
+    """What a method makes of a picture.
+
+    latents: (1, channels, height, width), clean, from which `picture` was decoded, before any pixels of the original
+        were laid over it; `None` if they are not known.
+    mask: Where the edit applied, booleans (height, width), if the method finds that out.
+    """
+
+    picture: Image.Image
+    latents: torch.Tensor | None = None
+    mask: np.ndarray | None = None
+
+
 @dataclass(frozen=True)
 class EditMethod(ABC, Generic[Prepared]):
     """One way to edit a picture, with its knobs as fields.
 
-    Works with any loaded pipeline of Stable Diffusion 1.x, 2.x or XL, including diffusers' own; pipelines are only
-    read.
+    Works with any loaded pipeline of a family that is served, including diffusers' own, unless `check` says otherwise;
+    pipelines are only read.
 
     What a method computes for a picture before it knows the edit (an inversion, learned embeddings) is kept separate,
     so that a sweep over knobs pays for it only once: two methods of one class share a preparation if they agree in the
@@ -67,14 +83,12 @@ class EditMethod(ABC, Generic[Prepared]):
         """Prepare several pictures of one size, side by side."""
 
     @abstractmethod
-    def edit(self, pipe: DiffusionPipeline, prepared: Prepared, prompt: str, seed: int = 0) -> Image.Image:
-        """Make one edit of a prepared picture."""
+    def edited(self, pipe: DiffusionPipeline, prepared: Prepared, prompt: str, seed: int = 0) -> Edited:
+        """Make one edit of a prepared picture; returns all that is known of it."""
 
-    def edit_with_mask(
-        self, pipe: DiffusionPipeline, prepared: Prepared, prompt: str, seed: int = 0
-    ) -> tuple[Image.Image, np.ndarray | None]:
-        """Make one edit; also returns where it applied, booleans (height, width), if the method finds that out."""
-        return self.edit(pipe, prepared, prompt, seed), None
+    def edit(self, pipe: DiffusionPipeline, prepared: Prepared, prompt: str, seed: int = 0) -> Image.Image:
+        """Make one edit of a prepared picture; returns the picture alone."""
+        return self.edited(pipe, prepared, prompt, seed).picture
 
     def reconstruct(self, pipe: DiffusionPipeline, prepared: Prepared) -> np.ndarray | None:
         """Reconstruct the picture from its preparation.
@@ -93,9 +107,16 @@ class EditMethod(ABC, Generic[Prepared]):
         """What the preparation depends on."""
         return type(self).__name__, *(getattr(self, name) for name in self.prepared_by)
 
-    def schedule(self, denoiser: Denoiser) -> Schedule:
-        """The levels that this method's inversion walks."""
-        return denoiser.schedule(self.num_inference_steps)
+    def schedule(self, denoiser: Denoiser, latents: torch.Tensor | None = None) -> Schedule:
+        """The levels that this method walks.
+
+        Args:
+            denoiser: The model.
+            latents: (…, height, width), whose size the noise levels of some models depend on; by default that of the
+                model's own size.
+        """
+        size = None if latents is None else (latents.shape[-2], latents.shape[-1])
+        return denoiser.schedule(self.num_inference_steps, size)
 
     def prompts(self, denoiser: Denoiser, prompt: str) -> PromptPair:
         """The conditioning of a decoding: the prompt and, if it is guided, the empty prompt."""
@@ -141,6 +162,47 @@ def picture_of(denoiser: Denoiser, latents: torch.Tensor) -> Image.Image:
     """Decode the first of some latents, (batch, channels, height, width), to an RGB picture."""
     pixels = eight_bits(denoiser.decode(latents[:1])[0])
     return Image.fromarray(pixels.permute(1, 2, 0).contiguous().cpu().numpy())
+
+
+def edited_from(denoiser: Denoiser, latents: torch.Tensor) -> Edited:
+    """An edit that is decoded from the first of some latents, (batch, channels, height, width)."""
+    return Edited(picture_of(denoiser, latents), latents[:1])
+
+
+def check_flow(denoiser: Denoiser, method: str) -> None:
+    """Raise a ValueError unless a model is a rectified flow.
+
+    Args:
+        denoiser: The model.
+        method: The name of the method that needs one.
+    """
+    if FLOW_EDIT not in denoiser.encodings:
+        raise ValueError(
+            f"{method} moves along the velocities of a rectified flow, such as Stable Diffusion 3, and this model of "
+            f"{denoiser.family.title} predicts noise. Use a model of Stable Diffusion 3, or another method."
+        )
+
+
+def steps_of(schedule: Schedule, name: str, fraction: float) -> int:
+    """How many steps a fraction of a schedule's steps is, at least one.
+
+    Args:
+        schedule: The schedule.
+        name: The knob's name, for the error.
+        fraction: In (0, 1].
+
+    Raises:
+        ValueError: If the fraction is outside (0, 1], or less than one step.
+    """
+    read_number(name, fraction, real_number(0, 1), "It is a fraction of the steps.")
+    # the tolerance keeps 0.29 of 100 from becoming 28, since 0.29 is not exact in binary
+    steps = int(schedule.num_inference_steps * fraction + 1e-6)
+    if steps < 1:
+        raise ValueError(
+            f"`{name}` {fraction} of `num_inference_steps` {schedule.num_inference_steps} is less than one step; raise "
+            "one of the two."
+        )
+    return steps
 
 
 @torch.no_grad()

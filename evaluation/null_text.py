@@ -12,7 +12,7 @@ from diffusers import DiffusionPipeline
 from PIL import Image
 
 from semantic_edit.attention_processors import BorrowedNetwork, frozen, lock_of
-from semantic_edit.denoisers import Denoiser, denoiser_of
+from semantic_edit.denoisers import UNetDenoiser, unet_denoiser_of
 from semantic_edit.editing import (
     Conditioning,
     FiniteWatch,
@@ -23,7 +23,14 @@ from semantic_edit.editing import (
     invert_latents,
     predicting,
 )
-from semantic_edit.evaluation.method import EditMethod, embeds_of, floats_of, latents_of, picture_of
+from semantic_edit.evaluation.method import (
+    Edited,
+    EditMethod,
+    edited_from,
+    embeds_of,
+    floats_of,
+    latents_of,
+)
 from semantic_edit.evaluation.prompt_to_prompt import decoded_side_by_side
 from semantic_edit.mapping_networks import ActivePictures
 from semantic_edit.pipelines import RestyleSettings
@@ -67,12 +74,16 @@ class NullTextInversion(EditMethod[NullText]):
     tau_u: float = 0.0
     inner_steps: int = 10
 
+    def check(self, pipe: DiffusionPipeline) -> None:
+        """Also raise a ValueError if the model has no UNet."""
+        unet_denoiser_of(pipe).check()
+
     @torch.no_grad()
     def prepare(
         self, pipe: DiffusionPipeline, images: Sequence[Image.Image], source_prompts: Sequence[str]
     ) -> list[NullText]:
         """Learn the embeddings of all pictures side by side; apart from rounding, each as if it were alone."""
-        denoiser = denoiser_of(pipe)
+        denoiser = unet_denoiser_of(pipe)
         with lock_of(denoiser.unet), BorrowedNetwork(denoiser.unet) as unet, frozen(unet):
             lesson = _Lesson(
                 denoiser.through(unet),
@@ -83,13 +94,13 @@ class NullTextInversion(EditMethod[NullText]):
             )
             return lesson.learn(latents_of(denoiser, images), source_prompts)
 
-    def edit(self, pipe: DiffusionPipeline, prepared: NullText, prompt: str, seed: int = 0) -> Image.Image:
+    def edited(self, pipe: DiffusionPipeline, prepared: NullText, prompt: str, seed: int = 0) -> Edited:
         """Make one edit; nothing is random."""
-        return picture_of(denoiser_of(pipe), self.decode(pipe, prepared, prompt)[1:])
+        return edited_from(unet_denoiser_of(pipe), self.decode(pipe, prepared, prompt)[1:])
 
     def reconstruct(self, pipe: DiffusionPipeline, prepared: NullText) -> np.ndarray:
         """The source's row."""
-        return floats_of(denoiser_of(pipe), self.decode(pipe, prepared, prepared.prompt))
+        return floats_of(unet_denoiser_of(pipe), self.decode(pipe, prepared, prepared.prompt))
 
     def backward_evaluations(self, prepared: NullText) -> int:
         """Of the denoiser, for one picture."""
@@ -97,7 +108,7 @@ class NullTextInversion(EditMethod[NullText]):
 
     def decode(self, pipe: DiffusionPipeline, prepared: NullText, prompt: str) -> torch.Tensor:
         """The clean latents of the source and of the edit, (2, channels, height, width)."""
-        denoiser = denoiser_of(pipe)
+        denoiser = unet_denoiser_of(pipe)
         empty = embeds_of(denoiser, [""])
         settings = RestyleSettings(tau_c=self.tau_c, tau_s=self.tau_s, tau_u=self.tau_u)
 
@@ -120,7 +131,7 @@ class _Lesson:
     given, empty: Their prompts and the empty prompt, a row for each.
     """
 
-    denoiser: Denoiser
+    denoiser: UNetDenoiser
     schedule: Schedule
     given: Conditioning
     empty: Conditioning

@@ -9,11 +9,10 @@ import numpy as np
 import torch
 from diffusers import DiffusionPipeline
 from diffusers.utils.logging import EmptyTqdm
-from PIL import Image
 
-from semantic_edit.denoisers import UNetDenoiser, denoiser_of
+from semantic_edit.denoisers import UNetDenoiser, unet_denoiser_of
 from semantic_edit.editing import Conditioning
-from semantic_edit.evaluation.method import EditMethod, embeds_of, floats_of, picture_of
+from semantic_edit.evaluation.method import Edited, EditMethod, edited_from, embeds_of, floats_of
 from semantic_edit.evaluation.word_swap import Inverted, WordSwap
 from semantic_edit.pipelines import RestyleSettings, Restyling, Session, read_prompt_rows, restyle
 
@@ -31,19 +30,23 @@ class PromptToPrompt(WordSwap):
     tau_c: float = 0.8
     tau_s: float = 0.5
 
-    def edit(self, pipe: DiffusionPipeline, prepared: Inverted, prompt: str, seed: int = 0) -> Image.Image:
+    def check(self, pipe: DiffusionPipeline) -> None:
+        """Also raise a ValueError if the model has no UNet."""
+        unet_denoiser_of(pipe).check()
+
+    def edited(self, pipe: DiffusionPipeline, prepared: Inverted, prompt: str, seed: int = 0) -> Edited:
         """Make one edit; nothing is random."""
-        return picture_of(denoiser_of(pipe), self.decode(pipe, prepared, prompt)[1:])
+        return edited_from(unet_denoiser_of(pipe), self.decode(pipe, prepared, prompt)[1:])
 
     def reconstruct(self, pipe: DiffusionPipeline, prepared: Inverted) -> np.ndarray:
         """The source's row, which is how guidance under its own prompt reproduces the picture."""
-        return floats_of(denoiser_of(pipe), self.decode(pipe, prepared, prepared.prompt))
+        return floats_of(unet_denoiser_of(pipe), self.decode(pipe, prepared, prepared.prompt))
 
     def decode(self, pipe: DiffusionPipeline, prepared: Inverted, prompt: str) -> torch.Tensor:
         """The clean latents of the source and of the edit, (2, channels, height, width)."""
         settings = RestyleSettings(tau_c=self.tau_c, tau_s=self.tau_s, tau_u=0.0)
         prompts = (prepared.prompt, prompt)
-        return decoded_side_by_side(denoiser_of(pipe), self, settings, prepared.latents[-1], prompts)
+        return decoded_side_by_side(unet_denoiser_of(pipe), self, settings, prepared.latents[-1], prompts)
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from diffusers import DiffusionPipeline
 from PIL import Image
 
 from semantic_edit.evaluation.around import STYLEDIFFUSION, another_pipeline, pipeline_class
-from semantic_edit.evaluation.method import EditMethod, sides_of
+from semantic_edit.evaluation.method import Edited, EditMethod, sides_of
 from semantic_edit.mapping_networks import LearningSettings, MappingNetwork
 
 
@@ -38,8 +38,10 @@ class Restyled(EditMethod[MappingNetwork]):
     settings: LearningSettings = field(default_factory=LearningSettings.short)
 
     def check(self, pipe: DiffusionPipeline) -> None:
-        """Also raise a ValueError if the pipeline has no image encoder, through which pictures are learned."""
+        """Also raise a ValueError if StyleDiffusion does not serve the model's family, or the pipeline has no image
+        encoder, through which pictures are learned."""
         super().check(pipe)
+        pipeline_class(STYLEDIFFUSION, pipe)
         if pipe.image_encoder is None or pipe.feature_extractor is None:
             raise ValueError(
                 "StyleDiffusion learns a picture through a CLIP vision model, and this model has none. Give it one: on "
@@ -61,15 +63,13 @@ class Restyled(EditMethod[MappingNetwork]):
             **sides_of(images[0]),
         )
 
-    def edit(
-        self, pipe: DiffusionPipeline, prepared: MappingNetwork, prompt: str, seed: int = 0
-    ) -> Image.Image:
+    def edited(self, pipe: DiffusionPipeline, prepared: MappingNetwork, prompt: str, seed: int = 0) -> Edited:
         """Make one edit; nothing is random."""
         taus = {name: getattr(self, name) for name in ("tau_v", "tau_c", "tau_s", "tau_u")}
-        edited: Any = style_pipeline(pipe)(
+        done: Any = style_pipeline(pipe)(
             prompt, mapping_network=prepared, guidance_scale=self.guidance_scale, **taus
         )
-        return edited.images[0]
+        return Edited(done.images[0])
 
     def reconstruct(self, pipe: DiffusionPipeline, prepared: MappingNetwork) -> np.ndarray:
         """The source's row, which is the same in every edit."""

@@ -237,11 +237,11 @@ def _run_batch(comparison: Comparison, lot: _Lot, images: dict[str, Image.Image]
 
 def _run_edit(comparison: Comparison, method: EditMethod, prepared: Any, item: EditItem, key: Row) -> None:
     started = time.perf_counter()
-    picture, mask = method.edit_with_mask(comparison.pipe, prepared, item.prompt, comparison.seed_of(item))
+    edited = method.edited(comparison.pipe, prepared, item.prompt, comparison.seed_of(item))
     seconds = time.perf_counter() - started
-    values = measured_edit(comparison.metrics, item, picture, mask)  # may fail: reads a file
+    values = measured_edit(comparison.pipe, comparison.metrics, item, edited)  # may fail: reads a file
     if item.group in comparison.kept_groups:
-        _keep(comparison.picture_path(key), picture)
+        _keep(comparison.picture_path(key), edited.picture)
     comparison.rows.append(key, {**values, "seconds": seconds})
 
 

@@ -1,4 +1,4 @@
-"""SDEdit: noise the picture to a strength and denoise it under the new prompt, by diffusers' own pipeline."""
+"""SDEdit: noise the picture to a strength and denoise it under the new prompt."""
 
 from __future__ import annotations
 
@@ -7,18 +7,21 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from diffusers import DDIMScheduler, DiffusionPipeline
+from diffusers import DiffusionPipeline
+from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 
 from semantic_edit.denoisers import denoiser_of
-from semantic_edit.editing import check_finite
-from semantic_edit.evaluation.around import IMAGE_TO_IMAGE, another_pipeline
-from semantic_edit.evaluation.method import EditMethod, picture_of
+from semantic_edit.editing import Guidance, Walk, decode_latents
+from semantic_edit.evaluation.method import Edited, EditMethod, edited_from, latents_of
+from semantic_edit.pipelines import levels_for
 
 
 @dataclass(frozen=True)
-class SDEdit(EditMethod[Image.Image]):
-    """strength: Fraction of the noise to add, in (0, 1]; higher values change more.
+class SDEdit(EditMethod[torch.Tensor]):
+    """The same walk as that of diffusers' image-to-image pipelines, but from the autoencoder's mode.
+
+    strength: How much noise to add, in (0, 1], as [`Schedule.levels`] counts it; higher values change more.
 
     Source: SDEdit, arXiv:2108.01073.
     """
@@ -29,40 +32,29 @@ class SDEdit(EditMethod[Image.Image]):
 
     def check_steps(self, pipe: DiffusionPipeline) -> None:
         """Also raise a ValueError if the strength covers less than one step."""
-        super().check_steps(pipe)
-        self._check_strength()
-
-    def _check_strength(self) -> None:
-        if int(self.num_inference_steps * self.strength) < 1:
-            raise ValueError(
-                f"`strength` {self.strength} of `num_inference_steps` {self.num_inference_steps} is less than one "
-                "step; raise one of the two."
-            )
+        levels_for(self.schedule(denoiser_of(pipe)), "strength", self.strength)
 
     def prepare(
         self, pipe: DiffusionPipeline, images: Sequence[Image.Image], source_prompts: Sequence[str]
-    ) -> list[Image.Image]:
-        """The pictures as they are."""
-        return list(images)
+    ) -> list[torch.Tensor]:
+        """Clean latents, (1, channels, height, width) each; the source prompts are not used."""
+        return list(latents_of(denoiser_of(pipe), images).split(1))
 
-    def edit(self, pipe: DiffusionPipeline, prepared: Image.Image, prompt: str, seed: int = 0) -> Image.Image:
-        """Make one edit; the source prompt is not used.
+    @torch.no_grad()
+    def edited(self, pipe: DiffusionPipeline, prepared: torch.Tensor, prompt: str, seed: int = 0) -> Edited:
+        """Make one edit.
 
         Raises:
-            ValueError: If the strength covers less than one step.
+            ValueError: If the strength is outside (0, 1], or covers less than one step.
             FloatingPointError: If the result has NaN or infinite values.
         """
-        self._check_strength()
-        # a separate scheduler, because the pipeline sets its timesteps; without clipping, like all other methods
-        scheduler = DDIMScheduler.from_config(pipe.scheduler.config, clip_sample=False, thresholding=False)
-        latents = another_pipeline(IMAGE_TO_IMAGE, pipe, scheduler=scheduler)(
-            prompt=prompt,
-            image=prepared,
-            strength=self.strength,
-            num_inference_steps=self.num_inference_steps,
-            guidance_scale=self.guidance_scale,
-            generator=torch.Generator().manual_seed(seed),
-            output_type="latent",
-        ).images
-        check_finite("the decoding", latents)
-        return picture_of(denoiser_of(pipe), latents)
+        denoiser, generator = denoiser_of(pipe), torch.Generator().manual_seed(seed)
+        schedule = self.schedule(denoiser, prepared)
+        levels = levels_for(schedule, "strength", self.strength)
+        noise = randn_tensor(prepared.shape, generator=generator, device=prepared.device)
+        noised = schedule.add_noise(prepared, noise, levels)
+        walk = Walk(
+            noised.expand(levels + 1, *noised.shape)
+        )  # without a mask only the noisiest level is read
+        prompts, guidance = self.prompts(denoiser, prompt), Guidance(self.guidance_scale)
+        return edited_from(denoiser, decode_latents(denoiser, schedule, walk, prompts, guidance))

@@ -23,7 +23,7 @@ from torch.nn import functional
 from transformers import CLIPVisionModelWithProjection
 
 from semantic_edit.attention_processors import BorrowedNetwork, captured_cross_attention, lock_of
-from semantic_edit.denoisers import denoiser_of
+from semantic_edit.denoisers import denoiser_of, unet_denoiser_of
 from semantic_edit.disk.writing import write_file, write_folder
 from semantic_edit.evaluation.grids import as_png, edit_grid, picture_grid
 from semantic_edit.evaluation.method import embeds_of, latents_of, picture_of
@@ -259,7 +259,7 @@ def background_figures(pipe: StableDiffusionPipeline, count: int, split: str, ou
 @torch.no_grad()
 def attention_figures(pipe: StableDiffusionPipeline, count: int, split: str, out: Path) -> Figures:
     """Whether the maximum of the noun's 16x16 cross-attention map lies inside its object, for noised pictures."""
-    denoiser, scheduler = denoiser_of(pipe), DDIMScheduler.from_config(pipe.scheduler.config)
+    denoiser, scheduler = unet_denoiser_of(pipe), DDIMScheduler.from_config(pipe.scheduler.config)
     inside: list[bool] = []
     for seed, scene in enumerate(_scenes(count, split)):
         latents = latents_of(denoiser, [Image.fromarray(scene.render())])

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from semantic_edit.denoisers import FLOW_EDIT, FRESH_NOISE
 from semantic_edit.evaluation.diffedit_method import DiffEditMethod
 from semantic_edit.evaluation.encode_decode import EncodeDecode
 from semantic_edit.evaluation.flexit import FlexIT
+from semantic_edit.evaluation.flow_edit import FlowEdit
 from semantic_edit.evaluation.ilvr import ILVR
 from semantic_edit.evaluation.method import EditMethod
 from semantic_edit.evaluation.null_text import NullTextInversion
 from semantic_edit.evaluation.prompt_to_prompt import PromptToPrompt
 from semantic_edit.evaluation.restyled import Restyled
+from semantic_edit.evaluation.rf_inversion import RFInversion
 from semantic_edit.evaluation.sdedit import SDEdit
 from semantic_edit.evaluation.word_swap import WordSwap
 from semantic_edit.mapping_networks import LearningSettings
@@ -20,6 +23,8 @@ from semantic_edit.mapping_networks import LearningSettings
 FRACTIONS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 STRENGTHS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 RATIOS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+MOVED = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+STOPS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 THRESHOLDS = (0.25, 0.5, 0.75)
 GUIDANCES = (1.5, 2.0, 3.0, 4.0, 5.0, 7.5)
 STYLE_PRESETS = {  # tau_v/c/s/u, from the most preserving to the one that changes objects
@@ -70,11 +75,19 @@ def _sdedit(method: SDEdit) -> Sweep:
 
 
 def _word_swap(method: WordSwap) -> Sweep:
-    return _along("DDIM + word swap", "guidance", method, "guidance_scale", GUIDANCES)
+    return _along("Inversion + word swap", "guidance", method, "guidance_scale", GUIDANCES)
 
 
 def _encode_decode(method: EncodeDecode) -> Sweep:
     return _along("Encode-Decode", "encoding ratio", method, "strength", RATIOS)
+
+
+def _flow_edit(method: FlowEdit) -> Sweep:
+    return _along("FlowEdit", "moved", method, "moved", MOVED)
+
+
+def _rf_inversion(method: RFInversion) -> Sweep:
+    return _along("RF-Inversion", "stop", method, "stop", STOPS)
 
 
 def _ilvr(method: ILVR) -> Sweep:
@@ -155,18 +168,28 @@ _NO_ATTENTION_LOSS = replace(LearningSettings.short(), attention_weight=0.0)
 METHODS: dict[str, tuple[EditMethod, Callable[..., Sweep]]] = {
     "sdedit": (SDEdit(), _sdedit),
     "word-swap": (WordSwap(), _word_swap),
+    "flowedit": (FlowEdit(), _flow_edit),
+    "rf-inversion": (RFInversion(), _rf_inversion),
     "encode-decode": (EncodeDecode(), _encode_decode),
     "ilvr": (ILVR(), _ilvr),
     "flexit": (FlexIT(), _flexit),
     "p2p": (PromptToPrompt(), _p2p),
     "nti": (NullTextInversion(), _null_text),
     "diffedit": (DiffEditMethod.with_preset("default"), _diffedit("DiffEdit")),
+    "diffedit-noise": (
+        DiffEditMethod.with_preset("default"),
+        _diffedit("DiffEdit, noise", encoding=FRESH_NOISE),
+    ),
+    "diffedit-flowedit": (
+        DiffEditMethod.with_preset("default"),
+        _diffedit("DiffEdit, FlowEdit", encoding=FLOW_EDIT),
+    ),
     "diffedit-paper": (DiffEditMethod(), _diffedit("DiffEdit, paper preset")),
     "diffedit-no-reference": (
         DiffEditMethod(),
         _diffedit("DiffEdit, no reference text", with_reference=False),
     ),
-    "diffedit-no-encoding": (DiffEditMethod(), _diffedit("DiffEdit, no encoding", encoding=False)),
+    "diffedit-no-encoding": (DiffEditMethod(), _diffedit("DiffEdit, no encoding", encoding=FRESH_NOISE)),
     "diffedit-thresholds": (DiffEditMethod(), _thresholds),
     "diffedit-fewer": (DiffEditMethod(), _fewer_steps),
     "stylediffusion": (Restyled(), _style("StyleDiffusion")),

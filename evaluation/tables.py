@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from semantic_edit.datasets import EditItem
 from semantic_edit.evaluation.curves import Curve, gap_at_equal_success
-from semantic_edit.evaluation.measuring import OF_MASKS
+from semantic_edit.evaluation.measuring import LATENTS_OUTSIDE, OF_METHODS
 from semantic_edit.evaluation.metrics import bootstrap_interval
 from semantic_edit.evaluation.rows import Row
 from semantic_edit.evaluation.running import Comparison
 from semantic_edit.evaluation.sweeps import Sweep
 
 SUCCESSES = ("nearest", "judge")
-BACKGROUND = "psnr_outside"
+BACKGROUNDS = ("psnr_outside", LATENTS_OUTSIDE)
 ALL = "all"
 Tabled = list[dict[str, str | float | None]]
 
@@ -30,7 +31,7 @@ def kinds_of(comparison: Comparison) -> list[str]:
 
 def measures_of(comparison: Comparison) -> list[str]:
     """The names of what is measured of edits."""
-    return [*(metric.name for metric in comparison.metrics), *OF_MASKS]
+    return [*(metric.name for metric in comparison.metrics), *OF_METHODS]
 
 
 def items_of(comparison: Comparison, kind: str) -> list[EditItem]:
@@ -55,8 +56,10 @@ def edit_rows(comparison: Comparison, sweep: Sweep, items: Sequence[EditItem]) -
     ]
 
 
-def curve_of(comparison: Comparison, sweep: Sweep, items: Sequence[EditItem], success: str) -> Curve:
-    """A sweep as a trade-off between one measure and how well the background is kept."""
+def curve_of(
+    comparison: Comparison, sweep: Sweep, items: Sequence[EditItem], success: str, background: str
+) -> Curve:
+    """A sweep as a trade-off between a measure of success and one of how well the background is kept."""
     rows = edit_rows(comparison, sweep, items)
     groups = {group: number for number, group in enumerate(dict.fromkeys(item.group for item in items))}
     return Curve(
@@ -64,7 +67,7 @@ def curve_of(comparison: Comparison, sweep: Sweep, items: Sequence[EditItem], su
         knobs=tuple(label for label, _ in sweep.points),
         pictures=tuple(groups[item.group] for item in items),
         success=_values(rows, success),
-        background=_values(rows, BACKGROUND),
+        background=_values(rows, background),
     )
 
 
@@ -133,18 +136,20 @@ def _mean(name: str, rows: Sequence[Row], groups: Sequence[str]) -> dict[str, fl
 
 
 def gap_table(comparison: Comparison, curves: Sequence[Sweep], baselines: Sequence[Sweep]) -> Tabled:
-    """How much better each curve keeps the background at the success of each baseline's default."""
+    """How much better each curve keeps the background, by each measure of it, at the success of each baseline's
+    default."""
     table: Tabled = []
     known = set(measures_of(comparison))
-    for success in SUCCESSES if BACKGROUND in known else ():
-        for kind in kinds_of(comparison) if success in known else ():
+    measures = [pair for pair in itertools.product(SUCCESSES, BACKGROUNDS) if known.issuperset(pair)]
+    for success, background in measures:
+        for kind in kinds_of(comparison):
             items = usable_items(comparison, [*curves, *baselines], kind)
             for baseline in baselines:
                 if baseline.default_point is None or not items:
                     continue
-                other = curve_of(comparison, baseline, items, success)
+                other = curve_of(comparison, baseline, items, success, background)
                 for sweep in (one for one in curves if one.points and one is not baseline):
-                    own = curve_of(comparison, sweep, items, success)
+                    own = curve_of(comparison, sweep, items, success, background)
                     if any(
                         np.isnan(values).any()
                         for one in (own, other)
@@ -159,6 +164,7 @@ def gap_table(comparison: Comparison, curves: Sequence[Sweep], baselines: Sequen
                             "edits": kind,
                             "baseline": f"{baseline.name}, {baseline.knob} {baseline.default_point}",
                             "success": gap.success,
+                            "background_by": background,
                             "background": gap.background,
                             "method": sweep.name,
                             "best_success": gap.best_success,

@@ -1,4 +1,4 @@
-"""DDIM with a word swap: invert under what the picture shows, decode under what it should show."""
+"""Inversion with a word swap: invert under what the picture shows, decode under what it should show."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ from PIL import Image
 
 from semantic_edit.denoisers import denoiser_of
 from semantic_edit.editing import Guidance, PromptPair, Walk, decode_latents, invert_latents, predicting
-from semantic_edit.evaluation.method import EditMethod, embeds_of, floats_of, latents_of, picture_of
+from semantic_edit.evaluation.method import (
+    Edited,
+    EditMethod,
+    edited_from,
+    embeds_of,
+    floats_of,
+    latents_of,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +34,9 @@ class Inverted:
 class WordSwap(EditMethod[Inverted]):
     """The knob is `guidance_scale`, for decoding; the inversion is not guided.
 
+    Noise-predicting models are inverted and decoded by DDIM. Rectified flows are inverted by predictor and corrector,
+    which costs as much as Euler's method and errs less, and decoded by Euler's method; see `invert_latents`.
+
     Source: the baseline "DDIM with word swap" of DiffEdit, Prompt-to-Prompt and StyleDiffusion.
     """
 
@@ -36,14 +46,15 @@ class WordSwap(EditMethod[Inverted]):
     ) -> list[Inverted]:
         """Invert the pictures."""
         denoiser = denoiser_of(pipe)
-        schedule = self.schedule(denoiser)
-        predict = predicting(denoiser, schedule, PromptPair(embeds_of(denoiser, source_prompts)))
-        walk = invert_latents(predict, schedule, latents_of(denoiser, images), schedule.num_inference_steps)
+        encoder, clean = denoiser.for_encoding(), latents_of(denoiser, images)
+        schedule = self.schedule(denoiser, clean)
+        predict = predicting(encoder, schedule, PromptPair(embeds_of(denoiser, source_prompts)))
+        walk = invert_latents(predict, schedule, clean, schedule.num_inference_steps)
         return [Inverted(*row) for row in zip(walk.split(1, dim=1), source_prompts, strict=True)]
 
-    def edit(self, pipe: DiffusionPipeline, prepared: Inverted, prompt: str, seed: int = 0) -> Image.Image:
+    def edited(self, pipe: DiffusionPipeline, prepared: Inverted, prompt: str, seed: int = 0) -> Edited:
         """Make one edit; nothing is random."""
-        return picture_of(denoiser_of(pipe), self.decode(pipe, prepared, prompt))
+        return edited_from(denoiser_of(pipe), self.decode(pipe, prepared, prompt))
 
     def reconstruct(self, pipe: DiffusionPipeline, prepared: Inverted) -> np.ndarray:
         """How guidance under its own prompt reproduces the picture."""
@@ -55,7 +66,7 @@ class WordSwap(EditMethod[Inverted]):
         denoiser = denoiser_of(pipe)
         return decode_latents(
             denoiser,
-            self.schedule(denoiser),
+            self.schedule(denoiser, prepared.latents),
             Walk(prepared.latents),
             self.prompts(denoiser, prompt),
             Guidance(self.guidance_scale),

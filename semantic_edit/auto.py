@@ -115,11 +115,15 @@ def load_as(class_for: Callable[[Family], Any], model: Model, **kwargs: Any) -> 
     elif not is_hub_id(name):
         raise ValueError(f"There is no folder or file {name!r}, and a Hub id has the form owner/name.")
     with network_unless(bool(kwargs.get("local_files_only"))):
-        found = _family_of_named(name, {place: kwargs[place] for place in PLACES if place in kwargs})
-        return class_for(found).from_pretrained(name, **kwargs)
+        found, lacks = _family_of_named(name, {place: kwargs[place] for place in PLACES if place in kwargs})
+        return class_for(found).from_pretrained(name, **{**dict.fromkeys(lacks), **kwargs})
 
 
-def _family_of_named(name: str, where: dict[str, Any]) -> Family:
+def _family_of_named(name: str, where: dict[str, Any]) -> tuple[Family, list[str]]:
+    """A model's family, and the components of it that the model says it does without, such as a third text encoder.
+
+    diffusers' `from_pretrained` does without them only if it is told.
+    """
     with warnings.catch_warnings():
         # diffusers itself passes this argument, which huggingface_hub calls deprecated
         warnings.filterwarnings("ignore", "The `local_dir_use_symlinks`")
@@ -127,7 +131,7 @@ def _family_of_named(name: str, where: dict[str, Any]) -> Family:
     found = family_of_folder(index)
     if found is None:
         raise ValueError(f"{name!r} {unserved_folder(index)}.")
-    return found
+    return found, [component for component in sorted(found.needed) if index[component] == [None, None]]
 
 
 def _around(class_for: Callable[[Family], Any], pipe: DiffusionPipeline, **kwargs: Any) -> Any:

@@ -169,12 +169,13 @@ def _is_still_life(options: argparse.Namespace) -> bool:
 
 
 def _list(methods: dict[str, Any]) -> None:
-    from semantic_edit.evaluation.measuring import OF_MASKS
+    from semantic_edit.evaluation.measuring import LATENTS_OUTSIDE, OF_MASKS
     from semantic_edit.evaluation.metrics import ALWAYS, JUDGE, OPTIONAL, SET_METRICS
 
     say(f"methods: {' '.join(methods)}")
     say(f"metrics: {' '.join((JUDGE, *ALWAYS))}")
     say(f"metrics of methods that find a mask: {' '.join(OF_MASKS)}")
+    say(f"metrics of methods whose latents are known: {LATENTS_OUTSIDE}")
     say(f"metrics that need other weights: {' '.join(OPTIONAL)}")
     say(f"metrics of all edits together: {' '.join(SET_METRICS)}")
 

@@ -5,8 +5,15 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 
 from semantic_edit.denoisers import StableDiffusionDenoiser, StableDiffusionXLDenoiser, denoiser_of
-from semantic_edit.evaluation.around import IMAGE_TO_IMAGE, PIPELINES, another_pipeline
+from semantic_edit.evaluation.around import (
+    DIFFEDIT,
+    PIPELINES,
+    STYLEDIFFUSION,
+    another_pipeline,
+    pipeline_class,
+)
 from semantic_edit.evaluation.method import embeds_of
+from tests.flow.sd3 import make_sd3
 
 
 class Checker(torch.nn.Module):
@@ -53,7 +60,8 @@ def test_the_empty_prompt_of_sdxl_is_what_its_pipeline_has_for_none(make_xl_pipe
         assert bool(tensor[1].any()) is not zeros
 
 
-def test_families_do_the_same_tasks():
-    tasks = [set(pipelines) for pipelines in PIPELINES.values()]
-    assert tasks == [tasks[0]] * len(tasks)
-    assert IMAGE_TO_IMAGE in tasks[0]
+def test_every_family_has_diffedit_and_a_task_that_it_lacks_is_refused():
+    assert all(DIFFEDIT in tasks for tasks in PIPELINES.values())
+    expected = "StyleDiffusion has no pipeline for models of Stable Diffusion 3; use one of Stable Diffusion"
+    with pytest.raises(ValueError, match=expected):
+        pipeline_class(STYLEDIFFUSION, make_sd3())

@@ -18,13 +18,12 @@ from torch.testing import assert_close
 from transformers import CLIPTextModelWithProjection, CLIPVisionModelWithProjection
 
 from semantic_edit.denoisers import denoiser_of
-from semantic_edit.editing import PromptPair, Walk, decode_latents
 from semantic_edit.evaluation.around import DIFFEDIT, another_pipeline
-from semantic_edit.evaluation.diffedit_method import NOISE_SEED, DiffEditMethod
+from semantic_edit.evaluation.diffedit_method import DiffEditMethod
 from semantic_edit.evaluation.encode_decode import EncodeDecode
 from semantic_edit.evaluation.flexit import FlexIT
 from semantic_edit.evaluation.ilvr import ILVR
-from semantic_edit.evaluation.method import embeds_of, latents_of, picture_of, vae_reconstruction
+from semantic_edit.evaluation.method import latents_of, vae_reconstruction
 from semantic_edit.evaluation.null_text import NullTextInversion
 from semantic_edit.evaluation.prompt_to_prompt import PromptToPrompt
 from semantic_edit.evaluation.restyled import Restyled
@@ -41,7 +40,7 @@ EVERYWHERE = 1e-6  # as `mask_thresholding_ratio`, with which all of a picture l
 METHODS = [
     EncodeDecode(4, strength=0.75),
     DiffEditMethod(4, num_maps_per_mask=2),
-    DiffEditMethod(4, num_maps_per_mask=2, encoding=False, with_reference=False),
+    DiffEditMethod(4, num_maps_per_mask=2, encoding="noise", with_reference=False),
     ILVR(4, down_factor=2),
     PromptToPrompt(4),
     FlexIT(steps=3, text_is_projected=True),
@@ -170,7 +169,7 @@ def test_pictures_prepared_together_edit_as_if_alone(loaded, pictures, method):
 def test_a_reconstruction_is_floats_of_the_pictures_size(loaded, picture, method):
     (prepared,) = method.prepare(loaded, [picture], [SOURCE])
     floats = method.reconstruct(loaded, prepared)
-    if isinstance(method, ILVR) or not getattr(method, "encoding", True):
+    if isinstance(method, ILVR) or getattr(method, "encoding", "") == "noise":
         assert floats is None
     else:
         assert floats.shape == (48, 64, 3)
@@ -185,9 +184,9 @@ def test_encode_decode_is_diffedit_with_a_mask_of_ones(loaded, picture, strength
     plain = EncodeDecode(4, 5.0, strength=strength)
     masked = DiffEditMethod(4, 5.0, inpaint_strength=strength, mask_thresholding_ratio=EVERYWHERE)
     (prepared,) = masked.prepare(loaded, [picture], [SOURCE])
-    edited, mask = masked.edit_with_mask(loaded, prepared, TARGET)
-    assert mask.all()
-    assert_alike(plain(loaded, picture, SOURCE, TARGET), edited)
+    edited = masked.edited(loaded, prepared, TARGET)
+    assert edited.mask.all()
+    assert_alike(plain(loaded, picture, SOURCE, TARGET), edited.picture)
     (inverted,) = plain.prepare(loaded, [picture], [SOURCE])
     assert_close(plain.reconstruct(loaded, inverted), masked.reconstruct(loaded, prepared))
 
@@ -218,7 +217,8 @@ def test_diffedit_edits_as_the_pipeline_does(loaded, picture, with_reference, pr
     }
     method = DiffEditMethod(4, **settings, with_reference=with_reference)
     (prepared,) = method.prepare(loaded, [picture], [SOURCE])
-    edited, mask = method.edit_with_mask(loaded, prepared, TARGET, seed=5)
+    done = method.edited(loaded, prepared, TARGET, seed=5)
+    edited, mask = done.picture, done.mask
     direct = another_pipeline(DIFFEDIT, loaded)(
         picture,
         TARGET,
@@ -235,56 +235,55 @@ def test_diffedit_edits_as_the_pipeline_does(loaded, picture, with_reference, pr
     assert (mask == (direct.pixel_mask[0, 0] > 0.5).numpy()).all()
 
 
-@torch.no_grad()
-def test_diffedit_without_encoding_and_with_a_mask_of_ones_decodes_the_noised_picture(loaded, picture):
-    method = DiffEditMethod(4, inpaint_strength=0.75, encoding=False, mask_thresholding_ratio=EVERYWHERE)
-    edited, mask = method.edit_with_mask(loaded, method.prepare(loaded, [picture], [SOURCE])[0], TARGET, 2)
-    assert mask.all()
-    denoiser = denoiser_of(loaded)
-    clean, schedule = latents_of(denoiser, [picture]), method.schedule(denoiser)
-    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(2 + NOISE_SEED))
-    target, empty = (embeds_of(denoiser, [text]) for text in (TARGET, ""))
-    start = schedule.add_noise(clean, noise, 3).expand(4, *clean.shape)
-    decoded = decode_latents(denoiser, schedule, Walk(start), PromptPair(target, empty))
-    assert_alike(edited, picture_of(denoiser, decoded))
-
-
 def test_the_mask_is_the_same_with_and_without_encoding(loaded, picture):
     with_it = DiffEditMethod(4, num_maps_per_mask=2, mask_threshold=0.8)
     edits = []
-    for method in (with_it, replace(with_it, encoding=False)):
+    for method in (with_it, replace(with_it, encoding="noise")):
         (prepared,) = method.prepare(loaded, [picture], [SOURCE])
-        assert (prepared.trajectory is not None) == method.encoding
-        edits.append(method.edit_with_mask(loaded, prepared, TARGET, seed=1))
-    (encoded, mask), (noised, other) = edits
-    assert (mask == other).all()
-    assert (pixels(encoded) != pixels(noised)).any()
+        assert (prepared.trajectory is None) == (method.encoding == "noise")
+        edits.append(method.edited(loaded, prepared, TARGET, seed=1))
+    encoded, noised = edits
+    assert (encoded.mask == noised.mask).all()
+    assert (pixels(encoded.picture) != pixels(noised.picture)).any()
 
 
-def test_without_encoding_the_background_is_the_picture_noised_to_each_level(loaded, picture):
-    method = DiffEditMethod(4, inpaint_strength=0.75, encoding=False, mask_threshold=0.8)
-    edited = method(loaded, picture, SOURCE, TARGET, seed=1)
-    denoiser = denoiser_of(loaded)
-    clean, schedule = latents_of(denoiser, [picture]), method.schedule(denoiser)
-    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(1 + NOISE_SEED))
-    walk = [clean, *(schedule.add_noise(clean, noise, level) for level in (1, 2, 3))]
+@pytest.mark.parametrize("encoding", ["inversion", "noise"])
+def test_the_latents_of_diffedit_are_those_before_pixels_are_laid_over_them(loaded, picture, encoding):
+    method = DiffEditMethod(
+        4, num_maps_per_mask=2, mask_threshold=0.8, encoding=encoding, preserve_background=True
+    )
+    done = method.edited(loaded, method.prepare(loaded, [picture], [SOURCE])[0], TARGET, seed=1)
     direct = another_pipeline(DIFFEDIT, loaded)(
         picture,
         TARGET,
         SOURCE,
-        image_latents=torch.stack(walk[::-1], dim=1),
-        inpaint_strength=0.75,
+        encoding=encoding,
         num_inference_steps=4,
         mask_threshold=0.8,
-        num_maps_per_mask=10,
+        num_maps_per_mask=2,
         preset="paper",
         generator=torch.Generator().manual_seed(1),
         output_type="latent",
     )
-    assert_alike(edited, picture_of(denoiser, direct.images))
-    outside = (direct.mask == 0).expand_as(clean)
+    assert_close(
+        done.latents, direct.images, rtol=1e-4, atol=1e-4
+    )  # the prompts are encoded in other batches
+    outside = (direct.mask == 0).expand_as(done.latents)
     assert outside.any()
-    assert torch.equal(direct.images[outside], clean[outside])
+    assert torch.equal(done.latents[outside], latents_of(denoiser_of(loaded), [picture])[outside])
+
+
+def test_an_edit_that_finds_nothing_has_the_pictures_latents(loaded, picture):
+    method = DiffEditMethod.with_preset("default")
+    (prepared,) = method.prepare(loaded, [picture], [SOURCE])
+    done = method.edited(loaded, prepared, SOURCE)
+    assert not done.mask.any()
+    assert_close(done.latents, latents_of(denoiser_of(loaded), [picture]), rtol=0, atol=0)
+
+
+def test_masked_flow_edit_is_refused_where_there_is_no_flow(loaded):
+    with pytest.raises(ValueError, match="`encoding='flowedit'` is for rectified flows"):
+        DiffEditMethod(encoding="flowedit").check(loaded)
 
 
 def test_one_inversion_serves_all_masks_and_encoding_ratios(stable_diffusion, picture, counted):
@@ -304,7 +303,7 @@ def test_one_inversion_serves_all_masks_and_encoding_ratios(stable_diffusion, pi
         edited = other.edit(loaded, prepared, TARGET)
         assert counted.samples - before == 2 * 2 + 2 * int(4 * other.inpaint_strength)  # none for inverting
         assert (pixels(edited) == pixels(other(loaded, picture, SOURCE, TARGET))).all()
-    assert replace(method, encoding=False).preparation != method.preparation
+    assert replace(method, encoding="noise").preparation != method.preparation
 
 
 # ILVR

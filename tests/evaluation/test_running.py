@@ -16,7 +16,7 @@ from semantic_edit.datasets import open_dataset
 from semantic_edit.evaluation import running
 from semantic_edit.evaluation.evaluate import comparison_of, evaluate, resized_item
 from semantic_edit.evaluation.figures import _draw
-from semantic_edit.evaluation.method import EditMethod
+from semantic_edit.evaluation.method import Edited, EditMethod
 from semantic_edit.evaluation.metrics import EditMetric, SetMetrics, frechet_distance
 from semantic_edit.evaluation.metrics.networks import Networks
 from semantic_edit.evaluation.rows import Rows
@@ -41,17 +41,14 @@ class Fading(EditMethod):
         CALLS.append(("prepare", self.kind, len(images)))
         return list(images)
 
-    def edit(self, pipe, prepared, prompt, seed=0):
+    def edited(self, pipe, prepared, prompt, seed=0):
         if self.grey > 2:
             raise ValueError("too grey")
         if self.grey > 1:
             raise KeyboardInterrupt
         CALLS.append(("edit", self.kind, self.grey, prompt, seed))
-        return Image.blend(prepared, Image.new("RGB", prepared.size, "grey"), self.grey)
-
-    def edit_with_mask(self, pipe, prepared, prompt, seed=0):
-        edited = self.edit(pipe, prepared, prompt, seed)
-        return edited, np.ones(edited.size[::-1], dtype=bool)
+        picture = Image.blend(prepared, Image.new("RGB", prepared.size, "grey"), self.grey)
+        return Edited(picture, mask=np.ones(picture.size[::-1], dtype=bool))
 
     def reconstruct(self, pipe, prepared):
         return np.asarray(prepared) / 255.0
@@ -284,7 +281,10 @@ def test_the_tables_grids_and_curves_are_written(comparison):
         "| StyleDiffusion | grey **0.5** | 1.00 [1.00, 1.00] | 25.0 [25.0, 25.0] | 10.0 [10.0, 10.0] |"
         in text
     )
-    assert "| theirs, grey 0.5 | 1.00 | 25.0 | StyleDiffusion | +0.0 [+0.0, +0.0] | 4 |" in text
+    assert (
+        "| theirs, grey 0.5 | 1.00 | PSNR outside, dB | 25.0 | StyleDiffusion | +0.0 [+0.0, +0.0] | 4 |"
+        in text
+    )
     assert "| longer | 40.0 [40.0, 40.0] | 40.0 | 1.00 | 1.00 | 100 % | 0 | 0 |" in text
     with (comparison.folder / "edits.csv").open() as file:
         lines = list(csv.DictReader(file))
