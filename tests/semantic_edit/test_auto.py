@@ -14,7 +14,7 @@ from huggingface_hub import constants
 from safetensors.torch import save_file
 
 import semantic_edit
-from semantic_edit.disk.models import FAMILIES, ONLY_SERVED, PIPELINE_METHODS
+from semantic_edit.disk.models import FAMILIES, ONLY_SERVED
 from semantic_edit.pipelines import (
     DiffEditPipeline,
     StableDiffusionXLDiffEditPipeline,
@@ -22,6 +22,7 @@ from semantic_edit.pipelines import (
     StyleDiffusionPipeline,
 )
 from semantic_edit.still_life import model_path
+from tests.flow.sd3 import make_sd3
 
 CLASSES = {
     ("sd", "diffedit"): DiffEditPipeline,
@@ -50,8 +51,17 @@ def no_network(monkeypatch):
 def test_every_family_has_a_pipeline_for_every_method_and_diffusers_one():
     for family in FAMILIES:
         assert hasattr(__import__("diffusers"), family.pipeline)
-        for name in PIPELINE_METHODS.values():
-            assert family.prefix + name in semantic_edit.__all__
+        for method in family.methods:
+            assert family.class_name(method) in semantic_edit.__all__
+
+
+def test_a_method_that_a_family_lacks_is_refused(tmp_path):
+    make_sd3().save_pretrained(tmp_path)
+    assert type(semantic_edit.load(tmp_path)).__name__ == "StableDiffusion3DiffEditPipeline"
+    with pytest.raises(
+        ValueError, match=r"`method='stylediffusion'` does not work with Stable Diffusion 3.*diffedit"
+    ):
+        semantic_edit.load(tmp_path, "stylediffusion")
 
 
 @METHODS
