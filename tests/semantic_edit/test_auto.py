@@ -14,7 +14,7 @@ from huggingface_hub import constants
 from safetensors.torch import save_file
 
 import semantic_edit
-from semantic_edit.disk.models import FAMILIES, ONLY_SERVED
+from semantic_edit.disk.models import FAMILIES, ONLY_SERVED, PIPELINE_METHODS
 from semantic_edit.pipelines import (
     DiffEditPipeline,
     StableDiffusionXLDiffEditPipeline,
