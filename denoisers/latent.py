@@ -312,8 +312,10 @@ class LatentDenoiser(Denoiser):
                 f"This pipeline has no {' and no '.join(missing)}, which every edit needs. Pass what is missing to "
                 "`from_pretrained` or `from_pipe`, or do not pass `None` in its place."
             )
-        channels = self.pipe.vae.config.get("latent_channels")
-        if channels is None:
+        self._check_vae()
+
+    def _check_vae(self) -> None:
+        if self.pipe.vae.config.get("latent_channels") is None:
             raise ValueError(
                 f"The `vae` is a {type(self.pipe.vae).__name__}, which has no `latent_channels` in its config; "
                 "load an AutoencoderKL or AutoencoderTiny."

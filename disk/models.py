@@ -77,7 +77,26 @@ STABLE_DIFFUSION_3 = Family(
     "SD3Transformer2DModel",
     ("diffedit",),
 )
-FAMILIES = (STABLE_DIFFUSION, STABLE_DIFFUSION_XL, STABLE_DIFFUSION_3)
+_NOT_TEXT_ALONE = frozenset({"controlnet", "processor", "siglip", "image_encoder"})
+QWEN_IMAGE = Family(
+    "qwen-image",
+    "Qwen-Image",
+    "QwenImage",
+    _OF_ALL | _TRANSFORMER,
+    _OF_OTHERS | _UNET | _SECOND | _THIRD | _NOT_TEXT_ALONE,
+    "QwenImageTransformer2DModel",
+    ("diffedit",),
+)
+Z_IMAGE = Family(
+    "z-image",
+    "Z-Image",
+    "ZImage",
+    _OF_ALL | _TRANSFORMER,
+    _OF_OTHERS | _UNET | _SECOND | _THIRD | _NOT_TEXT_ALONE,
+    "ZImageTransformer2DModel",
+    ("diffedit",),
+)
+FAMILIES = (STABLE_DIFFUSION, STABLE_DIFFUSION_XL, STABLE_DIFFUSION_3, QWEN_IMAGE, Z_IMAGE)
 ONLY_SERVED = (
     f"only models of {', '.join(one.title for one in FAMILIES[:-1])} and {FAMILIES[-1].title} are served"
 )
@@ -103,7 +122,9 @@ def family_of(components: Collection[str], networks: Collection[str]) -> Family 
 
 def family_of_modules(components: Mapping[str, Any]) -> Family | None:
     """The same of a loaded pipeline's components."""
-    return family_of(components, _networks({name: type(one).__name__ for name, one in components.items()}))
+    # of a compiled module, that inside
+    classes = {name: type(getattr(one, "_orig_mod", one)).__name__ for name, one in components.items()}
+    return family_of(components, _networks(classes))
 
 
 def family_of_folder(index: Mapping[str, Any]) -> Family | None:

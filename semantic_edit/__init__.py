@@ -11,11 +11,13 @@ if TYPE_CHECKING:
     from semantic_edit.pipelines import (
         DiffEditPipeline,
         DiffEditPipelineOutput,
+        QwenImageDiffEditPipeline,
         StableDiffusion3DiffEditPipeline,
         StableDiffusionXLDiffEditPipeline,
         StableDiffusionXLStyleDiffusionPipeline,
         StyleDiffusionPipeline,
         StyleDiffusionPipelineOutput,
+        ZImageDiffEditPipeline,
     )
 
 __version__ = "0.1.0"
@@ -24,12 +26,14 @@ __all__ = [
     "DiffEditPipelineOutput",
     "LearningSettings",
     "MappingNetwork",
+    "QwenImageDiffEditPipeline",
     "StableDiffusion3DiffEditPipeline",
     "StableDiffusionXLDiffEditPipeline",
     "StableDiffusionXLStyleDiffusionPipeline",
     "StyleDiffusionPipeline",
     "StyleDiffusionPipelineOutput",
     "Trajectory",
+    "ZImageDiffEditPipeline",
     "__version__",
     "load",
 ]

@@ -31,6 +31,8 @@ AnyDiffEdit: TypeAlias = (
     pipelines.DiffEditPipeline
     | pipelines.StableDiffusionXLDiffEditPipeline
     | pipelines.StableDiffusion3DiffEditPipeline
+    | pipelines.QwenImageDiffEditPipeline
+    | pipelines.ZImageDiffEditPipeline
 )
 AnyStyleDiffusion: TypeAlias = (
     pipelines.StyleDiffusionPipeline | pipelines.StableDiffusionXLStyleDiffusionPipeline
@@ -75,7 +77,8 @@ def load(model: Model = None, method: str = "diffedit", **kwargs: Any) -> AnyDif
     Returns:
         [`DiffEditPipeline`] or [`StyleDiffusionPipeline`] for a model of Stable Diffusion 1.x or 2.x,
         [`StableDiffusionXLDiffEditPipeline`] or [`StableDiffusionXLStyleDiffusionPipeline`] for one of SDXL,
-        [`StableDiffusion3DiffEditPipeline`] for one of Stable Diffusion 3.
+        [`StableDiffusion3DiffEditPipeline`] for one of Stable Diffusion 3, [`QwenImageDiffEditPipeline`] for one of
+        Qwen-Image, [`ZImageDiffEditPipeline`] for one of Z-Image.
 
     Raises:
         ValueError: If there is no such method, or no pipeline here can use the model; says what the model is.
