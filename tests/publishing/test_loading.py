@@ -1,4 +1,4 @@
-"""Every way in which diffusers loads a custom pipeline, in fresh processes that do not have this package.
+"""Every way in which diffusers loads a custom pipeline, in a process that does not have this package.
 
 What each edits is compared with the installed package's result, bit for bit.
 """
@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import diffusers
@@ -14,12 +15,14 @@ import numpy as np
 import pytest
 
 from semantic_edit import pipelines
+from semantic_edit.cli import main
 from semantic_edit.disk.models import STABLE_DIFFUSION, STABLE_DIFFUSION_XL
 from semantic_edit.publishing.published import PIPELINES, pipelines_for
+from tests.hub.conftest import ACCOUNTS, WRITE_TOKEN
+from tests.hub.server import HubServer
 from tests.publishing.load_and_edit import edited
 
 SCRIPT = Path(__file__).parent / "load_and_edit.py"
-# for what costs a process each, and is not about models
 EACH = [
     name if published.family is STABLE_DIFFUSION else pytest.param(name, marks=pytest.mark.slow)
     for name, published in PIPELINES.items()
@@ -95,20 +98,32 @@ def expected(models, request_for) -> dict[str, np.ndarray]:
     }
 
 
-@pytest.fixture
-def run(tmp_path, request_for, hub):
-    """Loads in a fresh process whose only Hub is `hub`, and gives results by label."""
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory) -> Iterator[HubServer]:
+    """The only Hub of the process that loads, from its beginning to its end."""
+    with HubServer(tmp_path_factory.mktemp("hub"), ACCOUNTS) as server:
+        yield server
 
-    def run(ways: list[dict], token: str | None = None) -> dict[str, np.ndarray]:
-        (tmp_path / "ways.json").write_text(json.dumps({**request_for, "ways": ways}))
-        done = subprocess.run(
-            [sys.executable, SCRIPT, "ways.json", "results.npz"],
-            cwd=tmp_path,
-            env=hub.environment(token) | {"TRANSFORMERS_VERBOSITY": "error"},
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
+
+@pytest.fixture(scope="module")
+def process(hub) -> Iterator[subprocess.Popen[str]]:
+    environment = hub.environment() | {"TRANSFORMERS_VERBOSITY": "error"}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, SCRIPT], env=environment, text=True, **pipes) as process:
+        yield process
+        process.kill()  # it has nothing to put away, and would take its time
+
+
+@pytest.fixture
+def run(tmp_path, request_for, process):
+    """Loads where no pipeline was loaded before, and gives results by label."""
+
+    def run(ways: list[dict], **changes: object) -> dict[str, np.ndarray]:
+        (tmp_path / "ways.json").write_text(json.dumps({**request_for, "ways": ways, **changes}))
+        (tmp_path / "told.txt").touch()
+        process.stdin.write(f"{tmp_path}\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "0\n", (tmp_path / "told.txt").read_text()[-3000:]
         with np.load(tmp_path / "results.npz") as results:
             return dict(results)
 
@@ -173,6 +188,24 @@ def test_a_local_folder(run, models, code, expected, name):
     assert_all_equal(results, expected)
 
 
+def test_a_file_of_the_other_families(run, models, code, expected):
+    others = PIPELINES.keys() - pipelines_for(STABLE_DIFFUSION)
+    results = run(
+        [
+            way(
+                "path of a file",
+                name,
+                models[name],
+                custom_pipeline=code / f"{name}.py",
+                trust_remote_code=True,
+            )
+            for name in others
+        ]
+    )
+    assert len(results) == len(others) > 0
+    assert_all_equal(results, expected)
+
+
 @OF_EACH_FAMILY
 def test_ways_through_the_hub(run, hub, models, own_models, files, expected, tmp_path, names):
     def contents(folder: Path) -> dict[str, bytes]:
@@ -204,6 +237,21 @@ def test_ways_through_the_hub(run, hub, models, own_models, files, expected, tmp
     assert_all_equal(results, expected)
 
 
+def test_a_friend_edits_with_the_name_of_a_published_picture(
+    run, models, code, expected, request_for, this_process
+):
+    this_process.setenv("HF_TOKEN", WRITE_TOKEN)
+    mine = ["mapping", request_for["mappings"]["stylediffusion"], "--base-model", "someone/model"]
+    assert main(["publish", *mine, "--to", "someone/apple", "--license", "cc-by-4.0"]) == 0
+    loaded = {"custom_pipeline": code / "stylediffusion.py", "trust_remote_code": True}
+    results = run(
+        [way("it", "stylediffusion", models["stylediffusion"], **loaded)],
+        mappings={"stylediffusion": "someone/apple"},
+    )
+    assert len(results) == 1
+    assert_all_equal(results, expected)
+
+
 @pytest.mark.slow
 def test_a_file_refuses_a_model_of_another_family(run, models, code):
     trusted = {"trust_remote_code": True, "fails": True}
@@ -221,7 +269,7 @@ def test_a_file_refuses_a_model_of_another_family(run, models, code):
 
 def test_without_trust_nothing_of_a_repository_runs(run, hub, models, own_models, code, files):
     model = models["diffedit"]
-    hub.add_repo("someone/diffedit", {"pipeline.py": files["diffedit"].encode()})
+    hub.add_repo("someone/untrusted", {"pipeline.py": files["diffedit"].encode()})
     refused = {"fails": True}
     results = run(
         [
@@ -229,7 +277,7 @@ def test_without_trust_nothing_of_a_repository_runs(run, hub, models, own_models
             way("path of a file", "diffedit", model, custom_pipeline=code / "diffedit.py", **refused),
             way("folder", "diffedit", model, custom_pipeline=code / "repositories" / "diffedit", **refused),
             way("model's own", "diffedit", own_models["diffedit"], **refused),
-            way("code repository", "diffedit", model, custom_pipeline="someone/diffedit", **refused),
+            way("code repository", "diffedit", model, custom_pipeline="someone/untrusted", **refused),
         ]
     )
     assert len(results) == 5
