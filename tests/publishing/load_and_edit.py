@@ -2,9 +2,9 @@
 
     echo FOLDER | python load_and_edit.py
 
-For each folder on its input it does what the folder's `ways.json` lists, writes `results.npz` beside it, and prints 0; or
-it prints another number, and `told.txt` there says why. diffusers is imported once, but each folder is the work of a child
-that has loaded no pipeline before.
+For each folder on its input it does what the folder's `ways.json` lists, writes `results.npz` beside it, and prints 0;
+or it prints another number, and `told.txt` there says why. diffusers is imported once, but each folder is the work of a
+child that has loaded no pipeline before.
 
 A way has a label, a pipeline's name ("diffedit", "stylediffusion_xl", ...), a model, and the arguments of
 `DiffusionPipeline.from_pretrained`, or with "from_pipe" those of `from_pipe` for the model as diffusers' own pipeline.
