@@ -1,7 +1,6 @@
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -95,7 +94,7 @@ def test_case_of_a_suffix_does_not_matter(tmp_path):
 
 
 def test_every_suffix_that_passes_gives_the_picture_back_and_every_other_is_refused(tmp_path):
-    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (270, 280, 3), dtype=np.uint8))
+    picture = Image.linear_gradient("L").resize((280, 270)).convert("RGB")  # noise is dear in some formats
     refused = set()
     for suffix in Image.registered_extensions():
         path = tmp_path / f"a{suffix}"
