@@ -17,7 +17,7 @@ from semantic_edit.mapping_networks import LearningSettings, MappingNetwork
 from semantic_edit.pipelines import DiffEditPipeline, searching
 from semantic_edit.still_life import model_path
 
-pytestmark = pytest.mark.families("sd", "sdxl")
+pytestmark = pytest.mark.families("sd", slow=["sdxl"])
 
 SOURCE, TARGET = "a red apple on grass", "a green pear on grass"
 WIDTH, HEIGHT = 451, 303  # the tests' model is made for 64 x 64
@@ -112,6 +112,7 @@ def test_a_picture_that_was_searched_is_not_encoded_again(edit, pipe, photo, mon
     assert calls == [(1, 3, 56, 80)]
 
 
+@pytest.mark.families("sd", "sdxl")
 def test_a_small_mask_is_looked_at_closer(edit, photo, small):
     done = edit(photo, mask_image=small)
     (frame,) = done.frames
@@ -292,6 +293,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.families("sd", "sdxl")
 @pytest.mark.parametrize(("options", "reason"), REFUSED.values(), ids=REFUSED)
 def test_what_does_not_fit_is_refused_before_any_work(edit, photo, counted, options, reason):
     with pytest.raises((ValueError, TypeError), match=reason):
@@ -323,6 +325,7 @@ def lesson(make_style_pipe, photo, small):
     return make_style_pipe().learn_mapping(photo, SOURCE, 4, settings=QUICK, mask_image=small)
 
 
+@pytest.mark.families("sd", "sdxl")
 def test_a_learned_picture_is_laid_over_the_original(style_pipe, lesson, photo, small, tmp_path):
     frame = Frame.read(lesson.config["frame"])
     assert frame.picture == photo.size
