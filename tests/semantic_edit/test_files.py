@@ -149,8 +149,9 @@ def test_a_picture_whose_range_nobody_knows_is_refused_in_words(tmp_path):
         check_pictures({"--mask": tmp_path / "floats.tiff"})
 
 
-def test_leftovers_of_a_killed_run_do_not_make_a_folder_somebody_elses(tmp_path, killed_at):
-    assert killed_at(6, lambda: write_folder(tmp_path / "out", {"a": b"1", "b": b"2"}))
-    assert os.listdir(tmp_path / "out")
-    check_folder("--output", tmp_path / "out", lambda folder: False, "nothing")
-    assert os.listdir(tmp_path / "out") == []
+def test_leftovers_of_a_killed_run_do_not_make_a_folder_somebody_elses(tmp_path, killed_anywhere):
+    out = tmp_path / "out"
+    left = killed_anywhere(out, lambda: write_folder(out, {"a": b"1", "b": b"2"}))[6]
+    assert os.listdir(left)
+    check_folder("--output", left, lambda folder: False, "nothing")
+    assert os.listdir(left) == []
