@@ -5,6 +5,7 @@ import semantic_edit  # noqa: F401, before transformers, some of whose news it k
 # isort: split
 
 import copy
+import gc
 import itertools
 import json
 import os
@@ -80,6 +81,11 @@ SDXL_SCHEDULE = {  # the base model's, with what its file still says of other sa
     "trained_betas": None,
     "use_karras_sigmas": False,
 }
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays to the end: no need to look through all of it for garbage again and again."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
