@@ -15,6 +15,7 @@ def task(picture):
     return Task(picture, "a red apple on grass", ("a green pear on grass",))
 
 
+@pytest.mark.slow
 def test_evaluations_at_the_papers_settings(pipe, task):
     """200 of diffusers' and 140 of ours, of which reuse leaves 80."""
     settings = Settings()

@@ -23,10 +23,11 @@ from tests.hub.server import HubServer
 from tests.publishing.load_and_edit import edited
 
 SCRIPT = Path(__file__).parent / "load_and_edit.py"
-EACH = [
-    name if published.family is STABLE_DIFFUSION else pytest.param(name, marks=pytest.mark.slow)
-    for name, published in PIPELINES.items()
-]
+# what loads a pipeline loads every other one by the same code
+ONE, *OTHERS = PIPELINES
+EACH = pytest.mark.parametrize(
+    "name", [ONE, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)]
+)
 # what loads a family's pipelines loads the other's by the same code
 OF_EACH_FAMILY = pytest.mark.parametrize(
     "names",
@@ -99,9 +100,11 @@ def expected(models, request_for) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def hub(tmp_path_factory) -> Iterator[HubServer]:
-    """The only Hub of the process that loads, from its beginning to its end."""
+def hub(tmp_path_factory, files) -> Iterator[HubServer]:
+    """The only Hub of the process that loads, from its beginning to its end, with the community's mirror."""
+    mirrored = {f"v{diffusers.__version__}/{name}.py": text.encode() for name, text in files.items()}
     with HubServer(tmp_path_factory.mktemp("hub"), ACCOUNTS) as server:
+        server.add_repo("diffusers/community-pipelines-mirror", mirrored, repo_type="dataset")
         yield server
 
 
@@ -168,7 +171,7 @@ def test_local_ways_of_all_pipelines_each_twice_in_one_process(
     assert_all_equal(results, expected)
 
 
-@pytest.mark.parametrize("name", EACH)
+@EACH
 def test_a_local_folder(run, models, code, expected, name):
     (other,) = pipelines_for(PIPELINES[name].family).keys() - {name}
     folders, model = code / "repositories", models[name]
@@ -206,25 +209,22 @@ def test_a_file_of_the_other_families(run, models, code, expected):
     assert_all_equal(results, expected)
 
 
-@OF_EACH_FAMILY
-def test_ways_through_the_hub(run, hub, models, own_models, files, expected, tmp_path, names):
+@EACH
+def test_ways_through_the_hub(run, hub, models, own_models, files, expected, tmp_path, name):
     def contents(folder: Path) -> dict[str, bytes]:
         paths = [path for path in folder.rglob("*") if path.is_file()]
         return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
-    mirrored = {f"v{diffusers.__version__}/{name}.py": text.encode() for name, text in files.items()}
-    hub.add_repo("diffusers/community-pipelines-mirror", mirrored, repo_type="dataset")
-    ways = []
-    for name in names:
-        model = models[name]
-        plain = Path(shutil.copytree(model, tmp_path / name, ignore=shutil.ignore_patterns("*.py")))
-        hub.add_repo(f"someone/model-{name}", contents(model))
-        hub.add_repo(f"someone/plain-{name}", contents(plain))
-        hub.add_repo(f"someone/own-{name}", contents(own_models[name]))
-        commit = hub.add_repo(f"someone/{name}", {"pipeline.py": files[name].encode()})
-        trusted = {"trust_remote_code": True}
-        pinned = {"custom_pipeline": f"someone/{name}", "custom_revision": commit.sha}
-        ways += [
+    model = models[name]
+    plain = Path(shutil.copytree(model, tmp_path / name, ignore=shutil.ignore_patterns("*.py")))
+    hub.add_repo(f"someone/model-{name}", contents(model))
+    hub.add_repo(f"someone/plain-{name}", contents(plain))
+    hub.add_repo(f"someone/own-{name}", contents(own_models[name]))
+    commit = hub.add_repo(f"someone/{name}", {"pipeline.py": files[name].encode()})
+    trusted = {"trust_remote_code": True}
+    pinned = {"custom_pipeline": f"someone/{name}", "custom_revision": commit.sha}
+    results = run(
+        [
             way("model's repository", name, f"someone/model-{name}", custom_pipeline=name, **trusted),
             way("code repository", name, model, **pinned, **trusted),
             way("code repository, Hub's model", name, f"someone/plain-{name}", **pinned, **trusted),
@@ -232,8 +232,8 @@ def test_ways_through_the_hub(run, hub, models, own_models, files, expected, tmp
             way("mirror, local model", name, plain, custom_pipeline=name),
             way("model's own", name, f"someone/own-{name}", **trusted),
         ]
-    results = run(ways)
-    assert len(results) == 6 * len(names)
+    )
+    assert len(results) == 6
     assert_all_equal(results, expected)
 
 
