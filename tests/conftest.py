@@ -5,8 +5,11 @@ import semantic_edit  # noqa: F401, before transformers, some of whose news it k
 # isort: split
 
 import copy
+import gc
+import itertools
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -78,6 +81,11 @@ SDXL_SCHEDULE = {  # the base model's, with what its file still says of other sa
     "trained_betas": None,
     "use_karras_sigmas": False,
 }
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays to the end: no need to look through all of it for garbage again and again."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -517,34 +525,42 @@ def counted(unet: UNet2DConditionModel) -> Iterator[CountingUNet]:
 
 
 @pytest.fixture
-def killed_at() -> Callable[[int, Callable[[], Any]], bool]:
-    """Does something in another process, which is killed just before its so many-th opening, move or removal of a file.
+def killed_anywhere(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[Path, Callable[[], Any]], list[Path]]:
+    """What is left of a folder where a process is killed that does something there, for each moment of its work.
 
     Returns:
-        Whether it came to that; `False` when everything was done before.
+        Copies of the folder as it was just before each opening, move or removal of a file, made by that process, which
+        lives no more. There is none where there was no folder yet.
     """
 
-    def run(number: int, act: Callable[[], Any]) -> bool:
+    def run(folder: Path, act: Callable[[], Any]) -> list[Path]:
+        moments = tmp_path_factory.mktemp("killed")
         child = os.fork()
         if child == 0:
             torch.set_num_threads(1)  # the others of the pool stayed behind, and would be waited for
-            left = [number]
+            numbers, is_copying = itertools.count(), False
 
-            def die(event: str, _arguments: tuple[Any, ...]) -> None:
-                if event == "open" or event.startswith("os."):
-                    left[0] -= 1
-                    if left[0] < 0:
-                        os._exit(9)  # nothing is cleaned up, as after a kill
+            def look(event: str, _arguments: tuple[Any, ...]) -> None:
+                nonlocal is_copying
+                if is_copying or not (event == "open" or event.startswith("os.")):
+                    return
+                is_copying = True
+                copy = moments / str(next(numbers)) / folder.name
+                copy.parent.mkdir()
+                if folder.exists():
+                    shutil.copytree(folder, copy)
+                is_copying = False
 
             try:
-                sys.addaudithook(die)
+                sys.addaudithook(look)
                 act()
                 os._exit(0)
             except BaseException:
                 os._exit(1)
         _, status = os.waitpid(child, 0)
-        code = os.waitstatus_to_exitcode(status)
-        assert code in (0, 9), f"failed before event {number}"
-        return code == 9
+        assert os.waitstatus_to_exitcode(status) == 0
+        return [moments / str(number) / folder.name for number in range(len(os.listdir(moments)))]
 
     return run

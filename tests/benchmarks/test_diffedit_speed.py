@@ -15,6 +15,7 @@ def task(picture):
     return Task(picture, "a red apple on grass", ("a green pear on grass",))
 
 
+@pytest.mark.slow
 def test_evaluations_at_the_papers_settings(pipe, task):
     """diffusers makes 200 evaluations and we make 140, or 80 when reusing an inversion."""
     settings = Settings()

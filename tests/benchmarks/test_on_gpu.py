@@ -103,7 +103,7 @@ def test_a_section_ends_when_its_time_is_over(report):
         yield Figure("first", 1.0)
         time.sleep(60)
 
-    run_section(report, "endless", found, 1.4)
+    run_section(report, "endless", found, 1.0)
     assert "stopped after its 1 seconds" in report.failures["endless"]
     assert report.seconds["endless"] < 30
     run_section(report, "late", found, 0.5)

@@ -69,7 +69,11 @@ def stable_diffusion(make_pipe, seeing) -> StableDiffusionPipeline:
     return pipe
 
 
-@pytest.fixture(scope="module", params=["Stable Diffusion", "SDXL"])
+# The methods know no family: one holds their laws, and each is edited with.
+OF_EACH_FAMILY = pytest.mark.parametrize("loaded", ["Stable Diffusion", "SDXL"], indirect=True)
+
+
+@pytest.fixture(scope="module", params=["Stable Diffusion", pytest.param("SDXL", marks=pytest.mark.slow)])
 def loaded(request, stable_diffusion, make_xl_pipe, seeing) -> DiffusionPipeline:
     """A model of each family, as users load it."""
     return stable_diffusion if request.param == "Stable Diffusion" else make_xl_pipe(**seeing(20))
@@ -128,6 +132,7 @@ def assert_alike(first: Image.Image, second: Image.Image) -> None:
     assert np.abs(pixels(first) - pixels(second)).max() <= 1
 
 
+@OF_EACH_FAMILY
 @pytest.mark.parametrize("method", METHODS, ids=NAMES)
 def test_each_method_edits_and_leaves_the_components_as_they_were(loaded, picture, method):
     before = state(loaded)

@@ -46,7 +46,11 @@ def stable_diffusion(make_style_pipe) -> StableDiffusionPipeline:
     return pipe
 
 
-@pytest.fixture(scope="module", params=["Stable Diffusion", "SDXL"])
+# The methods know no family: one holds their laws, and each is edited with.
+OF_EACH_FAMILY = pytest.mark.parametrize("loaded", ["Stable Diffusion", "SDXL"], indirect=True)
+
+
+@pytest.fixture(scope="module", params=["Stable Diffusion", pytest.param("SDXL", marks=pytest.mark.slow)])
 def loaded(request, stable_diffusion, make_xl_pipe, image_encoder, feature_extractor) -> DiffusionPipeline:
     """A model of each family, as users load it."""
     if request.param == "Stable Diffusion":
@@ -73,6 +77,7 @@ def state(pipe: Any) -> dict[str, Any]:
     }
 
 
+@OF_EACH_FAMILY
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: type(method).__name__)
 def test_each_method_edits_and_leaves_the_components_as_they_were(loaded, picture, method):
     before = state(loaded)
@@ -172,6 +177,7 @@ def test_a_learned_picture_edits_as_the_pipeline_does(stable_diffusion, make_sty
     assert method.backward_evaluations(learned) == 12
 
 
+@OF_EACH_FAMILY
 def test_sdedit_is_diffusers_own(loaded, picture):
     scheduler = DDIMScheduler.from_config(loaded.scheduler.config, clip_sample=False)
     upstream = AutoPipelineForImage2Image.from_pipe(loaded, scheduler=scheduler)

@@ -1,4 +1,7 @@
-"""Models of each family under the same names: a test or a module that is marked `families` runs with all it names."""
+"""Models of each family under the same names: a test or a module that is marked `families` runs with all it names.
+
+With those that the mark calls slow it runs in the slow tier: a law that no family knows of is held by one of them.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -91,8 +94,9 @@ FAMILIES = {
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """The nearest mark is used, so a test may name fewer families than its module."""
     if "family" in metafunc.fixturenames:
-        marked = metafunc.definition.get_closest_marker("families")
-        metafunc.parametrize("family", ("sd",) if marked is None else marked.args, indirect=True)
+        marked = metafunc.definition.get_closest_marker("families") or pytest.mark.families("sd").mark
+        slow = [pytest.param(name, marks=pytest.mark.slow) for name in marked.kwargs.get("slow", ())]
+        metafunc.parametrize("family", [*marked.args, *slow], indirect=True)
 
 
 @pytest.fixture(scope="session")

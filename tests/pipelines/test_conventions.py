@@ -222,6 +222,7 @@ def starting_at(latents):
     return lambda pipeline, step, *_: {"latents": latents} if step == 0 else {}
 
 
+@pytest.mark.families("sd", slow=["sdxl"])
 def test_a_scale_that_a_callback_sets_is_used(family, pipe, style_pipe, edit, restyle):
     """If it is set back before the next step, nothing changes; the next call has its own scale again."""
     usual = edit(pipe)

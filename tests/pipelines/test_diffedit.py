@@ -13,7 +13,7 @@ from semantic_edit.editing.trajectory import Trajectory
 from semantic_edit.pipelines import diffedit_method, stages
 from semantic_edit.pipelines.presets import EditGuidance, guidance_of, preset_of
 
-pytestmark = pytest.mark.families("sd", "sdxl")
+pytestmark = pytest.mark.families("sd", slow=["sdxl"])
 
 SOURCE, TARGET = "a red apple on grass", "a green pear on grass"
 QUICK = {"num_inference_steps": 5, "num_maps_per_mask": 3}
@@ -47,6 +47,7 @@ def test_one_call_edits_with_140_evaluations_and_reuse_with_80(pipe, picture, co
     assert again.mask_confidence is again.mask_coherence is None
 
 
+@pytest.mark.families("sd", "sdxl")
 def test_the_stages_give_what_one_call_gives(pipe, picture):
     whole = pipe(picture, TARGET, SOURCE, generator=seeded(), output_type="np", **PAPER)
     mask = pipe.generate_mask(
@@ -79,6 +80,7 @@ def test_the_background_ends_on_the_clean_latent(pipe, picture, half_mask):
     torch.testing.assert_close(clean, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.families("sd", "sdxl")
 def test_an_edit_does_not_depend_on_its_neighbours(pipe, pictures):
     prompts, sources = [TARGET, "a mug", "a blue mug on the table"], [SOURCE, "", "a photo"]
     together = pipe(pictures, prompts, sources, generator=seeded(), output_type="np", **QUICK)
@@ -194,6 +196,7 @@ def test_guidance_changes_no_mask(pipe, picture, scale):
     np.testing.assert_array_equal(usual, other)
 
 
+@pytest.mark.families("sd", "sdxl")
 def test_unequal_negative_prompts_are_computed(pipe, picture, counted, monkeypatch):
     kept = []
     find_mask = stages.find_mask
@@ -256,6 +259,7 @@ def test_the_picture_is_encoded_once(pipe, picture, monkeypatch):
     assert calls == [1]
 
 
+@pytest.mark.families("sd", "sdxl")
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision(pipe, make_pipe, make_unet, picture, half_mask, dtype):
     halves = make_pipe(

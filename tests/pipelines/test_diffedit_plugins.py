@@ -96,6 +96,7 @@ def test_clip_skip_and_guidance_rescale(pipe, edit):
     assert np.abs(edit(pipe, guidance_rescale=0.7) - usual).max() > 1e-6
 
 
+@pytest.mark.families("sd", slow=["sdxl"])
 def test_attention_slicing_changes_nothing(make_pipe, make_unet, edit):
     pipe = make_pipe(unet=make_unet())
     usual = edit(pipe)
@@ -141,6 +142,7 @@ def test_callbacks_see_and_change_each_step(pipe, edit):
     assert not edit(pipe, callback_on_step_end=blank, output_type="latent").any()
 
 
+@pytest.mark.families("sd", slow=["sdxl"])
 def test_interrupting_stops_decoding(pipe, edit):
     steps = []
 
@@ -165,6 +167,7 @@ def test_from_pipe_both_ways(family, pipe, edit):
     np.testing.assert_array_equal(edit(back), edit(pipe))
 
 
+@pytest.mark.families("sd", slow=["sdxl"])
 def test_saving_and_loading(family, pipe, edit, tmp_path):
     pipe.save_pretrained(tmp_path)
     text_to_image = family.plain.from_pretrained(tmp_path)
@@ -177,6 +180,7 @@ def test_saving_and_loading(family, pipe, edit, tmp_path):
         assert {name: loaded.config[name] for name in family.silent} == family.silent
 
 
+@pytest.mark.families("sd", slow=["sdxl"])
 def test_loading_as_a_custom_pipeline(family, pipe, edit, tmp_path):
     pipe.save_pretrained(tmp_path)
     loaded = DiffusionPipeline.from_pretrained(
@@ -187,6 +191,7 @@ def test_loading_as_a_custom_pipeline(family, pipe, edit, tmp_path):
     np.testing.assert_allclose(edit(loaded), edit(pipe), atol=1e-4)
 
 
+@pytest.mark.families("sd", slow=["sdxl"])
 @pytest.mark.parametrize("scheduler_class", [PNDMScheduler, EulerDiscreteScheduler])
 def test_the_checkpoints_own_sampler_will_do(make_pipe, pipe, edit, scheduler_class):
     """Stable Diffusion comes with PNDM, SDXL with Euler; only the training schedule is used."""

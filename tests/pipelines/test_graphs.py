@@ -186,6 +186,7 @@ def test_wrapped_and_offloaded_models_are_refused(make_unet):
         pass
 
 
+@pytest.mark.families("sd", slow=["sdxl"])
 def test_learning_replays_its_evaluations(make_style_pipe, make_unet, pictures, monkeypatch):
     """One graph for each number of images that are still being learned; outputs are overwritten, as a graph's are."""
     made = []

@@ -9,7 +9,7 @@ import torch
 from semantic_edit.mapping_networks import LearningSettings
 
 pytestmark = [
-    pytest.mark.families("sd", "sdxl"),
+    pytest.mark.families("sd", slow=["sdxl"]),
     pytest.mark.filterwarnings("ignore:The mask.* covers the whole picture"),
 ]
 
@@ -92,6 +92,7 @@ def test_the_search_for_what_is_small(make_pipe, spoiled, picture):
         spoiled(make_pipe(), "unet.conv_out")(large, TARGET, SOURCE, focus=True, num_inference_steps=5)
 
 
+@pytest.mark.families("sd", "sdxl")
 def test_the_stages_alone(pipe, spoiled, picture):
     with names("the VAE's encoder"):
         spoiled(pipe, "vae.encoder.conv_out").generate_mask(picture, TARGET, source_prompt=SOURCE)

@@ -110,6 +110,7 @@ def test_which_adapters_are_the_same():
             check_same_adapters("trajectory", one, other)
 
 
+@pytest.mark.families("sd", slow=["sdxl"])
 def test_a_trajectory_and_lora(make_pipe, make_unet, edit, invert, counted):
     plain, adapted = make_pipe(), make_pipe(unet=with_lora(make_unet()))
     with_it, without = invert(adapted), invert(plain)
@@ -141,6 +142,7 @@ def test_a_scale_that_is_none(make_pipe, make_unet, edit, invert, kwargs):
         edit(adapted, trajectory=invert(adapted), cross_attention_kwargs=kwargs)
 
 
+@pytest.mark.families("sd", slow=["sdxl"])
 def test_a_learned_picture_and_lora(make_style_pipe, make_unet, learn, tmp_path):
     plain, adapted = make_style_pipe(), make_style_pipe(unet=with_lora(make_unet()))
     learn(adapted).save_pretrained(tmp_path)
@@ -160,6 +162,7 @@ def test_a_learned_picture_and_lora(make_style_pipe, make_unet, learn, tmp_path)
     torch.testing.assert_close(restyle(adapted, without), restyle(plain, without), rtol=0, atol=1e-4)
 
 
+@pytest.mark.families("sd", slow=["sdxl"])
 def test_a_learning_does_not_go_on_with_another_scale(make_style_pipe, make_unet, learn, tmp_path):
     adapted = make_style_pipe(unet=with_lora(make_unet()))
     learn(adapted, checkpoint=tmp_path)

@@ -13,7 +13,7 @@ from semantic_edit.pipelines import learning, restyling
 from semantic_edit.pipelines.pictures import read_pictures
 from semantic_edit.pipelines.stages import encode_pictures
 
-pytestmark = pytest.mark.families("sd", "sdxl")
+pytestmark = pytest.mark.families("sd", slow=["sdxl"])
 
 SOURCE, TARGET = "a red apple on grass", "a green pear on grass"
 FREE = {"tau_v": 0.0, "tau_c": 0.0, "tau_s": 0.0, "tau_u": 0.0}
@@ -88,6 +88,7 @@ def first_prediction(unet):
     return run
 
 
+@pytest.mark.families("sd", "sdxl")
 def test_a_picture_is_learned_and_edited(style_pipe, learned, counted):
     result = style_pipe([TARGET, "a mug"], learned)
     assert counted.samples == STEPS * 2 * (1 + 2)
@@ -121,6 +122,7 @@ def test_the_short_schedule_is_the_default(style_pipe, picture):
     assert network.config.prompt == SOURCE
 
 
+@pytest.mark.families("sd", "sdxl")
 def test_learning_brings_the_picture_closer_than_guidance_does(
     style_pipe, learned, picture, plainly_guided, encoded
 ):
@@ -151,6 +153,7 @@ def test_the_reconstruction_does_not_depend_on_the_edits(style_pipe, learned):
     torch.testing.assert_close(beside, alone, **ROUNDING)
 
 
+@pytest.mark.families("sd", "sdxl")
 def test_an_edit_does_not_depend_on_its_neighbours(style_pipe, learned):
     prompts, negatives = [TARGET, "a mug"], ["the table", ""]
     options = {"word_tau_c": {"pear": 0.3, "mug": 0.1}, "local_blend": ["apple", "pear", "mug"]}
@@ -182,6 +185,7 @@ def test_an_edit_does_not_depend_on_its_neighbours(style_pipe, learned):
             )
 
 
+@pytest.mark.families("sd", "sdxl")
 def test_pictures_learn_side_by_side_as_alone(style_pipe, pictures):
     prompts = [SOURCE, "a blue mug on the table"]
     together = style_pipe.learn_mapping(pictures[:2], prompts, 2, settings=ONE_UPDATE)
@@ -222,6 +226,7 @@ class StopHereError(Exception):
     pass
 
 
+@pytest.mark.families("sd", "sdxl")
 @torch.no_grad()
 def test_learning_is_told_the_inversion_and_its_maps(
     family, style_pipe, pictures, unet, explicit_maps, encoded, monkeypatch
@@ -265,6 +270,7 @@ def test_the_sources_own_prompt_gives_the_reconstruction(style_pipe, learned):
         torch.testing.assert_close(edited, given_back, **ROUNDING)
 
 
+@pytest.mark.families("sd", "sdxl")
 def test_without_control_an_edit_is_plain_guidance(style_pipe, learned, plainly_guided):
     edited, _ = latents_of(style_pipe, [TARGET, "a mug"], learned, **FREE)
     for index, prompt in enumerate((TARGET, "a mug")):
@@ -464,6 +470,7 @@ def test_word_maps_are_pictures(style_pipe, learned):
         assert np.asarray(heat).max() >= 250
 
 
+@pytest.mark.families("sd", "sdxl")
 def test_a_saved_network_edits_in_a_new_pipeline(style_pipe, make_style_pipe, learned, tmp_path):
     learned.save_pretrained(tmp_path)
     loaded = MappingNetwork.from_pretrained(tmp_path)

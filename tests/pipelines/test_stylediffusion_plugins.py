@@ -140,6 +140,7 @@ def test_textual_inversion(make_style_pipe, tokenizer, text_encoder, learned):
     torch.testing.assert_close(result.reconstruction, usual.reconstruction, rtol=0, atol=1e-4)
 
 
+@pytest.mark.families("sd", slow=["sdxl"])
 def test_attention_slicing_changes_nothing(make_style_pipe, make_unet, learned, edit, picture):
     pipe = make_style_pipe(unet=make_unet())
     usual = edit(pipe)
@@ -210,6 +211,7 @@ def test_changed_embeddings_are_used_from_then_on(style_pipe, learned):
     torch.testing.assert_close(pear.images, mug, rtol=0, atol=1e-4)
 
 
+@pytest.mark.families("sd", slow=["sdxl"])
 def test_a_callback_may_end_guidance(style_pipe, learned):
     """After that, the edit continues as with a guidance scale of 1."""
     options = {"tau_v": 0.0, "output_type": "latent"}
@@ -233,6 +235,7 @@ def test_a_callback_may_end_guidance(style_pipe, learned):
     assert not torch.equal(ended.images, guided.images)
 
 
+@pytest.mark.families("sd", slow=["sdxl"])
 def test_interrupting_stops_decoding(style_pipe, learned, edit):
     steps = []
 
@@ -274,6 +277,7 @@ def test_a_diffedit_mask_confines_a_restyling(style_pipe, make_pipe, learned, pi
     assert np.array_equal(np.asarray(result.images[0])[outside], np.asarray(picture)[outside])
 
 
+@pytest.mark.families("sd", slow=["sdxl"])
 def test_saving_and_loading(family, style_pipe, edit, learn, tmp_path):
     style_pipe.save_pretrained(tmp_path)
     loaded = family.stylediffusion.from_pretrained(tmp_path)
@@ -285,6 +289,7 @@ def test_saving_and_loading(family, style_pipe, edit, learn, tmp_path):
     np.testing.assert_allclose(edit(style_pipe, network=network), edit(loaded, network=network), atol=1e-4)
 
 
+@pytest.mark.families("sd", slow=["sdxl"])
 def test_loading_as_a_custom_pipeline(family, style_pipe, edit, tmp_path):
     style_pipe.save_pretrained(tmp_path)
     loaded = DiffusionPipeline.from_pretrained(
@@ -295,6 +300,7 @@ def test_loading_as_a_custom_pipeline(family, style_pipe, edit, tmp_path):
     np.testing.assert_allclose(edit(loaded), edit(style_pipe), atol=1e-4)
 
 
+@pytest.mark.families("sd", slow=["sdxl"])
 @pytest.mark.parametrize("scheduler_class", [PNDMScheduler, EulerDiscreteScheduler])
 def test_the_checkpoints_own_sampler_will_do(make_style_pipe, style_pipe, edit, scheduler_class):
     """Stable Diffusion comes with PNDM, SDXL with Euler; only the training schedule is used."""
@@ -352,6 +358,7 @@ def test_model_offload_hooks(make_style_pipe, own_parts, style_pipe, edit, learn
     np.testing.assert_allclose(edit(offloaded), edit(style_pipe), atol=1e-4)
 
 
+@pytest.mark.families("sd", slow=["sdxl"])
 def test_sequential_offload_hooks(make_style_pipe, own_parts, style_pipe, edit, learn):
     """accelerate's hooks, which replace the parameters of every layer twice per evaluation."""
     from accelerate import cpu_offload
@@ -380,6 +387,7 @@ def test_learning_refuses_group_offload_before_any_work(make_style_pipe, own_par
         learn(make_style_pipe(**own_parts))
 
 
+@pytest.mark.families("sd", slow=["sdxl"])
 def test_a_unet_that_gives_its_width_block_by_block(
     family, make_style_pipe, make_unet, style_pipe, edit, learn
 ):

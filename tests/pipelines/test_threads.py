@@ -24,7 +24,7 @@ from semantic_edit.attention_processors.tokens import tokenize_prompt
 from semantic_edit.denoisers import PromptInput, StableDiffusionDenoiser
 from semantic_edit.mapping_networks import LearningSettings
 
-pytestmark = pytest.mark.families("sd", "sdxl")
+pytestmark = pytest.mark.families("sd", slow=["sdxl"])
 
 SOURCE, TARGET, OTHER = "a red apple on grass", "a green pear on grass", "a blue mug"
 STEPS = 4

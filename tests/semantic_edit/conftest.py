@@ -26,6 +26,13 @@ def load_once() -> Callable[..., Any]:
     return functools.cache(loading.load_pipeline)
 
 
+@pytest.fixture
+def loads_once(monkeypatch: pytest.MonkeyPatch, load_once: Callable[..., Any]) -> None:
+    """For commands whose model is not what is looked at."""
+    for command in ("edit_command", "learn_command", "loading"):
+        monkeypatch.setattr(f"semantic_edit.{command}.load_pipeline", load_once)
+
+
 @pytest.fixture(scope="session")
 def model_folder(
     make_pipe: Callable[..., DiffEditPipeline], tmp_path_factory: pytest.TempPathFactory

@@ -1,4 +1,4 @@
-"""What is asked of the Hub, and what is said where it does not answer."""
+"""What is asked of the Hub, and what is said where it does not answer, and where nothing needs saying."""
 
 import json
 import os
@@ -32,6 +32,8 @@ from semantic_edit.cli import main
 codes = []
 for command in json.loads(sys.argv[1]):
     codes.append(main(command))
+    for stream in (sys.stdout, sys.stderr):
+        print("-----", file=stream, flush=True)
     from huggingface_hub.utils import _detect_agent as agents  # which asks once a process
     agents._registry = None
 print(json.dumps([codes, packets]))
@@ -39,7 +41,10 @@ print(json.dumps([codes, packets]))
 
 
 def guarded(commands, folder):
-    """The commands' exit codes and the packets that they would have sent, in a process that has loaded nothing yet."""
+    """The commands' exit codes, what each printed and told, and the packets that they would have sent.
+
+    One after the other, in a process that has loaded nothing yet.
+    """
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TRANSFORMERS_"))
     }
@@ -52,14 +57,18 @@ def guarded(commands, folder):
         env=environment,
         check=True,
     )
-    codes, packets = json.loads(done.stdout.splitlines()[-1])
-    return codes, packets, done.stderr
+    *printed, last = done.stdout.split("-----\n")
+    codes, packets = json.loads(last)
+    return codes, printed, done.stderr.split("-----\n")[:-1], packets
 
 
-def test_no_packet_leaves_without_being_asked_for(tmp_path, style_folder, mapping_folder, picture_file):
+def test_no_packet_leaves_and_no_word_is_told_without_need(
+    tmp_path, style_folder, mapping_folder, picture_file
+):
     model = ["--model", str(style_folder)]
+    words = ["--source", "a red apple on grass", "--prompt", "a blue pear on grass"]
     commands = [
-        ["edit", "picture.png", "--prompt", "a pear", "-o", "a.png", "--steps", "2", *model],
+        ["edit", "picture.png", *words, "-o", "a.png", "--steps", "2", "--mask-threshold", "0.9", *model],
         [
             "restyle",
             "--mapping",
@@ -88,21 +97,23 @@ def test_no_packet_leaves_without_being_asked_for(tmp_path, style_folder, mappin
             "--dry-run",
         ],
     ]
-    codes, packets, told = guarded(commands, tmp_path)
+    codes, printed, told, packets = guarded(commands, tmp_path)
     assert packets == []
     assert codes == [0, 0, 0, 0, 2, 2, 2, 0], told
-    said = [line for line in told.splitlines() if "semantic-edit: error" in line]
-    assert [line.rpartition("semantic-edit: ")[2] for line in said] == [
-        "error: cannot load the model owner/name: it is not in the local cache",
-        "error: cannot load the mapping network owner/name: it is not in the local cache",
-        "error: cannot load the image encoder owner/name: it is not in the local cache",
+    assert (printed[0], told[0]) == ("a.png\n", "")
+    assert (printed[1], told[1]) == ("b.png\n", "")
+    assert (printed[3], told[3]) == ("diffedit.py\n", "")
+    assert told[4:7] == [
+        "semantic-edit: error: cannot load the model owner/name: it is not in the local cache\n",
+        "semantic-edit: error: cannot load the mapping network owner/name: it is not in the local cache\n",
+        "semantic-edit: error: cannot load the image encoder owner/name: it is not in the local cache\n",
     ]
 
 
 @pytest.mark.slow
 def test_a_hub_that_is_out_of_reach_is_one_sentence(tmp_path, picture_file):
     command = ["edit", "picture.png", "--prompt", "a pear", "-o", "a.png", "--model", "owner/name"]
-    codes, packets, told = guarded([command], tmp_path)
+    codes, _, (told,), packets = guarded([command], tmp_path)
     assert codes == [2]
     assert packets
     assert told.splitlines()[-1] == (

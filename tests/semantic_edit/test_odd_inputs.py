@@ -101,13 +101,6 @@ def folder(tmp_path, monkeypatch, load_once, model_folder, style_folder, mapping
     return tmp_path
 
 
-@pytest.fixture
-def loads_once(monkeypatch, load_once) -> None:
-    """For commands whose model is not what is damaged."""
-    for command in ("edit_command", "learn_command", "loading"):
-        monkeypatch.setattr(f"semantic_edit.{command}.load_pipeline", load_once)
-
-
 @contextmanager
 def in_time() -> Iterator[None]:
     def stop(*_: object) -> None:
