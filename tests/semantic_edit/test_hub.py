@@ -12,7 +12,7 @@ from huggingface_hub import constants, errors
 from semantic_edit.hub import network_unless, reason_for
 
 GUARDED = """
-import json, socket, sys
+import contextlib, json, socket, sys
 packets = []
 
 def guard(name):
@@ -30,8 +30,9 @@ from semantic_edit.cli import main
 codes = []
 for command in json.loads(sys.argv[1]):
     codes.append(main(command))
-    from huggingface_hub.utils import _detect_agent as agents  # which asks once a process
-    agents._registry = None
+    with contextlib.suppress(ImportError):  # before huggingface_hub 1.0
+        from huggingface_hub.utils import _detect_agent as agents  # which asks once a process
+        agents._registry = None
 print(json.dumps([codes, packets]))
 """
 
