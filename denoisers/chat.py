@@ -12,7 +12,12 @@ from transformers import PreTrainedTokenizerBase
 from semantic_edit.attention_processors.framed_tokens import FramedPrompt, TokenRange, tokenize_framed
 from semantic_edit.attention_processors.locks import lock_of
 from semantic_edit.attention_processors.tokens import PromptTokens
-from semantic_edit.denoisers.flow_schedules import check_flow_scheduler, even_sigmas, schedule_of_flow, shift_of_size
+from semantic_edit.denoisers.flow_schedules import (
+    check_flow_scheduler,
+    even_sigmas,
+    schedule_of_flow,
+    shift_of_size,
+)
 from semantic_edit.denoisers.padded_text import of_one_length
 from semantic_edit.denoisers.prompts import Prompt
 from semantic_edit.denoisers.transformer import TransformerDenoiser

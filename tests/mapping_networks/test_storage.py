@@ -79,6 +79,12 @@ def test_loading_info_and_subfolders_are_the_hosts(folder, network):
     assert info["missing_keys"] == []
 
 
+def test_a_config_is_read_as_every_supported_version_of_diffusers_asks_for_it(folder):
+    """Before 0.41 with one argument more."""
+    read = MappingNetwork._dict_from_json_file
+    assert read(folder / "config.json", dduf_entries=None) == read(folder / "config.json")
+
+
 @pytest.mark.slow
 def test_loading_in_another_process(folder, network):
     code = (

@@ -269,6 +269,7 @@ def test_a_compiled_unet_answers_others_rightly_meanwhile(users, kind):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # an interrupt in a destructor
 @pytest.mark.parametrize("name", ["restyles", "learns"])
 def test_an_interrupt_at_any_moment_leaves_nothing_behind(users, name):
     """By a signal, as Ctrl-C sends one."""
@@ -276,10 +277,13 @@ def test_an_interrupt_at_any_moment_leaves_nothing_behind(users, name):
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    getattr(users, name)()
-    started = time.perf_counter()
-    getattr(users, name)()
-    seconds = time.perf_counter() - started
+    def seconds_taken() -> float:
+        started = time.perf_counter()
+        getattr(users, name)()
+        return time.perf_counter() - started
+
+    # the shortest of several: a later moment than the end interrupts nothing
+    seconds = min(seconds_taken() for _ in range(5))
     moments = random.Random(0)
     usual = signal.signal(signal.SIGALRM, interrupt)
     interrupted = 0

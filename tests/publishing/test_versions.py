@@ -2,8 +2,10 @@
 
 import importlib
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import diffusers
 import numpy as np
@@ -18,6 +20,8 @@ from semantic_edit.still_life import model_path
 from semantic_edit.still_life.scenes import sample_scene
 from tests.publishing.load_and_edit import edited
 from tests.publishing.test_loading import SCRIPT, way
+
+TESTS = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize("version", ["0.37.0", "0.42.1", "0.38.0.dev0", diffusers.__version__])
@@ -51,14 +55,34 @@ def test_a_pipeline_s_file_refuses_another_version_by_itself(files, name, tmp_pa
         importlib.import_module(f"file_{name}")
 
 
+@pytest.fixture(scope="module")
+def lowest(tmp_path_factory):
+    """A folder with the lowest version of diffusers and what stood beside it, over the newest of everything else."""
+    folder = tmp_path_factory.mktemp("lowest")
+    wanted = [f"diffusers=={'.'.join(map(str, LOWEST))}.0", "transformers==4.51.3", "tokenizers==0.21.4"]
+    wanted += ["huggingface_hub==0.34.6", "httpx", "httpcore", "anyio", "sniffio", "h11"]
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", folder]
+    assert subprocess.run([*pip, *wanted]).returncode == 0
+    return folder
+
+
 @pytest.mark.slow
-def test_the_lowest_version_edits_as_this_one_does(files, tmp_path):
-    lowest = f"diffusers=={'.'.join(map(str, LOWEST))}.0"
-    # what stood beside it, over the newest of everything else
-    beside = ["transformers==4.51.3", "tokenizers==0.21.4", "huggingface_hub==0.34.6", "httpx", "httpcore"]
-    beside += ["anyio", "sniffio", "h11"]
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", tmp_path / "lowest"]
-    assert subprocess.run([*pip, lowest, *beside]).returncode == 0
+@pytest.mark.parametrize(
+    "tests", ["mapping_networks/test_storage.py", "publishing/test_upload.py", "semantic_edit/test_hub.py"]
+)
+def test_what_stands_on_the_insides_of_the_libraries_works_with_the_lowest(lowest, tests):
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", TESTS / tests],
+        cwd=TESTS.parent,
+        env={**os.environ, "PYTHONPATH": str(lowest)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
+@pytest.mark.slow
+def test_the_lowest_version_edits_as_this_one_does(lowest, files, tmp_path):
     # the embedded model: what transformers 5 saves of a tokenizer, version 4 does not read
     picture = PIL.Image.fromarray(sample_scene(7, objects=1).render())
     picture.save(tmp_path / "picture.png")
@@ -84,7 +108,7 @@ def test_the_lowest_version_edits_as_this_one_does(files, tmp_path):
     done = subprocess.run(
         [sys.executable, SCRIPT],
         input=f"{tmp_path}\n",
-        env={"PYTHONPATH": str(tmp_path / "lowest"), "HF_HOME": str(tmp_path / "home"), "PATH": ""},
+        env={"PYTHONPATH": str(lowest), "HF_HOME": str(tmp_path / "home"), "PATH": ""},
         capture_output=True,
         text=True,
     )

@@ -606,17 +606,26 @@ def test_what_is_typed_wrong_is_answered_before_anything_slow_is_imported(tmp_pa
     assert dict(zip(QUICK, map(set, imported), strict=True)) == QUICK
 
 
+def processor_seconds(arguments, folder):
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, *arguments], capture_output=True, cwd=folder, check=False)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "command", [["--help"], ["edit", "nowhere.png", "--prompt", "x", "-o", "a.png"], ["scene", "-o", "a.png"]]
+    ("command", "share"),
+    [
+        (["--help"], 0.2),
+        (["edit", "nowhere.png", "--prompt", "x", "-o", "a.png"], 0.2),
+        (["scene", "-o", "a.png"], 0.5),  # most of which is the rendering
+    ],
 )
-def test_an_answer_takes_less_than_half_a_second_of_the_processor(tmp_path, command):
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(
-        [sys.executable, "-m", "semantic_edit", *command], capture_output=True, cwd=tmp_path, check=False
-    )
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5
+def test_an_answer_is_there_well_before_torch_would_be(tmp_path, command, share):
+    """Both cost more on a slow or a busy machine, so the one is the other's measure."""
+    answer = min(processor_seconds(["-m", "semantic_edit", *command], tmp_path) for _ in range(3))
+    assert answer < share * processor_seconds(["-c", "import torch"], tmp_path)
 
 
 def test_the_package_runs_as_a_module():

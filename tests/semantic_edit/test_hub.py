@@ -14,7 +14,7 @@ from semantic_edit.cli import main
 from semantic_edit.hub import HubUnreachable, network_unless, reason_for
 
 GUARDED = """
-import json, socket, sys
+import contextlib, json, socket, sys
 packets = []
 
 def guard(name):
@@ -34,8 +34,9 @@ for command in json.loads(sys.argv[1]):
     codes.append(main(command))
     for stream in (sys.stdout, sys.stderr):
         print("-----", file=stream, flush=True)
-    from huggingface_hub.utils import _detect_agent as agents  # which asks once a process
-    agents._registry = None
+    with contextlib.suppress(ImportError):  # before huggingface_hub 1.0
+        from huggingface_hub.utils import _detect_agent as agents  # which asks once a process
+        agents._registry = None
 print(json.dumps([codes, packets]))
 """
 
