@@ -18,6 +18,9 @@ from tests.flow.qwen import QWEN
 from tests.flow.sd3 import SD3, SD3_WITHOUT_T5
 from tests.flow.z_image import Z_IMAGE, Z_IMAGE_LIMITED, Z_IMAGE_TURBO
 
+FLOWS = (SD3,)
+"""One of each family."""
+
 FAMILIES = (SD3, SD3_WITHOUT_T5, QWEN, Z_IMAGE, Z_IMAGE_LIMITED, Z_IMAGE_TURBO)
 
 

@@ -18,6 +18,7 @@ from semantic_edit import pipelines
 from semantic_edit.cli import main
 from semantic_edit.disk.models import STABLE_DIFFUSION, STABLE_DIFFUSION_XL
 from semantic_edit.publishing.published import PIPELINES, pipelines_for
+from tests.flow.conftest import FLOWS
 from tests.hub.conftest import ACCOUNTS, WRITE_TOKEN
 from tests.hub.server import HubServer
 from tests.publishing.load_and_edit import edited
@@ -34,6 +35,10 @@ OF_EACH_FAMILY = pytest.mark.parametrize(
     [
         pytest.param(tuple(pipelines_for(STABLE_DIFFUSION)), id="sd"),
         pytest.param(tuple(pipelines_for(STABLE_DIFFUSION_XL)), id="sdxl", marks=pytest.mark.slow),
+        *(
+            pytest.param(tuple(pipelines_for(flow.edit._family)), id=flow.name, marks=pytest.mark.slow)
+            for flow in FLOWS
+        ),
     ],
 )
 
@@ -42,7 +47,8 @@ OF_EACH_FAMILY = pytest.mark.parametrize(
 def models(tmp_path_factory, make_style_pipe, make_xl_style_pipe, files) -> dict[str, Path]:
     """By pipeline a model's folder with the files of its family's pipelines inside; by itself it is diffusers' own."""
     folders = {}
-    for pipe in (make_style_pipe(), make_xl_style_pipe()):
+    flows = [pipelines.pipeline_around(family.edit, family.make()) for family in FLOWS]
+    for pipe in (make_style_pipe(), make_xl_style_pipe(), *flows):
         folder = tmp_path_factory.mktemp("published") / "model"
         pipe.save_pretrained(folder)
         assert json.loads((folder / "model_index.json").read_text())["_class_name"] == pipe._family.pipeline
