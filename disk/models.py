@@ -77,7 +77,16 @@ STABLE_DIFFUSION_3 = Family(
     "SD3Transformer2DModel",
     ("diffedit",),
 )
-FAMILIES = (STABLE_DIFFUSION, STABLE_DIFFUSION_XL, STABLE_DIFFUSION_3)
+FLUX = Family(
+    "flux",
+    "FLUX.1",
+    "Flux",
+    _OF_ALL | _TRANSFORMER | _SECOND,
+    _OF_OTHERS | _UNET | _THIRD,
+    "FluxTransformer2DModel",
+    ("diffedit",),
+)
+FAMILIES = (STABLE_DIFFUSION, STABLE_DIFFUSION_XL, STABLE_DIFFUSION_3, FLUX)
 ONLY_SERVED = (
     f"only models of {', '.join(one.title for one in FAMILIES[:-1])} and {FAMILIES[-1].title} are served"
 )
@@ -115,7 +124,8 @@ def family_of_folder(index: Mapping[str, Any]) -> Family | None:
 def _networks(classes: Mapping[str, str]) -> list[str]:
     """The classes of the denoising network, as far as they are known: custom and compiled ones are not judged."""
     named = [classes[name] for name in ("unet", "transformer") if name in classes]
-    return [name for name in named if name.startswith("UNet") or name.endswith("Transformer2DModel")]
+    known = ("Transformer2DModel", "Transformer3DModel", "DiT2DModel")
+    return [name for name in named if name.startswith("UNet") or name.endswith(known)]
 
 
 def unserved(pipeline: str, found: Family | None, served: tuple[str, Family] | None = None) -> str:

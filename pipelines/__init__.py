@@ -3,6 +3,7 @@
 from semantic_edit.pipelines.around import pipeline_around
 from semantic_edit.pipelines.checks import levels_for
 from semantic_edit.pipelines.diffedit import DiffEditPipeline
+from semantic_edit.pipelines.diffedit_flux import FluxDiffEditPipeline
 from semantic_edit.pipelines.diffedit_sd3 import StableDiffusion3DiffEditPipeline
 from semantic_edit.pipelines.diffedit_xl import StableDiffusionXLDiffEditPipeline
 from semantic_edit.pipelines.outputs import (
@@ -23,6 +24,7 @@ __all__ = [
     "DiffEditInversionPipelineOutput",
     "DiffEditPipeline",
     "DiffEditPipelineOutput",
+    "FluxDiffEditPipeline",
     "RestyleSettings",
     "Restyling",
     "Session",

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from semantic_edit.pipelines import (
         DiffEditPipeline,
         DiffEditPipelineOutput,
+        FluxDiffEditPipeline,
         StableDiffusion3DiffEditPipeline,
         StableDiffusionXLDiffEditPipeline,
         StableDiffusionXLStyleDiffusionPipeline,
@@ -22,6 +23,7 @@ __version__ = "0.1.0"
 __all__ = [
     "DiffEditPipeline",
     "DiffEditPipelineOutput",
+    "FluxDiffEditPipeline",
     "LearningSettings",
     "MappingNetwork",
     "StableDiffusion3DiffEditPipeline",

@@ -31,6 +31,7 @@ AnyDiffEdit: TypeAlias = (
     pipelines.DiffEditPipeline
     | pipelines.StableDiffusionXLDiffEditPipeline
     | pipelines.StableDiffusion3DiffEditPipeline
+    | pipelines.FluxDiffEditPipeline
 )
 AnyStyleDiffusion: TypeAlias = (
     pipelines.StyleDiffusionPipeline | pipelines.StableDiffusionXLStyleDiffusionPipeline
@@ -75,7 +76,7 @@ def load(model: Model = None, method: str = "diffedit", **kwargs: Any) -> AnyDif
     Returns:
         [`DiffEditPipeline`] or [`StyleDiffusionPipeline`] for a model of Stable Diffusion 1.x or 2.x,
         [`StableDiffusionXLDiffEditPipeline`] or [`StableDiffusionXLStyleDiffusionPipeline`] for one of SDXL,
-        [`StableDiffusion3DiffEditPipeline`] for one of Stable Diffusion 3.
+        [`StableDiffusion3DiffEditPipeline`] for one of Stable Diffusion 3, [`FluxDiffEditPipeline`] for one of FLUX.1.
 
     Raises:
         ValueError: If there is no such method, or no pipeline here serves the model; names what the model is.

@@ -14,9 +14,10 @@ from semantic_edit.denoisers import Denoiser, denoiser_of
 from semantic_edit.pipelines import pipeline_around
 from tests.conftest import make_picture
 from tests.flow.family import FlowFamily
+from tests.flow.flux import FLUX_DEV, FLUX_SCHNELL
 from tests.flow.sd3 import SD3, SD3_WITHOUT_T5
 
-FAMILIES = (SD3, SD3_WITHOUT_T5)
+FAMILIES = (SD3, SD3_WITHOUT_T5, FLUX_DEV, FLUX_SCHNELL)
 
 
 @pytest.fixture(params=FAMILIES, ids=str)

@@ -10,7 +10,7 @@ import torch
 from diffusers import DiffusionPipeline
 
 
-def _unchanged(latents: torch.Tensor, _pipe: DiffusionPipeline) -> torch.Tensor:
+def _unchanged(latents: torch.Tensor, _: Any) -> torch.Tensor:
     return latents
 
 
@@ -25,7 +25,8 @@ class FlowFamily:
     own_guidance: What diffusers' own call is told instead, if it has other names or counts differently.
     own: Further arguments of diffusers' own call.
     called: Further arguments of ours.
-    packed, unpacked: Between our latents, (batch, channels, height, width), and those that diffusers' own loop has.
+    packed, unpacked: Between our latents, (batch, channels, height, width), and those that diffusers' own loop has; the
+        latter is also given latents of ours, for their shape.
     encodes: Whether its pictures can be encoded by inversion.
     """
 
@@ -38,7 +39,7 @@ class FlowFamily:
     own: Mapping[str, Any] = field(default_factory=dict)
     called: Mapping[str, Any] = field(default_factory=dict)
     packed: Callable[[torch.Tensor, DiffusionPipeline], torch.Tensor] = _unchanged
-    unpacked: Callable[[torch.Tensor, DiffusionPipeline], torch.Tensor] = _unchanged
+    unpacked: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = _unchanged
     encodes: bool = True
 
     def __str__(self) -> str:

@@ -69,7 +69,7 @@ def told(denoiser, prompt, negative=None):
 
 
 def scale_of(family, pipe):
-    return pipe._in_common_terms(dict(family.guidance))["guidance_scale"]
+    return pipe._in_common_terms({"negative_prompt": OTHER, **family.guidance})["guidance_scale"]
 
 
 @pytest.mark.parametrize("prompts", [(PROMPT, OTHER), (OTHER, PROMPT)], ids=["as it is", "exchanged"])
@@ -102,11 +102,13 @@ def test_the_transformer_receives_what_its_own_pipeline_gives_it(family, own, pi
 
 
 def merged(calls):
-    """All tensors of some calls by name, as lists of their rows."""
+    """All tensors of some calls by name, as lists of their rows; positions are those of all rows alike."""
     rows: dict[str, list[torch.Tensor]] = {}
     for call in calls:
         for name, value in call.items():
-            if isinstance(value, torch.Tensor):
+            if name.endswith("_ids"):
+                rows[name] = [value]
+            elif isinstance(value, torch.Tensor):
                 rows.setdefault(name, []).extend(value if value.ndim else [value])
             elif isinstance(value, list) and value and isinstance(value[0], torch.Tensor):
                 rows.setdefault(name, []).extend(value)
