@@ -104,7 +104,9 @@ class LatentDenoiser(Denoiser):
         """A prompt's tokens and words, with those of textual inversions in their place."""
         tokenizer: Any = self._tokenizers[self.encoder_of_words]
         with lock_of(tokenizer), truncation_told():  # `embed` warns of it
-            return tokenize_prompt(tokenizer, as_read(self.pipe, text, tokenizer), self._length_for(tokenizer))
+            return tokenize_prompt(
+                tokenizer, as_read(self.pipe, text, tokenizer), self._length_for(tokenizer)
+            )
 
     def read_prompt(self, given: PromptInput, required: bool = True, unconditional: bool = False) -> Prompt:
         """Check one prompt argument and those that belong with it; see [`Denoiser.read_prompt`]."""
