@@ -73,29 +73,33 @@ class Alignment:
     shared: torch.Tensor
 
 
-def tokenize_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> PromptTokens:
-    """Tokenize as diffusers does, padded and truncated to `tokenizer.model_max_length`, and find the words.
+def tokenize_prompt(
+    tokenizer: PreTrainedTokenizerBase, prompt: str, length: int | None = None
+) -> PromptTokens:
+    """Tokenize as diffusers does, padded at the end and truncated, and find the words.
 
     Args:
         tokenizer: A fast tokenizer tells the offsets itself. Without offsets (CLIPTokenizer before transformers 5) the
-            texts of the tokens are matched against the prompt, which CLIP's byte-pair tokens allow.
+            texts of the tokens are matched against the prompt, which byte pairs and SentencePiece's pieces allow.
         prompt: One prompt, with textual inversions already expanded (`maybe_convert_prompt`).
+        length: The number of tokens, padding included; by default `tokenizer.model_max_length`.
 
     Raises:
         RuntimeError: If other code used the tokenizer at the same time; calls of this function wait for each other.
     """
     prompt = unicodedata.normalize("NFC", prompt)
+    length = tokenizer.model_max_length if length is None else length
     with lock_of(tokenizer):
         encoded = tokenizer(
             prompt,
             padding="max_length",
-            max_length=tokenizer.model_max_length,
+            max_length=length,
             truncation=True,
             return_attention_mask=True,
             return_offsets_mapping=tokenizer.is_fast,
         )
     ids = tuple(encoded["input_ids"])
-    check_padded(tokenizer, len(ids))
+    check_padded(len(ids), length)
     padding_start = sum(encoded["attention_mask"])
     text_start = int(ids[0] in (tokenizer.bos_token_id, tokenizer.cls_token_id))
     text_end = padding_start - (tokenizer.num_special_tokens_to_add() - text_start)
@@ -129,20 +133,21 @@ def words_of(prompt: str, spans: Sequence[tuple[int, int]], first_token: int = 0
     return tuple(words)
 
 
-def check_padded(tokenizer: PreTrainedTokenizerBase, length: int) -> None:
+def check_padded(length: int, wanted: int) -> None:
     """Raise unless tokens were padded or truncated to the length that was asked for.
 
     A fast tokenizer stores how to pad and truncate in itself, where a call from another thread may change it halfway.
 
     Args:
         length: The number of tokens that the tokenizer returned.
+        wanted: The number that it was asked for.
 
     Raises:
-        RuntimeError: If `length` is not `tokenizer.model_max_length`.
+        RuntimeError: If they differ.
     """
-    if length != tokenizer.model_max_length:
+    if length != wanted:
         raise RuntimeError(
-            f"The tokenizer returned {length} tokens where {tokenizer.model_max_length} were asked for: another thread "
+            f"The tokenizer returned {length} tokens where {wanted} were asked for: another thread "
             "used it at the same moment. Run this again, and give the other thread a tokenizer of its own, "
             "`copy.deepcopy(pipe.tokenizer)`."
         )
@@ -372,8 +377,9 @@ def spans_by_text(
 
 
 def _token_bytes(tokenizer: PreTrainedTokenizerBase, token: str) -> bytes:
-    """The text of a token as bytes; CLIP's slow tokenizer writes each byte as a character of a special alphabet."""
-    token = token.removesuffix("</w>")
+    """The text of a token as bytes; CLIP's slow tokenizer writes each byte as a character of a special alphabet, and
+    SentencePiece a blank before a word as U+2581."""
+    token = token.removesuffix("</w>").removeprefix("\u2581")
     alphabet: Mapping[str, int] = getattr(tokenizer, "byte_decoder", {})
     if alphabet and all(character in alphabet for character in token):
         return bytes(alphabet[character] for character in token).lower()

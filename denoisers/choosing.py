@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from semantic_edit.denoisers.flux import FluxDenoiser
 from semantic_edit.denoisers.latent import LatentDenoiser
 from semantic_edit.denoisers.qwen_image import QwenImageDenoiser
 from semantic_edit.denoisers.stable_diffusion import StableDiffusionDenoiser
@@ -17,6 +18,7 @@ DENOISERS: tuple[type[LatentDenoiser], ...] = (
     StableDiffusionDenoiser,
     StableDiffusionXLDenoiser,
     StableDiffusion3Denoiser,
+    FluxDenoiser,
     QwenImageDenoiser,
     ZImageDenoiser,
 )

@@ -53,6 +53,8 @@ class Denoiser(ABC):
 
     family: ClassVar[Family]
     tuning: ClassVar[EditTuning] = MEASURED
+    encoder_of_words: ClassVar[int] = 0
+    """Which of the family's text encoders' texts is the one whose words are found in attention maps."""
 
     cell: int
     multiple: int

@@ -102,9 +102,11 @@ class LatentDenoiser(Denoiser):
 
     def tokens(self, text: str) -> PromptTokens:
         """A prompt's tokens and words, with those of textual inversions in their place."""
-        tokenizer: Any = self.pipe.tokenizer
+        tokenizer: Any = self._tokenizers[self.encoder_of_words]
         with lock_of(tokenizer), truncation_told():  # `embed` warns of it
-            return tokenize_prompt(tokenizer, as_read(self.pipe, text, tokenizer))
+            return tokenize_prompt(
+                tokenizer, as_read(self.pipe, text, tokenizer), self._length_for(tokenizer)
+            )
 
     def read_prompt(self, given: PromptInput, required: bool = True, unconditional: bool = False) -> Prompt:
         """Check one prompt argument and those that belong with it; see [`Denoiser.read_prompt`]."""
@@ -158,7 +160,8 @@ class LatentDenoiser(Denoiser):
             )
         for prompt in wanted:
             for name, texts, tokenizers in self._tokenizing(prompt):
-                warn_of_truncation(self.pipe, tokenizers, name, texts)
+                read = [(one, self._length_for(one)) for one in tokenizers]
+                warn_of_truncation(self.pipe, read, name, texts)
         if wanted:
             warn_of_unknown_words(
                 self.pipe, [text for one in wanted for texts in self._readings(one) for text in texts]
@@ -234,7 +237,11 @@ class LatentDenoiser(Denoiser):
 
     def _check_encoded(self, given: Conditioning) -> None:
         """Raise a RuntimeError if another thread's use of a tokenizer shows in what was encoded."""
-        check_padded(self.pipe.tokenizer, given.prompt_embeds.shape[1])
+        check_padded(given.prompt_embeds.shape[1], self.num_text_tokens)
+
+    def _length_for(self, tokenizer: PreTrainedTokenizerBase) -> int:
+        """The number of tokens to which one of the family's tokenizers pads or truncates."""
+        return tokenizer.model_max_length
 
     @property
     def _tokenizers(self) -> list[PreTrainedTokenizerBase | None]:

@@ -122,6 +122,10 @@ class StableDiffusion3Denoiser(TransformerDenoiser):
         third = None if self.pipe.text_encoder_3 is None else self.pipe.tokenizer_3
         return [self.pipe.tokenizer, self.pipe.tokenizer_2, third]
 
+    def _length_for(self, tokenizer: PreTrainedTokenizerBase) -> int:
+        is_third = tokenizer is self.pipe.tokenizer_3
+        return self.max_sequence_length if is_third else super()._length_for(tokenizer)
+
     def _encode_texts(self, texts: Sequence[tuple[str, ...]], clip_skip: int | None) -> Conditioning:
         pipe = self.pipe
         with ExitStack() as stack:

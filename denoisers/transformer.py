@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 
@@ -79,7 +80,7 @@ class TransformerDenoiser(LatentDenoiser):
         """All attention layers of the transformer."""
         return joint_layers(self.transformer)
 
-    def num_picture_tokens(self, latent_size: tuple[int, int] | None) -> int:
+    def num_picture_tokens(self, latent_size: Sequence[int] | None) -> int:
         """The number of tokens of a picture whose latents have this height and width; by default of the own size."""
         height, width = latent_size or [side // self.cell for side in reversed(self.own_size)]
         return (height // self.patch) * (width // self.patch)

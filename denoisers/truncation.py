@@ -16,7 +16,9 @@ from semantic_edit.disk.telling import warn_caller
 MOST_SHOWN = 300  # characters
 OTHERS_WORDS = ("The following part of your input was truncated", "Token indices sequence length is longer")
 OTHERS_LOGGERS = (
+    "diffusers.pipelines.flux.pipeline_flux",
     "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion",
+    "diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3",
     "diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl",
     "transformers.tokenization_utils_base",
 )
@@ -29,25 +31,25 @@ def as_read(pipe: Any, text: str, tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def warn_of_truncation(
-    pipe: Any, tokenizers: Sequence[PreTrainedTokenizerBase], name: str, texts: Sequence[str]
+    pipe: Any, tokenizers: Sequence[tuple[PreTrainedTokenizerBase, int]], name: str, texts: Sequence[str]
 ) -> None:
     """Say which words of a prompt are cut off; only once if all its tokenizers cut off the same.
 
     Args:
         pipe: The pipeline.
-        tokenizers: Those that read the texts.
+        tokenizers: Those that read the texts, each with the number of tokens that it reads.
         name: The argument that the texts came from.
         texts: The texts.
     """
     for text in texts:
         told = set()
-        for tokenizer in tokenizers:
+        for tokenizer, length in tokenizers:
             with lock_of(tokenizer), truncation_told():
-                cut_off = tokenize_prompt(tokenizer, as_read(pipe, text, tokenizer)).cut_off
+                cut_off = tokenize_prompt(tokenizer, as_read(pipe, text, tokenizer), length).cut_off
             if cut_off and cut_off not in told:
                 told.add(cut_off)
                 warn_caller(
-                    f"`{name}` is longer than the {tokenizer.model_max_length} tokens that the text encoder reads; "
+                    f"`{name}` is longer than the {length} tokens that the text encoder reads; "
                     f"what is cut off: {cut_off[:MOST_SHOWN]!r}{'' if len(cut_off) <= MOST_SHOWN else ' and more'}."
                 )
 

@@ -77,6 +77,15 @@ STABLE_DIFFUSION_3 = Family(
     "SD3Transformer2DModel",
     ("diffedit",),
 )
+FLUX = Family(
+    "flux",
+    "FLUX.1",
+    "Flux",
+    _OF_ALL | _TRANSFORMER | _SECOND,
+    _OF_OTHERS | _UNET | _THIRD,
+    "FluxTransformer2DModel",
+    ("diffedit",),
+)
 _NOT_TEXT_ALONE = frozenset({"controlnet", "processor", "siglip", "image_encoder"})
 QWEN_IMAGE = Family(
     "qwen-image",
@@ -96,7 +105,7 @@ Z_IMAGE = Family(
     "ZImageTransformer2DModel",
     ("diffedit",),
 )
-FAMILIES = (STABLE_DIFFUSION, STABLE_DIFFUSION_XL, STABLE_DIFFUSION_3, QWEN_IMAGE, Z_IMAGE)
+FAMILIES = (STABLE_DIFFUSION, STABLE_DIFFUSION_XL, STABLE_DIFFUSION_3, FLUX, QWEN_IMAGE, Z_IMAGE)
 ONLY_SERVED = (
     f"only models of {', '.join(one.title for one in FAMILIES[:-1])} and {FAMILIES[-1].title} are served"
 )
@@ -136,7 +145,8 @@ def family_of_folder(index: Mapping[str, Any]) -> Family | None:
 def _networks(classes: Mapping[str, str]) -> list[str]:
     """The classes of the denoising network, as far as they are known: custom and compiled ones are not judged."""
     named = [classes[name] for name in ("unet", "transformer") if name in classes]
-    return [name for name in named if name.startswith("UNet") or name.endswith("Transformer2DModel")]
+    known = ("Transformer2DModel", "Transformer3DModel", "DiT2DModel")
+    return [name for name in named if name.startswith("UNet") or name.endswith(known)]
 
 
 def check_same_family(

@@ -96,7 +96,8 @@ def _telling_words(
     for prompt, _ in sides:
         if prompt is None or prompt.texts is None:
             return embeds.target, ()
-        texts.append(session.denoiser.tokens(prompt.texts[edit if len(prompt.texts) > 1 else 0]))
+        read = prompt.readings[edit if prompt.batch_size > 1 else 0]
+        texts.append(session.denoiser.tokens(read[min(session.denoiser.encoder_of_words, len(read) - 1)]))
     changed = changed_tokens(*texts)
     side = 0 if changed[0] else 1
     return sides[side][1].rows(slice(edit, edit + 1)), changed[side]  # type: ignore[union-attr]

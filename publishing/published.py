@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from semantic_edit.disk.models import STABLE_DIFFUSION, STABLE_DIFFUSION_3, STABLE_DIFFUSION_XL, Family
+from semantic_edit.disk.models import (
+    FLUX,
+    QWEN_IMAGE,
+    STABLE_DIFFUSION,
+    STABLE_DIFFUSION_3,
+    STABLE_DIFFUSION_XL,
+    Z_IMAGE,
+    Family,
+)
 
 
 @dataclass(frozen=True)
@@ -25,7 +33,14 @@ CALLS = {
     "diffedit": 'edit = pipe(image=picture, source_prompt="a bowl of apples", prompt="a bowl of pears")',
     "stylediffusion": 'learned = pipe.learn_mapping(picture, "a dog"); edit = pipe("a tiger", mapping_network=learned)',
 }
-SUFFIXES = {"": STABLE_DIFFUSION, "_xl": STABLE_DIFFUSION_XL, "_sd3": STABLE_DIFFUSION_3}
+SUFFIXES = {
+    "": STABLE_DIFFUSION,
+    "_xl": STABLE_DIFFUSION_XL,
+    "_sd3": STABLE_DIFFUSION_3,
+    "_flux": FLUX,
+    "_qwen": QWEN_IMAGE,
+    "_z_image": Z_IMAGE,
+}
 PIPELINES = {
     f"{method}{suffix}": Published(
         f"semantic_edit.pipelines.{method}{suffix}", family.class_name(method), family, call

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from semantic_edit.pipelines import (
         DiffEditPipeline,
         DiffEditPipelineOutput,
+        FluxDiffEditPipeline,
         QwenImageDiffEditPipeline,
         StableDiffusion3DiffEditPipeline,
         StableDiffusionXLDiffEditPipeline,
@@ -24,6 +25,7 @@ __version__ = "0.1.0"
 __all__ = [
     "DiffEditPipeline",
     "DiffEditPipelineOutput",
+    "FluxDiffEditPipeline",
     "LearningSettings",
     "MappingNetwork",
     "QwenImageDiffEditPipeline",

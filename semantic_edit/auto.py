@@ -31,6 +31,7 @@ AnyDiffEdit: TypeAlias = (
     pipelines.DiffEditPipeline
     | pipelines.StableDiffusionXLDiffEditPipeline
     | pipelines.StableDiffusion3DiffEditPipeline
+    | pipelines.FluxDiffEditPipeline
     | pipelines.QwenImageDiffEditPipeline
     | pipelines.ZImageDiffEditPipeline
 )
@@ -77,7 +78,8 @@ def load(model: Model = None, method: str = "diffedit", **kwargs: Any) -> AnyDif
     Returns:
         [`DiffEditPipeline`] or [`StyleDiffusionPipeline`] for a model of Stable Diffusion 1.x or 2.x,
         [`StableDiffusionXLDiffEditPipeline`] or [`StableDiffusionXLStyleDiffusionPipeline`] for one of SDXL,
-        [`StableDiffusion3DiffEditPipeline`] for one of Stable Diffusion 3, [`QwenImageDiffEditPipeline`] for one of
+        [`StableDiffusion3DiffEditPipeline`] for one of Stable Diffusion 3,
+        [`FluxDiffEditPipeline`] for one of FLUX.1, [`QwenImageDiffEditPipeline`] for one of
         Qwen-Image, [`ZImageDiffEditPipeline`] for one of Z-Image.
 
     Raises:

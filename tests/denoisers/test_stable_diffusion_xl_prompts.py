@@ -161,7 +161,12 @@ class TestPrompts:
         other.add_tokens(["<a photo of the>"])
         text = "<a photo of the> red apple on the green grass, a mug on the grass, a blue pear"
         with pytest.warns(UserWarning, match="`prompt` is longer") as told:
-            warn_of_truncation(make_xl_pipe(), [tokenizer, other, tokenizer], "prompt", [text])
+            warn_of_truncation(
+                make_xl_pipe(),
+                [(one, one.model_max_length) for one in (tokenizer, other, tokenizer)],
+                "prompt",
+                [text],
+            )
         assert len(told) == 2
 
     def test_no_other_thread_has_a_tokenizer_while_it_encodes(

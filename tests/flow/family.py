@@ -14,7 +14,7 @@ def _as_it_is(call: dict[str, Any]) -> dict[str, Any]:
     return call
 
 
-def _unchanged(latents: torch.Tensor, _pipe: DiffusionPipeline) -> torch.Tensor:
+def _unchanged(latents: torch.Tensor, _: Any) -> torch.Tensor:
     return latents
 
 
@@ -29,7 +29,8 @@ class FlowFamily:
     own_guidance: What diffusers' own call is told instead, if it has other names or counts differently.
     own: Further arguments of diffusers' own call.
     called: Further arguments of ours.
-    packed, unpacked: Between our latents, (batch, channels, height, width), and those that diffusers' own loop has.
+    packed, unpacked: Between our latents, (batch, channels, height, width), and those that diffusers' own loop has; the
+        latter is also given latents of ours, for their shape.
     received: Of an evaluation's arguments by name, those that count: without padding that a mask leaves out.
     encodes: Whether its pictures can be encoded by inversion.
     """
@@ -43,7 +44,7 @@ class FlowFamily:
     own: Mapping[str, Any] = field(default_factory=dict)
     called: Mapping[str, Any] = field(default_factory=dict)
     packed: Callable[[torch.Tensor, DiffusionPipeline], torch.Tensor] = _unchanged
-    unpacked: Callable[[torch.Tensor, DiffusionPipeline], torch.Tensor] = _unchanged
+    unpacked: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = _unchanged
     received: Callable[[dict[str, Any]], dict[str, Any]] = _as_it_is
     encodes: bool = True
 

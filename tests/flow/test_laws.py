@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
 import torch
 from torch.testing import assert_close
 
+from semantic_edit.attention_processors.borrowing import BorrowedNetwork
+from semantic_edit.attention_processors.joint import attention_calls
+from semantic_edit.attention_processors.tokens import tokens_of
 from semantic_edit.denoisers import PromptInput
+from semantic_edit.editing.conditioning import Conditioning
 from semantic_edit.editing.guidance import PromptPair, predict_guided
 from semantic_edit.editing.inversion import Walk, ddim_step, decode_latents, invert_latents, predicting
 
@@ -69,7 +73,7 @@ def told(denoiser, prompt, negative=None):
 
 
 def scale_of(family, pipe):
-    return pipe._in_common_terms(dict(family.guidance))["guidance_scale"]
+    return pipe._in_common_terms({"negative_prompt": OTHER, **family.guidance})["guidance_scale"]
 
 
 @pytest.mark.parametrize("prompts", [(PROMPT, OTHER), (OTHER, PROMPT)], ids=["as it is", "exchanged"])
@@ -102,11 +106,13 @@ def test_the_transformer_receives_what_its_own_pipeline_gives_it(family, own, pi
 
 
 def merged(calls):
-    """All tensors of some calls by name, as lists of their rows."""
+    """All tensors of some calls by name, as lists of their rows; positions are those of all rows alike."""
     rows: dict[str, list[torch.Tensor]] = {}
     for call in calls:
         for name, value in call.items():
-            if isinstance(value, torch.Tensor):
+            if name.endswith("_ids"):
+                rows[name] = [value]
+            elif isinstance(value, torch.Tensor):
                 rows.setdefault(name, []).extend(value if value.ndim else [value])
             elif isinstance(value, list) and value and isinstance(value[0], torch.Tensor):
                 rows.setdefault(name, []).extend(value)
@@ -192,3 +198,44 @@ def own_decode(family, own, clean):
         ).images.float()
     finally:
         del own.transformer.forward
+
+
+def test_a_words_column_is_that_words(denoiser, own, latents):
+    """The tokens are those that a text encoder receives, and the layout places them where the transformer does."""
+    encoders = [
+        module for name, module in own.components.items() if name.startswith("text_encoder") and module
+    ]
+    with ExitStack() as stack:
+        given = [stack.enter_context(received(encoder)) for encoder in encoders]
+        prompt = told(denoiser, PROMPT).conditional
+    tokens = denoiser.tokens(PROMPT)
+    read = [
+        ids.tolist() for calls in given for call in calls for ids in [call.get("input_ids", call.get("0"))[0]]
+    ]
+    assert list(tokens.ids) in read
+    (place,) = tokens_of(tokens, "apple")
+    changed = prompt.prompt_embeds.clone()
+    changed[:, place] += torch.linspace(-1, 1, changed.shape[-1])
+    other = Conditioning({**prompt.tensors, "prompt_embeds": changed})
+    keys, other_keys = (keys_of_the_first_layer(denoiser, latents, one) for one in (prompt, other))
+    layout = denoiser.layout(latents, prompt)
+    assert keys.shape[-2] == layout.length
+    moved = (keys != other_keys).flatten(0, 1).any(-1).any(0).nonzero().flatten().tolist()
+    assert moved == [layout.text.start + place]
+
+
+def keys_of_the_first_layer(denoiser, latents, given):
+    """(1, heads, tokens, head width)."""
+    seen = []
+
+    def note(_name, attend, query, key, *others, **named):
+        seen.append(key)
+        return attend(query, key, *others, **named)
+
+    with (
+        torch.no_grad(),
+        BorrowedNetwork(denoiser.transformer) as transformer,
+        attention_calls(transformer, note),
+    ):
+        denoiser.through(transformer).predict(latents, 500.0, given)
+    return seen[0]
