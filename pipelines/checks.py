@@ -247,10 +247,12 @@ def read_guidance(
         and any(not isinstance(text, str) or text.strip() for text in _all_of(value))
     ]
     if said and scale <= none:
-        what = f"`{name}` {scale:g}" if given is not None else f"this model, whose usual `{name}` is {scale:g},"
+        what = (
+            f"`{name}` {scale:g}" if given is not None else f"this model, whose usual `{name}` is {scale:g},"
+        )
         raise ValueError(
-            f"`{said[0]}` has no effect with {what}: there is no guidance away from it. Pass a `{name}` above {none:g}, "
-            f"or leave out `{said[0]}`."
+            f"`{said[0]}` has no effect with {what}: there is no guidance away from it. Pass a `{name}` above "
+            f"{none:g}, or leave out `{said[0]}`."
         )
     return scale
 

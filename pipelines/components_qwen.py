@@ -75,7 +75,9 @@ class QwenImageComponents(EditComponents, Uncensored):
         return replace(
             denoiser,
             attention_kwargs=read_attention_kwargs(arguments.get(name), name),
-            max_sequence_length=read_sequence_length(arguments["max_sequence_length"], self.tokenizer_max_length),
+            max_sequence_length=read_sequence_length(
+                arguments["max_sequence_length"], self.tokenizer_max_length
+            ),
         )
 
     def _in_common_terms(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:

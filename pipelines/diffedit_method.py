@@ -11,7 +11,7 @@ import numpy as np
 import PIL.Image
 import torch
 
-from semantic_edit.denoisers.denoiser import Denoiser
+from semantic_edit.denoisers.denoiser import INVERSION, Denoiser
 from semantic_edit.editing.guidance import PromptPair
 from semantic_edit.editing.inversion import predicting
 from semantic_edit.editing.masking import MaskResult
@@ -244,6 +244,8 @@ class DiffEditMixin:
     def _invert(self, arguments: Mapping[str, Any]) -> DiffEditInversionPipelineOutput | tuple[Any, ...]:
         """Run only an inversion, given the arguments of `invert`."""
         denoiser, arguments = self._denoiser(arguments), self._in_common_terms(arguments)
+        if INVERSION not in denoiser.encodings:
+            raise ValueError(f"`invert` {denoiser.why_not(INVERSION)}.")
         given = read_numbers(arguments, optional=SIZES)
         check_output_type(given["output_type"], ("pil", "np", "pt"))
         check_callable("callback", given.get("callback"))

@@ -82,7 +82,11 @@ def make_qwen(**changes: Any) -> QwenImagePipeline:
     """With the published scheduler's shifting."""
     components = {
         "scheduler": FlowMatchEulerDiscreteScheduler(
-            use_dynamic_shifting=True, base_shift=0.5, max_shift=0.9, max_image_seq_len=8192, shift_terminal=0.02
+            use_dynamic_shifting=True,
+            base_shift=0.5,
+            max_shift=0.9,
+            max_image_seq_len=8192,
+            shift_terminal=0.02,
         ),
         "vae": vae(),
         "text_encoder": text_encoder(),
