@@ -150,7 +150,8 @@ class ZImageDenoiser(ChatDenoiser):
 
     def layout(self, latents: torch.Tensor, given: Conditioning) -> TokenLayout:
         """The picture comes first, then the text, each padded by the transformer."""
-        picture = self.num_picture_tokens(tuple(latents.shape[-2:]))
+        height, width = latents.shape[-2:]
+        picture = self.num_picture_tokens((height, width))
         longest = max(map(len, unpadded_rows(given)))
         begin, room = (-(-length // TOKENS_TOGETHER) * TOKENS_TOGETHER for length in (picture, longest))
         return TokenLayout(slice(0, picture), slice(begin, begin + longest), begin + room)

@@ -239,7 +239,10 @@ def read_guidance(
     if given is None and may_be_left and usual is None:
         return None
     why = f"Above {none:g} it guides; 4 to 5 is usual."
-    scale = usual if given is None and may_be_left else read_number(name, given, real_number(0, 1000), why)
+    if given is None and may_be_left and usual is not None:
+        scale = usual
+    else:
+        scale = read_number(name, given, real_number(0, 1000), why)
     said = [
         one
         for one, value in arguments.items()
