@@ -32,8 +32,8 @@ from semantic_edit.editing.schedule import Schedule
 class ChatDenoiser(TransformerDenoiser):
     """What these families have in common: prompts of different lengths, and when each step is.
 
-    Their conditionings hold "prompt_embeds", (batch, tokens, width), and, unless all tokens count, "prompt_embeds_mask",
-    (batch, tokens).
+    Their conditionings hold "prompt_embeds", (batch, tokens, width), and, unless all tokens count,
+    "prompt_embeds_mask", (batch, tokens).
     """
 
     own_size = (1024, 1024)
@@ -87,8 +87,8 @@ class ChatDenoiser(TransformerDenoiser):
         width = None if encoder is None else encoder.config.get_text_config().hidden_size
         if width not in (None, self.text_width):
             raise ValueError(
-                f"The `text_encoder` gives embeddings {width} wide, but the transformer takes {self.text_width}: they are "
-                "of different models. Load both from one model."
+                f"The `text_encoder` gives embeddings {width} wide, but the transformer takes {self.text_width}: they "
+                "are of different models. Load both from one model."
             )
 
     def _check_text_to_image(self, config: Any, channels: int, signs: dict[str, str]) -> None:

@@ -38,9 +38,9 @@ def schedule_of_flow(scheduler: Any, num_inference_steps: int, **timing: Any) ->
             "folder."
         ) from error
     timesteps, sigmas = own.timesteps.tolist()[::-1], own.sigmas.tolist()[::-1]
-    if len(timesteps) != steps or any(low >= high for low, high in itertools.pairwise(sigmas)):
+    if len(timesteps) != steps or not all(low < high for low, high in itertools.pairwise(sigmas)):
         raise ValueError(
-            f"The `scheduler` gives no {steps} different noise levels; lower `num_inference_steps`, or load the "
+            f"The `scheduler` gives no {steps} different noise levels; change `num_inference_steps`, or load the "
             "scheduler again from the model's folder."
         )
     return Schedule.of_sigmas(timesteps, sigmas)

@@ -146,7 +146,8 @@ class QwenImageDenoiser(ChatDenoiser):
         guided = patches_of(super().guide(unconditional, conditional, scale), self.patch)
         wanted = patches_of(conditional, self.patch).norm(dim=-1, keepdim=True)
         norm = guided.norm(dim=-1, keepdim=True).clamp(min=torch.finfo(guided.dtype).tiny)
-        return latents_from(guided * (wanted / norm), *conditional.shape[-2:], patch=self.patch)
+        height, width = conditional.shape[-2:]
+        return latents_from(guided * (wanted / norm), height, width, self.patch)
 
     def _velocity(
         self, network: Any, latents: torch.Tensor, times: torch.Tensor, given: Conditioning
@@ -166,5 +167,6 @@ class QwenImageDenoiser(ChatDenoiser):
     def layout(self, latents: torch.Tensor, given: Conditioning) -> TokenLayout:
         """The text comes first, then the picture."""
         text = given.prompt_embeds.shape[1]
-        length = text + self.num_picture_tokens(tuple(latents.shape[-2:]))
+        height, width = latents.shape[-2:]
+        length = text + self.num_picture_tokens((height, width))
         return TokenLayout(slice(text, length), slice(0, text), length)

@@ -22,7 +22,7 @@ from semantic_edit.disk.models import Z_IMAGE, Family
 from semantic_edit.editing.conditioning import Conditioning
 
 TURBO_SHIFT = 3.0
-"""The `shift` in the scheduler of Z-Image-Turbo's folder; Z-Image's is 6.0. Nothing else tells the two folders apart."""
+"""The `shift` in the scheduler of Z-Image-Turbo's folder; Z-Image's is 6.0. Nothing else tells the folders apart."""
 
 TOKENS_TOGETHER = 32
 """The transformer pads picture and text to multiples of this."""
@@ -150,12 +150,13 @@ class ZImageDenoiser(ChatDenoiser):
 
     def layout(self, latents: torch.Tensor, given: Conditioning) -> TokenLayout:
         """The picture comes first, then the text, each padded by the transformer."""
-        picture = self.num_picture_tokens(tuple(latents.shape[-2:]))
+        height, width = latents.shape[-2:]
+        picture = self.num_picture_tokens((height, width))
         longest = max(map(len, unpadded_rows(given)))
         begin, room = (-(-length // TOKENS_TOGETHER) * TOKENS_TOGETHER for length in (picture, longest))
         return TokenLayout(slice(0, picture), slice(begin, begin + longest), begin + room)
 
     def attention_maps(self, latents: torch.Tensor, timestep: float, given: Conditioning) -> torch.Tensor:
-        """With columns of zeros for padding, which the transformer does not receive; see [`Denoiser.attention_maps`]."""
+        """With zeros for padding, which the transformer does not receive; see [`Denoiser.attention_maps`]."""
         maps = super().attention_maps(latents, timestep, given)
         return F.pad(maps, (0, given.prompt_embeds.shape[1] - maps.shape[-1]))

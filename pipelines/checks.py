@@ -239,7 +239,10 @@ def read_guidance(
     if given is None and may_be_left and usual is None:
         return None
     why = f"Above {none:g} it guides; 4 to 5 is usual."
-    scale = usual if given is None and may_be_left else read_number(name, given, real_number(0, 1000), why)
+    if given is None and may_be_left and usual is not None:
+        scale = usual
+    else:
+        scale = read_number(name, given, real_number(0, 1000), why)
     said = [
         one
         for one, value in arguments.items()
@@ -251,8 +254,8 @@ def read_guidance(
             f"`{name}` {scale:g}" if given is not None else f"this model, whose usual `{name}` is {scale:g},"
         )
         raise ValueError(
-            f"`{said[0]}` has no effect with {what}: there is no guidance away from it. Pass a `{name}` above {none:g}, "
-            f"or leave out `{said[0]}`."
+            f"`{said[0]}` has no effect with {what}: there is no guidance away from it. Pass a `{name}` above "
+            f"{none:g}, or leave out `{said[0]}`."
         )
     return scale
 

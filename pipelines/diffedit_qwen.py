@@ -97,9 +97,9 @@ class QwenImageDiffEditPipeline(
             inpaint_strength, mask_encode_strength: Levels of noise, in (0, 1]: the image is encoded, and compared, at
                 the level that has the noise of Stable Diffusion at this fraction of its steps; 0.5 is sigma 0.62, 0.8
                 is sigma 0.84, and 1 is pure noise.
-            true_cfg_scale: The guidance scale, 4 by default; at 1 or below there is none. Each token of the picture keeps the
-                norm of its conditional prediction. With `encoding="flowedit"`, of the target's prompt, 13.5 by default;
-                the source's is 3.5.
+            true_cfg_scale: The guidance scale, 4 by default; at 1 or below there is none. Each token of the picture
+                keeps the norm of its conditional prediction. With `encoding="flowedit"`, of the target's prompt, 13.5
+                by default; the source's is 3.5.
             negative_prompt, source_negative_prompt: What to guide away from; nothing but the template by default.
             attention_kwargs: For the attention processors; "scale" is the LoRA scale.
             max_sequence_length: Number of tokens that the transformer reads of a prompt in its template, up to 1024.

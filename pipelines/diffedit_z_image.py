@@ -28,9 +28,10 @@ class ZImageDiffEditPipeline(
     the strengths mean levels of noise, the same as Stable Diffusion has at that fraction of its steps (see
     [`Schedule.levels`]), whatever the scheduler's shift is.
 
-    Z-Image-Turbo, which is distilled to a few steps, is recognised by its scheduler's `shift`, 3.0 where Z-Image has 6.0.
-    It is not guided, and its steps cannot be walked backwards: pass about `num_inference_steps=8` and
-    `mask_encode_strength` as usual; pictures are encoded by fresh noise. Pass a mask, or check the one that is found.
+    Z-Image-Turbo, which is distilled to a few steps, is recognised by its scheduler's `shift`: 3.0, where Z-Image has
+    6.0. It is not guided, and its steps cannot be walked backwards, so pictures are encoded by fresh noise; pass
+    `num_inference_steps=8`. For other models that are distilled to a few steps pass `encoding="noise"` and
+    `guidance_scale=0.0` too.
 
     Guidance counts from 0, as for [`ZImagePipeline`]. In callbacks `_guidance_scale` counts from 1, as everywhere else:
     set it to 1.0 to end guidance.
@@ -97,14 +98,15 @@ class ZImageDiffEditPipeline(
             inpaint_strength, mask_encode_strength: Levels of noise, in (0, 1]: the image is encoded, and compared, at
                 the level that has the noise of Stable Diffusion at this fraction of its steps; 0.5 is sigma 0.62, 0.8
                 is sigma 0.84, and 1 is pure noise.
-            guidance_scale: How far to go beyond the conditional prediction, 5 by default; 0 is no guidance. It is one less
-                than elsewhere. With `encoding="flowedit"`, of the target's prompt, 12.5 by default; the source's is 2.5.
+            guidance_scale: How far to go beyond the conditional prediction, 5 by default; 0 is no guidance. It is one
+                less than elsewhere. With `encoding="flowedit"`, of the target's prompt, 12.5 by default; the source's
+                is 2.5.
             cfg_normalization: Largest norm of a guided prediction, as a multiple of the conditional one's, or True for
                 1; by default there is no limit. What diffusers calls `cfg_truncation` is `guidance_stop` here.
             joint_attention_kwargs: For the attention processors; "scale" is the LoRA scale.
             max_sequence_length: Number of tokens that the text encoder reads of a prompt in its template, up to 1024.
-            prompt_embeds, negative_prompt_embeds, source_prompt_embeds, source_negative_prompt_embeds: A list of tensors
-                (tokens, width), one for each prompt, as `encode_prompt` gives them.
+            prompt_embeds, negative_prompt_embeds, source_prompt_embeds, source_negative_prompt_embeds: A list of
+                tensors (tokens, width), one for each prompt, as `encode_prompt` gives them.
 
         Returns:
             [`DiffEditPipelineOutput`], or with `return_dict=False` a tuple of its fields.

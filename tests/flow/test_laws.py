@@ -191,7 +191,7 @@ def own_decode(family, own, clean):
             prompt=PROMPT,
             width=width,
             height=height,
-            num_inference_steps=1,
+            num_inference_steps=2,
             latents=family.packed(clean, own),
             output_type="pt",
             **family.own,
