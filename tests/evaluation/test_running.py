@@ -224,9 +224,10 @@ def test_other_prompts_and_sizes_are_other_results(comparison, tmp_path):
     told = tuple(replace(item, source_prompt="a picture") for item in comparison.items)
     run_sweeps(replace(comparison, items=told), [fading("one", "a", 0.5)])
     assert len(edits()) == 3 * before
-    pipe = SimpleNamespace(unet=torch.nn.Linear(2, 2))
     identities = [
-        comparison_of(pipe, comparison.items, tmp_path / "other", ["psnr_to_input"], size=size).identity
+        comparison_of(
+            comparison.pipe, comparison.items, tmp_path / "other", ["psnr_to_input"], size=size
+        ).identity
         for size in (None, (64, 64), (32, 64))
     ]
     assert len({str(identity) for identity in identities}) == 3
