@@ -102,19 +102,31 @@ def tokenize_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> PromptTo
     if tokenizer.is_fast:
         spans = encoded["offset_mapping"][text_start:text_end]
     else:
-        spans = _spans_by_text(tokenizer, ids[text_start:text_end], prompt)
-    words = []
-    for match in _WORD.finditer(prompt):
-        start, end = match.span()
-        covering = (
-            index for index, (first, stop) in enumerate(spans, text_start) if first < end and stop > start
-        )
-        words.append(Word(match.group(), start, end, tuple(covering)))
+        spans = spans_by_text(tokenizer, ids[text_start:text_end], prompt)
+    words = words_of(prompt, spans, text_start)
     is_full = padding_start == len(ids)  # otherwise whatever no token covers is only blanks to the tokenizer
     end = spans[-1][1] if is_full and spans else len(prompt)
     end = next((word.start for word in words if word.start < end < word.end), end)
     cut_off = prompt[end:].strip()
-    return PromptTokens(prompt, ids, tuple(words), text_start, text_end, padding_start, cut_off)
+    return PromptTokens(prompt, ids, words, text_start, text_end, padding_start, cut_off)
+
+
+def words_of(prompt: str, spans: Sequence[tuple[int, int]], first_token: int = 0) -> tuple[Word, ...]:
+    """The words of a prompt, with the tokens that cover them.
+
+    Args:
+        prompt: In Unicode's composed form (NFC).
+        spans: The characters of the prompt that each token covers, from `first_token` on.
+        first_token: Index of the first of these tokens.
+    """
+    words = []
+    for match in _WORD.finditer(prompt):
+        start, end = match.span()
+        covering = (
+            index for index, (first, stop) in enumerate(spans, first_token) if first < end and stop > start
+        )
+        words.append(Word(match.group(), start, end, tuple(covering)))
+    return tuple(words)
 
 
 def check_padded(tokenizer: PreTrainedTokenizerBase, length: int) -> None:
@@ -335,7 +347,7 @@ def _matched(source: Sequence[int], target: Sequence[int]) -> list[tuple[int, in
     return pairs[::-1]
 
 
-def _spans_by_text(
+def spans_by_text(
     tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], prompt: str
 ) -> list[tuple[int, int]]:
     """The characters that each token covers, found by following the tokens along the lower-cased prompt.
@@ -347,7 +359,7 @@ def _spans_by_text(
     spans: list[tuple[int, int]] = []
     position = unplaced = 0
     for token in tokenizer.convert_ids_to_tokens(list(ids)):
-        piece = _token_bytes(tokenizer, token)
+        piece = b"".join(_token_bytes(tokenizer, token).split())  # byte-level tokens begin with their blank
         found = text.find(piece, position) if unplaced else position
         if not piece or found < 0 or not text.startswith(piece, found):
             unplaced += 1

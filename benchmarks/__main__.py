@@ -1,8 +1,8 @@
-"""Everything that this package claims to be faster at, side by side: `python -m benchmarks`.
+"""Compare this package with others in everything that it claims to do faster: `python -m benchmarks`.
 
-One table of times, the contenders of each line in turn; then each stage's seconds and memory as an edit grows; then
-where the time of an edit goes. "sd15" repeats the chosen parts, or all, on random weights of Stable Diffusion 1.5's
-size: on a GPU at full settings, on CPUs with few steps, which the lines name, and without learning.
+Prints a table of times, in which the contenders of each line take turns; then the time and memory of each stage as an
+edit grows; then where the time of an edit goes. "sd15" repeats the chosen parts, or all, with random weights of Stable
+Diffusion 1.5's size: on a GPU with full settings, on CPUs with fewer steps, as the lines say, and without learning.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ PARTS = ("diffedit", "stylediffusion", "swaps", "memory", "inside")
 
 
 class Model:
-    """A model and what is run with it.
+    """A model, and what is run with it.
 
-    pipe: In the precision that was asked for; `editor` is DiffEdit's with the same modules.
-    exact: In float32, for learning and for whole edits with explicit maps.
+    pipe: In the requested precision; `editor` is a DiffEdit pipeline with the same modules.
+    exact: In float32, for learning, and for whole edits with explicit maps.
     """
 
     def __init__(self, name: str | None, options: argparse.Namespace) -> None:
@@ -73,7 +73,7 @@ def diffedit_lines(model: Model) -> list[str]:
 
 
 def stylediffusion_lines(model: Model) -> Iterator[str]:
-    """StyleDiffusion's learning and editing against the loops as published."""
+    """StyleDiffusion's learning and editing against the published loops."""
     scale = model.scale
     if scale.learning is not None:
         steps = scale.learning.steps
@@ -89,7 +89,7 @@ def stylediffusion_lines(model: Model) -> Iterator[str]:
 
 
 def swap_lines(model: Model) -> Iterator[str]:
-    """Prompt-to-Prompt's swaps against explicit maps: single layers, then whole edits."""
+    """Prompt-to-Prompt's swaps against explicit maps: first single layers, then whole edits."""
     scale, device = model.scale, model.pipe.device
     for kind in ("self", "cross"):
         for side in scale.sides:
@@ -109,13 +109,13 @@ def swap_lines(model: Model) -> Iterator[str]:
 
 
 def stage_lines(model: Model) -> Iterator[str]:
-    """Seconds and memory of DiffEdit's stages."""
+    """The time and memory of DiffEdit's stages."""
     for setting in model.scale.grown:
         yield growth.line(model.editor, setting, min(3, model.scale.repeats))
 
 
 def print_table(header: str, lines: Iterator[str]) -> None:
-    """Line by line as they come, and nothing where none come."""
+    """Print a table line by line as it is made, and nothing if it has no lines."""
     for number, one in enumerate(lines):
         if number == 0:
             print("\n" + header)
@@ -123,13 +123,13 @@ def print_table(header: str, lines: Iterator[str]) -> None:
 
 
 def labelled(model: Model, lines: Iterable[str]) -> Iterator[str]:
-    """The lines of a table with the model's name before the first cell."""
+    """The lines of a table, with the model's name in front of the first cell."""
     for one in lines:
         yield one.replace("| ", f"| {model.label}", 1)
 
 
 def machine() -> str:
-    """What it all ran on."""
+    """The machine and the versions, for the end of the report."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else processor()
     return (
         f"torch {torch.__version__}, Python {platform.python_version()}, {device}, {os.cpu_count()} CPU cores, "
@@ -138,7 +138,7 @@ def machine() -> str:
 
 
 def processor() -> str:
-    """Its name, which Python does not know on Linux."""
+    """The processor's name, which Python does not know on Linux."""
     known = Path("/proc/cpuinfo")
     listed = known.read_text().splitlines() if known.exists() else []
     names = [one.partition(": ")[2] for one in listed if one.startswith("model name")]
@@ -146,7 +146,7 @@ def processor() -> str:
 
 
 def print_tables(models: list[Model], parts: list[str]) -> None:
-    """Of all parts that were chosen, for each model."""
+    """Print the tables of all chosen parts, for each model."""
     compared: dict[str, Callable[[Model], Iterable[str]]] = {
         "diffedit": diffedit_lines,
         "stylediffusion": stylediffusion_lines,
@@ -167,7 +167,7 @@ def print_tables(models: list[Model], parts: list[str]) -> None:
 
 
 def print_inside(models: list[Model]) -> None:
-    """Where the time goes; the functions outside of the models are named for the still-life model alone."""
+    """Where the time goes; functions outside the models are listed only for the still-life model."""
     edits = [
         (model, edit)
         for model in models
@@ -195,14 +195,16 @@ def main(arguments: list[str] | None = None) -> None:
         choices=all_parts,
         default=all_parts,
         metavar="PART",
-        help=f"of {', '.join(all_parts)}",
+        help=f"the parts to run, of {', '.join(all_parts)}",
     )
-    parser.add_argument("--quick", action="store_true", help="tiny settings, to see that everything runs")
+    parser.add_argument(
+        "--quick", action="store_true", help="use tiny settings, only to see that everything runs"
+    )
     add_device(parser)
     add_dtype(parser)
     options = parser.parse_args(arguments)
     quiet_loading()
-    warnings.filterwarnings("ignore", "The learning did not converge")  # where nothing was to be learned
+    warnings.filterwarnings("ignore", "The learning did not converge")  # nothing was meant to be learned
     parts = [part for part in options.only if part != "sd15"]
     names = ([None] if parts else []) + ([SD15] if "sd15" in options.only else [])
     models = [Model(name, options) for name in names]

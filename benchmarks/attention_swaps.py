@@ -1,8 +1,8 @@
-"""Time Prompt-to-Prompt's swaps through fused attention against explicit maps: `python -m benchmarks.attention_swaps`.
+"""Time Prompt-to-Prompt's swaps in fused attention against explicit maps: `python -m benchmarks.attention_swaps`.
 
-One layer's attention for one edit with guidance, rows [source, target] unconditional, then conditional, at growing
-sides of the latent; then whole edits of StyleDiffusion. The explicit contender makes every layer's maps, as the
-published code does, and overwrites the target's rows in place. For peak memory see memory.py.
+First one layer's attention for one guided edit, with the rows [source, target] unconditional and then conditional, for
+latents of growing side; then whole edits of StyleDiffusion. The explicit contender computes the maps of every layer, as
+the published code does, and overwrites the target's rows in place. For peak memory see memory.py.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from semantic_edit.pipelines.stylediffusion import StyleDiffusionPipeline
 
 BATCH, HEADS, WIDTH, TOKENS = 4, 8, 40, 77
 SIDES, SIZES = (16, 24, 32, 48, 64, 80, 96), (128, 256, 512)
-SHORTEST = 0.05  # seconds that a timed run lasts at least
+SHORTEST = 0.05  # seconds; the shortest that a timed run may be
 TOLERANCES = {torch.float32: 1e-4, torch.float16: 5e-3}
-FITS = 0.8  # part of the free memory that explicit maps may take
+FITS = 0.8  # fraction of the free memory that explicit maps may take
 
 
 @dataclass(frozen=True)
 class Call:
-    """One layer's attention in both ways."""
+    """One layer's attention, computed both ways."""
 
     kind: str
     side: int
@@ -75,7 +75,7 @@ def layer_call(kind: str, side: int, device: torch.device, dtype: torch.dtype = 
 
 @dataclass(frozen=True)
 class Measured:
-    """What one call took; times in seconds, and nothing explicit where its maps do not fit."""
+    """What one call took; times in seconds. `explicit` is empty if its maps do not fit into memory."""
 
     kind: str
     side: int
@@ -123,7 +123,7 @@ def measured(call: Call, repeats: int, device: torch.device) -> Measured:
 
 @dataclass(frozen=True)
 class WholeEdit:
-    """What StyleDiffusion's edit of a picture of `size` pixels a side took in both ways, in seconds and bytes."""
+    """What one edit with StyleDiffusion took both ways, in seconds and bytes."""
 
     size: int
     fused: Contender
@@ -156,7 +156,7 @@ def whole_edit(pipe: Any, size: int, steps: int, repeats: int) -> WholeEdit:
 
 
 def drawn(results: list[Measured]) -> Any:
-    """Time and memory of self-attention swaps over the side, a figure of matplotlib's."""
+    """Plot the time and memory of self-attention swaps over the side, with matplotlib."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.5), layout="constrained")
@@ -172,7 +172,7 @@ def drawn(results: list[Measured]) -> Any:
     for axes, title in ((times, "seconds"), (memory, "peak memory, MiB")):
         axes.set(xlabel="positions a side", ylabel=title, xscale="log", yscale="log")
         axes.set_xticks([one.side for one in own], [str(one.side) for one in own])
-        axes.set_xticks([], minor=True)  # a logarithmic axis would label its own between ours
+        axes.set_xticks([], minor=True)  # a logarithmic axis would add labels of its own
         axes.legend()
     figure.suptitle(f"Self-attention swap, batch {BATCH}, {HEADS} heads of {WIDTH}")
     return figure
@@ -180,11 +180,13 @@ def drawn(results: list[Measured]) -> Any:
 
 def main() -> None:
     parser = parser_of(__doc__, repeats=5)
-    add_model(parser, "for whole edits: ")
-    add_counts(parser, "--sides", SIDES, "sides of what single layers look at")
-    add_counts(parser, "--sizes", SIZES, "sides of the pictures of whole edits")
-    add_count(parser, "--steps", 10, "of whole edits")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="a picture to draw, with matplotlib")
+    add_model(parser, "model for whole edits: ")
+    add_counts(parser, "--sides", SIDES, "sides of the latents of single layers")
+    add_counts(parser, "--sizes", SIZES, "sides of the images of whole edits, in pixels")
+    add_count(parser, "--steps", 10, "number of steps of whole edits")
+    parser.add_argument(
+        "--plot", type=Path, metavar="FILE", help="draw the figure into this file; needs matplotlib"
+    )
     options = parser.parse_args()
     pipe = opened(StyleDiffusionPipeline, options, "float32")
     results = []

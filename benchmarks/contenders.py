@@ -1,4 +1,4 @@
-"""Ways to do one thing, what each took of the UNet and of time, and the line of a table that sets two side by side."""
+"""Contenders: ways to do the same thing, with the evaluations and the time that each takes, and how two compare."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HEADER = "| what | here | against | times (range over rounds) |\n| --- | --- | -
 
 @contextmanager
 def counted(unet: torch.nn.Module) -> Iterator[list[int]]:
-    """Collect how many samples each call of the UNet evaluates."""
+    """In the block, collect the number of samples in each evaluation of the UNet."""
     batches: list[int] = []
     hook = unet.register_forward_pre_hook(lambda _, inputs: batches.append(inputs[0].shape[0]))
     try:
@@ -27,9 +27,9 @@ def counted(unet: torch.nn.Module) -> Iterator[list[int]]:
 
 @dataclass
 class Contender:
-    """One way to do it.
+    """One way to do something.
 
-    evaluations: Samples that went through the UNet in a run.
+    evaluations: Samples that the UNet evaluates in a run.
     seconds: Of each round.
     """
 
@@ -45,7 +45,7 @@ class Contender:
 
 
 def race(contenders: Mapping[str, Contender], unet: torch.nn.Module, repeats: int) -> None:
-    """Warm each up by a run that counts its evaluations, then let them take turns."""
+    """Warm up each contender by a run that counts its evaluations, then time them in turns."""
     for contender in contenders.values():
         with counted(unet) as batches:
             contender.run()
@@ -56,13 +56,13 @@ def race(contenders: Mapping[str, Contender], unet: torch.nn.Module, repeats: in
 
 
 def line(what: str, here: Contender, against: Contender) -> str:
-    """Under `HEADER`."""
+    """A line of the table under `HEADER`."""
     gain = ratios(against.seconds, here.seconds)
     return f"| {what} | {here.cell} | {against.cell} | **{spread(gain)}** |"
 
 
 def duration(seconds: list[float]) -> str:
-    """Median and range, in milliseconds where that reads better."""
+    """Median and range, in milliseconds if that is easier to read."""
     if statistics.median(seconds) < 0.1:
         return f"{spread([1000 * one for one in seconds])} ms"
     return f"{spread(seconds)} s"

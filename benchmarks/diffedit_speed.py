@@ -1,10 +1,10 @@
-"""Time one DiffEdit edit here and in diffusers, on the same weights: `python -m benchmarks.diffedit_speed`.
+"""Time one DiffEdit edit here and in diffusers, with the same weights: `python -m benchmarks.diffedit_speed`.
 
-Against diffusers' pipeline at its defaults, which are the paper's 50 steps, strength 0.8 and 10 noise maps: ours at the
-same settings, by our default preset, and at the same with what an earlier edit of the picture left. The
-contenders take turns, so that a busy machine slows all of them alike. `--model sd15-random` is a model of Stable
-Diffusion 1.5's size. On CPUs it is given 5 steps and 1 map unless told otherwise: both pipelines then need a tenth of
-their evaluations, in the same ratio, while the VAE takes as long as ever.
+diffusers' pipeline runs with its defaults, which are the paper's 50 steps, strength 0.8 and 10 noise maps. Ours runs
+with the same settings, with our default preset, and with the same settings while reusing the trajectory and mask of an
+earlier edit. The contenders take turns, so that a busy machine slows all of them alike. `--model sd15-random` is a
+model of Stable Diffusion 1.5's size. On CPUs it gets 5 steps and 1 map by default: both pipelines then need a tenth of
+their evaluations, in the same ratio, while the VAE takes as long as before.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from benchmarks.options import add_count, add_model, add_size, opened, parser_of
 from benchmarks.sd15 import NAME as SD15
 from benchmarks.sd15 import side_of
 from benchmarks.tasks import Task, recolouring
+from semantic_edit.denoisers import StableDiffusionDenoiser
 from semantic_edit.evaluation.method import sides_of
 from semantic_edit.options import add_dtype
 from semantic_edit.pipelines import DiffEditPipeline, DiffEditPipelineOutput
-from semantic_edit.pipelines.presets import COLOUR_GUIDANCE_STOP, PRESETS
+from semantic_edit.pipelines.presets import PRESETS
 
 PAPER, DEFAULT = PRESETS["paper"], PRESETS["default"]
 STRENGTH, GUIDANCE = 0.8, 7.5
@@ -39,7 +40,7 @@ UPSTREAM, SAME, FEWER, REUSED = (
 
 @dataclass(frozen=True)
 class Settings:
-    """Of one edit; the strength is always the paper's."""
+    """The settings of one edit; the strength is always the paper's."""
 
     num_inference_steps: int = PAPER.num_inference_steps
     num_maps_per_mask: int = PAPER.num_maps_per_mask
@@ -47,32 +48,33 @@ class Settings:
 
     @property
     def levels(self) -> int:
-        """Of the inversion."""
+        """The number of levels of the inversion."""
         return int(STRENGTH * self.num_inference_steps)
 
     @property
     def evaluations(self) -> int:
-        """Samples that our pipeline evaluates at most: two a map, one a level on the way up and two on the way down."""
+        """The most samples that our pipeline evaluates: two per map, one per level to invert, and two to decode."""
         return 2 * self.num_maps_per_mask + 3 * self.levels
 
     @property
     def least_evaluations(self) -> int:
-        """The same for colour edits, which the default preset guides in the noisier half of the steps alone."""
-        unguided = self.num_inference_steps - math.ceil(COLOUR_GUIDANCE_STOP * self.num_inference_steps)
+        """The same for colour edits, which the default preset guides only in the noisier half of the steps."""
+        stop = StableDiffusionDenoiser.tuning.colour_guidance_stop
+        unguided = self.num_inference_steps - math.ceil(stop * self.num_inference_steps)
         return self.evaluations - (min(unguided, self.levels) if self.preset == "default" else 0)
 
     @property
     def upstream_evaluations(self) -> int:
-        """Samples that diffusers' evaluates: guidance doubles the maps' and the inversion's."""
+        """Samples that diffusers' pipeline evaluates: guidance doubles those of the maps and the inversion."""
         return 4 * self.num_maps_per_mask + 4 * self.levels
 
     @classmethod
     def affordable(cls, model: str | None, device: torch.device) -> Settings:
-        """The paper's, or a tenth of its evaluations where each takes seconds."""
+        """The paper's settings, or a tenth of the evaluations if each takes seconds."""
         return cls(5, 1) if model == SD15 and device.type == "cpu" else cls()
 
     def by_default(self) -> Settings:
-        """The default preset's, where these stand for the paper's; as much fewer where these are fewer."""
+        """The default preset's settings, reduced in the same proportion as these are from the paper's."""
         steps = DEFAULT.num_inference_steps / PAPER.num_inference_steps
         maps = DEFAULT.num_maps_per_mask / PAPER.num_maps_per_mask
         return Settings(
@@ -83,7 +85,7 @@ class Settings:
 
 
 def edit_with_diffusers(pipe: StableDiffusionDiffEditPipeline, task: Task, settings: Settings) -> object:
-    """The three calls of diffusers' own example."""
+    """Edit by the three calls of diffusers' own example."""
     generator = torch.Generator("cpu").manual_seed(0)
     mask = pipe.generate_mask(
         image=task.image,
@@ -135,7 +137,7 @@ def edit_here(
 
 
 def diffusers_pipeline(pipe: DiffEditPipeline) -> StableDiffusionDiffEditPipeline:
-    """diffusers' pipeline around the very same modules; silent."""
+    """diffusers' pipeline with the same modules, without progress bars."""
     upstream = StableDiffusionDiffEditPipeline(
         vae=pipe.vae,
         text_encoder=pipe.text_encoder,
@@ -152,7 +154,7 @@ def diffusers_pipeline(pipe: DiffEditPipeline) -> StableDiffusionDiffEditPipelin
 
 
 def contenders(pipe: DiffEditPipeline, task: Task, settings: Settings) -> dict[str, Contender]:
-    """Every way to edit, in this order: the last one reuses what the edit at the same settings left."""
+    """All contenders, in this order: the last one reuses the results of the edit with the same settings."""
     upstream = diffusers_pipeline(pipe)
     left: dict[str, Any] = {}
 
@@ -170,7 +172,11 @@ def contenders(pipe: DiffEditPipeline, task: Task, settings: Settings) -> dict[s
 
 
 def lines(pipe: DiffEditPipeline, task: Task, settings: Settings, repeats: int) -> list[str]:
-    """Of a table under `HEADER`; an edit that skipped evaluations, as one with an empty mask does, is an error."""
+    """The lines of the table under `HEADER`.
+
+    Raises:
+        AssertionError: If an edit skipped evaluations, as it does with an empty mask.
+    """
     racing = contenders(pipe, task, settings)
     race(racing, pipe.unet, repeats)
     expected = {
@@ -200,9 +206,9 @@ def main() -> None:
     add_model(parser)
     add_dtype(parser)
     add_size(parser)
-    papers = "the paper's, fewer where they take minutes"
-    add_count(parser, "--steps", None, "of the schedule", papers)
-    add_count(parser, "--maps", None, "noises of the mask", papers)
+    papers = "the paper's, but fewer if an edit would take minutes"
+    add_count(parser, "--steps", None, "number of steps", papers)
+    add_count(parser, "--maps", None, "number of noise maps", papers)
     options = parser.parse_args()
     pipe = opened(DiffEditPipeline, options, options.dtype)
     settings = Settings.affordable(options.model, pipe.device)

@@ -1,4 +1,4 @@
-"""Prompt-to-Prompt's swaps on explicit attention maps, as the published code makes them: what the fused swaps beat."""
+"""Prompt-to-Prompt's swaps on explicit attention maps, as in the published code, for comparison with fused swaps."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def explicit_attention(
     swaps: Sequence[CrossSwap | SelfSwap],
     scale: float | None = None,
 ) -> torch.Tensor:
-    """(batch, heads, positions, head width) by maps (batch, heads, queries, keys)."""
+    """Attention from (batch, heads, positions, head width), by way of maps (batch, heads, queries, keys)."""
     factor = query.shape[-1] ** -0.5 if scale is None else scale
     maps = (query @ key.transpose(-1, -2) * factor).softmax(dim=-1)
     swap_maps(maps, swaps)
@@ -47,7 +47,7 @@ def swap_maps(maps: torch.Tensor, swaps: Sequence[CrossSwap | SelfSwap]) -> None
 
 
 class ExplicitAttnProcessor:
-    """What [`ControlledAttnProcessor`] does, on explicit maps in every layer."""
+    """Does what [`ControlledAttnProcessor`] does, with explicit maps in every layer."""
 
     def __init__(self, control: AttentionControl) -> None:
         self.control = control

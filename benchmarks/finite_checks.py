@@ -1,7 +1,7 @@
-"""What it costs to look for NaN after every stage: `python -m benchmarks.finite_checks`.
+"""What it costs to check for NaN after every stage: `python -m benchmarks.finite_checks`.
 
-DiffEdit's default edit and one of StyleDiffusion, each with the checks and without, in turn; then the part of an
-edit's time that is spent inside the checks. On a GPU that part holds what they wait for, too.
+Times DiffEdit's default edit and one of StyleDiffusion, each with and without the checks, in turns; then the part of
+an edit's time that is spent inside the checks. On a GPU that part includes the time that they wait.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from semantic_edit.pipelines import StyleDiffusionPipeline
 
 @contextmanager
 def replaced(make: Callable[[Any], Any]) -> Iterator[None]:
-    """The checks' methods as `make` makes them of what they are, for the block."""
+    """In the block, replace the methods of the checks by what `make` returns for each."""
     with (
         patch.object(FiniteWatch, "see", make(FiniteWatch.see)),
         patch.object(FiniteWatch, "check", make(FiniteWatch.check)),
@@ -36,14 +36,14 @@ def replaced(make: Callable[[Any], Any]) -> Iterator[None]:
 
 
 def without_checks(run: Callable[[], object]) -> None:
-    """A run that looks at nothing."""
+    """Run without any check."""
     with replaced(lambda _: lambda *_: None):
         run()
 
 
 @contextmanager
 def timed_checks() -> Iterator[list[float]]:
-    """Collects the seconds of each call of the checks in the block."""
+    """In the block, collect the seconds that each call of a check takes."""
     seconds: list[float] = []
 
     def timed(method: Callable[..., None]) -> Callable[..., None]:
@@ -59,7 +59,7 @@ def timed_checks() -> Iterator[list[float]]:
 
 
 def line(what: str, run: Callable[[], object], repeats: int) -> str:
-    """Of the table."""
+    """A line of the table."""
     run()
     taken = take_turns({"with": run, "without": partial(without_checks, run)}, repeats)
     with timed_checks() as inside:

@@ -1,8 +1,8 @@
-"""Seconds and peak memory of each stage of a DiffEdit edit as it grows: `python -m benchmarks.growth`.
+"""Time and peak memory of each stage of a DiffEdit edit as it grows: `python -m benchmarks.growth`.
 
-One thing grows at a time: the picture's size, the mask's noise maps n, the edits in a batch. The stages are those that
-users can call, each given what the one before left: encoding the prompts is part of each, and "VAE" is the picture's
-way through the encoder and the decoder. Memory beyond what the models themselves take; see memory.py.
+One thing grows at a time: the size of the image, the number n of noise maps, the number of edits in a batch. The stages
+are those that users can call, each with the result of the one before. Each includes encoding the prompts, and "VAE" is
+encoding and decoding the image. Memory is counted beyond that of the models themselves; see memory.py.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SIZES, MAPS, BATCHES = (128, 192, 256), (1, 5, 10, 20), (1, 2, 4)
 
 @dataclass(frozen=True)
 class Setting:
-    """One size of an edit."""
+    """How large an edit is."""
 
     size: int = SIZES[0]
     maps: int = PAPER.num_maps_per_mask
@@ -47,7 +47,7 @@ class Setting:
 
 @torch.no_grad()
 def stages(pipe: Any, setting: Setting) -> dict[str, Callable[[], object]]:
-    """What each stage does, ready to be run."""
+    """Each stage by name, ready to run."""
     tasks = [recolouring(setting.size, seed=seed) for seed in range(setting.batch)]
     prompts, sources = [task.prompt for task in tasks], [task.source_prompt for task in tasks]
     images, denoiser = [task.image for task in tasks], denoiser_of(pipe)
@@ -55,7 +55,7 @@ def stages(pipe: Any, setting: Setting) -> dict[str, Callable[[], object]]:
     walk = {"num_inference_steps": setting.steps, "inpaint_strength": STRENGTH}
     inverted = pipe.invert(image=clean, **walk)
     mask = torch.zeros(setting.batch, 1, *clean.shape[-2:])
-    mask[..., : mask.shape[-1] // 2] = 1  # found masks may be empty, and an empty one needs no decoding
+    mask[..., : mask.shape[-1] // 2] = 1  # a found mask may be empty, and then nothing is decoded
 
     @torch.no_grad()
     def there_and_back() -> torch.Tensor:
@@ -84,7 +84,7 @@ def stages(pipe: Any, setting: Setting) -> dict[str, Callable[[], object]]:
 
 
 def line(pipe: DiffEditPipeline, setting: Setting, repeats: int) -> str:
-    """Of a table under `HEADER`; the run that is watched for memory is the warm-up of those that are timed."""
+    """A line of the table under `HEADER`; the run in which memory is measured also warms up for the timed ones."""
     runs = stages(pipe, setting)
     peaks = {name: peak_bytes(run, pipe.device) for name, run in runs.items()}
     taken = {name: statistics.median(seconds) for name, seconds in take_turns(runs, repeats).items()}
@@ -95,7 +95,7 @@ def line(pipe: DiffEditPipeline, setting: Setting, repeats: int) -> str:
 def grown(
     start: Setting, sizes: tuple[int, ...], maps: tuple[int, ...], batches: tuple[int, ...]
 ) -> Iterator[Setting]:
-    """The start, then each thing grown alone."""
+    """The starting point, then each thing grown by itself."""
     yield start
     yield from (replace(start, size=size) for size in sizes if size != start.size)
     yield from (replace(start, maps=count) for count in maps if count != start.maps)
@@ -106,10 +106,10 @@ def main() -> None:
     parser = parser_of(__doc__, repeats=3)
     add_model(parser)
     add_dtype(parser)
-    add_counts(parser, "--sizes", SIZES, "sides of the picture, of which the first is the start")
-    add_counts(parser, "--maps", MAPS, "noises of the mask")
-    add_counts(parser, "--batches", BATCHES, "pictures in a call")
-    add_count(parser, "--steps", PAPER.num_inference_steps, "of the schedule")
+    add_counts(parser, "--sizes", SIZES, "sides of the image, of which the first is the starting point")
+    add_counts(parser, "--maps", MAPS, "numbers of noise maps")
+    add_counts(parser, "--batches", BATCHES, "numbers of images per call")
+    add_count(parser, "--steps", PAPER.num_inference_steps, "number of steps")
     options = parser.parse_args()
     pipe = opened(DiffEditPipeline, options, options.dtype)
     start = Setting((options.sizes or SIZES)[0], steps=options.steps)

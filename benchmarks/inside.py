@@ -1,8 +1,8 @@
 """Where the time of an edit goes: `python -m benchmarks.inside`.
 
-For one DiffEdit edit and one of StyleDiffusion, the share of wall time inside the models, by hooks around their calls
-that wait for the GPU; then the functions that took most of the rest, by their own time. The profiler is off inside
-the models. What a function does itself after it called a model is not attributed to it.
+For one DiffEdit edit and one of StyleDiffusion: the share of wall time inside the models, measured by hooks around
+their calls that wait for the GPU; then the functions that took most of the rest, by their own time. The profiler is off
+inside the models. What a function does after it has called a model is not attributed to it.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ HEADER = (
     + "| --- " * (len(PARTS) + 4)
     + "|"
 )
-REST_HEADER = "| outside of the models | calls | own time, ms |\n| --- | --- | --- |"
+REST_HEADER = "| outside the models | calls | own time, ms |\n| --- | --- | --- |"
 
 Modules = Mapping[str, Sequence[nn.Module]]
 
 
 @dataclass(frozen=True)
 class Edit:
-    """A thing to be looked into, and the models that it calls, by part; none is inside another."""
+    """An edit to examine, and the models that it calls, by part; none is inside another."""
 
     what: str
     run: Callable[[], object]
@@ -56,7 +56,12 @@ class Edit:
 def modules_of(pipe: Any, *networks: nn.Module) -> Modules:
     """By part."""
     vae = pipe.vae
-    halves = (vae.encoder, vae.quant_conv, vae.post_quant_conv, vae.decoder)  # its own methods are not hooked
+    halves = (
+        vae.encoder,
+        vae.quant_conv,
+        vae.post_quant_conv,
+        vae.decoder,
+    )  # its own methods cannot be hooked
     return {
         "UNet": [pipe.unet],
         "VAE": [half for half in halves if half is not None],
@@ -67,7 +72,7 @@ def modules_of(pipe: Any, *networks: nn.Module) -> Modules:
 
 @contextmanager
 def around(module: nn.Module, enter: Callable[[], None], leave: Callable[[], None]) -> Iterator[None]:
-    """Call both around each call of a module in the block, first of all hooks and last."""
+    """In the block, call `enter` and `leave` around each call of a module, outside all other hooks."""
     with ExitStack() as stack:
         before = module.register_forward_pre_hook(lambda *_: enter(), prepend=True)
         stack.callback(before.remove)
@@ -89,7 +94,7 @@ class _Stopwatch:
 
 
 def seconds_inside(edit: Edit) -> tuple[float, dict[str, float]]:
-    """Of one run: all of it, and the parts."""
+    """The seconds of one run: of the whole, and of each part."""
     watches = {part: _Stopwatch() for part in edit.modules}
     whole = _Stopwatch()
     with ExitStack() as stack:
@@ -103,7 +108,7 @@ def seconds_inside(edit: Edit) -> tuple[float, dict[str, float]]:
 
 
 def shares(edit: Edit, repeats: int) -> str:
-    """A table's line: medians and ranges over several runs, after one to warm up."""
+    """A line of the table: medians and ranges over several runs, after a warm-up."""
     edit.run()
     runs = [seconds_inside(edit) for _ in range(repeats)]
     cells = [_percent([parts[part] / whole for whole, parts in runs]) for part in PARTS]
@@ -120,7 +125,7 @@ def _percent(fractions: list[float]) -> str:
 
 
 def rest(edit: Edit, top: int) -> list[str]:
-    """A table's lines: what took longest outside of the models in one run, and all of it."""
+    """Lines of a table: the functions that took longest outside the models in one run, and their sum."""
     profiler = cProfile.Profile()
     with ExitStack() as stack:
         for modules in edit.modules.values():
@@ -147,14 +152,14 @@ def _name(place: tuple[str, int, str]) -> str:
 
 
 def editor_of(pipe: StyleDiffusionPipeline) -> DiffEditPipeline:
-    """DiffEdit's pipeline with the same modules; silent."""
+    """A DiffEdit pipeline with the same modules, without progress bars."""
     editor = DiffEditPipeline(**pipe.components, requires_safety_checker=False)
     editor.set_progress_bar_config(disable=True)
     return editor
 
 
 def edits(pipe: StyleDiffusionPipeline, task: Task, settings: Settings, steps: int) -> list[Edit]:
-    """One of each method: DiffEdit's at its settings, StyleDiffusion's of so many steps."""
+    """One edit by each method: DiffEdit's with its settings, StyleDiffusion's with `steps` steps."""
     editor = editor_of(pipe)
     network = barely_learned(pipe, task, steps)
     side, own = (
@@ -176,7 +181,7 @@ def main() -> None:
     add_model(parser)
     add_dtype(parser)
     add_size(parser)
-    add_count(parser, "--top", 10, "functions to name")
+    add_count(parser, "--top", 10, "number of functions to list")
     options = parser.parse_args()
     warnings.filterwarnings("ignore", "The learning did not converge")  # nothing was to be learned
     pipe = opened(StyleDiffusionPipeline, options, options.dtype)

@@ -1,4 +1,4 @@
-"""Peak memory of a call: of what PyTorch's allocator gave out in it and had not yet got back. Inputs do not count."""
+"""Peak memory of a call: the most that it had allocated through PyTorch at one time. Inputs do not count."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.profiler import ProfilerActivity, profile
 
 
 def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
-    """The most that was out at once, read from the profiler's memory events or, on a GPU, the allocator's own count."""
+    """The peak in bytes, from the profiler's memory events or, on a GPU, from the allocator's own statistics."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
@@ -29,12 +29,12 @@ def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory that a call could take."""
+    """The memory that is available to a call, in bytes."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def mib(count: int) -> str:
-    """For a table."""
+    """A number of bytes in MiB, for a table."""
     return f"{count / 2**20:.1f} MiB"

@@ -1,4 +1,4 @@
-"""What the benchmarks' command lines have in common; each adds what is its own."""
+"""Options that the benchmarks' command lines share."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ def parser_of(purpose: str | None, repeats: int | None) -> argparse.ArgumentPars
     """A command line with `--repeats`.
 
     Args:
-        purpose: A benchmark's docstring, of which the first line is shown.
-        repeats: How many, where it is not said; `None` leaves that to each part.
+        purpose: The benchmark's docstring, of which the first line is shown.
+        repeats: The default; `None` leaves it to each part.
     """
     parser = argparse.ArgumentParser(description=(purpose or "").split("\n")[0])
-    add_count(parser, "--repeats", repeats, "rounds in turn", "5, fewer where a round takes minutes")
+    add_count(parser, "--repeats", repeats, "rounds in turn", "5, or fewer if a round takes minutes")
     return parser
 
 
 def add_count(
     parser: argparse.ArgumentParser, option: str, usual: int | None, what: str, otherwise: str = ""
 ) -> None:
-    """An option that takes a whole number.
+    """Add an option that takes a whole number.
 
     Args:
-        usual: What holds where it is not typed; `None` leaves that open.
+        usual: The default; `None` leaves it open.
         what: What is counted.
-        otherwise: What holds then, in words.
+        otherwise: The default in that case, in words.
     """
     parser.add_argument(
         option,
@@ -48,7 +48,7 @@ def add_count(
 
 
 def add_counts(parser: argparse.ArgumentParser, option: str, usual: Sequence[int], what: str) -> None:
-    """An option that takes any number of whole numbers."""
+    """Add an option that takes one or more whole numbers."""
     listed = " ".join(map(str, usual))
     parser.add_argument(
         option, type=count, nargs="*", default=usual, metavar="N", help=f"{what} (default: {listed})"
@@ -56,7 +56,7 @@ def add_counts(parser: argparse.ArgumentParser, option: str, usual: Sequence[int
 
 
 def add_model(parser: argparse.ArgumentParser, what: str = "") -> None:
-    """`--model` and `--device`.
+    """Add `--model` and `--device`.
 
     Args:
         what: What the model is for, if not for everything.
@@ -75,15 +75,15 @@ def add_size(parser: argparse.ArgumentParser) -> None:
         "--size",
         type=count,
         metavar="PX",
-        help=f"side of the pictures (default: 128, or {VAE['sample_size']} for {SD15})",
+        help=f"side of the images in pixels (default: 128, or {VAE['sample_size']} for {SD15})",
     )
 
 
 def opened(pipeline: type[Pipeline], options: argparse.Namespace, dtype: str | None = None) -> Pipeline:
-    """The model that was typed, loaded and run without a word.
+    """Load the model that was typed, without progress bars.
 
     Args:
-        dtype: Of its weights; `None` takes the fastest that the device has.
+        dtype: Of its weights; by default the fastest on the device.
     """
     quiet_loading()
     return open_pipeline(pipeline, options.model, options.device, dtype)

@@ -1,8 +1,9 @@
-"""Edits of pictures as cameras make them: `python -m benchmarks.photographs [--count 64] [--split test]`.
+"""Edit images as large as photographs: `python -m benchmarks.photographs [--count 64] [--split test]`.
 
-First how long a picture of 12.6 megapixels takes beside one of the model's own size, and the memory that the process
-needs for it. Then still lifes whose one thing is a quarter of its usual size, in pictures of four times the model's
-side, worked at whole and by a closer view: how often the edit succeeds, what is left over, and how the rest is kept.
+First, how long an image of 12.6 megapixels takes compared with one of the model's own size, and how much memory. Then
+still lifes with a single object of a quarter of its usual size, in images of four times the model's side, edited whole
+and in a closer view: how often the edit succeeds, how much of the old object is left over, and how well the rest is
+kept.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from semantic_edit.still_life import EditCase, model_path
 from semantic_edit.still_life.judge import Judge, judged, load_judge
 from semantic_edit.still_life.scenes import sample_scene
 
-LARGE = 32  # times the still-life model's side
+LARGE = 32  # as a multiple of the still-life model's side
 WAYS = {
     "whole": {"focus": False},
     "automatic focus": {},
@@ -42,7 +43,7 @@ WAYS = {
 
 
 def small_lines(pipe: Any, count: int, split: str) -> Iterator[str]:
-    """One line for each kind of edit and way to look at the picture."""
+    """Print a line for each kind of edit and each way to view the image."""
     yield "| small things | nearest render | judge | leftover | PSNR outside |\n|---|---|---|---|---|"
     judge = load_judge()
     for kind in WORDS:
@@ -71,7 +72,7 @@ def _figures(
 
 
 def large_lines(pipe: Any, repeats: int) -> Iterator[str]:
-    """The time and memory of a large picture's edit."""
+    """Print the time and memory of editing a large image."""
     scene = sample_scene(7, objects=1)
     other = scene.with_object(0, colour="green")
     prompts = {"prompt": other.caption(0), "source_prompt": scene.caption(0)}
@@ -107,8 +108,8 @@ def _read(content: io.BytesIO) -> Image.Image:
 
 
 def _peak_memory(run: Callable[[], object]) -> int:
-    """The most memory that this process has while something runs, beyond what it had before; on Linux, in bytes."""
-    Path("/proc/self/clear_refs").write_text("5")  # forgets what it had at most
+    """The peak memory of this process while something runs, beyond what it had before, in bytes; Linux only."""
+    Path("/proc/self/clear_refs").write_text("5")  # resets the recorded peak
     before = _status("VmRSS")
     run()
     return _status("VmHWM") - before
@@ -131,7 +132,7 @@ def main() -> None:
         "--split",
         choices=SPLITS,
         default="test",
-        help="of the still lifes (default: %(default)s)",
+        help="which still lifes (default: %(default)s)",
     )
     options = parser.parse_args()
     quiet_loading()

@@ -1,19 +1,19 @@
-"""StyleDiffusion's editing as the authors' demo computes it, written plainly, to be timed beside ours.
+"""StyleDiffusion's editing as the authors' demo computes it, written plainly, to be timed against ours.
 
-Kept as it is there, because it is what is compared: for every edit the picture is encoded and inverted again, and the
-VAE's reconstruction and the source's branch are computed again; each step evaluates the rows [source, target] without
-the text and then with it, two calls of two rows; attention maps are materialised, and in the conditional branch
-those of at most 32 x 32 positions kept and summed over the steps; the CLIP image encoder runs for each row inside every
+What is compared stays as it is there: for every edit, the image is encoded and inverted again, and the VAE's
+reconstruction and the source's branch are computed again; each step evaluates the rows [source, target] without the
+text and then with it, in two calls of two rows; attention maps are materialised, and in the conditional branch those of
+at most 32 x 32 positions are kept and summed over the steps; the CLIP image encoder runs for each row inside every
 cross-attention call of that branch.
 
-Four things are ours, so that the pictures can be compared: words are aligned by our tokens, self-attention maps are
-swapped up to half the latent's side (there, up to 32 x 32 of 64 x 64, which is the same), cross-attention maps for
-`floor(tau_c * N)` of N steps (there, `int(tau_c * (N + 1))`, which is the same for tenths of 30 steps), and the picture
-is prepared for the encoder once. LocalBlend and reweighting, which the demo also switches on, are left out here and in
-ours.
+Four things are as in our code, so that the images can be compared: words are aligned by our tokens; self-attention maps
+are swapped up to half the latent's side (there, up to 32 x 32 of 64 x 64, which is the same); cross-attention maps are
+swapped for `floor(tau_c * N)` of N steps (there, `int(tau_c * (N + 1))`, which is the same for tenths of 30 steps); and
+the image is prepared for the encoder once. LocalBlend and reweighting, which the demo also switches on, are left out in
+both.
 
 Source: github.com/sen-mao/StyleDiffusion, `text2image_ldm_stable` and `eval_init` in stylediffusion.py,
-`diffusion_step` in ptp_utils_v.py; read, and written anew.
+`diffusion_step` in ptp_utils_v.py; rewritten from scratch.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ def edit_as_published(
 
 
 class _Editor:
-    """One edit, and what every attention layer asks of it.
+    """One edit, with what every attention layer needs from it.
 
     step: Counted from the noisiest; `None` while inverting.
-    conditional: Whether the rows that are evaluated have their text.
-    store: Sums over the steps of the conditional branch's maps; `seen`: those of this step.
+    conditional: Whether the rows are evaluated with their text.
+    store: The maps of the conditional branch, summed over the steps; `seen` are those of the current step.
     """
 
     def __init__(
@@ -90,16 +90,16 @@ class _Editor:
         self.seen: list[torch.Tensor] = []
 
     def inverted(self, image: Image.Image) -> torch.Tensor:
-        """The picture's noisiest latents, under its own prompt without guidance."""
+        """The image's noisiest latents, inverted under its own prompt without guidance."""
         latents = latents_of(self.denoiser, [image])
-        self.denoiser.decode(latents)  # the demo shows what the VAE makes of it
+        self.denoiser.decode(latents)  # the demo also shows the VAE's reconstruction
         for level in range(1, self.steps + 1):
             noise_pred = self._predicted(latents, level, self.text[:1])
             latents = ddim(latents, noise_pred, self.schedule, level - 1, level)
         return latents
 
     def edited(self, latents: torch.Tensor) -> torch.Tensor:
-        """The latents of the source and the target, (2, channels, height, width)."""
+        """The edited latents of the source and the target, (2, channels, height, width)."""
         latents = latents.expand(2, -1, -1, -1)
         for step in range(self.steps):
             level, self.step = self.steps - step, step
@@ -123,7 +123,7 @@ class _Editor:
         return unet(latents.to(unet.dtype), timestep, encoder_hidden_states=text).sample.float()
 
     def value_input(self, text: torch.Tensor) -> torch.Tensor:
-        """What the values of the rows of `text` are made from."""
+        """The input of the value projections for the rows of `text`."""
         if self.step is None or not self.conditional:
             return text
         learns = 2 if self.step < self.settings.tau_v * self.steps else 1
@@ -139,7 +139,7 @@ class _Editor:
         return value_embeds_of(self.network.config.variant, mapped, text[None])[0]
 
     def see(self, maps: torch.Tensor, is_cross: bool) -> None:
-        """Keep the maps (rows, heads, queries, keys), and change them in place as Prompt-to-Prompt does."""
+        """Store the maps, (rows, heads, queries, keys), and change them in place as Prompt-to-Prompt does."""
         if self.step is None:
             return
         if self.conditional and maps.shape[2] <= KEPT_QUERIES:

@@ -1,16 +1,17 @@
-"""StyleDiffusion's learning as the authors' code computes it, written plainly, to be timed beside ours.
+"""StyleDiffusion's learning as the authors' code computes it, written plainly, to be timed against ours.
 
-Kept as it is there, because it is what is compared: the CLIP image encoder runs again inside every cross-attention call
-of the conditional branch, and gradients go through it; nothing is frozen, so every backward pass computes the gradients
-of the UNet's and the encoder's weights too; attention maps are materialised, and kept, in every layer; one picture at a
-time; BatchNorm in train mode; both branches are evaluated once more to close the loop of each step. As there, the
-unconditional prediction is made once a step.
+What is compared stays as it is there: the CLIP image encoder runs again inside every cross-attention call of the
+conditional branch, with gradients through it; nothing is frozen, so every backward pass also computes the gradients of
+the UNet's and the encoder's weights; attention maps are materialised and kept in every layer; one image is learned at a
+time; BatchNorm is in train mode; both branches are evaluated once more at the end of each step. As there, the
+unconditional prediction is computed once per step.
 
-Two things are ours, so that the mathematics is the same and losses can be compared: a step's maps are compared with
-those of the latent below at the same timestep (there, on purpose, with those of the same latent at the timestep that is
-one noisier), and networks start from our seed. The picture is prepared for the encoder once (there, in every call).
+Two things are as in our code, so that the mathematics is the same and the losses can be compared: a step's maps are
+compared with those of the latent below at the same timestep (there, deliberately, with those of the same latent at the
+next noisier timestep), and the networks start from our seed. The image is prepared for the encoder once (there, in
+every call).
 
-Source: github.com/sen-mao/StyleDiffusion, `optimization` in stylediffusion.py; read, and written anew.
+Source: github.com/sen-mao/StyleDiffusion, `optimization` in stylediffusion.py; rewritten from scratch.
 """
 
 from __future__ import annotations
@@ -34,16 +35,16 @@ from semantic_edit.editing.schedule import Schedule
 from semantic_edit.evaluation.method import latents_of
 from semantic_edit.mapping_networks import LearningSettings, initial_parameters, parameter_shapes
 
-KEPT_QUERIES = 32**2  # maps of at most so many positions are kept, all of them
+KEPT_QUERIES = 32**2  # maps of at most this many positions are kept
 
 
 @dataclass
 class PlainLearning:
-    """What came of it.
+    """What was learned.
 
     latents: The reconstruction, (1, channels, height, width).
-    before, after: Of each step, the latents' squared error with the network that it started from and learned.
-    attention_before: The maps' squared error with the former.
+    before, after: For each step, the squared error of the latents with its initial and with its learned network.
+    attention_before: The squared error of the maps with the initial network.
     """
 
     latents: torch.Tensor
@@ -63,7 +64,7 @@ def learn_as_published(
     settings: LearningSettings,
     only: int | None = None,
 ) -> PlainLearning:
-    """Learn one picture, or only its noisiest steps."""
+    """Learn one image, or only its noisiest steps."""
     denoiser = unet_denoiser_of(pipe)
     with torch.no_grad():
         clean = latents_of(denoiser, [image])
@@ -83,10 +84,10 @@ def learn_as_published(
 
 
 class _Trainer:
-    """The networks, and what every attention layer tells them and asks of them.
+    """The networks, and what attention layers exchange with them.
 
-    step: Whose network serves the values; `None` in the inversion and in the unconditional branch.
-    store: The maps that layers left behind, with whether they are of cross attention.
+    step: The step whose network gives the values; `None` in the inversion and in the unconditional branch.
+    store: The layers' maps, each with whether it is of cross attention.
     """
 
     def __init__(
@@ -137,10 +138,10 @@ class _Trainer:
 def _network(
     text_tokens: int, text_width: int, image_tokens: int, image_width: int, seed: int
 ) -> nn.Sequential:
-    """The variant of the published code, with our initial values."""
+    """The published code's variant of the network, with our initial values."""
     if text_width != image_width:
         raise ValueError(
-            f"The published networks have no layer that joins widths, and the text's is {text_width}, the image's "
+            f"The published networks cannot convert between widths, and the text's is {text_width}, the image's "
             f"{image_width}. Time them on a model where both agree, such as the still-life model."
         )
     hidden = 2 * text_tokens
@@ -162,10 +163,10 @@ def _network(
 
 
 class PlainAttnProcessor:
-    """Attention by explicit maps, as published.
+    """Attention with explicit maps, as published.
 
-    controller: Its `value_input(text)` gives what the values of cross attention are made from; its
-        `see(maps, is_cross)` is shown each layer's maps, (rows, heads, queries, keys), and may change them in place.
+    controller: Its `value_input(text)` returns the input of cross attention's value projections; its
+        `see(maps, is_cross)` gets each layer's maps, (rows, heads, queries, keys), and may change them in place.
     """
 
     def __init__(self, controller: Any) -> None:
@@ -194,7 +195,7 @@ class PlainAttnProcessor:
 def _inverted(
     trainer: _Trainer, clean: torch.Tensor, text: torch.Tensor
 ) -> tuple[list[torch.Tensor], list[list[torch.Tensor]]]:
-    """The latents of each level from 0 on, and the maps of each from 1 on."""
+    """The latents of each level starting at 0, and the maps of each level starting at 1."""
     latents, walk, maps = clean, [clean], []
     for level in range(1, trainer.schedule.num_inference_steps + 1):
         noise_pred = trainer.predict(latents, level, text, None)
@@ -207,7 +208,7 @@ def _inverted(
 def ddim(
     latents: torch.Tensor, noise_pred: torch.Tensor, schedule: Schedule, level: int, to: int
 ) -> torch.Tensor:
-    """From one noise level to another, up or down, for a model that predicts noise."""
+    """A DDIM step from one noise level to another, up or down, for a model that predicts noise."""
     clean = (latents - schedule.noise[level] * noise_pred) / schedule.signal[level]
     return schedule.signal[to] * clean + schedule.noise[to] * noise_pred
 
@@ -289,7 +290,7 @@ def _stepped(
 
 @contextmanager
 def unfrozen(module: nn.Module) -> Iterator[None]:
-    """Let every parameter ask for gradients in the block, as they do in a model that was just loaded."""
+    """In the block, let all parameters require gradients, as in a model that was just loaded."""
     before = {parameter: parameter.requires_grad for parameter in module.parameters()}
     try:
         module.requires_grad_(True)

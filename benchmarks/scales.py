@@ -1,4 +1,4 @@
-"""How much of everything `python -m benchmarks` runs with one model on one device."""
+"""How large the runs of `python -m benchmarks` are for one model on one device."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchmarks.stylediffusion_editing import PROMPTS, STEPS
 
 @dataclass(frozen=True)
 class Learning:
-    """Of StyleDiffusion: steps, updates of the first of them as published, pictures that learn at once."""
+    """StyleDiffusion's learning: steps, published updates of the first step, and images that are learned at once."""
 
     steps: int = STEPS
     inner_steps: int = 100
@@ -24,15 +24,15 @@ class Learning:
 
 @dataclass(frozen=True)
 class Scale:
-    """What is run.
+    """How large the runs are.
 
-    repeats: Rounds of each line; of what takes minutes three at most.
-    size: Side of the pictures in pixels; `None` for the still-life model's.
+    repeats: Rounds of each line; at most three if a round takes minutes.
+    size: Side of the images in pixels; `None` for the still-life model's.
     edit: DiffEdit's settings.
-    steps, prompts: Of StyleDiffusion's edits; one prompt is timed too.
-    learning: `None` where it would take hours.
-    sides, whole_sizes: Of the swaps: positions a side of single layers, pixels a side of whole edits.
-    grown: DiffEdit's edits whose stages are measured.
+    steps, prompts: Of StyleDiffusion's edits; a single prompt is timed too.
+    learning: `None` if it would take hours.
+    sides, whole_sizes: For the swaps: positions along a side in single layers, pixels along a side in whole edits.
+    grown: The DiffEdit edits whose stages are measured.
     """
 
     repeats: int
@@ -47,20 +47,20 @@ class Scale:
 
 
 def scale_of(model: str | None, device: torch.device) -> Scale:
-    """What takes minutes, or an hour for a model of Stable Diffusion's size on CPUs."""
+    """Full runs: they take minutes, or an hour for a model of Stable Diffusion's size on CPUs."""
     size, edit = side_of(model), Settings.affordable(model, device)
     if model != SD15:
         stages = tuple(grown(Setting(), SIZES, MAPS, BATCHES))
         return Scale(5, size, edit, STEPS, PROMPTS, Learning(), (16, 32, 64), (128, 256, 512), stages)
     if device.type == "cpu":
-        # five maps fill an evaluation of the mask, and one step of each kind shows its memory
+        # five maps fill one evaluation of the mask, and one step of each kind shows the memory
         return Scale(2, size, edit, 2, 2, None, (), (), (Setting(512, maps=5, steps=2),))
     stages = tuple(grown(Setting(512), (), MAPS, BATCHES))
     return Scale(3, size, edit, STEPS, PROMPTS, Learning(lessons=4), (), (512,), stages)
 
 
 def quick_scale_of(model: str | None) -> Scale:
-    """What takes seconds and measures nothing: to see that all runs."""
+    """Tiny runs: they take seconds and measure nothing, but show that everything works."""
     smallest = Setting(64, maps=1, steps=2)
     if model == SD15:
         return Scale(1, 64, Settings(2, 1), 1, 1, None, (), (), (smallest,))

@@ -1,7 +1,8 @@
-"""A model of Stable Diffusion 1.5's real size with random weights: nothing is downloaded, and it takes as much time.
+"""A model of Stable Diffusion 1.5's size with random weights, which takes as much time and needs no download.
 
-Its configurations are those of the published models; the tokenizer is the still-life model's, padded to 77 tokens, and
-the image encoder StyleDiffusion's ViT-B/16. Edits by it show nothing. Any benchmark takes it as `--model sd15-random`.
+Its configurations are those of the published models. The tokenizer is the still-life model's, padded to 77 tokens, and
+the image encoder is StyleDiffusion's ViT-B/16. Its edits are meaningless. Every benchmark takes it as
+`--model sd15-random`.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ Pipeline = TypeVar("Pipeline", bound=DiffusionPipeline)
 def open_pipeline(
     pipeline: type[Pipeline], model: str | None, device: str | None = None, dtype: str | None = None
 ) -> Pipeline:
-    """`load_pipeline`, which also knows `sd15-random`; silent."""
+    """`load_pipeline`, but also for `sd15-random`, and without progress bars."""
     if model == NAME:
         pipe = random_pipeline(pipeline, device, dtype)
     else:
@@ -84,14 +85,14 @@ def open_pipeline(
 
 
 def side_of(model: str | None) -> int | None:
-    """The side in pixels of the pictures that a model is timed on, where it is not the still-life model's."""
+    """The side in pixels of the images that a model is timed on; `None` for the still-life model's own."""
     return VAE["sample_size"] if model == NAME else None  # type: ignore[return-value]
 
 
 def random_pipeline(
     pipeline: type[Pipeline], device: str | None = None, dtype: str | None = None
 ) -> Pipeline:
-    """The whole model, of the same weights each time on one device; float16 on a GPU, else float32."""
+    """The whole model, with the same weights each time on one device; float16 on a GPU, otherwise float32."""
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     precision = getattr(torch, dtype or ("float16" if where.type == "cuda" else "float32"))
     tokenizer = CLIPTokenizer.from_pretrained(model_path() / "tokenizer", model_max_length=77)
@@ -108,7 +109,7 @@ def random_pipeline(
         }
     for model in models.values():
         model.eval()
-        if precision != torch.float32:  # a cast to what it already is would still be warned of
+        if precision != torch.float32:  # a cast to the same dtype would still warn
             model.to(precision)
     return pipeline(
         **models,

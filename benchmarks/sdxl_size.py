@@ -1,9 +1,10 @@
 """What an edit costs at Stable Diffusion XL's real size: `python -m benchmarks.sdxl_size`.
 
-The networks have the published configurations and random weights. Measured are one evaluation of the UNet, the VAE both
-ways, and the text encoders on an edit's prompts, each with the memory that it takes beside its weights; then one edit
-by `StableDiffusionXLDiffEditPipeline` with stand-in networks of the same widths, whose time is taken out: what is left
-is everything else that an edit does. One network at a time is in memory, the UNet with 5.2 GB in bfloat16.
+The networks have the published configurations and random weights. First, one evaluation of the UNet, the VAE's encoder
+and decoder, and the text encoders with an edit's prompts are measured, each with its memory besides the weights. Then
+one edit by `StableDiffusionXLDiffEditPipeline` is timed with small stand-in networks of the same widths, and their time
+is subtracted: what remains is everything else that an edit does. Only one network at a time is in memory; the UNet
+takes 5.2 GB in bfloat16.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ HEADER = "| SDXL at 1024 px | seconds | memory beside the weights | weights |\n|
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one call. The time is the median's; both memories are in bytes."""
+    """The cost of one call: the median time in seconds, and both memories in bytes."""
 
     seconds: float
     peak: int
@@ -68,7 +69,7 @@ class Cost:
 
 
 def random_unet(dtype: torch.dtype) -> UNet2DConditionModel:
-    """Of the real size, made in its own type: in float32 first it would take twice the memory."""
+    """The UNet at its real size, created in its final dtype: in float32 it would take twice the memory."""
     with torch.device("meta"):
         unet = UNet2DConditionModel(**UNET).eval().to(dtype)
     unet.to_empty(device=CPU)
@@ -83,7 +84,7 @@ def random_unet(dtype: torch.dtype) -> UNet2DConditionModel:
 
 @torch.no_grad()
 def cost_of(run: Callable[[], object], repeats: int, *models: torch.nn.Module) -> Cost:
-    """Of a call, after one in which the memory is looked at."""
+    """Measure a call; the memory is measured in a first one, which also warms up."""
     peak = peak_bytes(run, CPU)
     seconds = sorted(seconds_of(run) for _ in range(repeats))
     weights = sum(one.numel() * one.element_size() for model in models for one in model.parameters())
@@ -91,7 +92,7 @@ def cost_of(run: Callable[[], object], repeats: int, *models: torch.nn.Module) -
 
 
 def unet_cost(dtype: torch.dtype, repeats: int) -> Cost:
-    """Of one evaluation of one sample."""
+    """The cost of one evaluation of one sample."""
     unet, cell = random_unet(dtype), SIDE // 8
     latents, text = torch.randn(1, 4, cell, cell, dtype=dtype), torch.randn(1, 77, 2048, dtype=dtype)
     sizes = torch.tensor([[SIDE, SIDE, 0, 0, SIDE, SIDE]], dtype=dtype)
@@ -100,7 +101,7 @@ def unet_cost(dtype: torch.dtype, repeats: int) -> Cost:
 
 
 def vae_costs(repeats: int) -> tuple[Cost, Cost]:
-    """Of encoding and of decoding a picture, in float32 as its config forces it to."""
+    """The cost of encoding and of decoding an image, in float32, as its config demands."""
     vae, picture = AutoencoderKL(**VAE).eval(), torch.rand(1, 3, SIDE, SIDE)
     latents = torch.randn(1, 4, SIDE // 8, SIDE // 8)
     return cost_of(lambda: vae.encode(picture), repeats, vae), cost_of(
@@ -109,7 +110,7 @@ def vae_costs(repeats: int) -> tuple[Cost, Cost]:
 
 
 def text_encoders(layers: int | None = None) -> tuple[CLIPTextModel, CLIPTextModelWithProjection]:
-    """Both in float32, of the real widths; of fewer layers where so many are said."""
+    """Both text encoders in float32 at their real widths, with all layers or a given number."""
     fewer = {} if layers is None else {"num_hidden_layers": layers}
     return (
         CLIPTextModel(CLIPTextConfig(**{**TEXT, **fewer})).eval(),
@@ -118,7 +119,7 @@ def text_encoders(layers: int | None = None) -> tuple[CLIPTextModel, CLIPTextMod
 
 
 def text_cost(prompts: int, repeats: int) -> Cost:
-    """Of so many prompts through both encoders."""
+    """The cost of encoding some prompts with both text encoders."""
     encoders, ids = text_encoders(), torch.randint(0, 1000, (prompts, 77))
     return cost_of(
         lambda: [encoder(ids, output_hidden_states=True) for encoder in encoders], repeats, *encoders
@@ -126,7 +127,7 @@ def text_cost(prompts: int, repeats: int) -> Cost:
 
 
 def stand_in_pipeline() -> StableDiffusionXLDiffEditPipeline:
-    """One whose networks take and give what the real ones do, and do little in between."""
+    """A pipeline whose networks have the real inputs and outputs, but compute little."""
     tokenizer = CLIPTokenizer.from_pretrained(model_path() / "tokenizer", model_max_length=77)
     narrow: dict[str, Any] = {
         "block_out_channels": (8, 8, 8),
@@ -150,7 +151,7 @@ def stand_in_pipeline() -> StableDiffusionXLDiffEditPipeline:
 
 
 def rest_of_edit(task: Task, repeats: int) -> tuple[float, int]:
-    """Seconds of one edit outside of its networks, the median's, and the samples that its UNet evaluates."""
+    """The median seconds of one edit outside its networks, and the number of samples that its UNet evaluates."""
     pipe, samples = stand_in_pipeline(), [0]
 
     def run() -> object:
@@ -179,7 +180,9 @@ def rest_of_edit(task: Task, repeats: int) -> tuple[float, int]:
 
 def main() -> None:
     parser = parser_of(__doc__, repeats=3)
-    parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16", help="of the UNet")
+    parser.add_argument(
+        "--dtype", choices=("bfloat16", "float32"), default="bfloat16", help="precision of the UNet"
+    )
     options = parser.parse_args()
     torch.manual_seed(0)
     print(HEADER)

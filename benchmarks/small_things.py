@@ -1,4 +1,4 @@
-"""Still lifes as photographs often are: the thing that is to change is small, and the picture has more pixels."""
+"""Still lifes that are like photographs: the object to change is small, and the image has many pixels."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from semantic_edit.still_life.rendering import COLOURS, SIDE
 from semantic_edit.still_life.scenes import Scene, sample_scene
 from semantic_edit.still_life.solids import KINDS
 
-SMALLER = 4  # times smaller than usual; the picture has as many times more pixels a side, so the thing keeps its own
-FIRST_SCENE = 900_000_000  # far from the scenes of other figures
+SMALLER = (
+    4  # how many times smaller than usual; the side grows as much, so the object keeps its number of pixels
+)
+FIRST_SCENE = 900_000_000  # far from the seeds of other measurements
 WORDS = {"colour": ("colour", tuple(COLOURS)), "object": ("kind", KINDS)}
 
 
 def small_cases(count: int, kind: str, split: str = "test") -> list[EditCase]:
-    """Edits of one small thing on a wide table, with their ground truth.
+    """Edits of one small object on a wide table, with their ground truth.
 
     Args:
         kind: "colour" or "object".
@@ -50,7 +52,7 @@ def _case(number: int, kind: str, split: str) -> EditCase:
 
 
 def seen_up_close(picture: Image.Image, scene: Scene) -> Image.Image:
-    """The part of a picture in which its thing stands as it does in a usual still life, for the judge of those."""
+    """The part of an image in which the object looks as in a usual still life, which is all that the judge knows."""
     item = scene.objects[0]
     left, upper = round(item.x * SMALLER - SIDE / 2), round(item.base * SMALLER - 0.76 * SIDE)
     return picture.crop((left, upper, left + SIDE, upper + SIDE))

@@ -1,9 +1,9 @@
 """Time StyleDiffusion's editing here and as published: `python -m benchmarks.stylediffusion_editing`.
 
-One prompt, then four. The published demo inverts the picture and runs the source's branch for every edit (see
-published_editing.py): 5 evaluations of a sample a step and edit. Ours starts from the learned noise and edits any
-number of prompts beside one source: 2 + 2 a prompt. Both are first seen to give the same pictures. How long the
-picture was learned changes neither's time, so it hardly is.
+With one prompt, then with four. The published demo inverts the image and runs the source's branch for every edit (see
+published_editing.py), which takes 5 evaluations of a sample per step and edit. Ours starts from the learned noise and
+edits any number of prompts alongside a single source, with 2 evaluations plus 2 per prompt. First, both are checked to
+give the same images. How well the image was learned does not affect the time, so it is hardly learned.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def edits_here(pipe: Any, network: Any, prompts: tuple[str, ...]) -> torch.Tenso
 
 
 def largest_difference(pipe: Any, network: Any, task: Task) -> float:
-    """Between the first edit's pictures, of pixels in [0, 1]."""
+    """The largest difference between the first edit's images, with pixels in [0, 1]."""
     here, published = (
         edits_here(pipe, network, task.prompts[:1]),
         edits_as_published(pipe, network, task, task.prompts[:1]),
@@ -46,7 +46,11 @@ def largest_difference(pipe: Any, network: Any, task: Task) -> float:
 
 
 def lines(pipe: Any, task: Task, steps: int, repeats: int) -> list[str]:
-    """Of a table under `HEADER`, for one prompt and for all of the task's; an edit that differs is an error."""
+    """The lines of the table under `HEADER`, for one prompt and for all of the task's.
+
+    Raises:
+        AssertionError: If the edits differ, or one skipped evaluations.
+    """
     network = barely_learned(pipe, task, steps)
     if pipe.unet.dtype == torch.float32:
         difference = largest_difference(pipe, network, task)
@@ -68,10 +72,10 @@ def main() -> None:
     add_model(parser)
     add_dtype(parser)
     add_size(parser)
-    add_count(parser, "--steps", STEPS, "of the schedule")
-    add_count(parser, "--prompts", PROMPTS, "edits of the picture")
+    add_count(parser, "--steps", STEPS, "number of steps")
+    add_count(parser, "--prompts", PROMPTS, "number of edits of the image")
     options = parser.parse_args()
-    warnings.filterwarnings("ignore", "The learning did not converge")  # nothing was to be learned
+    warnings.filterwarnings("ignore", "The learning did not converge")  # nothing was meant to be learned
     pipe = opened(StyleDiffusionPipeline, options, options.dtype)
     task = recolouring(options.size or side_of(options.model), options.prompts)
     print(HEADER)

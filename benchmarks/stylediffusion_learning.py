@@ -1,10 +1,10 @@
-"""Time StyleDiffusion's learning here and as published, on one picture: `python -m benchmarks.stylediffusion_learning`.
+"""Time StyleDiffusion's learning here and as published, for one image: `python -m benchmarks.stylediffusion_learning`.
 
-First the two are shown to compute the same: their losses are compared over a few steps, in float64, since Adam's steps
-blow up what float32 rounds off by a hundred times in every few updates. Then they take turns: the loop
-as published (see published_learning.py), ours at the published schedule, ours at the short one, and ours at the short
-one with several pictures side by side. A learning gives its picture only once it has gone through all steps, so its
-seconds are also those to a reconstruction within 1 dB of what the VAE itself can show, where it gets there.
+First, the two are checked to compute the same: their losses are compared over a few steps in float64, because Adam
+magnifies float32's rounding errors a hundredfold within a few updates. Then they take turns: the published loop (see
+published_learning.py), ours with the published schedule, ours with the short one, and ours with the short one and
+several images side by side. Learning has a result only after its last step, so its time is also the time to a
+reconstruction within 1 dB of the VAE's own, if that is reached.
 """
 
 from __future__ import annotations
@@ -43,9 +43,10 @@ PUBLISHED = "as published"
 class Learner:
     """One way to learn.
 
-    learn: Learn; what it returns, `look` reads: the reconstruction of the first picture, floats (height, width, 3), and
-        the backward evaluations of one picture.
-    pictures: How many it learns in a call.
+    learn: Learns the images.
+    look: Reads from what `learn` returns the reconstruction of the first image, floats (height, width, 3), and the
+        number of backward evaluations of one image.
+    pictures: How many images it learns in a call.
     """
 
     learn: Callable[[], Any]
@@ -56,7 +57,7 @@ class Learner:
     quality: dict[str, float] | None = None
 
     def measure(self, pipe: Any, image: Image.Image) -> None:
-        """Count its evaluations and see what it gives back; this is also its warm-up."""
+        """Count the evaluations and measure the reconstruction; this also warms up."""
         with counted(pipe.unet) as samples:
             learned = self.learn()
         self.forward_evaluations = sum(samples) / self.pictures
@@ -65,7 +66,7 @@ class Learner:
 
 
 def still_lifes(count: int, size: int | None = None) -> list[tuple[Image.Image, str]]:
-    """Unseen scenes, resized to `size` pixels a side if given, and what they show."""
+    """Unseen scenes, resized to `size` x `size` pixels if that is given, and their captions."""
     scenes = [sample_scene(number, "test") for number in range(count)]
     pictures = [Image.fromarray(scene.render()) for scene in scenes]
     if size is not None:
@@ -76,7 +77,7 @@ def still_lifes(count: int, size: int | None = None) -> list[tuple[Image.Image, 
 def as_published(
     pipe: StyleDiffusionPipeline, lesson: tuple[Image.Image, str], steps: int, settings: LearningSettings
 ) -> Learner:
-    """The plain loop."""
+    """The published loop."""
     image, prompt = lesson
 
     def look(done: PlainLearning) -> tuple[np.ndarray, int]:
@@ -105,13 +106,13 @@ def here(
 def largest_disagreement(
     pipe: StyleDiffusionPipeline, lesson: tuple[Image.Image, str], steps: int, checked: int, inner_steps: int
 ) -> float:
-    """The largest relative difference between our losses and the plain loop's, over the noisiest steps."""
+    """The largest relative difference between our losses and the published loop's, over the noisiest steps."""
     settings = replace(LearningSettings.published(), inner_steps=inner_steps)
     image, prompt = lesson
     with in_double_precision(pipe):
         plain = learn_as_published(pipe, image, prompt, steps, GUIDANCE, settings, only=checked)
         learned = pipe.learn_mapping(image, prompt, steps, GUIDANCE, settings=settings, **sides_of(image))
-    assert not isinstance(learned, list)  # one picture under one prompt
+    assert not isinstance(learned, list)  # one image under one prompt
     assert learned.report is not None  # it was learned just now
     ours = learned.report.steps[:checked]
     pairs = [
@@ -128,7 +129,7 @@ def largest_disagreement(
 
 @contextmanager
 def in_double_precision(pipe: StyleDiffusionPipeline) -> Iterator[None]:
-    """Let the models, and whatever asks for float32 between them, work in float64 for the block."""
+    """In the block, let the models, and the code that converts to float32, work in float64."""
     models = (pipe.vae, pipe.text_encoder, pipe.unet, pipe.image_encoder)
     try:
         for model in models:
@@ -141,7 +142,7 @@ def in_double_precision(pipe: StyleDiffusionPipeline) -> Iterator[None]:
 
 
 def table(learners: dict[str, Learner], taken: dict[str, list[float]]) -> str:
-    """A line for each; seconds and evaluations are of one picture."""
+    """Print a line for each learner, with the seconds and evaluations of one image."""
     lines = [
         "| one picture | forward | backward | seconds, median (range) | PSNR to the VAE's, dB | below its own | |",
         "| --- | --- | --- | --- | --- | --- | --- |",
@@ -164,7 +165,7 @@ def learners_of(
     steps: int,
     inner_steps: int,
 ) -> dict[str, Learner]:
-    """Every way to learn, the slowest first, each run once."""
+    """All learners, the slowest first, each run once."""
     published = replace(LearningSettings.published(), inner_steps=inner_steps)
     short = LearningSettings.short()
     learners = {
@@ -179,7 +180,7 @@ def learners_of(
 
 
 def gains(learners: dict[str, Learner], taken: dict[str, list[float]]) -> dict[str, list[float]]:
-    """How many times as fast as published each is, round by round."""
+    """How many times as fast as the published loop each learner is, in each round."""
     return {
         name: [one * learner.pictures for one in ratios(taken[PUBLISHED], taken[name])]
         for name, learner in learners.items()
@@ -188,7 +189,7 @@ def gains(learners: dict[str, Learner], taken: dict[str, list[float]]) -> dict[s
 
 
 def lines(learners: dict[str, Learner], taken: dict[str, list[float]], steps: int) -> list[str]:
-    """Of the table that sets things side by side; see contenders.py."""
+    """Lines for the table of contenders.py."""
     cells = {
         name: f"{duration([one / learner.pictures for one in taken[name]])}, "
         f"{learner.forward_evaluations:.0f} forward and {learner.backward_evaluations} backward"
@@ -204,7 +205,11 @@ def lines(learners: dict[str, Learner], taken: dict[str, list[float]], steps: in
 def compared(
     pipe: StyleDiffusionPipeline, lessons: list[tuple[Image.Image, str]], steps: int, checked: int
 ) -> str:
-    """That both loops compute the same, or an error."""
+    """A sentence saying that both loops compute the same.
+
+    Raises:
+        AssertionError: If they do not.
+    """
     difference = largest_disagreement(pipe, lessons[0], steps, checked, inner_steps=3)
     assert difference <= TOLERANCE, f"the two loops' losses differ by {difference:.1e}, relatively"
     return f"losses of {checked} steps differ by at most {difference:.1e}, relatively"
@@ -214,12 +219,12 @@ def main() -> None:
     parser = parser_of(__doc__, repeats=3)
     add_model(parser)
     add_size(parser)
-    add_count(parser, "--steps", 30, "of the schedule")
-    add_count(parser, "--inner-steps", 100, "updates a step of the published schedule, to try it out")
-    add_count(parser, "--batch", 8, "pictures that learn side by side")
-    add_count(parser, "--checked", 5, "steps whose losses are compared")
+    add_count(parser, "--steps", 30, "number of steps")
+    add_count(parser, "--inner-steps", 100, "updates per step of the published schedule, for a quick try")
+    add_count(parser, "--batch", 8, "number of images that are learned side by side")
+    add_count(parser, "--checked", 5, "number of steps whose losses are compared")
     options = parser.parse_args()
-    warnings.filterwarnings("ignore", "The learning did not converge")  # the table says how near it came
+    warnings.filterwarnings("ignore", "The learning did not converge")  # the table says how close it came
     pipe = opened(StyleDiffusionPipeline, options, "float32")
     lessons = still_lifes(options.batch, options.size or side_of(options.model))
     print(compared(pipe, lessons, options.steps, options.checked), flush=True)

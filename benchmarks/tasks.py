@@ -1,4 +1,4 @@
-"""What contenders are asked to do: recolour the object of a rendered scene, in a picture of any size."""
+"""The contenders' task: recolour the object of a rendered scene, in an image of any size."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Task:
 
     @property
     def prompt(self) -> str:
-        """The first edit's."""
+        """The prompt of the first edit."""
         return self.prompts[0]
 
 
 def recolouring(size: int | None = None, edits: int = 1, seed: int = 0) -> Task:
-    """A scene that no model was trained on; `size` is the side of the picture in pixels, 128 where not given."""
+    """A scene that no model was trained on; `size` is the side of the image in pixels, by default 128."""
     scene = sample_scene(seed, "test", objects=1)
     picture = Image.fromarray(scene.render())
     if size is not None:
@@ -39,7 +39,7 @@ def recolouring(size: int | None = None, edits: int = 1, seed: int = 0) -> Task:
 
 
 def barely_learned(pipe: Any, task: Task, steps: int) -> Any:
-    """A mapping network of the picture for edits to be timed with: nothing of it is updated, which changes no time."""
+    """A mapping network of the image, to time edits with. It is not trained, which does not affect their time."""
     settings = LearningSettings(inner_steps=1, stop_below=1e9, converged_below=1e9)
     return pipe.learn_mapping(
         task.image,

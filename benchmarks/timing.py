@@ -1,4 +1,4 @@
-"""Contenders that take turns, so that a busy machine slows all of them alike."""
+"""Time contenders in turns, so that a busy machine slows all of them alike."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import torch
 
 
 def synchronize() -> None:
-    """Wait for the GPU, if there is one at work."""
+    """Wait for the GPU, if there is one in use."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 
 
 def seconds_of(run: Callable[[], object], calls: int = 1) -> float:
-    """Of one call, the mean of several in a row."""
+    """The seconds of one call, averaged over several in a row."""
     synchronize()
     started = time.perf_counter()
     for _ in range(calls):
@@ -28,7 +28,7 @@ def seconds_of(run: Callable[[], object], calls: int = 1) -> float:
 def take_turns(
     contenders: Mapping[str, Callable[[], object]], repeats: int, calls: int = 1
 ) -> dict[str, list[float]]:
-    """Seconds of each contender's call in each of several rounds."""
+    """The seconds of each contender's call in each of several rounds."""
     taken: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(repeats):
         for name, run in contenders.items():
@@ -42,5 +42,5 @@ def spread(seconds: Sequence[float], digits: int = 2) -> str:
 
 
 def ratios(slower: Sequence[float], faster: Sequence[float]) -> list[float]:
-    """Round by round, so that what else the machine did drops out."""
+    """Ratios round by round, in which the machine's other load cancels."""
     return [one / other for one, other in zip(slower, faster, strict=True)]

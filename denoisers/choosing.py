@@ -5,16 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from semantic_edit.denoisers.latent import LatentDenoiser
+from semantic_edit.denoisers.qwen_image import QwenImageDenoiser
 from semantic_edit.denoisers.stable_diffusion import StableDiffusionDenoiser
 from semantic_edit.denoisers.stable_diffusion_3 import StableDiffusion3Denoiser
 from semantic_edit.denoisers.stable_diffusion_xl import StableDiffusionXLDenoiser
 from semantic_edit.denoisers.unet import UNetDenoiser
+from semantic_edit.denoisers.z_image import ZImageDenoiser
 from semantic_edit.disk.models import ONLY_SERVED, family_of_modules
 
 DENOISERS: tuple[type[LatentDenoiser], ...] = (
     StableDiffusionDenoiser,
     StableDiffusionXLDenoiser,
     StableDiffusion3Denoiser,
+    QwenImageDenoiser,
+    ZImageDenoiser,
 )
 
 

@@ -10,11 +10,28 @@ import torch
 
 from semantic_edit.attention_processors.tokens import PromptTokens
 from semantic_edit.denoisers.prompts import Prompt, PromptInput
+from semantic_edit.disk.fitting import KnownModel
 from semantic_edit.disk.models import Family
+from semantic_edit.disk.sizes import Sizes
 from semantic_edit.editing.conditioning import Conditioning
 from semantic_edit.editing.frames import Size
 from semantic_edit.editing.guidance import classifier_free_guidance
 from semantic_edit.editing.schedule import Schedule
+from semantic_edit.editing.tuning import EditTuning
+
+# On the still-life model's validation pictures, an `otsu_part` of 0.8 is the best of 0.6 to 1.0; a `coherence` of 0.65
+# misjudges 1 of 128 edits; a `room` of 0.25 does not succeed more often, and its background is 2 dB worse; guiding
+# object edits away from the source prompt changes more objects than guiding them away from the empty one, and colour
+# edits would fail with it.
+MEASURED = EditTuning(
+    otsu_part=0.8,
+    coherence=0.65,
+    matte=(0.2, 0.6),
+    reach=0.5,
+    room=0.1,
+    source_guidance=2.5,
+    colour_guidance_stop=0.5,
+)
 
 INVERSION, FRESH_NOISE, FLOW_EDIT = ENCODINGS = ("inversion", "noise", "flowedit")
 """How a picture may be encoded: by walking the sampler backwards, by fresh noise, or not at all, by FlowEdit."""
@@ -23,6 +40,7 @@ INVERSION, FRESH_NOISE, FLOW_EDIT = ENCODINGS = ("inversion", "noise", "flowedit
 class Denoiser(ABC):
     """One loaded model for one call, and the only code that evaluates its networks.
 
+    tuning: What suits the model's edits.
     cell: Pixels along a latent's side.
     multiple: What both sides of a picture must be multiples of, in pixels.
     own_size: The model's native width and height, in pixels.
@@ -34,6 +52,7 @@ class Denoiser(ABC):
     """
 
     family: ClassVar[Family]
+    tuning: ClassVar[EditTuning] = MEASURED
 
     cell: int
     multiple: int
@@ -61,6 +80,15 @@ class Denoiser(ABC):
     def identity(self) -> str:
         """What distinguishes the denoising network from others, and the adapters that are active in this call; see
         `network_identity`."""
+
+    def sizes(self, latent_height: int, latent_width: int) -> Sizes:
+        """The sizes that condition the model besides its prompts, for latents of this size; {} if there are none."""
+        return {}
+
+    def known(self, latent_height: int, latent_width: int) -> KnownModel:
+        """What a trajectory or a learned picture of latents of this size is compared with."""
+        sizes = self.sizes(latent_height, latent_width)
+        return KnownModel(self.family, self.identity(), self.scaling_factor, sizes)
 
     @abstractmethod
     def schedule(self, num_inference_steps: int, latent_size: tuple[int, int] | None = None) -> Schedule:

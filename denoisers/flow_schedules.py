@@ -7,6 +7,8 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from semantic_edit.disk.numbers import read_number
 from semantic_edit.disk.reading import whole_number
 from semantic_edit.editing.schedule import Schedule
@@ -26,8 +28,7 @@ def schedule_of_flow(scheduler: Any, num_inference_steps: int, **timing: Any) ->
         ValueError: If the scheduler is of another process or stochastic, or the number of steps is out of range.
     """
     check_flow_scheduler(scheduler)
-    why = "It is how many steps lead from pure noise to the picture."
-    steps = read_number("num_inference_steps", num_inference_steps, whole_number(1, MOST_STEPS), why)
+    steps = _read_steps(num_inference_steps)
     own = copy.deepcopy(scheduler)  # `set_timesteps` writes to it, and the shift may have been set on it
     try:
         own.set_timesteps(steps, **timing)
@@ -43,6 +44,21 @@ def schedule_of_flow(scheduler: Any, num_inference_steps: int, **timing: Any) ->
             "scheduler again from the model's folder."
         )
     return Schedule.of_sigmas(timesteps, sigmas)
+
+
+def even_sigmas(num_inference_steps: int) -> np.ndarray:
+    """Noise levels from 1 down, evenly spaced and not yet shifted, as FLUX's pipelines pass them to `set_timesteps`.
+
+    Raises:
+        ValueError: If the number of steps is out of range.
+    """
+    steps = _read_steps(num_inference_steps)
+    return np.linspace(1.0, 1 / steps, steps)
+
+
+def _read_steps(given: Any) -> int:
+    why = "It is how many steps lead from pure noise to the picture."
+    return read_number("num_inference_steps", given, whole_number(1, MOST_STEPS), why)
 
 
 def check_flow_scheduler(scheduler: Any) -> None:

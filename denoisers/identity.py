@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from diffusers.utils import is_peft_available
 
+from semantic_edit.editing.conditioning import Conditioning
+
 PRECISE = (torch.float16, torch.float32, torch.float64)
 """Dtypes precise enough for the first values to distinguish a copy from another model."""
 
@@ -106,13 +108,25 @@ def check_same_adapters(name: str, made_with: str, here: str) -> None:
     )
 
 
-def text_look(*embeds: torch.Tensor) -> str:
+def text_look(*given: Conditioning) -> str:
     """What conditions a network, as hexadecimal digits of 8 x 8 projections that half precision hardly changes.
 
+    The prompts' token embeddings come first, and are all that there is in a family that has nothing else; then each of
+    the other tensors, in the order of their names.
+
     Args:
-        embeds: (tokens, width) each, of one width.
+        given: One prompt each, of one model.
     """
-    told = torch.cat(embeds).detach().double().cpu()
+    names = sorted(given[0].tensors, key=lambda name: (name != "prompt_embeds", name))
+    parts = ([one.tensors[name] for one in given] for name in names)
+    return "".join(
+        _projections(torch.cat([one.reshape(-1, one.shape[-1]) for one in part])) for part in parts
+    )
+
+
+def _projections(told: torch.Tensor) -> str:
+    """Those of one tensor, (rows, width)."""
+    told = told.detach().double().cpu()
     tokens, width = (
         torch.cos(2.4 * torch.arange(1, LOOK_WAVES + 1)[:, None] * torch.arange(size)).double()
         for size in told.shape
@@ -125,12 +139,12 @@ def text_look(*embeds: torch.Tensor) -> str:
     ).hex()
 
 
-def check_same_text(look: str, embeds: Sequence[torch.Tensor], prompt: str) -> None:
+def check_same_text(look: str, given: Sequence[Conditioning], prompt: str) -> None:
     """Raise if the learned prompt no longer means what it did when it was learned.
 
     Args:
-        look: From `text_look`; "" is not compared.
-        embeds: The corresponding embeddings of this call.
+        look: From `text_look`; "" is not compared, nor are tensors after the last that it covers.
+        given: The corresponding prompts of this call.
         prompt: The learned prompt.
 
     Raises:
@@ -138,8 +152,11 @@ def check_same_text(look: str, embeds: Sequence[torch.Tensor], prompt: str) -> N
     """
     if not look:
         return
-    then, now = (_numbers(one) for one in (look, text_look(*embeds)))
-    difference = (then - now).square().mean().sqrt() if then.shape == now.shape else torch.tensor(torch.inf)
+    then, now = (_numbers(one) for one in (look, text_look(*given)))
+    difference = torch.tensor(torch.inf)
+    if len(then) in range(LOOK_WAVES**2, len(now) + 1, LOOK_WAVES**2):
+        of_each = (then - now[: len(then)]).unflatten(0, (-1, LOOK_WAVES**2)).square().mean(1).sqrt()
+        difference = of_each.max()
     if difference > TEXT_TOLERANCE:
         raise ValueError(
             f"The `mapping_network` was learned under {prompt!r}, whose embeddings differ in this call by "

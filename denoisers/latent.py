@@ -234,7 +234,7 @@ class LatentDenoiser(Denoiser):
 
     def _check_encoded(self, given: Conditioning) -> None:
         """Raise a RuntimeError if another thread's use of a tokenizer shows in what was encoded."""
-        check_padded(self.pipe.tokenizer, given.prompt_embeds.shape[1])  # type: ignore[arg-type]
+        check_padded(self.pipe.tokenizer, given.prompt_embeds.shape[1])
 
     @property
     def _tokenizers(self) -> list[PreTrainedTokenizerBase | None]:
@@ -248,6 +248,30 @@ class LatentDenoiser(Denoiser):
     @abstractmethod
     def _encode_texts(self, texts: Sequence[tuple[str, ...]], clip_skip: int | None) -> Conditioning:
         """Encode texts, each for all of the family's encoders, by diffusers' `encode_prompt`."""
+
+    @property
+    def pooling_tower(self) -> tuple[PreTrainedTokenizerBase | None, Any]:
+        """The tokenizer and the text encoder whose pooled output describes a whole text."""
+        return self.pipe.tokenizer, self.pipe.text_encoder
+
+    @torch.no_grad()
+    def pooled_text(self, texts: Sequence[str]) -> torch.Tensor:
+        """A text encoder's pooled output, (texts, width), not normalised; projected if the encoder has a projection.
+
+        Args:
+            texts: Truncated to what the tokenizer allows.
+        """
+        tokenizer, encoder = self.pooling_tower
+        with lock_of(tokenizer):
+            inputs = tokenizer(  # type: ignore[misc]
+                list(texts),
+                padding="max_length",
+                max_length=tokenizer.model_max_length,  # type: ignore[union-attr]
+                truncation=True,
+                return_tensors="pt",
+            )
+        found = encoder(inputs.input_ids.to(encoder.device))
+        return found.text_embeds if hasattr(encoder, "text_projection") else found.pooler_output
 
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:
         """See [`Denoiser.encode`]."""
@@ -288,8 +312,10 @@ class LatentDenoiser(Denoiser):
                 f"This pipeline has no {' and no '.join(missing)}, which every edit needs. Pass what is missing to "
                 "`from_pretrained` or `from_pipe`, or do not pass `None` in its place."
             )
-        channels = self.pipe.vae.config.get("latent_channels")
-        if channels is None:
+        self._check_vae()
+
+    def _check_vae(self) -> None:
+        if self.pipe.vae.config.get("latent_channels") is None:
             raise ValueError(
                 f"The `vae` is a {type(self.pipe.vae).__name__}, which has no `latent_channels` in its config; "
                 "load an AutoencoderKL or AutoencoderTiny."

@@ -20,6 +20,7 @@ class PromptInput:
     name: The argument for `text`; the others are `name_2`, `name_3`, `name_embeds` and `pooled_name_embeds`.
     others: For families with further text encoders, the text that each of them reads.
     pooled_embeds: For families with pooled embeddings.
+    embeds_mask: For families whose prompts have as many tokens as their text needs: 1 where `embeds` holds a token.
     """
 
     name: str
@@ -27,6 +28,7 @@ class PromptInput:
     others: tuple[Any, ...] = (None, None)
     embeds: Any = None
     pooled_embeds: Any = None
+    embeds_mask: Any = None
 
     @classmethod
     def of(cls, arguments: Mapping[str, Any], name: str) -> PromptInput:
@@ -38,6 +40,7 @@ class PromptInput:
             tuple(arguments.get(other) for other in made.other_names),
             arguments.get(made.embeds_name),
             arguments.get(made.pooled_name),
+            arguments.get(made.mask_name),
         )
 
     @property
@@ -54,6 +57,11 @@ class PromptInput:
     def pooled_name(self) -> str:
         """The argument for `pooled_embeds`, for example "negative_pooled_prompt_embeds"."""
         return f"{self.name.removesuffix('prompt')}pooled_prompt_embeds"
+
+    @property
+    def mask_name(self) -> str:
+        """The argument for `embeds_mask`."""
+        return f"{self.embeds_name}_mask"
 
     @property
     def is_given(self) -> bool:

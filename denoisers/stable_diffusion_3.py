@@ -83,7 +83,7 @@ class StableDiffusion3Denoiser(TransformerDenoiser):
                 f"{self.latent_channels}, as inpainting models do. Use a text-to-image Stable Diffusion 3 model."
             )
         encoders = self.pipe.text_encoder, self.pipe.text_encoder_2
-        widths = [encoder.config.projection_dim for encoder in encoders if encoder is not None]  # type: ignore[union-attr]
+        widths = [encoder.config.projection_dim for encoder in encoders if encoder is not None]
         if len(widths) == 2 and sum(widths) != self.pooled_width:
             raise ValueError(
                 f"The `text_encoder` and `text_encoder_2` give pooled embeddings {widths[0]} + {widths[1]} wide, but "
@@ -157,6 +157,7 @@ class StableDiffusion3Denoiser(TransformerDenoiser):
 
     def layout(self, latents: torch.Tensor, given: Conditioning) -> TokenLayout:
         """The picture comes first, then the CLIPs' tokens, whose words are known, then T5's."""
-        picture = self.num_picture_tokens(tuple(latents.shape[-2:]))
+        height, width = latents.shape[-2:]
+        picture = self.num_picture_tokens((height, width))
         length = picture + given.prompt_embeds.shape[1]
         return TokenLayout(slice(0, picture), slice(picture, picture + self.num_text_tokens), length)

@@ -18,6 +18,7 @@ from semantic_edit.denoisers.unet import UNetComponents, UNetDenoiser
 from semantic_edit.denoisers.vae_precision import told_of_overflow, upcast_if_forced
 from semantic_edit.disk.models import STABLE_DIFFUSION, STABLE_DIFFUSION_XL, Family, unserved
 from semantic_edit.disk.numbers import plain_number
+from semantic_edit.disk.sizes import Sizes
 from semantic_edit.editing.conditioning import Conditioning
 
 NUM_TIME_IDS = 6
@@ -199,6 +200,14 @@ class StableDiffusionXLDenoiser(UNetDenoiser):
             )
         return Conditioning({"prompt_embeds": embeds, POOLED_EMBEDS: pooled})
 
+    @property
+    def pooling_tower(self) -> tuple[CLIPTokenizer | None, Any]:
+        """The second tokenizer and text encoder, if there are any, since the second may have a projection."""
+        pipe = self.pipe
+        return (
+            super().pooling_tower if pipe.text_encoder_2 is None else (pipe.tokenizer_2, pipe.text_encoder_2)
+        )
+
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:
         """See [`Denoiser.encode`]."""
         with told_of_overflow(self.pipe.vae):
@@ -229,10 +238,18 @@ class StableDiffusionXLDenoiser(UNetDenoiser):
         mean, std = self._latent_statistics(latents)
         return latents * std + mean
 
+    def sizes(self, latent_height: int, latent_width: int) -> Sizes:
+        """What the UNet is told of the picture's size, in the order in which it is told."""
+        own = self.cell * latent_height, self.cell * latent_width
+        return {
+            "original_size": self.original_size or own,
+            "crops_coords_top_left": self.crops_coords_top_left or (0, 0),
+            "target_size": self.target_size or own,
+        }
+
     def _added(self, latents: torch.Tensor, given: Conditioning) -> dict[str, Any]:
-        height, width = (self.cell * side for side in latents.shape[-2:])
-        original, target = (pair or (height, width) for pair in (self.original_size, self.target_size))
-        numbers = (*original, *(self.crops_coords_top_left or (0, 0)), *target)
+        height, width = latents.shape[-2:]
+        numbers = [number for pair in self.sizes(height, width).values() for number in pair]
         # created on the device, because copying them there would wait for the GPU at every step
         ids = [latents.new_full((len(latents), 1), number, dtype=given.dtype) for number in numbers]
         return {

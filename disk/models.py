@@ -77,7 +77,26 @@ STABLE_DIFFUSION_3 = Family(
     "SD3Transformer2DModel",
     ("diffedit",),
 )
-FAMILIES = (STABLE_DIFFUSION, STABLE_DIFFUSION_XL, STABLE_DIFFUSION_3)
+_NOT_TEXT_ALONE = frozenset({"controlnet", "processor", "siglip", "image_encoder"})
+QWEN_IMAGE = Family(
+    "qwen-image",
+    "Qwen-Image",
+    "QwenImage",
+    _OF_ALL | _TRANSFORMER,
+    _OF_OTHERS | _UNET | _SECOND | _THIRD | _NOT_TEXT_ALONE,
+    "QwenImageTransformer2DModel",
+    ("diffedit",),
+)
+Z_IMAGE = Family(
+    "z-image",
+    "Z-Image",
+    "ZImage",
+    _OF_ALL | _TRANSFORMER,
+    _OF_OTHERS | _UNET | _SECOND | _THIRD | _NOT_TEXT_ALONE,
+    "ZImageTransformer2DModel",
+    ("diffedit",),
+)
+FAMILIES = (STABLE_DIFFUSION, STABLE_DIFFUSION_XL, STABLE_DIFFUSION_3, QWEN_IMAGE, Z_IMAGE)
 ONLY_SERVED = (
     f"only models of {', '.join(one.title for one in FAMILIES[:-1])} and {FAMILIES[-1].title} are served"
 )
@@ -103,7 +122,9 @@ def family_of(components: Collection[str], networks: Collection[str]) -> Family 
 
 def family_of_modules(components: Mapping[str, Any]) -> Family | None:
     """The same of a loaded pipeline's components."""
-    return family_of(components, _networks({name: type(one).__name__ for name, one in components.items()}))
+    # of a compiled module, that inside
+    classes = {name: type(getattr(one, "_orig_mod", one)).__name__ for name, one in components.items()}
+    return family_of(components, _networks(classes))
 
 
 def family_of_folder(index: Mapping[str, Any]) -> Family | None:
@@ -116,6 +137,35 @@ def _networks(classes: Mapping[str, str]) -> list[str]:
     """The classes of the denoising network, as far as they are known: custom and compiled ones are not judged."""
     named = [classes[name] for name in ("unet", "transformer") if name in classes]
     return [name for name in named if name.startswith("UNet") or name.endswith("Transformer2DModel")]
+
+
+def check_same_family(
+    argument: str, made_with: str, family: Family | None, method: str, again: str, base_model: str = ""
+) -> None:
+    """Raise if something was made with a model of another family than the call's.
+
+    Args:
+        argument: The name of the argument that was made.
+        made_with: The name of the family that it was made with; "" if unknown, which is not compared.
+        family: The call's, or `None` if unknown, which is not compared either.
+        method: The call's, one of `PIPELINE_METHODS`.
+        again: What to do instead of using the other family's pipeline, in half a sentence.
+        base_model: The Hub id or folder of the model that it was made with, or "" if unknown.
+
+    Raises:
+        ValueError: Naming both families and the pipeline that it can be used with.
+    """
+    if family is None or made_with in ("", family.name):
+        return
+    other = next((one for one in FAMILIES if one.name == made_with), None)
+    title, pipeline = (
+        ("", "its pipeline") if other is None else (other.title, f"a {other.class_name(method)}")
+    )
+    named = f" ({base_model!r})" if base_model else ""
+    raise ValueError(
+        f"The `{argument}` was made with a model of another family: it is of {title or repr(made_with)}, and this "
+        f"pipeline's model is of {family.title}. Use the model that it was made with{named}, in {pipeline}, or {again}."
+    )
 
 
 def unserved(pipeline: str, found: Family | None, served: tuple[str, Family] | None = None) -> str:

@@ -29,7 +29,11 @@ def sealed(kind: str, fields: Mapping[str, Any], tensors: Mapping[str, torch.Ten
 
 
 def read_sealed(
-    path: str | os.PathLike[str], kind: str, rules: Mapping[str, Rule], what: str
+    path: str | os.PathLike[str],
+    kind: str,
+    rules: Mapping[str, Rule],
+    what: str,
+    later: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """Read a file, and check that it is exactly as it was written.
 
@@ -38,6 +42,7 @@ def read_sealed(
         kind: As `sealed` was given it.
         rules: One for each field.
         what: What the file should be, in words.
+        later: Fields that older files lack, with the values that they then have.
 
     Returns:
         The fields, and the tensors on the CPU.
@@ -62,6 +67,7 @@ def read_sealed(
     fields = parse_object(metadata.get("fields", ""), f"the description in {name}")
     if metadata.get("digest") != seal(kind, fields, tensors):
         raise ValueError(f"{name} is not what was written: it has been damaged or changed.")
+    fields = {**(later or {}), **fields}
     check_fields(fields, rules, f"the {what} {name}")
     return fields, tensors
 

@@ -47,10 +47,12 @@ from semantic_edit.editing.schedule import Schedule
 from semantic_edit.editing.similarity import ssim_map
 from semantic_edit.editing.stitching import eight_bits
 from semantic_edit.editing.trajectory import Trajectory
+from semantic_edit.editing.tuning import EditTuning
 
 __all__ = [
     "Batches",
     "Conditioning",
+    "EditTuning",
     "FiniteWatch",
     "FlowEditWalk",
     "Guidance",

@@ -13,12 +13,10 @@ from semantic_edit.editing.conditioning import Conditioning
 from semantic_edit.editing.finite import check_finite
 from semantic_edit.editing.guidance import Predictor, PromptPair
 from semantic_edit.editing.schedule import Schedule
+from semantic_edit.editing.tuning import EditTuning
 
 NEGLIGIBLE_DIFFERENCE = 2e-3
 """Relative noise difference below which two prompts barely differ; half precision alone accounts for about 1e-3."""
-
-OTSU_PART = 0.8
-"""Where the adaptive cut lies between a map's minimum and Otsu's cut: best of 0.6 to 1.0 on validation pictures."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +69,7 @@ class MaskResult:
     confidence: (batch,) in [0, 1]: how cleanly each map falls into two classes (Otsu's separability).
     relative_difference: (batch,), the mean difference over the mean prediction; near 0 the prompts barely differ.
     coherence: (batch,) in [0, 1], see [`shift_coherence`]: high if a colour changes, low if a shape does.
+    recolours: For each picture, whether its coherence makes this a colour edit.
     """
 
     mask: torch.Tensor
@@ -78,6 +77,7 @@ class MaskResult:
     confidence: torch.Tensor
     relative_difference: torch.Tensor
     coherence: torch.Tensor
+    recolours: tuple[bool, ...]
 
 
 def draw_mask_noise(
@@ -216,17 +216,18 @@ def otsu_cut(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def rescale_difference(
-    difference: torch.Tensor, mask_thresholding_ratio: float | None = None
+    difference: torch.Tensor, otsu_part: float, mask_thresholding_ratio: float | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Remove the extremes of each picture's map and rescale it to [0, 1].
 
     The paper does not say how it removes extremes. With a ratio, the map is clamped at `ratio * its mean` and divided
-    by that, as in diffusers. Without one, the clamp adapts to the map: its minimum becomes 0, and 0.5 lies at 0.8 of
-    the way from there to Otsu's cut between its two classes, because a map fades out towards the edge of what changes,
-    and Otsu's cut alone would trim that edge.
+    by that, as in diffusers. Without one, the clamp adapts to the map: its minimum becomes 0, and 0.5 lies at
+    `otsu_part` of the way from there to Otsu's cut between its two classes, because a map fades out towards the edge of
+    what changes, and Otsu's cut alone would trim that edge.
 
     Args:
         difference: (batch, height, width).
+        otsu_part: See [`EditTuning`].
         mask_thresholding_ratio: Positive, or `None` for the adaptive clamp.
 
     Returns:
@@ -236,7 +237,7 @@ def rescale_difference(
     cut, confidence = otsu_cut(flat)
     if mask_thresholding_ratio is None:
         floor = flat.min(1).values
-        ceiling = floor + 2 * OTSU_PART * (cut - floor)
+        ceiling = floor + 2 * otsu_part * (cut - floor)
     else:
         floor = torch.zeros_like(cut)
         ceiling = mask_thresholding_ratio * flat.mean(1)
@@ -264,6 +265,7 @@ def shift_coherence(shift: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 def find_mask(
     contrast: NoiseContrast,
+    tuning: EditTuning,
     mask_thresholding_ratio: float | None = None,
     mask_threshold: float = 0.5,
 ) -> MaskResult:
@@ -271,14 +273,17 @@ def find_mask(
 
     Args:
         contrast: From `noise_difference`.
+        tuning: What suits the model.
         mask_thresholding_ratio: See `rescale_difference`.
         mask_threshold: The threshold on the rescaled difference, in (0, 1); higher values give a smaller mask.
     """
-    soft, confidence = rescale_difference(contrast.difference, mask_thresholding_ratio)
+    soft, confidence = rescale_difference(contrast.difference, tuning.otsu_part, mask_thresholding_ratio)
     relative = contrast.difference.mean((1, 2)) / contrast.magnitude.clamp(min=1e-12)
     soft = soft[:, None]
     mask = (soft > mask_threshold).float()
-    return MaskResult(mask, soft, confidence, relative, shift_coherence(contrast.shift, mask))
+    coherence = shift_coherence(contrast.shift, mask)
+    recolours = tuple(alike >= tuning.coherence for alike in coherence.tolist())
+    return MaskResult(mask, soft, confidence, relative, coherence, recolours)
 
 
 def outline_mask(soft_mask: torch.Tensor, mask_threshold: float, factor: int) -> torch.Tensor:

@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 
 from semantic_edit.editing.mask_shapes import feather_mask, grow_mask
-
-COHERENT = 0.65
-"""Coherence from which an edit counts as a colour edit: it misjudges 1 of 128 validation edits."""
-
-MATTE = (0.2, 0.6)
-"""The fractions of the threshold between which the matte of a colour edit rises from 0 to 1."""
-
-REACH = 0.5
-"""The fraction of the threshold down to which an object edit's mask extends into neighbouring latents: the map is low
-on the rim of the old object, and lowest where the new object will also lie."""
-
-ROOM = 0.1
-"""How far an object edit's mask is widened, as a fraction of the side of a square with the mask's area.
-
-On validation pictures, 0.25 does not succeed more often, and its background is 2 dB worse."""
+from semantic_edit.editing.tuning import EditTuning
 
 
 def guided_filter(
@@ -99,14 +87,10 @@ def _solve_symmetric(upper: torch.Tensor, right: torch.Tensor, added: float) -> 
     return torch.stack(solved, 1) / (a * first + b * second + c * third)[:, None]
 
 
-def changes_colour(coherence: torch.Tensor) -> list[bool]:
-    """For each edit, whether it changes a colour and not a shape, by its coherence from `find_mask`, (batch,)."""
-    return [alike >= COHERENT for alike in coherence.tolist()]
-
-
 def drawn_mask(
     soft_mask: torch.Tensor,
-    coherence: torch.Tensor,
+    recolours: Sequence[bool],
+    tuning: EditTuning,
     mask_threshold: float,
     factor: int,
     picture: torch.Tensor | None = None,
@@ -120,7 +104,8 @@ def drawn_mask(
 
     Args:
         soft_mask: (batch, 1, height, width), from `find_mask`.
-        coherence: (batch,), likewise; distinguishes the two kinds of edits.
+        recolours: For each edit, likewise; distinguishes the two kinds.
+        tuning: What suits the model.
         mask_threshold: The threshold, in (0, 1).
         factor: Pixels per latent along each side.
         picture: (batch, 3, height * factor, width * factor) in [0, 1]; without it the map is only interpolated.
@@ -129,19 +114,20 @@ def drawn_mask(
         (batch, 1, height * factor, width * factor), float32 in [0, 1].
     """
     followed = followed_mask(soft_mask, factor, picture)
-    low, high = (part * mask_threshold for part in MATTE)
+    low, high = (part * mask_threshold for part in tuning.matte)
     matte = ((followed - low) / (high - low)).clamp(0, 1)
     # the filter leaves little of an object as pale as its surroundings; the unfiltered map still shows it
     either = torch.maximum(followed, followed_mask(soft_mask, factor, None))
     core = (either > mask_threshold).float()
-    reached = torch.maximum(core, grow_mask(core, factor) * (either > REACH * mask_threshold))
+    reached = torch.maximum(core, grow_mask(core, factor) * (either > tuning.reach * mask_threshold))
     drawn = []
-    for row, recoloured in enumerate(changes_colour(coherence)):
+    for row, recoloured in enumerate(recolours):
         inside, reach = core[row : row + 1], reached[row : row + 1]
         if recoloured:  # the filter's windows reach far, and similar colours may lie there
             drawn.append(matte[row : row + 1] * _widened(inside, factor, factor))
         else:
-            drawn.append(_widened(reach, max(factor // 2, round(ROOM * float(inside.sum()) ** 0.5)), factor))
+            room = max(factor // 2, round(tuning.room * float(inside.sum()) ** 0.5))
+            drawn.append(_widened(reach, room, factor))
     return torch.cat(drawn)
 
 

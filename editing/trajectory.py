@@ -10,8 +10,16 @@ from pathlib import Path
 
 import torch
 
-from semantic_edit.disk.fitting import check_agrees, compared_if_known, compared_models, compared_schedules
+from semantic_edit.disk.fitting import (
+    KnownModel,
+    check_agrees,
+    compared_if_known,
+    compared_models,
+    compared_schedules,
+    compared_sizes,
+)
 from semantic_edit.disk.frames import FRAME_RULE
+from semantic_edit.disk.models import check_same_family
 from semantic_edit.disk.reading import (
     Rule,
     one_of,
@@ -23,6 +31,7 @@ from semantic_edit.disk.reading import (
     whole_number,
 )
 from semantic_edit.disk.sealed import read_sealed, sealed
+from semantic_edit.disk.sizes import SIZES_RULE, Sizes
 from semantic_edit.disk.writing import write_file
 from semantic_edit.editing.frames import Frame
 from semantic_edit.editing.schedule import PREDICTION_TYPES, Schedule
@@ -40,7 +49,10 @@ TRAJECTORY_RULES: dict[str, Rule] = {  # for the fields of a file, besides the l
     "guidance_scale": real_number(0, 1e6),
     "prompts": or_none(several(plain_text(), 0, 100_000)),
     "frames": several(FRAME_RULE, 0, 100_000),
+    "model_family": plain_text(longest=100),
+    "sizes": SIZES_RULE,
 }
+TRAJECTORY_LATER = {"model_family": "", "sizes": {}}  # what the first files do not say
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -59,6 +71,9 @@ class Trajectory(Summarised):
     guidance_scale: Guidance during the inversion; 1.0 means none.
     prompts: The prompts of the inversion, or `None` if embeddings were given.
     frames: Which part of each picture was inverted, and at what size; () if only latents were given.
+    model_family: The name of the model's family, for example "stable-diffusion-xl", or "" if unknown.
+    sizes: The sizes that conditioned the model besides its prompts, (height, width) or (top, left), by argument name;
+        {} if there were none, or they are unknown.
     """
 
     latents: torch.Tensor
@@ -72,6 +87,8 @@ class Trajectory(Summarised):
     guidance_scale: float = 1.0
     prompts: tuple[str, ...] | None = None
     frames: tuple[Frame, ...] = ()
+    model_family: str = ""
+    sizes: Sizes = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.latents.ndim != 5 or self.latents.shape[0] != len(self.timesteps) + 1:
@@ -140,13 +157,16 @@ class Trajectory(Summarised):
         """
         if not Path(path).is_file():
             raise FileNotFoundError(f"There is no trajectory file at {os.fspath(path)!r}.")
-        fields, tensors = read_sealed(path, TRAJECTORY_FORMAT, TRAJECTORY_RULES, "trajectory")
+        fields, tensors = read_sealed(
+            path, TRAJECTORY_FORMAT, TRAJECTORY_RULES, "trajectory", TRAJECTORY_LATER
+        )
         if tensors.keys() != {"latents"} or not torch.isfinite(tensors["latents"]).all():
             raise ValueError(
                 f"The trajectory {os.fspath(path)!r} must hold finite latents and no other tensors."
             )
         fields["timesteps"] = tuple(fields["timesteps"])
         fields["prompts"] = None if fields["prompts"] is None else tuple(fields["prompts"])
+        fields["sizes"] = {name: tuple(pair) for name, pair in fields["sizes"].items()}
         try:
             fields["frames"] = tuple(map(Frame.read, fields["frames"]))
         except ValueError as error:
@@ -157,24 +177,30 @@ class Trajectory(Summarised):
         self,
         schedule: Schedule,
         levels: int,
+        model: KnownModel | None = None,
         latent_shape: Sequence[int] | None = None,
         batch_size: int | None = None,
-        model: str = "",
-        scaling_factor: float | None = None,
     ) -> None:
         """Raise unless the trajectory fits a call.
 
         Args:
             schedule: The call's whole schedule.
             levels: Number of levels that the call walks; a longer trajectory fits a shorter walk.
+            model: The call's model; only what is known of both is compared.
             latent_shape: The call's (channels, height, width), if known.
             batch_size: The call's number of edits; a trajectory of one picture fits any number.
-            model: The call's model fingerprint; "" on either side is not compared.
-            scaling_factor: The call's VAE scaling factor, if known.
 
         Raises:
             ValueError: Naming what differs, with the trajectory's value and the call's.
         """
+        model = model or KnownModel()
+        check_same_family(
+            "trajectory",
+            self.model_family,
+            model.family,
+            "diffedit",
+            "leave it out to invert the picture again",
+        )
         kept = (self.num_inference_steps, self.prediction_type, self.schedule_fingerprint)
         compared = compared_schedules(kept, schedule)
         if self.levels < levels:
@@ -183,8 +209,9 @@ class Trajectory(Summarised):
         compared += compared_if_known("latent shape", tuple(self.latents.shape[2:]), shape)
         if self.batch_size != 1:
             compared += compared_if_known("number of pictures", self.batch_size, batch_size)
-        compared += compared_models("model", self.model_fingerprint, model)
-        compared += compared_if_known("VAE scaling factor", self.scaling_factor, scaling_factor)
+        compared += compared_models("model", self.model_fingerprint, model.fingerprint)
+        compared += compared_if_known("VAE scaling factor", self.scaling_factor, model.scaling_factor)
+        compared += compared_sizes(self.sizes, model.sizes)
         check_agrees(
             "trajectory",
             compared,

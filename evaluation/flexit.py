@@ -23,7 +23,6 @@ from semantic_edit.evaluation.method import (
     latents_of,
     pixels_of,
 )
-from semantic_edit.evaluation.metrics.clip import text_embeds, text_tower
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +148,7 @@ class FlexIT(EditMethod[Seen]):
     def check(self, pipe: DiffusionPipeline) -> None:
         """Also raise a ValueError unless the pipeline has a CLIP in which texts and pictures share a space."""
         super().check(pipe)
-        _, encoder = text_tower(pipe)
+        _, encoder = denoiser_of(pipe).pooling_tower
         projects = hasattr(encoder, "text_projection")
         if pipe.image_encoder is None or pipe.feature_extractor is None:
             raise ValueError(
@@ -175,9 +174,11 @@ class FlexIT(EditMethod[Seen]):
 
 def _text_embeds(pipe: DiffusionPipeline, texts: Sequence[str]) -> torch.Tensor:
     """(texts, width), normalised to length 1."""
-    tokenizer, encoder = text_tower(pipe)
-    embeds = text_embeds(tokenizer, encoder, pipe.maybe_convert_prompt(list(texts), tokenizer))
-    return F.normalize(embeds.float(), dim=-1)
+    denoiser = denoiser_of(pipe)
+    tokenizer, _ = denoiser.pooling_tower
+    return F.normalize(
+        denoiser.pooled_text(pipe.maybe_convert_prompt(list(texts), tokenizer)).float(), dim=-1
+    )
 
 
 def _image_embeds(pipe: DiffusionPipeline, tower_pixels: torch.Tensor) -> torch.Tensor:

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 from PIL import Image
+from torch.nn import functional
 from transformers import CLIPVisionModelWithProjection
 
 from semantic_edit.attention_processors import BorrowedNetwork, captured_cross_attention, lock_of
@@ -31,7 +32,7 @@ from semantic_edit.evaluation.verdicts import shown_objects, shows_edit, told_ob
 from semantic_edit.pipelines import DiffEditPipeline
 from semantic_edit.still_life import model_path
 from semantic_edit.still_life.cases import EditCase, edit_cases
-from semantic_edit.still_life.clip import PAIRS, embed_pictures, embed_texts
+from semantic_edit.still_life.clip import PAIRS, embed_pictures
 from semantic_edit.still_life.judge import Judge, judged, load_judge
 from semantic_edit.still_life.pixels import as_pixels
 from semantic_edit.still_life.scenes import HELD_OUT_PAIRS, Scene, sample_scene
@@ -106,9 +107,8 @@ def clip_figures(pipe: StableDiffusionPipeline, count: int, split: str, out: Pat
     """Zero-shot naming of one object and its colour, among all pairs of words."""
     scenes = _scenes(2 * count, split, objects=1)
     image_encoder: CLIPVisionModelWithProjection = pipe.image_encoder
-    texts = embed_texts(
-        pipe.text_encoder, pipe.tokenizer, [f"a photo of a {colour} {kind}" for colour, kind in PAIRS]
-    )
+    named = denoiser_of(pipe).pooled_text([f"a photo of a {colour} {kind}" for colour, kind in PAIRS])
+    texts = functional.normalize(named.float(), dim=-1)
     pixels = as_pixels(np.stack([scene.render() for scene in scenes])).to(pipe.device)
     best = (embed_pictures(image_encoder, pixels) @ texts.T).argmax(dim=-1).tolist()
     right = [PAIRS[choice] == told_objects(scene)[0] for choice, scene in zip(best, scenes, strict=True)]

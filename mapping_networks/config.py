@@ -21,6 +21,7 @@ from semantic_edit.disk.reading import (
     shortened,
     whole_number,
 )
+from semantic_edit.disk.sizes import SIZES_RULE
 from semantic_edit.mapping_networks.mapping import VARIANTS, parameter_shapes
 
 FORMAT_VERSION = 1
@@ -126,6 +127,7 @@ RULES: dict[str, Rule] = {
     "learning": (_are_settings, "names with text, finite numbers or None"),
     "reconstruction_psnr": or_none(real_number(-1000, 1000)),  # dB
     "frame": or_none(FRAME_RULE),
-    "text_fingerprint": plain_text(1000),
+    "text_fingerprint": plain_text(10_000),
+    "sizes": or_none(SIZES_RULE),
     "reconstruction_ssim": or_none(real_number(-1.001, 1.001)),  # rounding may lead beyond 1
 }

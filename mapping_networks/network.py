@@ -9,13 +9,17 @@ from diffusers.configuration_utils import register_to_config
 from torch import nn
 
 from semantic_edit.disk.fitting import (
+    KnownModel,
     KnownSchedule,
     check_agrees,
     compared_if_known,
     compared_models,
     compared_schedules,
+    compared_sizes,
 )
-from semantic_edit.disk.models import STABLE_DIFFUSION
+from semantic_edit.disk.models import STABLE_DIFFUSION, check_same_family
+from semantic_edit.disk.reading import shortened
+from semantic_edit.disk.sizes import Sizes
 from semantic_edit.mapping_networks.config import FORMAT_VERSION, check_config
 from semantic_edit.mapping_networks.mapping import mapping_forward, parameter_shapes, value_embeds_of
 from semantic_edit.mapping_networks.report import LearningReport
@@ -49,7 +53,9 @@ class MappingNetwork(StoredModel):
         frame: What it was learned from: the size of the whole "picture", (width, height); the "box" that was cut out of
             it, (left, upper, right, lower); the "size" to which that was scaled, (width, height); and the "look" by
             which the picture is recognised. `None` if unknown.
-        text_fingerprint: Identifies the embeddings of both prompts; "" if unknown.
+        text_fingerprint: Identifies what both prompts' embeddings told the model; "" if unknown.
+        sizes: The sizes that conditioned the model besides its prompts, (height, width) or (top, left), by argument
+            name; `None` if there were none, or they are unknown.
         digest: Of the config and the tensors; "" in a network that was never saved.
         format_version: Of this config and its tensors.
 
@@ -88,6 +94,7 @@ class MappingNetwork(StoredModel):
         reconstruction_ssim: float | None = None,
         frame: Mapping[str, object] | None = None,
         text_fingerprint: str = "",
+        sizes: Sizes | None = None,
         digest: str = "",
         format_version: int = FORMAT_VERSION,
     ) -> None:
@@ -101,6 +108,21 @@ class MappingNetwork(StoredModel):
         tokens = torch.zeros(num_image_tokens, image_width, dtype=torch.float32)
         self.register_buffer("image_tokens", tokens)
         self.register_buffer("latents", torch.zeros(*latent_shape, dtype=torch.float32))
+
+    def extra_repr(self) -> str:
+        """What the network was made for, on one line, which `repr` puts into its parentheses."""
+        config = self.config
+        psnr = config.reconstruction_psnr
+        shown = {
+            "prompt": config.prompt,
+            "model_family": config.model_family,
+            "base_model": config.base_model,
+            "num_inference_steps": config.num_inference_steps,
+            "latent_shape": tuple(config.latent_shape),
+            "variant": config.variant,
+            "reconstruction_psnr": psnr if psnr is None else round(psnr, 1),
+        }
+        return ", ".join(f"{name}={shortened(value)}" for name, value in shown.items())
 
     @torch.no_grad()
     def fill(
@@ -166,26 +188,30 @@ class MappingNetwork(StoredModel):
         self,
         schedule: KnownSchedule,
         text_shape: tuple[int, int],
-        model_family: str,
+        model: KnownModel,
         latent_shape: Sequence[int] | None = None,
-        scaling_factor: float | None = None,
-        base_fingerprint: str = "",
     ) -> None:
         """Raise unless the network was learned for a call like this one.
 
         Args:
             schedule: The call's schedule.
             text_shape: The call's (text tokens, text width).
-            model_family: Of the call's model.
+            model: The call's base model; only what is known of both is compared.
             latent_shape: The call's (channels, height, width), if known.
-            scaling_factor: The call's VAE scaling factor, if known.
-            base_fingerprint: The call's base model, with or without its adapters; "" on either side is not compared.
 
         Raises:
             ValueError: Listing what differs, with the network's value and the call's; or if the network's tensors are
                 missing, of the wrong shape or not finite.
         """
         config = self.config
+        check_same_family(
+            "mapping_network",
+            config.model_family,
+            model.family,
+            "stylediffusion",
+            "learn the picture again",
+            config.base_model,
+        )
         kept = (config.num_inference_steps, config.prediction_type, config.schedule_fingerprint)
         num_text_tokens, text_width = text_shape
         shape = latent_shape and tuple(latent_shape)
@@ -193,13 +219,13 @@ class MappingNetwork(StoredModel):
         check_agrees(
             "mapping_network",
             [
-                ("model family", config.model_family, model_family),
                 *compared_schedules(kept, schedule),
                 ("number of text tokens", config.num_text_tokens, num_text_tokens),
                 ("text width", config.text_width, text_width),
                 *compared_if_known("latent shape", tuple(config.latent_shape), shape),
-                *compared_if_known("VAE scaling factor", config.scaling_factor, scaling_factor),
-                *compared_models("base model", config.base_fingerprint, base_fingerprint),
+                *compared_if_known("VAE scaling factor", config.scaling_factor, model.scaling_factor),
+                *compared_models("base model", config.base_fingerprint, model.fingerprint),
+                *compared_sizes(config.sizes or {}, model.sizes),
             ],
             f"Call with the model and settings that it was learned with{learned_on}, or learn the picture again.",
         )

@@ -29,7 +29,7 @@ from semantic_edit.mapping_networks.config import (
 )
 
 MAPPING_FORMAT = "semantic_edit.mapping_network/1"
-LATER = ("frame", "text_fingerprint")
+LATER = ("frame", "text_fingerprint", "sizes")
 """Entries that the first files lack; the digest covers them only if they are not empty."""
 
 Stored = TypeVar("Stored", bound="StoredModel")
@@ -74,8 +74,13 @@ class StoredModel(ModelMixin, ConfigMixin):
             check_config(stored)
 
     @classmethod
-    def _dict_from_json_file(cls, json_file: str | os.PathLike[str]) -> dict[str, Any]:
-        """A config file as diffusers reads it, but with every entry checked."""
+    def _dict_from_json_file(
+        cls, json_file: str | os.PathLike[str], dduf_entries: object = None
+    ) -> dict[str, Any]:
+        """A config file as diffusers reads it, but with every entry checked.
+
+        `dduf_entries` is what diffusers before 0.41 always passes: a pipeline's archive, which never has this config.
+        """
         config = read_object(json_file)
         if config.get("_class_name", cls.__name__) != cls.__name__:
             kind = shortened(config.get("_class_name"))

@@ -3,8 +3,10 @@
 from semantic_edit.pipelines.around import pipeline_around
 from semantic_edit.pipelines.checks import levels_for
 from semantic_edit.pipelines.diffedit import DiffEditPipeline
+from semantic_edit.pipelines.diffedit_qwen import QwenImageDiffEditPipeline
 from semantic_edit.pipelines.diffedit_sd3 import StableDiffusion3DiffEditPipeline
 from semantic_edit.pipelines.diffedit_xl import StableDiffusionXLDiffEditPipeline
+from semantic_edit.pipelines.diffedit_z_image import ZImageDiffEditPipeline
 from semantic_edit.pipelines.outputs import (
     AttentionMapsOutput,
     DiffEditInversionPipelineOutput,
@@ -27,6 +29,7 @@ __all__ = [
     "DiffEditMaskOutput",
     "DiffEditPipeline",
     "DiffEditPipelineOutput",
+    "QwenImageDiffEditPipeline",
     "RestyleSettings",
     "Restyling",
     "Session",
@@ -35,6 +38,7 @@ __all__ = [
     "StableDiffusionXLStyleDiffusionPipeline",
     "StyleDiffusionPipeline",
     "StyleDiffusionPipelineOutput",
+    "ZImageDiffEditPipeline",
     "levels_for",
     "opaque_rgb",
     "pipeline_around",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -109,14 +109,18 @@ def read_clip_skip(clip_skip: Any, *encoders: Any, last: int = 0) -> int | None:
     return read_number("clip_skip", clip_skip, whole_number(0, layers), why)
 
 
-def read_sequence_length(given: Any) -> int:
+def read_sequence_length(given: Any, most: int = 512) -> int:
     """Check `max_sequence_length`.
 
+    Args:
+        given: The argument.
+        most: The largest that the family allows.
+
     Raises:
-        ValueError: If it is not a whole number from 1 to 512.
+        ValueError: If it is not a whole number from 1 to that.
     """
     why = "It is how many tokens the language model's text encoder reads."
-    return read_number("max_sequence_length", given, whole_number(1, 512), why)
+    return read_number("max_sequence_length", given, whole_number(1, most), why)
 
 
 def check_output_type(output_type: Any, allowed: tuple[str, ...] = OUTPUT_TYPES) -> None:
@@ -212,3 +216,49 @@ def common_batch_size(**counts: int) -> int:
             "each edit."
         )
     return batch_size
+
+
+def read_guidance(
+    arguments: Mapping[str, Any], name: str, none: float, usual: float | None = None
+) -> float | None:
+    """The guidance of a call, under the name and in the numbers of its family.
+
+    Args:
+        arguments: Of the call.
+        name: The argument.
+        none: At this number and below there is no guidance.
+        usual: What `None` means, if the family's usual guidance is none.
+
+    Returns:
+        The number, or `None` to leave it to the preset and the model.
+
+    Raises:
+        ValueError: If it is not a number, or a negative prompt is given that it would leave without effect.
+    """
+    given, may_be_left = arguments[name], "encoding" in arguments  # the stages name their guidance
+    if given is None and may_be_left and usual is None:
+        return None
+    why = f"Above {none:g} it guides; 4 to 5 is usual."
+    scale = usual if given is None and may_be_left else read_number(name, given, real_number(0, 1000), why)
+    said = [
+        one
+        for one, value in arguments.items()
+        if "negative_prompt" in one
+        and any(not isinstance(text, str) or text.strip() for text in _all_of(value))
+    ]
+    if said and scale <= none:
+        what = (
+            f"`{name}` {scale:g}" if given is not None else f"this model, whose usual `{name}` is {scale:g},"
+        )
+        raise ValueError(
+            f"`{said[0]}` has no effect with {what}: there is no guidance away from it. Pass a `{name}` above {none:g}, "
+            f"or leave out `{said[0]}`."
+        )
+    return scale
+
+
+def _all_of(value: Any) -> Sequence[Any]:
+    """What an argument holds, as a list."""
+    if value is None:
+        return ()
+    return value if isinstance(value, (list, tuple)) else (value,)

@@ -84,11 +84,14 @@ class EditComponents:
     def _take_modules(self: Any, **modules: Any) -> None:
         """Register a pipeline's modules, and set up what all pipelines have."""
         self.register_modules(**modules)
-        vae = modules["vae"]
-        blocks = len(vae.config.block_out_channels) if vae is not None else 4
-        self.vae_scale_factor = 2 ** (blocks - 1)
+        self.vae_scale_factor = 2 ** self._halvings(modules["vae"])
         self.image_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)
         self._interrupt = False
+
+    @staticmethod
+    def _halvings(vae: Any) -> int:
+        """How often a VAE halves a picture's sides."""
+        return 3 if vae is None else len(vae.config.block_out_channels) - 1
 
     @property
     def interrupt(self: Any) -> bool:

@@ -18,8 +18,20 @@ from transformers import (
 
 from semantic_edit.denoisers.stable_diffusion_xl import StableDiffusionXLDenoiser
 from semantic_edit.disk.models import STABLE_DIFFUSION_XL, Family
+from semantic_edit.disk.sizes import SIZES_RULE
 from semantic_edit.pipelines.checks import read_attention_kwargs, read_clip_skip
 from semantic_edit.pipelines.components import EditComponents, Uncensored, handed_over
+
+
+def _sizes_of(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The sizes that a call passes, and instead of those that it leaves out, those of what it builds on."""
+    network = arguments.get("mapping_network")
+    made = arguments.get("trajectory") if network is None else getattr(network, "config", None)
+    are_sizes, _ = SIZES_RULE
+    sizes: Any = getattr(made, "sizes", None)
+    known = sizes if are_sizes(sizes) else {}  # anything else is refused later
+    names = ("original_size", "crops_coords_top_left", "target_size")
+    return {name: known.get(name) if arguments.get(name) is None else arguments[name] for name in names}
 
 
 class StableDiffusionXLComponents(EditComponents, Uncensored):
@@ -87,7 +99,5 @@ class StableDiffusionXLComponents(EditComponents, Uncensored):
             clip_skip=read_clip_skip(
                 arguments.get("clip_skip"), self.text_encoder, self.text_encoder_2, last=1
             ),
-            original_size=arguments.get("original_size"),
-            crops_coords_top_left=arguments.get("crops_coords_top_left"),
-            target_size=arguments.get("target_size"),
+            **_sizes_of(arguments),
         )

@@ -15,7 +15,6 @@ from semantic_edit.denoisers.denoiser import Denoiser
 from semantic_edit.editing.guidance import PromptPair
 from semantic_edit.editing.inversion import predicting
 from semantic_edit.editing.masking import MaskResult
-from semantic_edit.editing.refinement import changes_colour
 from semantic_edit.pipelines.callbacks import every_steps, read_step_hooks
 from semantic_edit.pipelines.calls import CallSettings, running_call
 from semantic_edit.pipelines.checks import (
@@ -99,9 +98,10 @@ class DiffEditMixin:
             request, found, mask, view = here.request, here.found, here.mask, here.request.view
             guidance = guidance_of(
                 options.preset,
-                None if found is None else found.coherence,
+                None if found is None else found.recolours,
                 request.prompts.described(request.edits),
                 options.usual_guidance,
+                denoiser.tuning,
             )
             call.guidance_scale, call.num_timesteps = max(guidance.scales), request.levels
             edited, inversion = encode_and_decode(here, guidance, hooks)
@@ -268,12 +268,12 @@ class DiffEditMixin:
             told = PromptPair(embeds.target, embeds.target_negative)
             predict = predicting(denoiser.for_encoding(), schedule, told, guidance_scale)
             session = session_of(self, denoiser, schedule)
+            clean = encode_pictures(denoiser, view.pictures).expand(edits, -1, -1, -1)
             made = dataclasses.replace(
-                new_trajectory(session, levels, given["inpaint_strength"], view.frames),
+                new_trajectory(session, clean, levels, given["inpaint_strength"], view.frames),
                 guidance_scale=guidance_scale,
                 prompts=prompts.target.texts,
             )
-            clean = encode_pictures(denoiser, view.pictures).expand(edits, -1, -1, -1)
             on_step = every_steps(given.get("callback"), given.get("callback_steps", 1))
             trajectory = invert_pictures(
                 session, regularised(predict, schedule, towards_white), clean, made, on_step
@@ -298,4 +298,4 @@ def _seen_only(request: EditRequest, found: MaskResult | None) -> list[bool]:
         return []
     if request.options.is_shaped:
         return []
-    return [not recoloured for recoloured in changes_colour(found.coherence)]
+    return [not recoloured for recoloured in found.recolours]

@@ -119,9 +119,9 @@ class StableDiffusionXLDiffEditPipeline(
             pooled_prompt_embeds, negative_pooled_prompt_embeds, source_pooled_prompt_embeds,
                 source_negative_pooled_prompt_embeds: (batch, width), required together with the embeddings of the same
                 prompt.
-            original_size, target_size: (height, width) in pixels, given to the model as conditions; by default the size
-                that it works at.
-            crops_coords_top_left: (top, left) in pixels, likewise; by default (0, 0).
+            original_size, target_size: (height, width) in pixels, given to the model as conditions; by default those
+                that the trajectory was made with, or without one the size that the model works at.
+            crops_coords_top_left: (top, left) in pixels, likewise; by default the trajectory's, or (0, 0).
 
         Returns:
             [`DiffEditPipelineOutput`], or with `return_dict=False` a tuple of its fields.

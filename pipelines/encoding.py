@@ -71,7 +71,8 @@ def _noised(here: Located) -> Trajectory:
 
 def _to_be_made(here: Located) -> Trajectory:
     request = here.request
-    return new_trajectory(here.session, request.levels, request.options.inpaint_strength, request.view.frames)
+    strength, frames = request.options.inpaint_strength, request.view.frames
+    return new_trajectory(here.session, here.clean, request.levels, strength, frames)
 
 
 def _flow_edited(here: Located, hooks: StepHooks) -> torch.Tensor:

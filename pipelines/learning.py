@@ -311,11 +311,11 @@ def learned_network(
     row, result, schedule = slice(index, index + 1), learned.result, session.schedule
     best, reached = (session.denoiser.decode(latents[row]) for latents in (lesson.clean, result.latents))
     large_enough = min(best.shape[-2:]) >= 11
-    text, negative = lesson.given.prompt_embeds, lesson.negative.prompt_embeds
+    _, num_text_tokens, text_width = lesson.given.prompt_embeds.shape
     network = MappingNetwork(
         variant=lesson.variant,
-        num_text_tokens=text.shape[1],
-        text_width=text.shape[2],
+        num_text_tokens=num_text_tokens,
+        text_width=text_width,
         num_image_tokens=lesson.image_tokens.shape[1],
         image_width=lesson.image_tokens.shape[2],
         latent_shape=tuple(lesson.clean.shape[1:]),
@@ -333,7 +333,8 @@ def learned_network(
         learning=asdict(lesson.settings),
         reconstruction_psnr=min(batch_psnr(best, reached).item(), 120.0),
         reconstruction_ssim=batch_ssim(best, reached).item() if large_enough else None,
-        text_fingerprint=text_look(text[index], negative[index]),
+        text_fingerprint=text_look(lesson.given.rows(row), lesson.negative.rows(row)),
+        sizes=session.denoiser.sizes(*lesson.clean.shape[2:]) or None,
         frame=asdict(lesson.frames[index if len(lesson.frames) > 1 else 0]) if lesson.frames else None,
     )
     network.fill(result.picture(index), lesson.image_tokens[index], learned.noisiest[index])

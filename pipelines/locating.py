@@ -29,16 +29,24 @@ def find_or_cut_mask(
     Returns:
         What was found, or `None` for a caller's own mask; and the mask.
     """
-    options, view, cell, found = request.options, request.view, session.denoiser.cell, None
+    options, view, denoiser, found = request.options, request.view, session.denoiser, None
     if request.own_mask is not None:
         drawn = view.cut_mask(request.own_mask)
     else:
         latents = clean.expand(request.edits, -1, -1, -1)
         found = locate_edit(session, latents, embeds, options.mask, options.usual_guidance, options.generator)
-        drawing = Drawing(options.mask.mask_threshold, cell, options.preset.mask_refine, options.is_shaped)
+        drawing = Drawing(
+            threshold=options.mask.mask_threshold,
+            tuning=denoiser.tuning,
+            cell=denoiser.cell,
+            follows_edges=options.preset.mask_refine,
+            is_shaped=options.is_shaped,
+        )
         drawn = draw_edit_mask(found, view.pictures, drawing)
-    shape = mask_shape(request, cell)
-    return found, shape_edit_mask(drawn, request.edits, clean, cell, shape, is_found=found is not None)
+    shape = mask_shape(request, denoiser.cell)
+    return found, shape_edit_mask(
+        drawn, request.edits, clean, denoiser.cell, shape, is_found=found is not None
+    )
 
 
 @dataclass(frozen=True, eq=False)

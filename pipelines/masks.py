@@ -11,6 +11,7 @@ from semantic_edit.disk.telling import warn_caller
 from semantic_edit.editing.mask_shapes import MaskShape, grow_mask, mask_to_latents, shape_mask
 from semantic_edit.editing.masking import NEGLIGIBLE_DIFFERENCE, MaskResult, outline_mask
 from semantic_edit.editing.refinement import drawn_mask, followed_mask
+from semantic_edit.editing.tuning import EditTuning
 from semantic_edit.pipelines.pictures import Pictures
 
 
@@ -34,12 +35,14 @@ class Drawing:
     """How a found mask is drawn.
 
     threshold: The threshold on the soft mask.
+    tuning: What suits the model.
     cell: Pixels along a latent's side.
     follows_edges: Whether it follows the picture's edges and is drawn to suit the kind of edit.
     is_shaped: Whether the caller shapes it, in which case it is only cut at the threshold.
     """
 
     threshold: float
+    tuning: EditTuning
     cell: int
     follows_edges: bool
     is_shaped: bool
@@ -54,7 +57,9 @@ def draw_edit_mask(found: MaskResult, pictures: Pictures, drawing: Drawing) -> t
         picture = picture.to(found.soft_mask.device).expand(found.soft_mask.shape[0], -1, -1, -1)
     if drawing.is_shaped:
         return (followed_mask(found.soft_mask, drawing.cell, picture) > drawing.threshold).float()
-    return drawn_mask(found.soft_mask, found.coherence, drawing.threshold, drawing.cell, picture)
+    return drawn_mask(
+        found.soft_mask, found.recolours, drawing.tuning, drawing.threshold, drawing.cell, picture
+    )
 
 
 def shape_edit_mask(

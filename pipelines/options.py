@@ -140,8 +140,8 @@ def read_sharing(denoiser: Denoiser, given: Mapping[str, Any], encoding: str) ->
     until, layers = given.get("tau_s", 0.0), given.get("shared_layers")
     if until and encoding == FLOW_EDIT:
         raise ValueError(
-            '`tau_s` shares the attention of the encoded image, and `encoding="flowedit"` encodes none; leave one of the '
-            "two out."
+            '`tau_s` shares the attention of the encoded image, and `encoding="flowedit"` encodes none; leave one '
+            "of the two out."
         )
     if layers is None:
         return Sharing(until)
@@ -149,8 +149,8 @@ def read_sharing(denoiser: Denoiser, given: Mapping[str, Any], encoding: str) ->
     chosen = (layers,) if isinstance(layers, str) else tuple(layers)
     if unknown := [name for name in chosen if name not in known]:
         raise ValueError(
-            f"`shared_layers` names {unknown[0]!r}, which is no attention layer of the transformer. It has {known[0]!r} "
-            f"to {known[-1]!r}; leave it out to share in all of them."
+            f"`shared_layers` names {unknown[0]!r}, which is no attention layer of the transformer. It has "
+            f"{known[0]!r} to {known[-1]!r}; leave it out to share in all of them."
         )
     return Sharing(until, chosen)
 

@@ -6,18 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-
-from semantic_edit.editing.refinement import changes_colour
+from semantic_edit.editing.tuning import EditTuning
 
 USUAL_GUIDANCE = 7.5
-
-SOURCE_GUIDANCE = 2.5
-"""Guidance scale of object edits away from the source prompt: on validation pictures this changes more objects than the
-usual guidance away from the empty prompt. Colour edits would fail with it."""
-
-COLOUR_GUIDANCE_STOP = 0.5
-"""Where the guidance of colour edits ends: later steps draw details, which already exist and only have to be kept."""
 
 
 @dataclass(frozen=True)
@@ -92,19 +83,24 @@ class EditGuidance:
 
 
 def guidance_of(
-    preset: Preset, coherence: torch.Tensor | None, is_described: Sequence[bool], usual_scale: float
+    preset: Preset,
+    recolours: Sequence[bool] | None,
+    is_described: Sequence[bool],
+    usual_scale: float,
+    tuning: EditTuning,
 ) -> EditGuidance:
     """The guidance of each edit, chosen by its kind where the preset leaves that open.
 
     Args:
         preset: With the call's own settings in place of the preset's.
-        coherence: (edits,), of the masks that were found; `None` for the caller's own masks, whose edits may be of any
-            kind.
+        recolours: For each edit, whether its mask is that of a colour edit; `None` for the caller's own masks, whose
+            edits may be of any kind.
         is_described: For each edit, whether there is a source prompt to guide away from and no negative prompt.
         usual_scale: The model's scale, used if neither the preset nor the kind of edit sets another.
+        tuning: What suits the model.
     """
     edits = len(is_described)
-    recoloured = [None] * edits if coherence is None else changes_colour(coherence)
+    recoloured: Sequence[bool | None] = [None] * edits if recolours is None else recolours
     stop, scale = preset.guidance_stop, preset.guidance_scale
     from_source = [
         scale is None and kind is False and described
@@ -112,9 +108,11 @@ def guidance_of(
     ]
     return EditGuidance(
         scales=[
-            SOURCE_GUIDANCE if contrasted else usual_scale if scale is None else scale
+            tuning.source_guidance if contrasted else usual_scale if scale is None else scale
             for contrasted in from_source
         ],
-        stops=[(COLOUR_GUIDANCE_STOP if kind else 1.0) if stop is None else stop for kind in recoloured],
+        stops=[
+            (tuning.colour_guidance_stop if kind else 1.0) if stop is None else stop for kind in recoloured
+        ],
         from_source=from_source,
     )

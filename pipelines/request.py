@@ -257,7 +257,8 @@ def read_known_inversion(
 
 
 def _check_fits(denoiser: Denoiser, known: Trajectory, schedule: Schedule, levels: int, view: View) -> None:
-    identity, shape = denoiser.identity(), [denoiser.latent_channels, *known.latents.shape[3:]]
+    model = denoiser.known(*known.latents.shape[3:])
+    shape = [denoiser.latent_channels, *known.latents.shape[3:]]
     if view.originals.latents is not None:
         shape[1:] = list(view.originals.latents.shape[2:])
     elif frames := known.frames or view.frames:  # a trajectory's own frames settle what this call works on
@@ -265,12 +266,11 @@ def _check_fits(denoiser: Denoiser, known: Trajectory, schedule: Schedule, level
     known.check_fits(
         schedule,
         levels,
+        model,
         latent_shape=shape,
         # one picture may have frames for many edits
         batch_size=view.batch_size if view.batch_size > 1 else None,
-        model=identity,
-        scaling_factor=denoiser.scaling_factor,
     )
     if view.has_pixels:
         check_made_of("trajectory", known.frames, view)
-    check_same_adapters("trajectory", known.model_fingerprint, identity)
+    check_same_adapters("trajectory", known.model_fingerprint, model.fingerprint)

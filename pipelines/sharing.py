@@ -86,17 +86,14 @@ def decode_beside_source(
     both, away = Conditioning.cat([here.embeds.source, prompts.conditional]), prompts.unconditional
     told = PromptPair(both, None if away is None else Conditioning.cat([away, away])).repeat(copies)
     twice = replace(guidance, scale=[*guidance.scale] * 2, stops=[*(guidance.stops or [])] * 2)  # type: ignore[misc]
-    shared = [
-        schedule.timestep(level)
-        for level in range(1, request.levels + 1)
-        if schedule.is_before(level, sharing.until)
-    ]
+    levels = [level for level in range(1, request.levels + 1) if schedule.is_before(level, sharing.until)]
+    last = schedule.timestep(min(levels)) if levels else float("inf")
     with (
         lock_of(denoiser.transformer),
         BorrowedNetwork(denoiser.transformer) as transformer,
         session.bar("decode", request.levels) as progress_bar,
     ):
-        predictor = _BesideItsSource(denoiser, transformer, sharing, min(shared, default=float("inf")), rows)
+        predictor = _BesideItsSource(denoiser, transformer, sharing, last, rows)
 
         def advance(step: int, timestep: float, tensors: dict[str, Any]) -> dict[str, Any]:
             changed = {} if hooks.after is None else hooks.after(step, timestep, tensors)

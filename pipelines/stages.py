@@ -164,7 +164,8 @@ def locate_edit(
             guidance_scale,
             Batches(settings.mask_batch_size, on_done=lambda: progress_bar.update()),
         )
-    found = find_mask(contrast, settings.mask_thresholding_ratio, settings.mask_threshold)
+    tuning = session.denoiser.tuning
+    found = find_mask(contrast, tuning, settings.mask_thresholding_ratio, settings.mask_threshold)
     warn_of_alike_prompts(found)
     return found
 
@@ -199,10 +200,18 @@ def invert_pictures(
 
 
 def new_trajectory(
-    session: Session[Denoiser], levels: int, strength: float, frames: tuple[Frame, ...]
+    session: Session[Denoiser], clean: torch.Tensor, levels: int, strength: float, frames: tuple[Frame, ...]
 ) -> Trajectory:
-    """A trajectory with DiffEdit's empty prompt and no guidance; its latents are still to be computed."""
-    schedule = session.schedule
+    """A trajectory with DiffEdit's empty prompt and no guidance; its latents are still to be computed.
+
+    Args:
+        session: Of the call.
+        clean: The pictures' latents, (pictures, channels, height, width).
+        levels: Number of levels.
+        strength: The fraction of the schedule that was asked for.
+        frames: The part of each picture that is inverted.
+    """
+    schedule, model = session.schedule, session.denoiser.known(*clean.shape[-2:])
     return Trajectory(
         latents=torch.empty(levels + 1, 0, 0, 0, 0),
         timesteps=schedule.timesteps[:levels],
@@ -210,10 +219,12 @@ def new_trajectory(
         strength=strength,
         prediction_type=schedule.prediction_type,
         schedule_fingerprint=schedule.fingerprint,
-        model_fingerprint=session.denoiser.identity(),
+        model_fingerprint=model.fingerprint,
         scaling_factor=session.denoiser.scaling_factor,
         prompts=("",),
         frames=frames,
+        model_family=session.denoiser.family.name,
+        sizes=model.sizes,
     )
 
 

@@ -134,7 +134,8 @@ class StyleDiffusionMixin:
         self._interrupt = False
         with components_restored(self), running_call(self, call):
             told, negative = _embed_rows(denoiser, prompts)
-            check_same_text(config.text_fingerprint, _first(told, negative), config.prompt)
+            first = slice(1)
+            check_same_text(config.text_fingerprint, (told.rows(first), negative.rows(first)), config.prompt)
             if network.device != denoiser.device:
                 network = copy.deepcopy(network).to(denoiser.device)  # the caller's own network is not moved
             shape = MaskShape(given["mask_grow"] or 0, given["mask_feather"] or 0.0)
@@ -222,16 +223,15 @@ def _schedule_of(denoiser: UNetDenoiser, network: Any, num_inference_steps: Any)
             "steps: each step has its own network, learned at its own noise level. Leave it out, or learn the "
             "picture with that number."
         )
-    schedule, identity = denoiser.schedule(learned), denoiser.identity()
+    _, height, width = network.config.latent_shape
+    schedule, model = denoiser.schedule(learned), denoiser.known(height, width)
     network.check_fits(
         schedule,
         (denoiser.num_text_tokens, denoiser.text_width),
-        denoiser.family.name,
-        latent_shape=(denoiser.latent_channels, *network.config.latent_shape[1:]),
-        scaling_factor=denoiser.scaling_factor,
-        base_fingerprint=identity,
+        model,
+        latent_shape=(denoiser.latent_channels, height, width),
     )
-    check_same_adapters("mapping_network", network.config.base_fingerprint, identity)
+    check_same_adapters("mapping_network", network.config.base_fingerprint, model.fingerprint)
     return schedule
 
 
@@ -285,11 +285,6 @@ def _read_text(denoiser: UNetDenoiser, given: Mapping[str, Any], name: str) -> P
     if given[name] is None:
         raise TypeError(f"`{name}` must be a string or a list of strings, got None.")
     return denoiser.read_prompt(PromptInput.of(given, name))
-
-
-def _first(*given: Conditioning) -> list[torch.Tensor]:
-    """The embeddings of the first row of each, (tokens, width)."""
-    return [one.prompt_embeds[0] for one in given]
 
 
 def _read_settings(settings: Any) -> LearningSettings:

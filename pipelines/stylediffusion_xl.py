@@ -129,8 +129,8 @@ class StableDiffusionXLStyleDiffusionPipeline(
         The arguments mean the same as for [`StyleDiffusionPipeline`].
 
         Args:
-            original_size, target_size, crops_coords_top_left: Sizes given to the model as conditions, as when the image
-                was learned.
+            original_size, target_size, crops_coords_top_left: Sizes given to the model as conditions. By default those
+                with which the image was learned; others are refused.
 
         Returns:
             [`StyleDiffusionPipelineOutput`], or with `return_dict=False` a tuple of its fields.

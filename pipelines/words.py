@@ -129,7 +129,7 @@ def _owners(argument: str, prompts: Sequence[PromptTokens], word: str) -> list[i
             reasons.append(str(error))
     if not rows:
         listed = " ".join(dict.fromkeys(reasons))
-        raise ValueError(f"`{argument}` names {word!r}, which is in none of its prompts. {listed}")
+        raise ValueError(f"`{argument}` does not fit the prompts: {listed}")
     return rows
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from semantic_edit.disk.models import STABLE_DIFFUSION, STABLE_DIFFUSION_XL, Family
+from semantic_edit.disk.models import STABLE_DIFFUSION, STABLE_DIFFUSION_3, STABLE_DIFFUSION_XL, Family
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,14 @@ CALLS = {
     "diffedit": 'edit = pipe(image=picture, source_prompt="a bowl of apples", prompt="a bowl of pears")',
     "stylediffusion": 'learned = pipe.learn_mapping(picture, "a dog"); edit = pipe("a tiger", mapping_network=learned)',
 }
-SUFFIXES = {"": STABLE_DIFFUSION, "_xl": STABLE_DIFFUSION_XL}
+SUFFIXES = {"": STABLE_DIFFUSION, "_xl": STABLE_DIFFUSION_XL, "_sd3": STABLE_DIFFUSION_3}
 PIPELINES = {
     f"{method}{suffix}": Published(
         f"semantic_edit.pipelines.{method}{suffix}", family.class_name(method), family, call
     )
     for suffix, family in SUFFIXES.items()
     for method, call in CALLS.items()
+    if method in family.methods
 }
 
 

@@ -49,7 +49,7 @@ def upload(folder: Path, repo_id: str, private: bool, message: str) -> str:
     """
     api = HfApi(library_name="diffusers-semantic-edit")
     with _explained(repo_id):
-        api.whoami()
+        _check_token(api)
         api.create_repo(repo_id, private=private or None, exist_ok=True)
         if private and not api.repo_info(repo_id).private:
             raise PublishError(
@@ -58,6 +58,17 @@ def upload(folder: Path, repo_id: str, private: bool, message: str) -> str:
             )
         # `upload_folder` may split a folder over several commits
         return api.create_commit(repo_id, _additions(folder), commit_message=message).commit_url
+
+
+def _check_token(api: HfApi) -> None:
+    """Ask the Hub whose token it is."""
+    try:
+        api.whoami()
+    except OSError as error:
+        # before huggingface_hub 1.0, an error of requests that the Hub's refusal caused
+        if isinstance(error.__cause__, HfHubHTTPError):
+            raise error.__cause__ from None
+        raise
 
 
 def _additions(folder: Path) -> list[CommitOperationAdd]:

@@ -11,11 +11,13 @@ if TYPE_CHECKING:
     from semantic_edit.pipelines import (
         DiffEditPipeline,
         DiffEditPipelineOutput,
+        QwenImageDiffEditPipeline,
         StableDiffusion3DiffEditPipeline,
         StableDiffusionXLDiffEditPipeline,
         StableDiffusionXLStyleDiffusionPipeline,
         StyleDiffusionPipeline,
         StyleDiffusionPipelineOutput,
+        ZImageDiffEditPipeline,
     )
 
 __version__ = "0.1.0"
@@ -24,12 +26,14 @@ __all__ = [
     "DiffEditPipelineOutput",
     "LearningSettings",
     "MappingNetwork",
+    "QwenImageDiffEditPipeline",
     "StableDiffusion3DiffEditPipeline",
     "StableDiffusionXLDiffEditPipeline",
     "StableDiffusionXLStyleDiffusionPipeline",
     "StyleDiffusionPipeline",
     "StyleDiffusionPipelineOutput",
     "Trajectory",
+    "ZImageDiffEditPipeline",
     "__version__",
     "load",
 ]
@@ -47,7 +51,7 @@ def __getattr__(name: str) -> object:
 
 
 def _is_worth_saying(record: logging.LogRecord) -> bool:
-    """False for transformers' news, at every start, that its image processors do without torchvision: so they shall."""
+    """False for transformers' message, at every start, that its image processors do without torchvision."""
     return "requires torchvision (not installed); falling back" not in record.getMessage()
 
 

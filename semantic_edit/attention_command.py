@@ -1,4 +1,4 @@
-"""`semantic-edit attention`: a learned picture once for each word, warm where the word is looked at."""
+"""`semantic-edit attention`: a learned image once for each word, warm where the model attends to the word."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from semantic_edit.terminal import say
 
 PANELS_IN_A_ROW = 6
 WORDS = {"mapping_network": "--mapping", "prompt": "--prompt"}
-NO_WORDS = "there are no words to draw; name some with --prompt"
+NO_WORDS = "there are no words to draw; pass some with --prompt"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -28,18 +28,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--prompt",
         type=words,
         metavar="TEXT",
-        help="draw this prompt's words over its edit (default: the picture's own words over the picture)",
+        help="edit the image by this prompt and show its words (default: show those of the learned prompt)",
     )
-    add_output(parser, "where the drawing goes")
-    add_model(parser, default="the one that the picture was learned with")
+    add_output(parser, "where to write the overview")
+    add_model(parser, default="the one that the image was learned with")
 
 
 def run(options: argparse.Namespace) -> None:
-    """Draw where in a learned picture, or in an edit of it, each word is looked at."""
+    """Show which part of a learned image, or of an edit of it, each word refers to."""
     check_suffix("--output", options.output)
     check_outputs({"--output": options.output}, {})
     check_mapping(options.mapping)
-    if options.model is not None:  # else it is the one that the picture was learned with
+    if options.model is not None:  # otherwise it is the one that the image was learned with
         check_model_choice(model_choice(options))
     if options.prompt is not None and not options.prompt.split():
         raise UsageError(NO_WORDS)

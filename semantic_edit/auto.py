@@ -1,4 +1,4 @@
-"""Load any model as the pipeline that serves it, as diffusers' AutoPipelines do."""
+"""Load the right pipeline for any model, as diffusers' AutoPipelines do."""
 
 from __future__ import annotations
 
@@ -31,12 +31,14 @@ AnyDiffEdit: TypeAlias = (
     pipelines.DiffEditPipeline
     | pipelines.StableDiffusionXLDiffEditPipeline
     | pipelines.StableDiffusion3DiffEditPipeline
+    | pipelines.QwenImageDiffEditPipeline
+    | pipelines.ZImageDiffEditPipeline
 )
 AnyStyleDiffusion: TypeAlias = (
     pipelines.StyleDiffusionPipeline | pipelines.StableDiffusionXLStyleDiffusionPipeline
 )
 Model: TypeAlias = str | os.PathLike[str] | DiffusionPipeline | None
-# of `from_pretrained`'s arguments those that say where to look
+# those of `from_pretrained`'s arguments that say where to look
 PLACES = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "token")
 
 
@@ -57,7 +59,7 @@ def load(model: Model = None, method: str = "", **kwargs: Any) -> AnyDiffEdit | 
 
 
 def load(model: Model = None, method: str = "diffedit", **kwargs: Any) -> AnyDiffEdit | AnyStyleDiffusion:
-    """Load a model as the pipeline that edits with it, whatever family the model is of.
+    """Load the pipeline that edits with a model, whatever family the model belongs to.
 
     ```python
     pipe = semantic_edit.load("stabilityai/stable-diffusion-xl-base-1.0", torch_dtype=torch.float16)
@@ -65,22 +67,23 @@ def load(model: Model = None, method: str = "diffedit", **kwargs: Any) -> AnyDif
 
     Args:
         model: A folder in diffusers' layout, a Hub id, a single `.safetensors` file, or a pipeline of diffusers that is
-            loaded already, whose modules are shared; by default the still-life model that ships in the package. The
-            network is used for an id alone, and not even then with `local_files_only=True`.
+            already loaded, whose modules are shared; by default the still-life model that comes with the package. The
+            network is used only for an id, and not even then with `local_files_only=True`.
         method: "diffedit" or "stylediffusion".
-        kwargs: For the class's `from_pretrained`; of a single file for its `from_single_file`, whose configuration is
-            taken from the local cache unless `config` names a folder that has it. With a loaded pipeline they are
-            components that take the place of its own, and nothing else.
+        kwargs: For the class's `from_pretrained`, or for its `from_single_file` if `model` is a single file, whose
+            configuration is taken from the local cache unless `config` names a folder with it. With a loaded pipeline,
+            only components that replace its own.
 
     Returns:
         [`DiffEditPipeline`] or [`StyleDiffusionPipeline`] for a model of Stable Diffusion 1.x or 2.x,
         [`StableDiffusionXLDiffEditPipeline`] or [`StableDiffusionXLStyleDiffusionPipeline`] for one of SDXL,
-        [`StableDiffusion3DiffEditPipeline`] for one of Stable Diffusion 3.
+        [`StableDiffusion3DiffEditPipeline`] for one of Stable Diffusion 3, [`QwenImageDiffEditPipeline`] for one of
+        Qwen-Image, [`ZImageDiffEditPipeline`] for one of Z-Image.
 
     Raises:
-        ValueError: If there is no such method, or no pipeline here serves the model; names what the model is.
-        TypeError: If `model` is none of these, or a loaded pipeline comes with what is no component.
-        OSError: If the model is not there, or its files cannot be read.
+        ValueError: If there is no such method, or no pipeline here can use the model; says what the model is.
+        TypeError: If `model` is none of these, or an argument given with a loaded pipeline is not a component.
+        OSError: If the model does not exist, or its files cannot be read.
     """
     if not isinstance(method, str) or method not in PIPELINE_METHODS:
         known = " or ".join(f'"{name}"' for name in PIPELINE_METHODS)
@@ -113,7 +116,7 @@ def load_as(class_for: Callable[[Family], Any], model: Model, **kwargs: Any) -> 
     if os.path.isdir(name):
         kwargs["local_files_only"] = True
     elif not is_hub_id(name):
-        raise ValueError(f"{name!r} is no folder or file that is there, and a Hub id reads owner/name.")
+        raise ValueError(f"There is no folder or file {name!r}, and a Hub id has the form owner/name.")
     with network_unless(bool(kwargs.get("local_files_only"))):
         found, lacks = _family_of_named(name, {place: kwargs[place] for place in PLACES if place in kwargs})
         return class_for(found).from_pretrained(name, **{**dict.fromkeys(lacks), **kwargs})
@@ -125,7 +128,7 @@ def _family_of_named(name: str, where: dict[str, Any]) -> tuple[Family, list[str
     diffusers' `from_pretrained` does without them only if it is told.
     """
     with warnings.catch_warnings():
-        # an argument of diffusers' own, which huggingface_hub calls deprecated
+        # diffusers itself passes this argument, which huggingface_hub calls deprecated
         warnings.filterwarnings("ignore", "The `local_dir_use_symlinks`")
         index = DiffusionPipeline.load_config(name, **where)
     found = family_of_folder(index)
@@ -143,7 +146,7 @@ def _around(class_for: Callable[[Family], Any], pipe: DiffusionPipeline, **kwarg
     if unknown := ", ".join(f"`{name}`" for name in kwargs if name not in arguments_of(served)):
         raise TypeError(
             f"With a loaded pipeline, `load` takes only components that replace its own, got {unknown}. "
-            "Load or convert the pipeline as it is to be first, or pass its folder."
+            "Convert the pipeline before you pass it, or pass its folder."
         )
     new = pipeline_around(served, pipe, **kwargs)
     new.register_to_config(_name_or_path=pipe.config.get("_name_or_path"))

@@ -1,4 +1,4 @@
-"""`semantic-edit bundle`: a pipeline as one file that diffusers loads where this package is not installed."""
+"""`semantic-edit bundle`: a pipeline as a single file, which diffusers can load without this package."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from semantic_edit.terminal import say
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("pipeline", choices=PIPELINES, help="which pipeline")
-    add_output(parser, "where it goes; diffusers finds it by this name, for example diffedit.py")
+    parser.add_argument("pipeline", choices=PIPELINES, help="the pipeline to write")
+    add_output(parser, "where to write it, for example diffedit.py; diffusers finds it by its name")
 
 
 def run(options: argparse.Namespace) -> None:
-    """Write a pipeline as one file, for custom_pipeline="folder/diffedit.py" or to lie in a model's folder."""
+    """Write a pipeline to a single file, to be loaded with custom_pipeline="folder/diffedit.py"."""
     check_outputs({"--output": options.output}, {})
     quiet_loading()
     from semantic_edit.publishing.pipelines import pipeline_file

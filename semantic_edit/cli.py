@@ -1,8 +1,8 @@
-"""The command `semantic-edit`: edit a picture by two descriptions, or learn it once and restyle it with words.
+"""The command `semantic-edit`: edit an image by two descriptions, or learn it once and restyle it with words.
 
-Exit codes: 0 done, 1 failed, 2 something to put right on the command line or in a file, 130 interrupted, 143 and 129
-ended by SIGTERM and SIGHUP. numpy, torch and diffusers are imported inside the commands, so that `--help` and bad input
-answer at once.
+Exit codes: 0 for success, 1 for a failure, 2 for something to correct on the command line or in a file, 130 if
+interrupted, 143 and 129 if ended by SIGTERM and SIGHUP. numpy, torch and diffusers are imported inside the commands, so
+that `--help` and errors appear at once.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ from semantic_edit.options import add_traceback
 from semantic_edit.stopping import Stopped, stoppable
 from semantic_edit.terminal import complain, in_typed_words, visible
 
-# Each module has `add_options(parser)` and `run(options)`, and may have `WORDS` for what the pipelines call otherwise.
+# Each module has `add_options(parser)` and `run(options)`, and may have `WORDS`, its names for pipelines' arguments.
 COMMANDS = {
-    "edit": (edit_command, "edit a picture"),
-    "learn": (learn_command, "learn a picture, to restyle it"),
-    "restyle": (restyle_command, "edit a learned picture with words"),
-    "attention": (attention_command, "draw what each word looks at"),
-    "evaluate": (evaluate_command, "compare ways to edit, in figures and pictures"),
-    "bundle": (bundle_command, "write a pipeline as one file"),
-    "publish": (publish_command, "put a pipeline, the model or a learned picture on the Hub"),
+    "edit": (edit_command, "edit an image"),
+    "learn": (learn_command, "learn an image, to restyle it later"),
+    "restyle": (restyle_command, "edit a learned image with words"),
+    "attention": (attention_command, "show which part of a learned image each word refers to"),
+    "evaluate": (evaluate_command, "compare editing methods, in tables and grids of images"),
+    "bundle": (bundle_command, "write a pipeline to a single file"),
+    "publish": (publish_command, "upload a pipeline, the still-life model or a learned image to the Hub"),
     "scene": (scene_command, "render a still life to edit"),
 }
 
 
 class _Parser(argparse.ArgumentParser):
-    """One whose messages show what was typed, and do nothing to the terminal."""
+    """A parser with hints in its errors, and without control characters in its messages."""
 
     def _print_message(self, message: str, file: Any = None) -> None:
         lines = message.split("\n")
@@ -55,12 +55,12 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message}{self._hint(message)} (see {self.prog} --help)\n")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Keep what was typed, for hints."""
+        """Parse, and keep what was typed for hints."""
         self._typed = [*(sys.argv[1:] if args is None else args)]
         return super().parse_known_args(args, namespace)
 
     def _hint(self, message: str) -> str:
-        """What may have been meant: an option or a command with a slip, or words that lack their quotes."""
+        """What may have been meant: a misspelt option or command, or words that need quotes."""
         commands = {
             name: parser
             for action in self._actions
@@ -97,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _fail(stop.reason, stop.code)
         except KeyboardInterrupt:
             return _fail("interrupted", 130)
-        except BrokenPipeError:  # whoever read the output wanted no more of it
+        except BrokenPipeError:  # the reader of the output has stopped reading
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 141
         except Exception as error:
@@ -112,9 +112,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _build_parser() -> argparse.ArgumentParser:
-    """The whole command line; the chosen command's function comes back as the option `run`."""
+    """The whole command line; the option `run` is the chosen command's function."""
     parser = _Parser(
-        prog="semantic-edit", description="Edit what a prompt names in a picture, and nothing else."
+        prog="semantic-edit", description="Edit what a prompt names in an image, and nothing else."
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")

@@ -1,4 +1,4 @@
-"""`semantic-edit edit`: DiffEdit, from a picture and two descriptions."""
+"""`semantic-edit edit`: DiffEdit, from an image and two descriptions of it."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ _PIPELINE_OPTIONS = {
 }
 WORDS = words_for(
     _PIPELINE_OPTIONS,
-    image="the picture",
+    image="the image",
     mask_image="--mask",
     prompt="--prompt",
     source_prompt="--source",
@@ -78,50 +78,55 @@ WORDS = words_for(
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("picture", type=Path, help="the picture to edit")
+    parser.add_argument("image", type=Path, help="the image to edit")
     parser.add_argument(
         "--source",
         type=words,
         default="",
         metavar="TEXT",
-        help="what the picture shows now, to find the mask by (may be left out)",
+        help="what the image shows now, which helps to find what to change (optional)",
     )
-    parser.add_argument("--prompt", type=prompt, required=True, metavar="TEXT", help="what it should show")
-    add_output(parser, "where the edited picture goes")
-    _add_method(parser.add_argument_group("the edit"))
+    parser.add_argument(
+        "--prompt", type=prompt, required=True, metavar="TEXT", help="what the image should show"
+    )
+    add_output(parser, "where to write the edited image")
+    _add_method(parser.add_argument_group("edit"))
     add_model(parser)
-    _add_files(parser.add_argument_group("further files"))
+    _add_files(parser.add_argument_group("more files"))
 
 
 def _add_method(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--seed", type=seed, help="of the noise that the mask is found with (default: 0)")
+    group.add_argument("--seed", type=seed, help="seed of the noise used to find the mask (default: 0)")
     group.add_argument(
         "--preset",
         choices=PRESETS,
-        help="settings of all options left out: the best that were measured, or the paper's (default: default)",
+        help="values of the options that you leave out: the best that were measured, or the paper's (default: default)",
     )
     group.add_argument(
-        "--steps", type=steps, metavar="N", help="steps of the whole schedule (default: 20; paper: 50)"
+        "--steps",
+        type=steps,
+        metavar="N",
+        help="number of steps of the whole schedule (default: 20; paper: 50)",
     )
-    add_guidance(group, default="7.5, or 2.5 away from --source where an object changes")
+    add_guidance(group, default="7.5, with SDXL 5; 2.5 away from --source if an object changes; paper: 7.5")
     add_negative(group)
     group.add_argument(
         "--strength",
         type=number(0.001, 1),
         metavar="R",
-        help="fraction of the schedule to redo (default: 0.8)",
+        help="fraction of the schedule to redo; lower values keep more of the original (default: 0.8)",
     )
     group.add_argument(
         "--maps",
         type=whole(1, 1000),
         metavar="N",
-        help="noise maps averaged into the mask (default: 5; paper: 10)",
+        help="number of noise maps averaged to find the mask (default: 5; paper: 10)",
     )
     group.add_argument(
         "--mask-threshold",
         type=number(0, 1, between=True),
         metavar="T",
-        help="higher makes a smaller mask (default: 0.5)",
+        help="threshold of the mask; higher values make it smaller (default: 0.5)",
     )
     add_mask_shape(group)
     group.add_argument(
@@ -130,34 +135,38 @@ def _add_method(group: argparse._ArgumentGroup) -> None:
         help="keep the original pixels outside the mask (default: yes; paper: no)",
     )
     add_size(group)
-    add_focus(group, "edit the mask's surroundings")
+    add_focus(group, "edit")
 
 
 def _add_files(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--mask", type=Path, metavar="FILE", help="edit where this picture is white, instead of a found mask"
+        "--mask", type=Path, metavar="FILE", help="edit where this image is white, instead of finding a mask"
     )
-    group.add_argument("--save-mask", type=Path, metavar="FILE", help="keep the mask")
+    group.add_argument("--save-mask", type=Path, metavar="FILE", help="save the mask")
     group.add_argument(
-        "--trajectory", type=Path, metavar="FILE", help="reuse a saved inversion of this picture"
+        "--trajectory", type=Path, metavar="FILE", help="reuse a saved inversion of this image"
     )
     group.add_argument(
-        "--save-trajectory", type=Path, metavar="FILE", help="keep the inversion (.safetensors)"
+        "--save-trajectory", type=Path, metavar="FILE", help="save the inversion (.safetensors)"
     )
-    group.add_argument("--strip", type=Path, metavar="FILE", help="draw before | soft map | mask | after")
+    group.add_argument(
+        "--strip", type=Path, metavar="FILE", help="save an overview: before | soft map | mask | after"
+    )
 
 
 def run(options: argparse.Namespace) -> None:
-    """Edit one picture and write what was asked for."""
+    """Edit an image as a prompt describes it, and leave the rest as it is."""
     outputs = _checked(options)
     if options.source and options.mask is not None:
-        complain("warning", "--source does nothing here: it helps to find a mask, and --mask gives one")
+        complain(
+            "warning", "--source has no effect here: it helps to find a mask, and --mask already gives one"
+        )
     quiet_loading()
-    picture = load_picture(options.picture)
+    picture = load_picture(options.image)
     output = _edit(options, picture, _pipeline_arguments(options))
     contents = _contents(outputs, picture, output)
     if options.save_trajectory is not None and options.save_trajectory not in contents:
-        advice = "lower --mask-threshold" if options.mask is None else f"{options.mask} is white nowhere"
+        advice = "lower --mask-threshold" if options.mask is None else f"{options.mask} is not white anywhere"
         raise UsageError(f"--save-trajectory: the mask is empty, so nothing was inverted; {advice}")
     write_files(contents)
     for path in outputs.values():
@@ -165,7 +174,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _checked(options: argparse.Namespace) -> dict[str, Path]:
-    """The files to write, by option, once everything typed has proved usable."""
+    """The files to write, by option, after checking everything that was typed."""
     _check_together(options)
     pictures = {"--output": options.output, "--save-mask": options.save_mask, "--strip": options.strip}
     named = {option: path for option, path in pictures.items() if path is not None}
@@ -174,7 +183,7 @@ def _checked(options: argparse.Namespace) -> dict[str, Path]:
     if options.save_trajectory is not None:
         check_suffix("--save-trajectory", options.save_trajectory, (".safetensors",))
         named["--save-trajectory"] = options.save_trajectory
-    read = {"the picture": options.picture, "--mask": options.mask, "--trajectory": options.trajectory}
+    read = {"the image": options.image, "--mask": options.mask, "--trajectory": options.trajectory}
     inputs = {option: path for option, path in read.items() if path is not None}
     check_outputs(named, inputs)
     check_inputs(inputs)
@@ -184,18 +193,18 @@ def _checked(options: argparse.Namespace) -> dict[str, Path]:
 
 
 def _check_together(options: argparse.Namespace) -> None:
-    """Refuse options that would do nothing."""
+    """Raise if an option would have no effect."""
     if options.mask is not None:
         idle = [name for name in ("mask_threshold", "maps", "seed") if getattr(options, name) is not None]
         if idle:
             raise UsageError(
-                f"--{idle[0].replace('_', '-')} is of a mask that is found, and --mask gives one"
+                f"--{idle[0].replace('_', '-')} only affects how a mask is found, and --mask already gives one"
             )
     check_negative(options)
 
 
 def _pipeline_arguments(options: argparse.Namespace) -> dict[str, Any]:
-    """What the pipeline is called with besides the picture."""
+    """The arguments of the pipeline besides the image."""
     arguments = typed(options, _PIPELINE_OPTIONS) | sides(options)
     if options.mask is not None:
         arguments["mask_image"] = read_picture(options.mask)
@@ -218,14 +227,14 @@ def _edit(
 def _contents(
     outputs: dict[str, Path], picture: Image.Image, output: DiffEditPipelineOutput
 ) -> dict[Path, bytes]:
-    """What goes into each file, for what there is to write."""
+    """The content of each file."""
     from semantic_edit.editing.origins import mask_as_picture
     from semantic_edit.strips import edit_strip
 
     after, mask, frames = output.images[0], output.pixel_mask, output.frames
     assert isinstance(after, Image.Image)  # by the pipeline's default output type
     assert mask is not None  # only the three-stage call with bare latents has none
-    assert frames is not None  # as the picture is given in pixels
+    assert frames is not None  # as the image is given in pixels
     mask_picture = mask_as_picture(mask[0], frames[0])
     pictures = {
         "--output": after,

@@ -1,4 +1,4 @@
-"""`semantic-edit evaluate`: methods over pictures, with figures that can be resumed, tabled and looked at."""
+"""`semantic-edit evaluate`: compare methods over many images, resumably, in tables, curves and grids."""
 
 from __future__ import annotations
 
@@ -43,9 +43,14 @@ WORDS = {
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="where the results are, and go on")
-    _add_data(parser.add_argument_group("the data"))
-    _add_methods(parser.add_argument_group("the methods"))
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="folder of the results; a comparison that is already there is continued",
+    )
+    _add_data(parser.add_argument_group("data"))
+    _add_methods(parser.add_argument_group("methods"))
     add_model(parser)
     add_image_encoder(parser)
 
@@ -55,18 +60,25 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
         "--data",
         default=STILL_LIFE,
         metavar="FOLDER",
-        help="pictures with prompts, PIE-Bench, ImageNet or COCO pairs (default: still lifes, whose truth is known)",
+        help="images with prompts, PIE-Bench, ImageNet or COCO (default: still lifes, whose perfect edits are known)",
     )
-    group.add_argument("--layout", choices=LAYOUTS, help="if it cannot be told")
-    group.add_argument("--count", type=count, metavar="N", help="pictures; still lifes: 32, else all")
+    group.add_argument("--layout", choices=LAYOUTS, help="layout of --data, if it cannot be recognised")
     group.add_argument(
-        "--kinds", nargs="+", choices=EDIT_KINDS, help="of still lifes' edits (default: object colour)"
+        "--count", type=count, metavar="N", help="number of images (default: 32 still lifes, otherwise all)"
     )
-    group.add_argument("--split", choices=SPLITS, help="of the still lifes (default: test)")
     group.add_argument(
-        "--on-bad", choices=ON_BAD, help="rows and pictures that cannot be used (default: fail)"
+        "--kinds",
+        nargs="+",
+        choices=EDIT_KINDS,
+        help="kinds of edits, for still lifes (default: object colour)",
     )
-    group.add_argument("--size", type=size, metavar="WxH", help="resize the pictures, for example 512x512")
+    group.add_argument("--split", choices=SPLITS, help="which still lifes (default: test)")
+    group.add_argument(
+        "--on-bad",
+        choices=ON_BAD,
+        help="what to do about rows and images that cannot be used (default: fail)",
+    )
+    group.add_argument("--size", type=size, metavar="WxH", help="resize the images, for example to 512x512")
 
 
 def _add_methods(group: argparse._ArgumentGroup) -> None:
@@ -74,30 +86,45 @@ def _add_methods(group: argparse._ArgumentGroup) -> None:
         "--methods",
         nargs="+",
         metavar="NAME",
-        help="(default: all that the model can run; --list names them)",
+        help="methods to compare (default: all that the model can run; see --list)",
     )
-    group.add_argument("--list", action="store_true", help="name the methods and metrics, and stop")
+    group.add_argument("--list", action="store_true", help="list the methods and metrics, and exit")
     group.add_argument(
-        "--metrics", nargs="+", metavar="NAME", help="(default: all that need no further weights)"
-    )
-    group.add_argument(
-        "--points", type=count, metavar="N", help="settings of each knob at most; 1 is the default alone"
-    )
-    group.add_argument(
-        "--steps", type=steps, metavar="N", help="of every method's schedule (default: each its own)"
-    )
-    group.add_argument("--seed", type=seed, default=0, help="of scenes and noises (default: 0)")
-    group.add_argument(
-        "--batch", type=count, default=8, metavar="N", help="pictures prepared side by side (default: 8)"
+        "--metrics",
+        nargs="+",
+        metavar="NAME",
+        help="metrics to compute (default: all that need no other weights)",
     )
     group.add_argument(
-        "--shown", type=count_or_none, default=6, metavar="N", help="pictures in the grids (default: 6)"
+        "--points",
+        type=count,
+        metavar="N",
+        help="try at most this many settings of each method; with 1, only its default",
     )
-    group.add_argument("--curves", action="store_true", help="draw trade-off curves too; needs matplotlib")
+    group.add_argument(
+        "--steps",
+        type=steps,
+        metavar="N",
+        help="number of steps of every method (default: each method's own)",
+    )
+    group.add_argument(
+        "--seed", type=seed, default=0, help="seed of the still lifes and of all noise (default: 0)"
+    )
+    group.add_argument(
+        "--batch", type=count, default=8, metavar="N", help="number of images prepared together (default: 8)"
+    )
+    group.add_argument(
+        "--shown",
+        type=count_or_none,
+        default=6,
+        metavar="N",
+        help="number of images in the grids (default: 6)",
+    )
+    group.add_argument("--curves", action="store_true", help="also draw trade-off curves; needs matplotlib")
 
 
 def run(options: argparse.Namespace) -> None:
-    """Compare ways to edit pictures; called again with the same folder, it goes on where it was."""
+    """Compare editing methods. To continue an interrupted comparison, repeat the command with the same folder."""
     if not options.list:
         _check_typed(options)
     quiet_loading()
@@ -114,21 +141,23 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _check_typed(options: argparse.Namespace) -> None:
-    """Refuse what cannot be used, before anything slow is imported."""
+    """Raise if an option cannot be used, before anything slow is imported."""
     if options.out is None:
-        raise UsageError("name the folder of the results with --out; --list needs none")
+        raise UsageError("choose a folder for the results with --out; only --list needs none")
     check_folder(
         "--out", options.out, lambda folder: (folder / "results.jsonl").is_file(), "results of this command"
     )
     if _is_still_life(options):
         if options.size is not None:
-            raise UsageError("--size: still lifes have one size, that of their perfect edits")
+            raise UsageError(
+                "--size cannot be used with still lifes, which have the size of their perfect edits"
+            )
         if options.on_bad is not None:
-            raise UsageError("--on-bad does nothing with still lifes, which are all good")
+            raise UsageError("--on-bad has no effect with still lifes, all of which can be used")
     else:
         idle = [name for name in ("kinds", "split") if getattr(options, name) is not None]
         if idle:
-            raise UsageError(f"--{idle[0]} is of still lifes; leave it out with --data {options.data}")
+            raise UsageError(f"--{idle[0]} is only for still lifes; leave it out with --data {options.data}")
         if not Path(options.data).is_dir():
             raise UsageError(f"--data {options.data} is neither '{STILL_LIFE}' nor a folder")
     check_model_choice(model_choice(options))
@@ -145,9 +174,9 @@ def _list(methods: dict[str, Any]) -> None:
 
     say(f"methods: {' '.join(methods)}")
     say(f"metrics: {' '.join((JUDGE, *ALWAYS))}")
-    say(f"measured of every method that finds a mask: {' '.join(OF_MASKS)}")
-    say(f"measured of every method whose latents are known: {LATENTS_OUTSIDE}")
-    say(f"metrics that need further weights: {' '.join(OPTIONAL)}")
+    say(f"metrics of methods that find a mask: {' '.join(OF_MASKS)}")
+    say(f"metrics of methods whose latents are known: {LATENTS_OUTSIDE}")
+    say(f"metrics that need other weights: {' '.join(OPTIONAL)}")
     say(f"metrics of all edits together: {' '.join(SET_METRICS)}")
 
 
@@ -187,7 +216,7 @@ def _evaluate(options: argparse.Namespace, sweeps: list[Sweep]) -> None:
                 shown=options.shown,
                 skips=options.on_bad == "skip",
             )
-            # the table says how near it came
+            # the table says how close it came
             warnings.filterwarnings("ignore", "The learning did not converge")
             warnings.filterwarnings("ignore", "The mask")
             report = evaluate(comparison, sweeps, say, options.curves)
@@ -199,7 +228,7 @@ def _evaluate(options: argparse.Namespace, sweeps: list[Sweep]) -> None:
 
 @contextlib.contextmanager
 def _results_folder(folder: Path) -> Iterator[None]:
-    """Make a folder and hold it for this process alone; if nothing comes of it, it is not left behind."""
+    """Make a folder and reserve it for this process; remove it again if it stays empty."""
     is_new = not folder.exists()
     folder.mkdir(exist_ok=True)
     try:
@@ -213,7 +242,7 @@ def _results_folder(folder: Path) -> Iterator[None]:
 
 
 def _runnable(sweeps: list[Sweep], pipe: Any, skips: bool) -> list[Sweep]:
-    """Those that a model has all it takes for; another is an error, or named and left out."""
+    """The sweeps that a model can run; with `skips`, the others are reported and left out instead of raising."""
     able = []
     for sweep in sweeps:
         try:
@@ -221,16 +250,16 @@ def _runnable(sweeps: list[Sweep], pipe: Any, skips: bool) -> list[Sweep]:
         except ValueError as error:
             if not skips:
                 raise
-            say(f"{sweep.name} is left out. {error}")
+            say(f"skipping {sweep.name}: {error}")
         else:
             able.append(sweep)
     if not able:
-        raise ValueError("There is no method that this model can run.")
+        raise ValueError("This model can run none of the methods.")
     return able
 
 
 def _items(options: argparse.Namespace) -> list[EditItem]:
-    """The edits to run; of still lifes every kind of edit on each picture."""
+    """The edits to run; for still lifes, every kind of edit of each image."""
     from semantic_edit.datasets import open_dataset
     from semantic_edit.evaluation.evaluate import resized_item
 

@@ -1,4 +1,4 @@
-"""Files of the command line: checked before any work, and refused in plain words."""
+"""The files that are named on the command line, checked before any work is done."""
 
 import io
 import os
@@ -15,15 +15,15 @@ from semantic_edit.disk.reading import check_is_file, read_object
 from semantic_edit.disk.writing import entries, place_kind, settle
 
 _ADDRESS = re.compile("(https?|ftp|s3|hf):/")
-OUR_NOTES = "semantic_edit."  # how the names of what a picture remembers for us begin
+OUR_NOTES = "semantic_edit."  # the beginning of the names of our entries in a file's metadata
 
 
 class UsageError(Exception):
-    """Something the person at the keyboard can put right; its text is one line."""
+    """An error that the user can correct; its text is one line."""
 
 
 def read_picture(path: Path) -> Image.Image:
-    """The picture or mask that a file holds, in the mode that the file has.
+    """Read the image or mask in a file, in the file's own mode.
 
     Raises:
         UsageError: Naming the file, if it cannot be read; see `decoded_picture`.
@@ -35,24 +35,24 @@ def read_picture(path: Path) -> Image.Image:
 
 
 def encode_picture(picture: Image.Image, path: Path) -> bytes:
-    """The content of `path` with `picture`, in the format that the name asks for.
+    """Encode `picture` in the format that the name of `path` asks for.
 
     Raises:
-        UsageError: If that format cannot hold a picture of this size, or not give it back.
+        UsageError: If that format cannot hold an image of this size.
     """
     kind = _picture_format(path)
     try:
         content = _encoded(picture, kind)
         whole = _opened_size(content) == picture.size
     except (OSError, ValueError, struct.error) as error:  # what encoders raise
-        raise UsageError(f"{path}: {kind} cannot hold this picture ({error}); name a .png") from error
+        raise UsageError(f"{path}: {kind} cannot hold this image ({error}); use .png") from error
     if not whole:
-        raise UsageError(f"{path}: {kind} cannot hold {picture.width} x {picture.height} pixels; name a .png")
+        raise UsageError(f"{path}: {kind} cannot hold {picture.width} x {picture.height} pixels; use .png")
     return content
 
 
 def check_inputs(inputs: Mapping[str, Path]) -> None:
-    """Refuse files that are missing, or none.
+    """Raise unless all files exist and are regular files.
 
     Args:
         inputs: Option, as typed, to path.
@@ -64,7 +64,7 @@ def check_inputs(inputs: Mapping[str, Path]) -> None:
         if _ADDRESS.match(str(path)):
             address = str(path).replace(":/", "://", 1)
             raise UsageError(
-                f"{address} is an address on the web, and files are read from this machine: download it"
+                f"{address} is a web address, but files are read from this machine: download it first"
             )
         settle(path.parent)
         try:
@@ -76,7 +76,7 @@ def check_inputs(inputs: Mapping[str, Path]) -> None:
 
 
 def check_pictures(pictures: Mapping[str, Path]) -> None:
-    """Refuse pictures that cannot be read, before anything slow is imported.
+    """Raise unless all images can be read, before anything slow is imported.
 
     Args:
         pictures: Option, as typed, to path.
@@ -90,7 +90,7 @@ def check_pictures(pictures: Mapping[str, Path]) -> None:
 
 
 def check_outputs(outputs: Mapping[str, Path], inputs: Mapping[str, Path]) -> None:
-    """Refuse destinations that cannot be written, or that would overwrite each other or an input.
+    """Raise if a destination cannot be written, or would overwrite another one or an input.
 
     Args:
         outputs, inputs: Option, as typed, to path.
@@ -109,12 +109,15 @@ def check_outputs(outputs: Mapping[str, Path], inputs: Mapping[str, Path]) -> No
         _check_writable(option, place)
 
 
-def check_folder(option: str, folder: Path, is_own: Callable[[Path], bool], content: str) -> None:
-    """Refuse a destination folder that cannot be written, or that holds something other than what belongs there.
+def check_folder(
+    option: str, folder: Path, is_own: Callable[[Path], bool] | None = None, content: str = ""
+) -> None:
+    """Raise if a destination folder cannot be written, or holds something other than what belongs there.
 
     Args:
         option: As typed.
         folder: May be missing, empty, or such that `is_own(folder)`.
+        is_own: By default, the folder must be empty.
         content: What belongs there, in words.
 
     Raises:
@@ -123,12 +126,13 @@ def check_folder(option: str, folder: Path, is_own: Callable[[Path], bool], cont
     place = _real(folder)
     if not place.is_dir():
         if place.exists():
-            raise UsageError(f"{option} {folder} is a file; name a folder")
+            raise UsageError(f"{option} {folder} is a file; choose a folder")
         _check_writable(option, place)
         return
     settle(place)
-    if entries(place) and not is_own(place):
-        raise UsageError(f"{option} {folder} holds something other than {content}; name another folder")
+    if entries(place) and (is_own is None or not is_own(place)):
+        what = f"holds something other than {content}" if content else "is not empty"
+        raise UsageError(f"{option} {folder} {what}; choose another folder")
     _check_folder_writable(option, place, place)
 
 
@@ -141,7 +145,7 @@ def is_mapping_folder(folder: Path) -> bool:
 
 
 def check_suffix(option: str, path: Path, suffixes: Collection[str] | None = None) -> None:
-    """Refuse a file name whose ending is none of `suffixes` (None: of those whose format keeps a picture)."""
+    """Raise unless a file name ends in one of `suffixes`, by default those of formats that can store any image."""
     is_right = _keeps_pictures(path) if suffixes is None else path.suffix.lower() in suffixes
     if not is_right:
         hint = ", ".join(suffixes or (".png", ".jpg", ".webp", ".tiff"))
@@ -149,8 +153,8 @@ def check_suffix(option: str, path: Path, suffixes: Collection[str] | None = Non
 
 
 def _keeps_pictures(path: Path) -> bool:
-    """Whether a picture written under this name can be read again: Pillow lists formats that it cannot write, or only
-    small."""
+    """Whether an image written under this name can be read again: some of Pillow's formats cannot be written, or hold
+    only small images."""
     try:
         kind = _picture_format(path)
         tried = [Image.new(mode, (300, 200)) for mode in ("RGB", "L")]
@@ -171,7 +175,7 @@ def _encoded(picture: Image.Image, kind: str) -> bytes:
     for name, value in picture.info.items():
         if str(name).startswith(OUR_NOTES):
             notes.add_text(str(name), str(value))
-    # each is for some formats, and the others take no notice
+    # each is for some formats, and the others ignore it
     picture.save(buffer, kind, quality=95, pnginfo=notes)
     return buffer.getvalue()
 
@@ -182,7 +186,7 @@ def _opened_size(content: bytes) -> tuple[int, int]:
 
 
 def _real(path: Path) -> Path:
-    """Where a path leads; of one that leads in circles, itself."""
+    """Where a path leads, or the path itself if it leads in circles."""
     return Path(os.path.realpath(path))
 
 
@@ -198,7 +202,7 @@ def _check_writable(option: str, place: Path) -> None:
     if kind == "folder":
         raise UsageError(f"{option} {place} is a folder; name a file in it")
     if kind == "other":
-        raise UsageError(f"{option} {place} is a pipe, a socket or a disk; name a file")
+        raise UsageError(f"{option} {place} is a pipe, a socket or a disk; choose a file")
     if not place.parent.is_dir():
         raise UsageError(f"{option} {place}: there is no folder {place.parent}")
     _check_folder_writable(option, place, place.parent)
@@ -206,6 +210,6 @@ def _check_writable(option: str, place: Path) -> None:
 
 def _check_folder_writable(option: str, place: Path, folder: Path) -> None:
     try:
-        tempfile.TemporaryFile(dir=folder).close()  # surer than reading permission bits
+        tempfile.TemporaryFile(dir=folder).close()  # more reliable than reading permission bits
     except OSError as error:
         raise UsageError(f"{option} {place}: cannot write into {folder}: {error.strerror}") from None

@@ -1,4 +1,4 @@
-"""`semantic-edit learn`: StyleDiffusion's learning, from a picture and its description to a mapping network."""
+"""`semantic-edit learn`: StyleDiffusion's learning, from an image and its description to a mapping network."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _PIPELINE_OPTIONS = {
 }
 WORDS = words_for(
     _PIPELINE_OPTIONS,
-    image="the picture",
+    image="the image",
     prompt="--prompt",
     image_encoder="--image-encoder",
     settings="--schedule",
@@ -62,55 +62,64 @@ WORDS = words_for(
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("picture", type=Path, help="the picture to learn")
+    parser.add_argument("image", type=Path, help="the image to learn")
     parser.add_argument(
-        "--prompt", type=prompt, required=True, metavar="TEXT", help="what it shows; a single word will do"
+        "--prompt",
+        type=prompt,
+        required=True,
+        metavar="TEXT",
+        help="what the image shows; a single word is enough",
     )
-    add_output(parser, "where the mapping network goes; one that is there is replaced", metavar="FOLDER")
-    _add_learning(parser.add_argument_group("the learning"))
+    add_output(parser, "where to save the mapping network; an existing one is replaced", metavar="FOLDER")
+    _add_learning(parser.add_argument_group("learning"))
     add_model(parser)
     add_image_encoder(parser)
 
 
 def _add_learning(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--seed", type=seed, default=0, help="of the network that learning starts from (default: 0)"
+        "--seed", type=seed, default=0, help="seed of the network's initial weights (default: 0)"
     )
-    group.add_argument("--steps", type=steps, metavar="N", help="steps, of the edits too (default: 30)")
-    add_guidance(group, default="7.5, for the edits too")
+    group.add_argument(
+        "--steps", type=steps, metavar="N", help="number of steps; later edits take as many (default: 30)"
+    )
+    add_guidance(group, default="7.5; later edits use the same")
     group.add_argument(
         "--schedule",
         choices=SCHEDULES,
         default="short",
-        help="how long to learn: at most 90 updates in 30 steps, or as long as the paper's authors (default: short)",
+        help="how long to learn: at most 90 updates in 30 steps, or as long as the paper's authors do (default: short)",
     )
     group.add_argument(
         "--variant",
         choices=VARIANTS,
-        help="as in the published code, or as in the paper's figure (default: modulate)",
+        help="the published code's kind of network, or that of the paper's figure (default: modulate)",
     )
     group.add_argument(
-        "--checkpoint", type=Path, metavar="FOLDER", help="keep finished steps there, and go on from them"
+        "--checkpoint",
+        type=Path,
+        metavar="FOLDER",
+        help="save finished steps in this folder, and resume from them",
     )
-    group.add_argument("--gradient-checkpointing", action="store_true", help="take less memory and more time")
+    group.add_argument("--gradient-checkpointing", action="store_true", help="use less memory, but more time")
     add_size(group)
     group.add_argument(
-        "--mask", type=Path, metavar="FILE", help="white where the edits to come will be, for --focus"
+        "--mask", type=Path, metavar="FILE", help="white where later edits will be; for --focus"
     )
-    add_focus(group, "learn the mask's surroundings")
+    add_focus(group, "learn")
 
 
 def run(options: argparse.Namespace) -> None:
-    """Learn a picture once, to restyle it with words as often as you like."""
+    """Learn an image once, to restyle it with words as often as you like."""
     _check_folders(options.output, options.checkpoint)
     if options.mask is None and options.focus is not None:
-        raise UsageError("--focus is about what surrounds a mask; name one with --mask")
-    read = {"the picture": options.picture, "--mask": options.mask}
+        raise UsageError("--focus works on the area around a mask; pass one with --mask")
+    read = {"the image": options.image, "--mask": options.mask}
     check_pictures({option: path for option, path in read.items() if path is not None})
     check_model_choice(model_choice(options))
     check_image_encoder(options.image_encoder)
     quiet_loading()
-    picture = load_picture(options.picture)
+    picture = load_picture(options.image)
     network = _learn(options, _load(options), picture)
     network.save_pretrained(options.output)
     say(options.output)
@@ -123,7 +132,7 @@ def _check_folders(output: Path, checkpoint: Path | None) -> None:
         return
     place = Path(os.path.realpath(checkpoint))
     if Path(os.path.realpath(output)) in (place, *place.parents):
-        raise UsageError(f"--checkpoint {checkpoint} lies in --output {output}; name a folder outside of it")
+        raise UsageError(f"--checkpoint {checkpoint} lies in --output {output}; choose a folder outside it")
     check_folder(
         "--checkpoint", checkpoint, lambda folder: (folder / CHECKPOINT_FILE).is_file(), "a checkpoint"
     )
@@ -151,7 +160,7 @@ def _learn(options: argparse.Namespace, pipe: AnyStyleDiffusion, picture: Any) -
         if options.mask is not None:
             arguments["mask_image"] = read_picture(options.mask)
         network = pipe.learn_mapping(picture, options.prompt, settings=settings, **arguments)
-    assert not isinstance(network, list)  # one picture under one prompt
+    assert not isinstance(network, list)  # one image under one prompt
     assert network.report is not None  # it was learned just now
     if network.config.frame is not None:
         tell_frames([Frame.read(network.config.frame)])

@@ -1,4 +1,4 @@
-"""Load what the command line names: a model, a learned or saved thing, a picture; or say in one line why not."""
+"""Load what the command line names: models, mapping networks, trajectories and images."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _MODEL_FILE = "model_index.json"
 SINGLE_FILES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
-# seen by a person who has waited two seconds, and gone when done
+# appears after two seconds, and disappears when done
 _PROGRESS_BAR = {"disable": None, "delay": 2, "leave": False}
 
 
@@ -35,10 +35,10 @@ def load_pipeline(method: str | None, choice: ModelChoice = STILL_LIFE_MODEL, **
 
     Args:
         method: "diffedit" or "stylediffusion", as [`load`] takes it; `None` for diffusers' own pipeline.
-        components: To put in place of the model's own.
+        components: Replace the model's own.
 
     Raises:
-        UsageError: If there is no such model or device, or no pipeline here serves it.
+        UsageError: If there is no such model or device, or no pipeline here can use the model.
     """
     name, is_here = _find_model(choice)
     import diffusers
@@ -61,10 +61,10 @@ def load_pipeline(method: str | None, choice: ModelChoice = STILL_LIFE_MODEL, **
             else:
                 pipe = load(name, method, **given)
             pipe = pipe.to(device)
-    except Exception as error:  # each loader below has classes of its own for a missing or damaged file
+    except Exception as error:  # the loaders raise errors of many classes for missing and damaged files
         reason = _damaged_config(Path(name)) or reason_for(error, name)
         raise UsageError(f"cannot load the model {name}: {reason}") from error
-    if "tokenizer_2" in pipe.components:  # of models that share SDXL's layout, the scheduler tells some apart
+    if "tokenizer_2" in pipe.components:  # the scheduler distinguishes some models that share SDXL's layout
         with refusals():
             check_own_scheduler(pipe.scheduler)
     if "beta_schedule" in pipe.scheduler.config:
@@ -76,7 +76,7 @@ def load_pipeline(method: str | None, choice: ModelChoice = STILL_LIFE_MODEL, **
 
 
 def load_mapping(mapping: str, offline: bool = False) -> MappingNetwork:
-    """Load a mapping network, from a folder that `learn` wrote or, if that is no folder, by its Hub id.
+    """Load a mapping network from a folder that `semantic-edit learn` wrote, or by its Hub id.
 
     Raises:
         UsageError: If there is no such network.
@@ -98,11 +98,11 @@ def load_pipeline_for(
     """Load the model that a mapping network edits with, as `load_pipeline` does.
 
     Args:
-        mapping: What `load_mapping` was given. The Hub id of a model that a folder names is looked up only in the local
-            cache: nobody typed it.
-        choice: Without a model, the one that the network was learned with is taken, if it has a Hub id or a folder here
-            names its folder, else the still-life model; the pipeline refuses a network of another model. A folder that
-            was not typed is announced, and no pickle in it is read.
+        mapping: What `load_mapping` was given. If it is a folder, a Hub id that it names is looked up only in the local
+            cache, because the user did not type it.
+        choice: If it names no model, the model that the network was learned with is loaded, by its Hub id or, if
+            `mapping` is a folder, from its own folder; if that is not known, the still-life model. The pipeline refuses
+            a network of another model. A folder that the user did not type is announced, and no pickle in it is read.
 
     Raises:
         UsageError: If there is no such model or device.
@@ -115,17 +115,17 @@ def load_pipeline_for(
     if not is_folder:
         return load_pipeline("stylediffusion", choice)
     if Path(named).is_absolute():
-        complain("note", f"the model is {named}, with which the picture was learned; --model names another")
+        complain("note", f"using the model that the image was learned with, {named}; --model chooses another")
     try:
         return load_pipeline("stylediffusion", replace(choice, offline=True), use_safetensors=True)
     except UsageError as error:
         raise UsageError(
-            f"{error} (the picture was learned with it; --model {named} would look on the Hub)"
+            f"{error} (the image was learned with it; --model {named} looks for it on the Hub)"
         ) from error
 
 
 def load_image_encoder(name: str | None, offline: bool = False) -> dict[str, Any]:
-    """The components with which a picture is learned, from a CLIP vision model's folder or Hub id; none for `None`.
+    """The components that learning needs, from the folder or Hub id of a CLIP vision model; none for `None`.
 
     Raises:
         UsageError: If there is no such model.
@@ -147,12 +147,12 @@ def load_image_encoder(name: str | None, offline: bool = False) -> dict[str, Any
 
 
 def quiet_loading() -> None:
-    """Keep back the bars of a second that the libraries draw while they load."""
+    """Hide the progress bars that the libraries draw while they load."""
     from diffusers.utils import logging as diffusers_logging
     from huggingface_hub.utils import logging as hub_logging
     from transformers.utils import logging as transformers_logging
 
-    hub_logging.set_verbosity_error()  # each of its five tries takes two lines
+    hub_logging.set_verbosity_error()  # each of its five retries prints two lines
     diffusers_logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
 
@@ -172,10 +172,10 @@ def load_trajectory(path: Path) -> Trajectory:
 
 
 def load_picture(path: Path) -> Image.Image:
-    """Read a picture: upright, opaque and in 8-bit RGB, converted as the pipelines would.
+    """Read an image as the pipelines would: upright, opaque and in 8-bit RGB.
 
     Raises:
-        UsageError: If there is no such picture, or its values cannot be converted without guessing.
+        UsageError: If there is no such image, or its values cannot be converted without guessing.
     """
     from semantic_edit.pipelines import opaque_rgb
 
@@ -184,18 +184,18 @@ def load_picture(path: Path) -> Image.Image:
 
 
 def _base_model(network: MappingNetwork, is_folder: bool) -> str | None:
-    """The Hub id of the model that a picture was learned with, or its folder, which only a folder here may name."""
+    """The Hub id of the model that an image was learned with, or its folder, which only a local network may name."""
     from semantic_edit.still_life import model_path
 
     name = network.config.base_model
     if name == str(model_path()):
-        return None  # it is there wherever this package is
+        return None  # it is installed with this package
     is_there = is_folder and Path(name).is_absolute() and (Path(name) / _MODEL_FILE).is_file()
     return name if is_there or is_hub_id(name) else None
 
 
 def _damaged_config(folder: Path) -> str:
-    """What is wrong with a config in a model's folder; the loaders speak of anything else then."""
+    """What is wrong with a config in a model's folder, "" if nothing is; the loaders' own errors mislead."""
     for path in sorted(folder.glob("*/*config.json")):
         try:
             read_object(path)
@@ -205,7 +205,7 @@ def _damaged_config(folder: Path) -> str:
 
 
 def check_model_choice(choice: ModelChoice) -> None:
-    """Raise unless a model may be what was typed, before anything slow is imported.
+    """Raise if the model cannot be loaded, as far as that is known before anything slow is imported.
 
     Raises:
         UsageError: Naming the option and the reason.
@@ -238,16 +238,20 @@ def _find_model(choice: ModelChoice) -> tuple[str, bool]:
     model, variant = choice.model, choice.variant
     if model is None:
         if variant is not None:
-            raise UsageError("--model-variant is of another --model: the still-life model has none")
+            raise UsageError("--model-variant needs a --model: the still-life model has no variants")
         from semantic_edit.still_life import model_path
 
         return str(model_path()), True
     path = Path(model)
     if path.is_file() and path.suffix.lower() in SINGLE_FILES:
         if path.suffix.lower() != ".safetensors":
-            raise UsageError(f"--model {model} is a pickle, which may run anything; name a .safetensors file")
+            raise UsageError(
+                f"--model {model} is a pickle, which may run any code; choose a .safetensors file"
+            )
         if variant is not None:
-            raise UsageError("--model-variant is of a folder's files, and --model names a single one")
+            raise UsageError(
+                "--model-variant chooses among the files of a folder, but --model is a single file"
+            )
         return str(path.resolve()), True
     name, is_folder = _find("--model", model, _MODEL_FILE, "diffusers model")
     if is_folder:
@@ -257,43 +261,42 @@ def _find_model(choice: ModelChoice) -> tuple[str, bool]:
 
 
 def _check_served(name: str, index: Mapping[str, Any]) -> None:
-    """Refuse models of other families by their `model_index.json`."""
+    """Raise if a model's `model_index.json` shows that no pipeline here can use it."""
     if reason := unserved_folder(index):
         raise UsageError(f"--model {name} {reason}")
 
 
 def _check_variant(folder: str, variant: str | None) -> None:
-    """Refuse a folder whose files have other names than those that will be looked for."""
+    """Raise if a folder has no files of the variant that will be looked for."""
     lacking = {name: found for name, found in variants_alone(Path(folder)).items() if variant not in found}
     if lacking:
         listed = ", ".join(f"{name} ({' or '.join(sorted(found))})" for name, found in lacking.items())
         first = sorted(next(iter(lacking.values())))[0]
         raise UsageError(
-            f"--model {folder} has files of a variant alone for {listed}; add --model-variant {first}"
+            f"--model {folder} has only files of a variant for {listed}; add --model-variant {first}"
         )
     if variant is not None and variant not in (known := variants_of(Path(folder))):
-        raise UsageError(
-            f"--model-variant {variant}: {folder} has no such files, but {', '.join(sorted(known)) or 'the usual ones'}"
-        )
+        listed = ", ".join(sorted(known)) or "the usual ones"
+        raise UsageError(f"--model-variant {variant}: {folder} has no such files, only {listed}")
 
 
 def _find(option: str, name: str, file: str, kind: str) -> tuple[str, bool]:
-    """The folder, as an absolute path, or the Hub id that an option names, and whether it is a folder."""
+    """The folder (as an absolute path) or the Hub id that an option names, and whether it is a folder."""
     path = Path(name)
     if path.is_dir():
         if not (path / file).is_file():
-            raise UsageError(f"{option} {name}: a folder without {file} is no {kind}")
+            raise UsageError(f"{option} {name}: a folder without {file} is not a {kind}")
         try:
             content = read_object(path / file)
         except (OSError, ValueError) as error:
             raise UsageError(f"{option} {name}: {error}") from error
         if file == _MODEL_FILE and "_class_name" not in content:
-            raise UsageError(f"{option} {name}: its {file} names no pipeline")
+            raise UsageError(f"{option} {name}: its {file} does not name a pipeline")
         return str(path.resolve()), True
     if path.exists():
-        raise UsageError(f"{option} {name} is a file; name the folder of a {kind} or a Hub id")
+        raise UsageError(f"{option} {name} is a file; choose the folder of a {kind}, or a Hub id")
     if not is_hub_id(name):
-        raise UsageError(f"{option} {name}: there is no such folder, and a Hub id reads owner/name")
+        raise UsageError(f"{option} {name}: there is no such folder, and a Hub id has the form owner/name")
     return name, False
 
 

@@ -1,6 +1,6 @@
-"""Names that the command line knows before the rooms that they belong to are imported, which takes seconds.
+"""Names that the command line needs before the rooms that define them are imported, which takes seconds.
 
-`tests/semantic_edit/test_names.py` holds that they are the rooms' own.
+`tests/semantic_edit/test_names.py` checks that they agree with the rooms.
 """
 
 PRESETS = ("default", "paper")  # `pipelines.presets.PRESETS`

@@ -42,7 +42,7 @@ def add_guidance(group: argparse._ArgumentGroup, default: str) -> None:
         "--guidance-scale",
         type=number(0, 1000),
         metavar="W",
-        help=f"how strongly the prompt pulls (default: {default})",
+        help=f"how strongly to follow the prompt (default: {default})",
     )
 
 
@@ -57,9 +57,14 @@ def add_mask_shape(group: argparse._ArgumentGroup) -> None:
         "--mask-grow",
         type=whole(-10_000, 10_000),
         metavar="PX",
-        help="widen the mask, or narrow it if negative",
+        help="widen the mask by this many pixels, or narrow it if negative",
     )
-    group.add_argument("--mask-feather", type=number(0, 1000), metavar="PX", help="soften the mask's edge")
+    group.add_argument(
+        "--mask-feather",
+        type=number(0, 1000),
+        metavar="PX",
+        help="soften the mask's edge by a blur of this many pixels",
+    )
 
 
 def add_size(group: argparse._ArgumentGroup) -> None:
@@ -67,7 +72,7 @@ def add_size(group: argparse._ArgumentGroup) -> None:
         "--size",
         type=size,
         metavar="WxH",
-        help="process the picture at this size, for example 512x384 (default: about the model's own)",
+        help="size to work at, for example 512x384 (default: about the model's own)",
     )
 
 
@@ -75,7 +80,8 @@ def add_focus(group: argparse._ArgumentGroup, what: str) -> None:
     group.add_argument(
         "--focus",
         action=argparse.BooleanOptionalAction,
-        help=f"{what} alone, at the model's own size (default: where they are a small part of the picture)",
+        help=f"{what} only the area around the mask, at the model's own size (default: if that is a small part of "
+        "the image)",
     )
 
 
@@ -86,34 +92,43 @@ def sides(options: argparse.Namespace) -> dict[str, int]:
 
 def add_mapping(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--mapping", required=True, metavar="ID", help="a folder that `learn` wrote, or a Hub id"
+        "--mapping",
+        required=True,
+        metavar="ID",
+        help="the learned image: a folder that `semantic-edit learn` wrote, or a Hub id",
     )
 
 
 def add_model(parser: argparse.ArgumentParser, default: str = "the small still-life model") -> None:
-    group = parser.add_argument_group("the model")
+    group = parser.add_argument_group("model")
     group.add_argument(
         "--model", metavar="ID", help=f"a folder, a .safetensors file or a Hub id (default: {default})"
     )
     group.add_argument(
         "--model-variant",
         metavar="NAME",
-        help="of the model's files, for example fp16 (default: the usual ones)",
+        help="variant of the model's files to load, for example fp16 (default: none)",
     )
-    group.add_argument("--offline", action="store_true", help="take a Hub id from the local cache alone")
+    group.add_argument(
+        "--offline", action="store_true", help="download nothing: look for Hub ids only in the local cache"
+    )
     add_device(group)
     add_dtype(group)
 
 
 def add_device(container: argparse._ActionsContainer) -> None:
     container.add_argument(
-        "--device", metavar="NAME", help="cpu, cuda, cuda:1, mps (default: the fastest there is)"
+        "--device",
+        metavar="NAME",
+        help="where to compute: cpu, cuda, cuda:1, mps, ... (default: the fastest available)",
     )
 
 
 def add_dtype(container: argparse._ActionsContainer) -> None:
     container.add_argument(
-        "--dtype", choices=("float32", "float16", "bfloat16"), help="(default: float16 on cuda, else float32)"
+        "--dtype",
+        choices=("float32", "float16", "bfloat16"),
+        help="precision to compute in (default: float16 on cuda, otherwise float32)",
     )
 
 
@@ -126,42 +141,45 @@ def add_image_encoder(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--image-encoder",
         metavar="ID",
-        help="a CLIP vision model, for a --model that has none, for example openai/clip-vit-base-patch16",
+        help="CLIP vision model, needed if the --model has none, for example openai/clip-vit-base-patch16",
     )
 
 
 def add_traceback(parser: argparse.ArgumentParser, default: object = False) -> None:
     parser.add_argument(
-        "--traceback", action="store_true", default=default, help="show where an unexpected failure happened"
+        "--traceback",
+        action="store_true",
+        default=default,
+        help="if something unexpected fails, show where in the code",
     )
 
 
 def check_negative(options: argparse.Namespace) -> None:
-    """Refuse a negative prompt where nothing leads away from it."""
+    """Raise if there is a negative prompt, but no guidance away from it."""
     if options.negative is not None and options.guidance_scale is not None and options.guidance_scale <= 1:
         raise UsageError(
-            "--negative does nothing with a --guidance-scale of 1 or less: there is no guidance then"
+            "--negative has no effect with a --guidance-scale of 1 or less, which means no guidance"
         )
 
 
 def typed(options: argparse.Namespace, names: Mapping[str, str]) -> dict[str, Any]:
-    """The options that were typed, each under the pipeline's name for it; its own defaults hold for the others."""
+    """The options that were typed, by the pipeline's names; the others keep the pipeline's defaults."""
     given = {name: getattr(options, option) for option, name in names.items()}
     return {name: value for name, value in given.items() if value is not None}
 
 
 def words_for(names: Mapping[str, str], **others: str) -> dict[str, str]:
-    """From a pipeline's names to what is typed for them, for its messages.
+    """What to call a pipeline's arguments in its messages on the command line.
 
     Args:
         names: From option to the pipeline's name, as `typed` takes them.
-        others: From the pipeline's name to words.
+        others: From the pipeline's name to its name on the command line.
     """
     return {name: f"--{option.replace('_', '-')}" for option, name in names.items()} | others
 
 
 def whole(lowest: int, highest: int) -> Callable[[str], int]:
-    """Reads a whole number between two, both included."""
+    """Reads a whole number from `lowest` to `highest`."""
 
     def read(text: str) -> int:
         digits = text.removeprefix("-")
@@ -175,7 +193,7 @@ def whole(lowest: int, highest: int) -> Callable[[str], int]:
 
 
 def number(lowest: float, highest: float, between: bool = False) -> Callable[[str], float]:
-    """Reads a number between two, both included unless it must lie `between` them."""
+    """Reads a number from `lowest` to `highest`; with `between`, neither of these is allowed."""
 
     def read(text: str) -> float:
         value = _number(text)
@@ -195,14 +213,14 @@ fraction = number(0, 1)
 
 
 def words(text: str) -> str:
-    """Text that a model can be told: bytes that are no letters come from a terminal of another encoding."""
+    """Text for a model; a terminal with another encoding may pass bytes that are not UTF-8."""
     if not is_utf8(text):
         raise argparse.ArgumentTypeError(f"text in UTF-8 is needed, got {shortened(text)}")
     return text
 
 
 def prompt(text: str) -> str:
-    """Text that asks for something."""
+    """Text with at least one word."""
     if not text.strip():
         raise argparse.ArgumentTypeError("a few words are needed, got none")
     return words(text)
@@ -215,7 +233,7 @@ def size(text: str) -> tuple[int, int]:
         return side(width), side(height)
     except argparse.ArgumentTypeError:
         raise argparse.ArgumentTypeError(
-            f"a size reads WIDTHxHEIGHT, for example 512x384, with sides up to 16384, got {shortened(text)}"
+            f"a size has the form WIDTHxHEIGHT, for example 512x384, with sides up to 16384, got {shortened(text)}"
         ) from None
 
 
@@ -224,7 +242,7 @@ def word_factor(text: str) -> tuple[str, float]:
     value = _number(factor)
     if not words(word).strip() or value is None or abs(value) > 1000:
         raise argparse.ArgumentTypeError(
-            f"a weight reads WORD=FACTOR, for example apple=2, got {shortened(text)}"
+            f"a weight has the form WORD=FACTOR, for example apple=2, got {shortened(text)}"
         )
     return word.strip(), value
 

@@ -1,4 +1,4 @@
-"""`semantic-edit publish`: a pipeline, the still-life model or a learned picture as a repository on the Hub."""
+"""`semantic-edit publish`: a pipeline, the still-life model or a learned image as a repository on the Hub."""
 
 from __future__ import annotations
 
@@ -17,60 +17,70 @@ from semantic_edit.terminal import say
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     kinds = parser.add_subparsers(required=True, metavar="what", dest="what")
-    _add_pipelines(
-        kinds.add_parser("pipelines", help="the code of a pipeline, which anybody can load by its name")
-    )
-    _add_model(kinds.add_parser("model", help="the still-life model, with its pipelines inside"))
-    _add_mapping(kinds.add_parser("mapping", help="a learned picture, for others to edit"))
+    for name, (add, content) in _KINDS.items():
+        add(kinds.add_parser(name, help=content, description=f"Publish {content}."))
     for kind in kinds.choices.values():
         _add_destination(kind)
         add_traceback(kind, default=argparse.SUPPRESS)  # or it would undo one that stands before it
 
 
 def _add_pipelines(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("pipeline", choices=PIPELINES, help="which one; each has a repository of its own")
+    parser.add_argument(
+        "pipeline", choices=PIPELINES, help="the pipeline to publish; each has a repository of its own"
+    )
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--own-pipeline",
         choices=pipelines_for(STABLE_DIFFUSION),
-        help="what `from_pretrained(..., trust_remote_code=True)` alone loads (default: StableDiffusionPipeline)",
+        help="what `from_pretrained(..., trust_remote_code=True)` loads by itself (default: StableDiffusionPipeline)",
     )
 
 
 def _add_mapping(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("mapping", type=Path, help="a folder that `learn` wrote")
+    parser.add_argument("mapping", type=Path, help="a folder that `semantic-edit learn` wrote")
     parser.add_argument(
         "--license",
         required=True,
         metavar="ID",
-        help="what others may do with the picture, by the Hub's name for it, for example cc-by-4.0",
+        help="licence of the image, by its name on the Hub, for example cc-by-4.0",
     )
     parser.add_argument(
-        "--base-model", metavar="OWNER/NAME", help="the Hub id of the model that it was learned with"
+        "--base-model", metavar="OWNER/NAME", help="Hub id of the model that the image was learned with"
     )
+
+
+_KINDS = {
+    "pipelines": (_add_pipelines, "the code of a pipeline, for anyone to load by its name"),
+    "model": (_add_model, "the still-life model, including its pipelines"),
+    "mapping": (_add_mapping, "a learned image, for others to edit"),
+}
 
 
 def _add_destination(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--to", metavar="OWNER/NAME", help="the repository; made if it is not there")
+    parser.add_argument("--to", metavar="OWNER/NAME", help="the repository; created if it does not exist")
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="FOLDER", help="keep what is sent in this folder"
+        "-o", "--output", type=Path, metavar="FOLDER", help="also save the repository in this folder"
     )
-    parser.add_argument("--private", action="store_true", help="only you and your organisation may see it")
     parser.add_argument(
-        "--dry-run", action="store_true", help="build and check everything, show it, and send nothing"
+        "--private", action="store_true", help="let only you and your organisation see the repository"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="build, check and list the files, but upload nothing"
     )
 
 
 def run(options: argparse.Namespace) -> None:
-    """Build a repository, show what is in it, and send it to the Hub in one commit."""
+    """Build a repository, list its files, and upload it to the Hub in one commit."""
     if options.to is None:
-        raise UsageError("name the repository with --to owner/name; --dry-run builds and sends nothing")
+        raise UsageError("name the repository with --to owner/name; with --dry-run nothing is uploaded")
     if options.output is not None:
-        check_folder("--output", options.output, lambda folder: False, "nothing")
+        check_folder("--output", options.output)
     if options.what == "mapping" and not is_mapping_folder(options.mapping):
-        raise UsageError(f"{options.mapping} holds no mapping network; name a folder that learn wrote")
+        raise UsageError(
+            f"{options.mapping} does not hold a mapping network; name a folder that semantic-edit learn wrote"
+        )
     quiet_loading()
     from semantic_edit.publishing.errors import PublishError
     from semantic_edit.publishing.upload import check_repo_id
@@ -116,5 +126,5 @@ def _show(options: argparse.Namespace, folder: Path) -> None:
 def _send(options: argparse.Namespace, folder: Path) -> None:
     from semantic_edit.publishing.upload import upload
 
-    what = {"pipelines": "pipeline", "model": "still-life model", "mapping": "learned picture"}[options.what]
+    what = {"pipelines": "pipeline", "model": "still-life model", "mapping": "learned image"}[options.what]
     say(upload(folder, options.to, options.private, f"Publish the {what} with diffusers-semantic-edit"))

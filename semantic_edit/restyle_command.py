@@ -1,4 +1,4 @@
-"""`semantic-edit restyle`: edits of a learned picture, one for each prompt."""
+"""`semantic-edit restyle`: edits of a learned image, one for each prompt."""
 
 from __future__ import annotations
 
@@ -63,15 +63,15 @@ _PIPELINE_OPTIONS = {
 WORDS = words_for(
     _PIPELINE_OPTIONS,
     image="--image",
-    preserve_background="its pixels to stay",
+    preserve_background="keeping its pixels",
     mask_image="--mask",
     mapping_network="--mapping",
     prompt="--prompt",
     reweight="--reweight",
 )
 _TAUS = {
-    "v": ("the learned look", 0.6),
-    "c": ("what the words look at", 0.6),
+    "v": ("the learned appearance", 0.6),
+    "c": ("what the words refer to", 0.6),
     "s": ("the layout", 0.8),
     "u": ("the layout, in the unconditional branch", 0.5),
 }
@@ -85,15 +85,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         required=True,
         action="append",
         metavar="TEXT",
-        help="what the picture should show; type it again for another edit",
+        help="what the image should show; repeat the option for further edits",
     )
     add_output(
-        parser, "where the edited picture goes; of several, out.png becomes out-1.png, out-2.png and so on"
+        parser,
+        "where to write the edited image; for several prompts, out.png becomes out-1.png, out-2.png and so on",
     )
-    _add_method(parser.add_argument_group("the edit"))
-    _add_mask(parser.add_argument_group("a mask"))
-    add_model(parser, default="the one that the picture was learned with")
-    _add_files(parser.add_argument_group("further files"))
+    _add_method(parser.add_argument_group("edit"))
+    _add_mask(parser.add_argument_group("mask"))
+    add_model(parser, default="the one that the image was learned with")
+    _add_files(parser.add_argument_group("more files"))
 
 
 def _add_method(group: argparse._ArgumentGroup) -> None:
@@ -102,51 +103,53 @@ def _add_method(group: argparse._ArgumentGroup) -> None:
             f"--tau-{letter}",
             type=fraction,
             metavar="F",
-            help=f"fraction of the steps that keep {kept}; lower changes more (default: {default})",
+            help=f"fraction of the steps that keep {kept}; lower values change more (default: {default})",
         )
     group.add_argument(
         "--edit-type",
         choices=EDIT_TYPES,
-        help="words exchanged one for one, or words added (default: by the number of words)",
+        help="whether words are exchanged one for one, or words are added (default: chosen by the number of words)",
     )
     group.add_argument(
         "--reweight",
         type=word_factor,
         action="append",
         metavar="WORD=FACTOR",
-        help="show more of a word, or less of it below 1; may be repeated",
+        help="strengthen a word, or weaken it by a factor below 1; may be repeated",
     )
     group.add_argument(
         "--local-blend",
         type=words,
         action="append",
         metavar="WORD",
-        help="change only where this word is looked at; may be repeated",
+        help="change only the part of the image that this word refers to; may be repeated",
     )
     add_guidance(group, default="as learned")
     add_negative(group)
 
 
 def _add_mask(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--mask", type=Path, metavar="FILE", help="edit only where this picture is white")
+    group.add_argument("--mask", type=Path, metavar="FILE", help="edit only where this image is white")
     add_mask_shape(group)
     group.add_argument(
         "--image",
         type=Path,
         metavar="FILE",
-        help="the picture, to keep its size and its own pixels outside of the mask",
+        help="the original image, to keep its size and its own pixels outside the mask",
     )
 
 
 def _add_files(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--save-reconstruction", type=Path, metavar="FILE", help="keep the picture as it was learned"
+        "--save-reconstruction", type=Path, metavar="FILE", help="save the image as it was learned"
     )
-    group.add_argument("--strip", type=Path, metavar="FILE", help="draw the learned picture and every edit")
+    group.add_argument(
+        "--strip", type=Path, metavar="FILE", help="save an overview of the learned image and every edit"
+    )
 
 
 def run(options: argparse.Namespace) -> None:
-    """Edit a learned picture with words, one edit for each prompt."""
+    """Edit a learned image with words: one edit for each prompt."""
     outputs = _checked(options)
     quiet_loading()
     arguments = _pipeline_arguments(options)
@@ -163,16 +166,16 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _check_together(options: argparse.Namespace) -> None:
-    """Refuse options that would do nothing."""
+    """Raise if an option would have no effect."""
     if options.mask is None:
         idle = [name for name in ("image", "mask_grow", "mask_feather") if getattr(options, name) is not None]
         if idle:
-            raise UsageError(f"--{idle[0].replace('_', '-')} does nothing without --mask")
+            raise UsageError(f"--{idle[0].replace('_', '-')} has no effect without --mask")
     check_negative(options)
 
 
 def _checked(options: argparse.Namespace) -> dict[str, Path]:
-    """The files to write, by option, once everything typed has proved usable."""
+    """The files to write, by option, after checking everything that was typed."""
     _check_together(options)
     edits = dict(zip(_edit_names(options), _numbered(options.output, len(options.prompt)), strict=True))
     others = {"--save-reconstruction": options.save_reconstruction, "--strip": options.strip}
@@ -184,14 +187,14 @@ def _checked(options: argparse.Namespace) -> dict[str, Path]:
     check_outputs(named, inputs)
     check_pictures(inputs)
     check_mapping(options.mapping)
-    if options.model is not None:  # else it is the one that the picture was learned with
+    if options.model is not None:  # otherwise it is the one that the image was learned with
         check_model_choice(model_choice(options))
     return named
 
 
 def _edit_names(options: argparse.Namespace) -> list[str]:
     count = len(options.prompt)
-    return ["--output"] if count == 1 else [f"picture {index} of --output" for index in range(1, count + 1)]
+    return ["--output"] if count == 1 else [f"image {index} of --output" for index in range(1, count + 1)]
 
 
 def _numbered(path: Path, count: int) -> list[Path]:
@@ -201,7 +204,7 @@ def _numbered(path: Path, count: int) -> list[Path]:
 
 
 def _pipeline_arguments(options: argparse.Namespace) -> dict[str, Any]:
-    """What the pipeline is called with besides the prompts and the network."""
+    """The arguments of the pipeline besides the prompts and the network."""
     arguments = typed(options, _PIPELINE_OPTIONS)
     if options.reweight is not None:
         arguments["reweight"] = dict(options.reweight)
@@ -215,7 +218,7 @@ def _pipeline_arguments(options: argparse.Namespace) -> dict[str, Any]:
 def _contents(
     options: argparse.Namespace, outputs: dict[str, Path], source: str, output: StyleDiffusionPipelineOutput
 ) -> dict[Path, bytes]:
-    """What goes into each file."""
+    """The content of each file."""
     from semantic_edit.strips import strip
 
     edits: list[Image.Image] = list(output.images)

@@ -1,4 +1,4 @@
-"""What a pipeline refuses or withholds, as errors of the command line."""
+"""Run a pipeline, and turn what it refuses or withholds into errors of the command line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def refusals() -> Iterator[None]:
-    """Turn the error with which a pipeline refuses its arguments, or gives up what is not finite, into one line."""
+    """Turn a pipeline's errors about its arguments, and about values that are not finite, into a `UsageError`."""
     try:
         yield
     except (ValueError, FloatingPointError) as error:
@@ -23,13 +23,13 @@ def refusals() -> Iterator[None]:
 
 
 def run_edit(pipe: Callable[..., Any], advice: str, **arguments: Any) -> Any:
-    """Call a pipeline, and refuse to go on with the black pictures of a safety checker.
+    """Call a pipeline, and raise if a safety checker has blackened a result.
 
     Args:
-        advice: What to try then.
+        advice: What to try in that case.
 
     Raises:
-        UsageError: With the pipeline's reason, or naming the prompts whose results are withheld.
+        UsageError: With the pipeline's reason, or naming the prompts whose results were withheld.
     """
     with refusals():
         output = pipe(**arguments)
@@ -46,19 +46,19 @@ def run_edit(pipe: Callable[..., Any], advice: str, **arguments: Any) -> Any:
 
 
 def tell_frames(frames: Sequence[Frame] | None) -> None:
-    """Say what a pipeline worked at, where that is not just the picture."""
+    """Say at what part and size a pipeline worked, unless that is the whole image at its own size."""
     for frame in frames or ():
         if not frame.is_plain:
-            complain("note", f"the picture: {frame}")
+            complain("note", f"the image: {frame}")
 
 
 def _tell_learned(frames: Sequence[Frame] | None) -> None:
-    """Say that a result is what was learned alone, where that is not just the picture."""
+    """Say that a result shows only what was learned, unless that is the whole image at its own size."""
     for frame in frames or ():
         if not frame.is_plain:
             width, height = frame.size
             part = "" if frame.is_whole else " and shows only the part that was learned"
             complain(
                 "note",
-                f"the result is {width} x {height} pixels{part}; --image and --mask give the whole picture",
+                f"the result is {width} x {height} pixels{part}; with --image and --mask it is the whole image",
             )

@@ -1,4 +1,4 @@
-"""`semantic-edit scene`: a picture to play with."""
+"""`semantic-edit scene`: an image to try edits on."""
 
 import argparse
 
@@ -11,21 +11,24 @@ from semantic_edit.terminal import say
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--seed", type=seed, default=0, help="each seed is another still life (default: 0)")
     parser.add_argument(
-        "--objects", type=int, choices=(1, 2), help="how many objects (default: chosen by the seed)"
+        "--seed", type=seed, default=0, help="each seed gives a different still life (default: 0)"
+    )
+    parser.add_argument(
+        "--objects", type=int, choices=(1, 2), help="number of objects (default: chosen by the seed)"
     )
     parser.add_argument(
         "--scale",
         type=whole(1, 32),
         default=1,
-        help="how many times 128 pixels each side has; the model works at 128 (default: 1)",
+        metavar="N",
+        help="side of the image as a multiple of 128 pixels, the size that the model works at (default: 1)",
     )
-    add_output(parser, "where the picture goes")
+    add_output(parser, "where to write the image")
 
 
 def run(options: argparse.Namespace) -> None:
-    """Render a still life and print the caption that describes it."""
+    """Render a still life, and print a caption that describes it."""
     check_suffix("--output", options.output)
     check_outputs({"--output": options.output}, {})
     from semantic_edit.still_life.scenes import sample_scene

@@ -1,4 +1,4 @@
-"""A polite request to end, of the system or a closed terminal, ends a command as Ctrl-C does."""
+"""SIGTERM and SIGHUP end a command as Ctrl-C does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ REASONS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "the term
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal asked the process to end; like Ctrl-C nothing that handles errors catches it."""
+    """A signal asked the process to end; like Ctrl-C, this is not caught as an error."""
 
     def __init__(self, number: int) -> None:
         self.reason = REASONS[signal.Signals(number).name]
@@ -21,9 +21,9 @@ class Stopped(KeyboardInterrupt):
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Raise [`Stopped`] in the block where a signal would end the process; one that is ignored stays ignored."""
+    """In the block, raise [`Stopped`] if a signal would end the process; signals that are ignored stay ignored."""
     before = {}
-    if threading.current_thread() is threading.main_thread():  # no other may be asked
+    if threading.current_thread() is threading.main_thread():  # only this one may set handlers
         for name in ("SIGTERM", "SIGHUP"):
             number = getattr(signal, name, None)  # Windows has no closed terminals
             if number is not None and signal.getsignal(number) is signal.SIG_DFL:

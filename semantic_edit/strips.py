@@ -1,4 +1,4 @@
-"""One picture that shows several, each under its caption: what an edit did, or where words look."""
+"""Several captioned images in one: what an edit did, or where the model attends to words."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def edit_strip(
     """Draw one edit: before | soft map | mask | after.
 
     Args:
-        before, after, mask: Upright pictures of one size.
-        soft_mask: (batch, 1, height, width) in [0, 1], of which the first is drawn; `None` where the mask was given.
-        box: What the soft map is of.
+        before, after, mask: Upright images of one size.
+        soft_mask: (batch, 1, height, width) in [0, 1], of which the first is drawn; `None` if the mask was given.
+        box: The part of the image that the soft map covers.
     """
     panels = [("before", before)]
     if soft_mask is not None:
@@ -43,17 +43,17 @@ def edit_strip(
 
 
 def heat_over(picture: Image.Image, heat: Image.Image) -> Image.Image:
-    """The picture in grey under a heat map of its size: black is cold, yellow the hottest."""
+    """An image in grey under a heat map of its size, which goes from black over red to yellow."""
     colours = ImageOps.colorize(heat.convert("L"), black="#000018", mid="#c82040", white="#fff060")
     return Image.blend(picture.convert("L").convert("RGB"), colours, 0.6)
 
 
 def strip(panels: Sequence[tuple[str, Image.Image]], columns: int | None = None) -> Image.Image:
-    """Set captioned pictures side by side on white, small ones enlarged to `PANEL_HEIGHT` and large ones shrunk.
+    """Place captioned images side by side on white, enlarging small ones to `PANEL_HEIGHT` and shrinking large ones.
 
     Args:
-        panels: Captions and pictures; captions wider than their picture are broken into lines.
-        columns: Pictures in a row; all of them in one where not given.
+        panels: Captions and images; captions wider than their image are broken into lines.
+        columns: Images in a row; by default there is one row.
     """
     height = min(HIGHEST_PANEL, max(PANEL_HEIGHT, *(picture.height for _, picture in panels)))
     scaled = [(caption, _at_height(picture.convert("RGB"), height)) for caption, picture in panels]
@@ -68,7 +68,7 @@ def strip(panels: Sequence[tuple[str, Image.Image]], columns: int | None = None)
 
 
 def _row(panels: Sequence[tuple[str, Image.Image]]) -> Image.Image:
-    """Captioned pictures of one height side by side."""
+    """Captioned images of one height side by side."""
     times = max(1, round(panels[0][1].height / PANEL_HEIGHT))
     font = ImageFont.load_default(size=15 * times)
     captions = [_broken(caption, picture.width, font) for caption, picture in panels]
@@ -86,7 +86,7 @@ def _row(panels: Sequence[tuple[str, Image.Image]]) -> Image.Image:
 
 
 def _broken(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    """`text` in lines that fit into `width` pixels, as far as its words do."""
+    """Break `text` into lines of at most `width` pixels, as far as its words allow."""
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".lstrip()

@@ -1,4 +1,4 @@
-"""What is said at the terminal: one line at a time, in the words that are typed there, and nothing that steers it."""
+"""Messages on the terminal: one line each, without control characters, in terms of the command line's options."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def complain(kind: str, reason: object) -> None:
 
 
 def visible(text: str) -> str:
-    """`text` with everything escaped that a terminal would not show: names of files may hold anything."""
+    """Escape whatever a terminal would not show: file names may contain anything."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def in_typed_words(text: str, words: Mapping[str, str]) -> str:
-    """A message of the pipelines with the options that were typed in place of their arguments.
+    """Replace the pipelines' arguments in a message by the command line's options.
 
     Args:
         words: From an argument's name to the option.

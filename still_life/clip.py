@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch.nn import functional
-from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
+from transformers import CLIPTokenizer, CLIPVisionModelWithProjection
 
 from semantic_edit.still_life.rendering import COLOURS
 from semantic_edit.still_life.solids import KINDS
@@ -14,14 +14,13 @@ PAIRS = [(colour, kind) for colour in COLOURS for kind in KINDS]
 
 
 @torch.no_grad()
-def embed_texts(text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:
-    """Unit vectors (texts, 128) in the space that the tiny CLIP's pictures share."""
-    return functional.normalize(text_encoder(tokenize(tokenizer, texts)).pooler_output.float(), dim=-1)
-
-
-@torch.no_grad()
 def embed_pictures(image_encoder: CLIPVisionModelWithProjection, pixels: torch.Tensor) -> torch.Tensor:
-    """Unit vectors (pictures, 128) of pixels in [-1, 1], (pictures, 3, 128, 128)."""
+    """Unit vectors (images, 128) in the space of the text encoder's pooled output, which is not projected.
+
+    Args:
+        image_encoder: The model's.
+        pixels: (images, 3, 128, 128) in [-1, 1].
+    """
     return functional.normalize(image_encoder(pixels).image_embeds.float(), dim=-1)
 
 

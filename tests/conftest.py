@@ -5,8 +5,11 @@ import semantic_edit  # noqa: F401, before transformers, some of whose news it k
 # isort: split
 
 import copy
+import gc
+import itertools
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -80,9 +83,14 @@ SDXL_SCHEDULE = {  # the base model's, with what its file still says of other sa
 }
 
 
+def pytest_collection_finish() -> None:
+    """What is imported by now stays to the end: no need to look through all of it for garbage again and again."""
+    gc.freeze()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
-    """Tiny tensors gain nothing from threads, and lose much where processes share cores: more only if asked for."""
+    """Use one thread unless more are requested: tiny tensors gain nothing from threads, and lose much on busy cores."""
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)
 
@@ -91,7 +99,7 @@ Model = TypeVar("Model", bound=torch.nn.Module)
 
 
 def left_alone(model: Model) -> Iterator[Model]:
-    """Lend a model to all tests of a session, none of which may change it for the others."""
+    """Share a model between all tests of a session, and check that none of them has changed it."""
     before = copy.deepcopy(model.state_dict())
     yield model
     after = model.state_dict()
@@ -145,7 +153,7 @@ def small_text_config(tokenizer: CLIPTokenizer, **sizes: int) -> CLIPTextConfig:
 
 @pytest.fixture(scope="session")
 def vae() -> Iterator[AutoencoderKL]:
-    """A factor of 8 and 4 channels, as Stable Diffusion's."""
+    """A VAE with a factor of 8 and 4 channels, like Stable Diffusion's."""
     torch.manual_seed(0)
     model = AutoencoderKL(
         block_out_channels=(4, 8, 8, 8),
@@ -160,7 +168,7 @@ def vae() -> Iterator[AutoencoderKL]:
 
 @pytest.fixture(scope="session")
 def image_encoder() -> Iterator[CLIPVisionModelWithProjection]:
-    """Five tokens of a width that is not the text's."""
+    """An image encoder with five tokens, whose width differs from the text's."""
     torch.manual_seed(0)
     config = CLIPVisionConfig(
         hidden_size=24,
@@ -214,9 +222,9 @@ def unet(sd_unet: UNet2DConditionModel) -> UNet2DConditionModel:
 
 @pytest.fixture(scope="session")
 def explicit_maps() -> Callable[[UNet2DConditionModel, int], AbstractContextManager[dict[str, torch.Tensor]]]:
-    """The maps of a UNet's cross-attention layers of so many queries, from what hooks see of their inputs.
+    """The maps of a UNet's cross-attention layers with a given number of queries, from the inputs that hooks see.
 
-    By the layers' paths, (batch, heads, queries, tokens), of the latest evaluation; gradients flow.
+    By the layers' paths, (batch, heads, queries, tokens), for the latest evaluation; differentiable.
     """
 
     @contextmanager
@@ -323,7 +331,7 @@ def style_pipe(make_style_pipe: Callable[..., StyleDiffusionPipeline]) -> StyleD
 def sd_learned(
     make_sd_style_pipe: Callable[..., StyleDiffusionPipeline], picture: PIL.Image.Image
 ) -> MappingNetwork:
-    """`picture`, learned by the shared models as "a red apple on grass" in four steps of three updates."""
+    """`picture`, learned with the shared models as "a red apple on grass" in four steps of three updates."""
     settings = LearningSettings(stop_below=0.0, converged_below=100.0)
     return make_sd_style_pipe().learn_mapping(picture, "a red apple on grass", 4, settings=settings)
 
@@ -340,7 +348,7 @@ def sdxl_scheduler() -> EulerDiscreteScheduler:
 
 @pytest.fixture(scope="session")
 def tokenizer_2(tokenizer: CLIPTokenizer) -> CLIPTokenizer:
-    """The same words, padded with another token than the first one, as in SDXL."""
+    """The same words as `tokenizer`, but padded with another token, as in SDXL."""
     second = copy.deepcopy(tokenizer)
     second.pad_token = ","
     return second
@@ -348,7 +356,7 @@ def tokenizer_2(tokenizer: CLIPTokenizer) -> CLIPTokenizer:
 
 @pytest.fixture(scope="session")
 def text_encoder_2(tokenizer_2: CLIPTokenizer) -> Iterator[CLIPTextModelWithProjection]:
-    """Narrower than the first one, and its pooled embedding narrower still: no two widths may be mistaken."""
+    """Narrower than the first one, with an even narrower pooled embedding, so that no two widths can be confused."""
     torch.manual_seed(1)
     config = small_text_config(tokenizer_2, hidden_size=24, num_hidden_layers=3, projection_dim=20)
     yield from left_alone(CLIPTextModelWithProjection(config).eval())
@@ -356,7 +364,7 @@ def text_encoder_2(tokenizer_2: CLIPTokenizer) -> Iterator[CLIPTextModelWithProj
 
 @pytest.fixture(scope="session")
 def make_xl_unet() -> Callable[..., UNet2DConditionModel]:
-    """Builds a UNet of SDXL's layout: several transformers in a block, text and sizes added to the time embedding."""
+    """Builds a UNet of SDXL's layout: several transformers per block, and text and sizes in the time embedding."""
 
     def make(seed: int = 0, **changes: Any) -> UNet2DConditionModel:
         settings = {
@@ -383,7 +391,7 @@ def xl_unet(make_xl_unet: Callable[..., UNet2DConditionModel]) -> Iterator[UNet2
 def in_xl_layout() -> Callable[[UNet2DConditionModel], UNet2DConditionModel]:
     """Builds a UNet of SDXL's layout that computes what one of Stable Diffusion's layout computes.
 
-    Its cross attention reads the first encoder's part of the text only, and what it is added to its time is nothing.
+    Its cross attention reads only the first encoder's part of the text, and it adds nothing to the time embedding.
     """
 
     def widened(unet: UNet2DConditionModel) -> UNet2DConditionModel:
@@ -473,7 +481,7 @@ def make_xl_style_pipe(
 def xl_learned(
     make_xl_style_pipe: Callable[..., StableDiffusionXLStyleDiffusionPipeline], picture: PIL.Image.Image
 ) -> MappingNetwork:
-    """As `learned`, by the shared models of SDXL's layout."""
+    """Like `learned`, with the shared models of SDXL's layout."""
     settings = LearningSettings(stop_below=0.0, converged_below=100.0)
     return make_xl_style_pipe().learn_mapping(picture, "a red apple on grass", 4, settings=settings)
 
@@ -495,7 +503,7 @@ def make_picture(seed: int, width: int = 64, height: int = 48) -> PIL.Image.Imag
 
 
 class CountingUNet:
-    """Counts the samples that go through a UNet, and its evaluations, while it is attached."""
+    """Counts a UNet's evaluations, and the samples in them, while it is attached."""
 
     def __init__(self) -> None:
         self.samples = 0
@@ -509,7 +517,7 @@ class CountingUNet:
 
 @pytest.fixture
 def counted(unet: UNet2DConditionModel) -> Iterator[CountingUNet]:
-    """What the shared UNet is asked for during the test."""
+    """Counts the evaluations of the shared UNet during the test."""
     counter = CountingUNet()
     handle = unet.register_forward_pre_hook(counter, with_kwargs=True)
     yield counter
@@ -517,34 +525,42 @@ def counted(unet: UNet2DConditionModel) -> Iterator[CountingUNet]:
 
 
 @pytest.fixture
-def killed_at() -> Callable[[int, Callable[[], Any]], bool]:
-    """Does something in another process, which is killed just before its so many-th opening, move or removal of a file.
+def killed_anywhere(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[Path, Callable[[], Any]], list[Path]]:
+    """What is left of a folder where a process is killed that does something there, for each moment of its work.
 
     Returns:
-        Whether it came to that; `False` when everything was done before.
+        Copies of the folder as it was just before each opening, move or removal of a file, made by that process, which
+        lives no more. There is none where there was no folder yet.
     """
 
-    def run(number: int, act: Callable[[], Any]) -> bool:
+    def run(folder: Path, act: Callable[[], Any]) -> list[Path]:
+        moments = tmp_path_factory.mktemp("killed")
         child = os.fork()
         if child == 0:
             torch.set_num_threads(1)  # the others of the pool stayed behind, and would be waited for
-            left = [number]
+            numbers, is_copying = itertools.count(), False
 
-            def die(event: str, _arguments: tuple[Any, ...]) -> None:
-                if event == "open" or event.startswith("os."):
-                    left[0] -= 1
-                    if left[0] < 0:
-                        os._exit(9)  # nothing is cleaned up, as after a kill
+            def look(event: str, _arguments: tuple[Any, ...]) -> None:
+                nonlocal is_copying
+                if is_copying or not (event == "open" or event.startswith("os.")):
+                    return
+                is_copying = True
+                copy = moments / str(next(numbers)) / folder.name
+                copy.parent.mkdir()
+                if folder.exists():
+                    shutil.copytree(folder, copy)
+                is_copying = False
 
             try:
-                sys.addaudithook(die)
+                sys.addaudithook(look)
                 act()
                 os._exit(0)
             except BaseException:
                 os._exit(1)
         _, status = os.waitpid(child, 0)
-        code = os.waitstatus_to_exitcode(status)
-        assert code in (0, 9), f"failed before event {number}"
-        return code == 9
+        assert os.waitstatus_to_exitcode(status) == 0
+        return [moments / str(number) / folder.name for number in range(len(os.listdir(moments)))]
 
     return run

@@ -1,4 +1,4 @@
-"""Stable Diffusion's noise schedule, and tensors to walk it with."""
+"""Stable Diffusion's noise schedule, and tensors to try it with."""
 
 import torch
 

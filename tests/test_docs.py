@@ -1,4 +1,4 @@
-"""The docstrings as the API reference shows them. That the whole of it builds, `make docs` tells."""
+"""The docstrings as the API reference shows them; `make docs` checks that all of it builds."""
 
 import importlib.util
 from pathlib import Path
@@ -22,7 +22,7 @@ def docstrings():
 
 @pytest.fixture
 def rewritten(docstrings, monkeypatch, tmp_path):
-    """A module's objects by their paths, after the pages that show some of them were told."""
+    """A module's objects by their paths, once the pages have been processed."""
 
     def read(source, *shown):
         page = tmp_path / "page.md"

@@ -22,7 +22,7 @@ PLACES = [
 
 @pytest.fixture(scope="module")
 def asked() -> list[Requirement]:
-    """What setup.py asks for, to run the package and to work on it."""
+    """The requirements in setup.py, for running the package and for working on it."""
     from distutils.core import run_setup
 
     fields = run_setup(str(ROOT / "setup.py"), stop_after="init")

@@ -1,6 +1,7 @@
-"""What keeps the package readable as a whole: short signatures, and one thing to a name."""
+"""Rules that keep the package readable: short signatures, and no name used twice."""
 
 import ast
+import functools
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ INTERFACES = {"add_options", "run", "fits", "main"}
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
+@functools.cache
 def modules() -> dict[str, ast.Module]:
     outside = ("benchmarks", "training")  # programs that run from a checkout
     rooms = [path.parent for path in ROOT.glob("*/__init__.py") if path.parent.name not in outside]

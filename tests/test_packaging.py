@@ -29,7 +29,7 @@ def run(*command: str | Path, cwd: Path = ROOT) -> str:
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory) -> Path:
-    """A copy of the repository: setuptools builds in place, and reads back what an earlier build left there."""
+    """A copy of the repository, because setuptools builds in place and reuses what an earlier build left there."""
     return shutil.copytree(ROOT, tmp_path_factory.mktemp("sources") / "tree", ignore=NOT_SOURCES)
 
 
@@ -53,7 +53,7 @@ def wheel(sources, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def environment(tmp_path) -> Path:
-    """An environment that holds nothing at all, not even pip."""
+    """An empty environment, without even pip."""
     run(sys.executable, "-m", "venv", "--without-pip", tmp_path / "env")
     return tmp_path / "env"
 

@@ -1,11 +1,12 @@
 """Imports run one way: face -> publishing, evaluation -> datasets -> pipelines -> denoisers -> the numerics.
 
 The numerics are `mapping_networks`, `editing` and `attention_processors`. `still_life` imports no room of these, and
-`disk` lies below all: how files are written and read. `evaluation` takes of other rooms what they export, as users
+`disk` lies below all: how files are written and read. `evaluation` uses only what other rooms export, as users
 would. The checker reads source text, so it needs no room to be importable.
 """
 
 import ast
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -36,10 +37,11 @@ MAY_IMPORT: dict[str, set[str]] = {
 # Rooms that reach these of the others through what their `__init__` exports alone.
 AS_USERS = {"evaluation"}
 EXPORTING = {"pipelines", *BELOW}
+NETWORKS = re.compile(r"(.*\.)?(unet|vae(\.(encode|decode|encoder|decoder))?|text_encoder(_2)?)")
 
 
 def faults(room: str, source: str) -> Iterator[str]:
-    """What is wrong with the imports of one module of `room`."""
+    """The forbidden imports of one module of `room`."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom) and node.level:
             yield f"line {node.lineno}: relative import"
@@ -72,7 +74,7 @@ def _faults_of_name(room: str, name: str, line: int) -> Iterator[str]:
 
 
 def _is_exported(room: str, names: list[str]) -> bool:
-    """Whether what follows the name of a room is in its `__all__`, or nothing follows."""
+    """Whether the names after a room's are in its `__all__`, or there are none."""
     tree = ast.parse((ROOT / room / "__init__.py").read_text())
     assigned = [node for node in tree.body if isinstance(node, ast.Assign)]
     (exported,) = (
@@ -81,8 +83,14 @@ def _is_exported(room: str, names: list[str]) -> bool:
     return not names or (len(names) == 1 and names[0] in exported)
 
 
+def evaluated(source: str) -> set[str]:
+    """The UNets, VAEs and text encoders that a module calls, by their names."""
+    calls = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
+    return {name for name in (ast.unparse(call.func) for call in calls) if NETWORKS.fullmatch(name)}
+
+
 def cycle(graph: Mapping[str, set[str]]) -> list[str]:
-    """The names on some circle of `graph`, or an empty list."""
+    """The names on a cycle of `graph`, or an empty list."""
     done: set[str] = set()
 
     def visit(name: str, path: list[str]) -> list[str]:
@@ -110,7 +118,7 @@ def module_graph() -> dict[str, set[str]]:
 
 
 def _at_runtime(source: str) -> ast.Module:
-    """The module without what stands under `if TYPE_CHECKING`: a name for an annotation alone makes no circle."""
+    """The module without the code under `if TYPE_CHECKING`, because imports for annotations alone make no cycle."""
 
     class WithoutTypes(ast.NodeTransformer):
         def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
@@ -137,6 +145,26 @@ def test_room_imports_only_what_lies_below(room):
         f"{path.name}, {fault}" for _, path in _modules(room) for fault in faults(room, path.read_text())
     ]
     assert not found
+
+
+@pytest.mark.parametrize("room", [room for room in rooms() if room != "denoisers"])
+def test_only_denoisers_evaluate_a_models_networks(room):
+    found = {name: evaluated(path.read_text()) for name, path in _modules(room)}
+    assert not {name: calls for name, calls in found.items() if calls}
+
+
+@pytest.mark.parametrize(
+    ("source", "calls"),
+    [
+        ("pipe.vae.encode(pixels).mode()", {"pipe.vae.encode"}),
+        ("vae.encoder(pixels)", {"vae.encoder"}),
+        ("self.pipe.unet(latents)", {"self.pipe.unet"}),
+        ("pipe.text_encoder_2(ids)", {"pipe.text_encoder_2"}),
+        ("denoiser.encode(pixels); pipe.vae.parameters(); small_unet()", set()),
+    ],
+)
+def test_checker_finds_evaluations(source, calls):
+    assert evaluated(source) == calls
 
 
 def test_no_two_modules_import_each_other():

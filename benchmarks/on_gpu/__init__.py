@@ -1,1 +1,1 @@
-"""What a GPU is asked in the few minutes that it is at hand: `python -m benchmarks.on_gpu`; see docs/gpu.md."""
+"""Measurements for the few minutes in which a GPU is available: `python -m benchmarks.on_gpu`; see docs/gpu.md."""

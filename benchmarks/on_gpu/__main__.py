@@ -30,7 +30,7 @@ from benchmarks.on_gpu.training import PICTURES, training
 from benchmarks.on_gpu.waits import waits
 from semantic_edit.loading import quiet_loading
 
-# In the order in which they run, with the most seconds that each may take.
+# in the order in which they run, with the most seconds that each may take
 SECTIONS: dict[str, tuple[Callable[[Bench], Iterator[Figure]], float]] = {
     "evaluations": (evaluations, 40),
     "diffedit": (diffedit, 70),
@@ -44,12 +44,12 @@ SECTIONS: dict[str, tuple[Callable[[Bench], Iterator[Figure]], float]] = {
 
 
 class OutOfTime(Exception):
-    """A section had its seconds."""
+    """A section has used up its seconds."""
 
 
 @contextmanager
 def at_most(seconds: float) -> Iterator[None]:
-    """Raise `OutOfTime` in the block after so long."""
+    """In the block, raise `OutOfTime` after some seconds."""
 
     def ring(*_: object) -> None:
         raise OutOfTime(f"stopped after its {seconds:.0f} seconds")
@@ -64,7 +64,7 @@ def at_most(seconds: float) -> Iterator[None]:
 
 
 def run_section(report: Report, name: str, found: Callable[[], Iterator[Figure]], seconds: float) -> None:
-    """All figures of one section, until its end, its failure or its last second; whatever happens, it is written."""
+    """Record the figures of one section until it ends, fails or runs out of time; the report is written in any case."""
     started = time.monotonic()
     report.say(f"{name}: at most {seconds:.0f} s")
     try:
@@ -84,7 +84,7 @@ def run_section(report: Report, name: str, found: Callable[[], Iterator[Figure]]
 
 
 def gpu_is_lost() -> bool:
-    """Whether an error left this process without its GPU, as an illegal address does."""
+    """Whether an error made the GPU unusable for this process, as an illegal address does."""
     try:
         if torch.cuda.is_available():
             torch.ones(1, device="cuda").add(1).item()
@@ -97,17 +97,22 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="folder for gpu.json and gpu.md")
     parser.add_argument("--sections", nargs="*", choices=SECTIONS, default=list(SECTIONS))
-    parser.add_argument("--minutes", type=float, default=6, help="for all of it")
+    parser.add_argument("--minutes", type=float, default=6, help="the time for all sections")
     parser.add_argument(
-        "--train", action="store_true", help="then train the still-life model as long as is left"
+        "--train", action="store_true", help="then train the still-life model for the remaining time"
     )
     parser.add_argument(
-        "--pictures", type=int, default=PICTURES, help="to render for that, at 50 ms on each core"
+        "--pictures",
+        type=int,
+        default=PICTURES,
+        help="images to render for that, at 50 ms each on every core",
     )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--quick", action="store_true", help="tiny settings, to see that everything runs")
-    parser.add_argument("--resume", action="store_true", help="add to what is in the folder")
-    parser.add_argument("--tests", type=Path, help="what pytest printed, to be summed up too")
+    parser.add_argument(
+        "--quick", action="store_true", help="use tiny settings, only to see that everything runs"
+    )
+    parser.add_argument("--resume", action="store_true", help="add to the results in the folder")
+    parser.add_argument("--tests", type=Path, help="what pytest printed, for the summary")
     options = parser.parse_args(arguments)
     ends = time.monotonic() + 60 * options.minutes
     quiet_loading()

@@ -1,4 +1,4 @@
-"""What the sections work with: a device, the models on it, and how much of everything is run."""
+"""What the sections share: the device, the models on it, and how large the runs are."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from semantic_edit.pipelines import DiffEditPipeline, StyleDiffusionPipeline
 
 @dataclass
 class Bench:
-    """quick: The still-life model and tiny settings, which show that all runs and measure nothing.
-    given: StyleDiffusion's pipeline, if there is one already."""
+    """quick: Use the still-life model and tiny settings, which measure nothing but show that everything works.
+    given: StyleDiffusion's pipeline, if there already is one."""
 
     device: torch.device
     quick: bool = False
@@ -32,43 +32,43 @@ class Bench:
 
     @property
     def on_gpu(self) -> bool:
-        """Whether there is a CUDA device at work."""
+        """Whether the device is a CUDA device."""
         return self.device.type == "cuda"
 
     @property
     def model(self) -> str | None:
-        """Stable Diffusion 1.5's size, or the still-life model."""
+        """The name of the model: one of Stable Diffusion 1.5's size, or the still-life model."""
         return None if self.quick else SD15
 
     @property
     def side(self) -> int:
-        """Of the pictures, in pixels."""
+        """The side of the images in pixels."""
         return side_of(self.model) or 64
 
     @property
     def repeats(self) -> int:
-        """Of what is timed."""
+        """Rounds of everything that is timed."""
         return 1 if self.quick else 3
 
     @property
     def presets(self) -> dict[str, Settings]:
-        """DiffEdit's, by name."""
+        """DiffEdit's settings, by name."""
         if self.quick:
             return {"paper": Settings(4, 2), "default": Settings(2, 1, "default")}
         return {"paper": Settings(), "default": Settings().by_default()}
 
     def steps(self, wanted: int) -> int:
-        """Of StyleDiffusion's edits and learning."""
+        """Steps of StyleDiffusion's edits and learning."""
         return 2 if self.quick else wanted
 
     @cached_property
     def pipe(self) -> Any:
-        """StyleDiffusion's pipeline, if none was given in float16, or on a CPU in float32."""
+        """StyleDiffusion's pipeline: the given one, or a new one in float16, or on a CPU in float32."""
         return self.given or self.opened("float16" if self.on_gpu else "float32")
 
     @cached_property
     def editor(self) -> DiffEditPipeline:
-        """DiffEdit's, with the same modules."""
+        """DiffEdit's pipeline, with the same modules."""
         return editor_of(self.pipe)
 
     @cached_property
@@ -77,14 +77,14 @@ class Bench:
         return self.opened("float32") if self.on_gpu else self.pipe
 
     def opened(self, dtype: str) -> Any:
-        """A new one in this precision."""
+        """A new pipeline in this precision."""
         return open_pipeline(StyleDiffusionPipeline, self.model, str(self.device), dtype)
 
     def raced(
         self, runs: Mapping[str, Callable[[], object]], repeats: int | None = None
     ) -> tuple[dict[str, list[float]], dict[str, float]]:
-        """Seconds of each in several rounds, in turn, and its peak memory in MiB beyond what was taken before; on a
-        CPU, where nobody counts it, 0."""
+        """The seconds of each contender in several rounds, in turns, and its peak memory in MiB beyond what was in use
+        before (0 on a CPU, where it is not counted)."""
         seconds: dict[str, list[float]] = {name: [] for name in runs}
         peaks = dict.fromkeys(runs, 0.0)
         for _ in range(repeats or self.repeats):
@@ -99,11 +99,11 @@ class Bench:
         return seconds, peaks
 
     def task(self, edits: int = 1) -> Task:
-        """What is edited."""
+        """What to edit."""
         return recolouring(self.side, edits)
 
     def machine(self) -> dict[str, Any]:
-        """What it all runs on."""
+        """The machine and the versions."""
         card = torch.cuda.get_device_name(self.device) if self.on_gpu else f"CPU, {platform.machine()}"
         return {
             "card": card,

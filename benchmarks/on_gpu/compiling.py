@@ -1,4 +1,4 @@
-"""What `torch.compile` adds: the repeated blocks under CUDA graphs, then the whole UNet with graphs of its own."""
+"""What `torch.compile` gains: for the repeated blocks with our CUDA graphs, then for the whole UNet with its own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from semantic_edit.pipelines.graphs import cuda_graphs
 
 
 def compiling(bench: Bench) -> Iterator[Figure]:
-    """Each of a model of its own, channels last; one batch, because each is compiled anew."""
+    """Each way with a model of its own, channels last; with one batch size, because each is compiled anew."""
     if not bench.on_gpu:
         return
     torch._dynamo.config.recompile_limit = 64  # blocks of three widths
@@ -30,8 +30,8 @@ def compiling(bench: Bench) -> Iterator[Figure]:
 
 
 def timed(bench: Bench, name: str, run: Callable[[], torch.Tensor]) -> Iterator[Figure]:
-    """The first evaluation, which compiles, and those that follow."""
+    """Measure the first evaluation, which compiles, and those that follow."""
     yield Figure(f"{name}: the first evaluation", seconds_of(run))
-    for _ in range(3):  # graphs are recorded in the next ones
+    for _ in range(3):  # the next evaluations record graphs
         run()
     yield figure(name, [seconds_of(run, 10) for _ in range(bench.repeats)], "ms", 1000)

@@ -1,4 +1,4 @@
-"""DiffEdit at both presets against diffusers' deprecated pipeline, seconds and peak memory of an edit."""
+"""DiffEdit with both presets against diffusers' deprecated pipeline: seconds and peak memory of an edit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GOALS = {"paper": 1.2, "default": 0.6}  # seconds on an H100
 
 
 def diffedit(bench: Bench) -> Iterator[Figure]:
-    """Both pipelines as they are, then ours with CUDA graphs."""
+    """Measure both pipelines as they are, then ours with CUDA graphs."""
     task, upstream = bench.task(), diffusers_pipeline(bench.editor)
     here = {name: partial(edit_here, bench.editor, task, own) for name, own in bench.presets.items()}
     theirs = {name: partial(edit_with_diffusers, upstream, task, own) for name, own in bench.presets.items()}
@@ -57,7 +57,7 @@ def diffedit(bench: Bench) -> Iterator[Figure]:
 
 @contextmanager
 def channels_last(pipe: Any) -> Iterator[None]:
-    """The UNet's and the VAE's weights so in the block."""
+    """In the block, keep the weights of the UNet and the VAE in this memory format."""
     try:
         for model in (pipe.unet, pipe.vae):
             model.to(memory_format=torch.channels_last)
@@ -70,7 +70,7 @@ def channels_last(pipe: Any) -> Iterator[None]:
 def raced(
     bench: Bench, runs: Mapping[str, Callable[[], object]], seconds: dict[str, list[float]]
 ) -> Iterator[Figure]:
-    """Each counted once, then timed and watched for memory in turn with the others; `seconds` are filled in."""
+    """Count each contender's evaluations, then time them in turns and measure their memory; fills in `seconds`."""
     counts = {}
     for name, run in runs.items():
         with counted(bench.editor.unet) as batches:

@@ -1,4 +1,4 @@
-"""Put what was measured into docs/gpu.md: `python -m benchmarks.on_gpu.document OUT/gpu.json`."""
+"""Insert the measurements into docs/gpu.md: `python -m benchmarks.on_gpu.document OUT/gpu.json`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FIRST, LAST = "<!-- measured -->", "<!-- end -->"
 
 
 def write_into(page: Path, stored: Path) -> None:
-    """Replace what stands between the page's two marks by the table of a JSON."""
+    """Replace the text between the page's two markers by the table from a JSON file."""
     before, _, rest = page.read_text().partition(FIRST)
     _, _, after = rest.partition(LAST)
     write_file(page, f"{before}{FIRST}\n\n{Report.read(stored).table}\n{LAST}{after}".encode())

@@ -1,4 +1,4 @@
-"""How long one evaluation of the UNet takes: as it is, channels last, and replayed as a CUDA graph."""
+"""How long one evaluation of the UNet takes: plainly, channels last, and replayed as a CUDA graph."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def evaluation(bench: Bench, batch: int) -> Callable[[], torch.Tensor]:
 
 
 def evaluations(bench: Bench) -> Iterator[Figure]:
-    """By layout of memory, way and batch; last with the convolutions that cuDNN finds fastest by trying them."""
+    """Measure by memory layout, way and batch size; last with the convolutions that cuDNN finds fastest by trials."""
     batches = BATCHES[:2] if bench.quick else BATCHES
     runs = {batch: evaluation(bench, batch) for batch in batches}
     exact = {batch: run() for batch, run in runs.items()}
@@ -56,7 +56,7 @@ def compared(
     runs: Mapping[int, Callable[[], torch.Tensor]],
     exact: Mapping[int, torch.Tensor],
 ) -> Iterator[Figure]:
-    """Milliseconds of one evaluation, and how far it is from what it should be."""
+    """Measure the milliseconds of one evaluation, and how far its result is from the expected one."""
     for batch, run in runs.items():
         off = float((run() - exact[batch]).abs().max() / exact[batch].abs().max())
         run()
@@ -68,7 +68,7 @@ def compared(
 
 @contextmanager
 def tried_convolutions() -> Iterator[None]:
-    """`torch.backends.cudnn.benchmark` in the block."""
+    """In the block, set `torch.backends.cudnn.benchmark`."""
     before = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = True
     try:

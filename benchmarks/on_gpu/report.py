@@ -1,4 +1,4 @@
-"""What was measured, written down as it comes: one JSON for machines, one Markdown table for people."""
+"""The measurements, written as they come in: a JSON file for programs and a Markdown table for people."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ OTHERS = "| part | what | measured |\n| --- | --- | --- |"
 
 @dataclass(frozen=True)
 class Figure:
-    """One thing that was measured.
+    """One measurement.
 
-    value: The median of what was seen; `low` and `high` are its range, where it was seen more than once.
-    unit: Of all three; "x" for how many times as fast.
+    value: The median; `low` and `high` are the range, if it was measured more than once.
+    unit: Of all three; "x" means how many times as fast.
     at_most, at_least: The goal, if there is one.
     """
 
@@ -36,7 +36,7 @@ class Figure:
 
     @property
     def met(self) -> bool | None:
-        """Whether the goal was reached; `None` where there is none."""
+        """Whether the goal was reached; `None` if there is none."""
         if self.at_most is None and self.at_least is None:
             return None
         return (self.at_most is None or self.value <= self.at_most) and (
@@ -45,7 +45,7 @@ class Figure:
 
     @property
     def line(self) -> str:
-        """A table's, under `GOALS` or `OTHERS`."""
+        """The line in a table under `GOALS` or `OTHERS`."""
         measured = f"{number(self.value)} {self.unit}".strip()
         if self.low is not None and self.high is not None and self.low != self.high:
             measured += f" ({number(self.low)} to {number(self.high)})"
@@ -58,7 +58,7 @@ class Figure:
 
 
 def number(value: float) -> str:
-    """With three digits that count, and no exponent."""
+    """A number with three significant digits and no exponent."""
     if value == 0 or abs(value) >= 100 or value == int(value):
         return f"{value:.0f}"
     return f"{value:.3g}" if abs(value) >= 0.001 else f"{value:.1e}"
@@ -72,7 +72,7 @@ def figure(
     at_most: float | None = None,
     at_least: float | None = None,
 ) -> Figure:
-    """Median and range of what was seen, each times a factor."""
+    """The median and range of some values, each multiplied by a factor."""
     scaled = [factor * value for value in values]
     middle, low, high = statistics.median(scaled), min(scaled), max(scaled)
     return Figure(what, middle, unit, low, high, at_most=at_most, at_least=at_least)
@@ -80,11 +80,11 @@ def figure(
 
 @dataclass
 class Report:
-    """All of it, in a folder.
+    """All measurements, kept in a folder.
 
-    machine: What it ran on, by name.
-    failures: For each section that did not end, why.
-    seconds: What each section took.
+    machine: Names and versions of what it ran on.
+    failures: The reason for each section that did not finish.
+    seconds: The time of each section.
     tests: The last lines that pytest printed, if it ran before.
     """
 
@@ -97,14 +97,14 @@ class Report:
     started: float = field(default_factory=time.monotonic)
 
     def add(self, section: str, found: Figure) -> None:
-        """Take down one figure, on disk too."""
+        """Record one figure, also on disk."""
         found = replace(found, section=section)
         self.figures.append(found)
         self.say(found.line)
         self.write()
 
     def say(self, text: str) -> None:
-        """One line of progress, with the seconds since the start."""
+        """Print one line of progress, with the seconds since the start."""
         print(f"[{time.monotonic() - self.started:6.1f} s] {text}", flush=True)
 
     @property
@@ -128,7 +128,7 @@ class Report:
         return f"{machine}; medians, ranges in brackets.\n\n" + "\n".join(lines).rstrip() + "\n"
 
     def write(self) -> None:
-        """Both files, whole or not at all."""
+        """Write both files, completely or not at all."""
         everything = {
             "machine": self.machine,
             "figures": [{**asdict(found), "met": found.met} for found in self.figures],
@@ -141,7 +141,7 @@ class Report:
 
     @classmethod
     def read(cls, path: Path) -> Report:
-        """What `write` left in a JSON file."""
+        """Read the JSON file that `write` wrote."""
         stored = json.loads(path.read_text())
         figures = [Figure(**{k: v for k, v in one.items() if k != "met"}) for one in stored["figures"]]
         names = ("failures", "seconds", "tests")

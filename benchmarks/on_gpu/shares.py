@@ -1,4 +1,4 @@
-"""Where the time of an edit goes: what part of it the GPU spends inside the networks."""
+"""Where the time of an edit goes: which part of it the GPU spends inside the networks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from semantic_edit.pipelines.graphs import cuda_graphs
 
 
 def shares(bench: Bench) -> Iterator[Figure]:
-    """Of DiffEdit at both presets, as it is and with CUDA graphs."""
+    """Measure DiffEdit with both presets, plainly and with CUDA graphs."""
     for name, settings in bench.presets.items():
         run = partial(edit_here, bench.editor, bench.task(), settings)
         edit = Edit(name, run, modules_of(bench.editor))
@@ -37,7 +37,7 @@ def shares(bench: Bench) -> Iterator[Figure]:
 
 
 def inside_of(bench: Bench, edit: Edit, name: str) -> Iterator[Figure]:
-    """By hooks around the networks' calls that wait for the GPU."""
+    """Measure by hooks around the networks' calls that wait for the GPU."""
     measured = [seconds_inside(edit) for _ in range(bench.repeats)]
     inside = [sum(parts.values()) / whole for whole, parts in measured]
     yield figure(f"{name}: inside the networks, waiting for each call", inside, "%", 100, at_least=95)
@@ -47,14 +47,14 @@ def inside_of(bench: Bench, edit: Edit, name: str) -> Iterator[Figure]:
 
 
 def rest_of(edit: Edit) -> Iterator[Figure]:
-    """What Python spends its time on outside of the networks, the longest first, under a profiler that slows it."""
+    """List what Python does outside the networks, the longest first, under a profiler that slows it down."""
     for line in rest(edit, top=12):
         function, calls, milliseconds = (cell.strip() for cell in line.strip("| ").split("|"))
         yield Figure(f"{edit.what}, graphs, profiled: {function}, {calls} calls", float(milliseconds), "ms")
 
 
 def busy_share(edit: Edit) -> float:
-    """The part of one run that lies between events around the networks' calls; nothing waits for the GPU."""
+    """The fraction of one run between events around the networks' calls, without waiting for the GPU."""
     marks: list[Any] = []
 
     def mark() -> None:

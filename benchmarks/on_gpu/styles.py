@@ -1,4 +1,4 @@
-"""StyleDiffusion: learning a picture and editing it, against the loops as published."""
+"""StyleDiffusion: learning an image and editing it, against the published loops."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from benchmarks.timing import ratios, seconds_of
 from semantic_edit.mapping_networks import LearningSettings
 from semantic_edit.pipelines.graphs import cuda_graphs
 
-PUBLISHED_UPDATES = 1015  # of 30 steps, where none ends early
+PUBLISHED_UPDATES = 1015  # in 30 steps, if none ends early
 NEVER: Any = {"stop_below": 0.0, "stop_growth": 0.0}
 
 
 def restyling(bench: Bench) -> Iterator[Figure]:
-    """Edits of one prompt and of four, a third of the published number of steps; the published loop takes long."""
+    """Edits with one prompt and with four, in a third of the published number of steps, because that loop is slow."""
     steps = bench.steps(10)
     task = bench.task(4)
     network = barely_learned(bench.pipe, task, steps)
@@ -44,8 +44,8 @@ def restyling(bench: Bench) -> Iterator[Figure]:
 
 
 def learning(bench: Bench) -> Iterator[Figure]:
-    """A picture by the short schedule, whole; then what an update takes in both loops, from a few of them."""
-    warnings.filterwarnings("ignore", "The learning did not converge")  # random weights show nothing to learn
+    """Learn an image by the short schedule, then estimate the time of an update in both loops from a few of them."""
+    warnings.filterwarnings("ignore", "The learning did not converge")  # random weights cannot learn anything
     if bench.pipe is not bench.exact:
         with cuda_graphs(bench.pipe.unet):
             yield from learned_whole(bench, bench.pipe, "graphs", at_most=10.0)
@@ -68,7 +68,7 @@ def learning(bench: Bench) -> Iterator[Figure]:
 def learned_whole(
     bench: Bench, pipe: Any, way: str, at_most: float | None = None
 ) -> Generator[Figure, None, float]:
-    """Seconds and memory of learning a picture by the short schedule; gives the seconds."""
+    """Measure the time and memory of learning an image by the short schedule; returns the seconds."""
     task, steps, reports = bench.task(), bench.steps(30), []
 
     def learn() -> None:
@@ -86,7 +86,7 @@ def learned_whole(
 
 
 def seconds_per_update(bench: Bench, learn: Callable[..., object]) -> float:
-    """From a learning of two steps and another one that makes more updates in each."""
+    """The seconds of one update, from learning two steps with few updates and with more."""
     task, few, many = bench.task(), 1, 2 if bench.quick else 6
     taken = []
     for updates in (few, few, many):  # the first warms up

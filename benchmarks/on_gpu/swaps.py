@@ -1,4 +1,4 @@
-"""Prompt-to-Prompt's swaps at 64 positions a side through fused attention, against explicit maps."""
+"""Prompt-to-Prompt's swaps at 64 x 64 positions in fused attention, against explicit maps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Train the still-life model's UNet on, as far as the minutes allow."""
+"""Continue to train the still-life model's UNet for as long as the time allows."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ PICTURES, PILOT = 16_000, 60
 
 
 def training(out: Path, seconds: float, pictures: int = PICTURES, pilot: int = PILOT) -> Iterator[Figure]:
-    """Render and encode pictures, time a few steps, and take as many more as fit into the seconds.
+    """Render and encode images, time a few steps, and make as many more as fit into the given seconds.
 
-    Leaves the weights, in half precision, and the log in `out`.
+    The weights, in half precision, and the log are written to `out`.
     """
     ends, model = time.monotonic() + seconds, model_path()
     with tempfile.TemporaryDirectory() as folder:
@@ -44,9 +44,7 @@ def training(out: Path, seconds: float, pictures: int = PICTURES, pilot: int = P
             shutil.copy(work / "unet" / "log.jsonl", out)
             return time.monotonic() - began
 
-        pace = (
-            train(pilot) / pilot
-        )  # captions are read once more in it, so it is rather too slow than too fast
+        pace = train(pilot) / pilot  # it reads captions once more, so it errs on the slow side
         shutil.rmtree(work / "unet")  # its learning rate ended with it
         steps = max(pilot, int(0.85 * (ends - time.monotonic()) / pace))
         yield Figure(f"{steps} steps: one of them", 1000 * train(steps) / steps, "ms")

@@ -1,4 +1,4 @@
-"""How often an edit waits for the GPU: every place, and what each step of the loop adds."""
+"""How often an edit waits for the GPU: at every place, and for each further step of the loop."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from benchmarks.on_gpu.report import Figure
 
 
 def places_of_waits(run: Callable[[], object]) -> Counter[str]:
-    """How often each line of Python waits for the GPU in a run, as PyTorch tells it."""
+    """How often each line of Python waits for the GPU in a run, as reported by PyTorch."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         torch.cuda.set_sync_debug_mode("warn")
@@ -33,7 +33,7 @@ def places_of_waits(run: Callable[[], object]) -> Counter[str]:
 
 
 def waits(bench: Bench) -> Iterator[Figure]:
-    """DiffEdit with few steps, and with as many more."""
+    """Compare DiffEdit with few steps and with more."""
     if not bench.on_gpu:
         return
     few, many = (

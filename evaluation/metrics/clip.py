@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ import torch.nn.functional as F
 from diffusers import DiffusionPipeline
 from PIL import Image
 
+from semantic_edit.denoisers import denoiser_of
 from semantic_edit.evaluation.metrics.regions import only_inside
 from semantic_edit.evaluation.metrics.unavailable import MetricUnavailable, from_cache
 
@@ -73,7 +73,8 @@ def pipeline_clip(pipe: DiffusionPipeline) -> Clip:
             "CLIP agreement needs a pipeline with an `image_encoder` and a `feature_extractor`. "
             "Add them, or ask for `clip_score`, which loads a CLIP of its own."
         )
-    tokenizer, text_encoder = text_tower(pipe)
+    denoiser = denoiser_of(pipe)
+    _, text_encoder = denoiser.pooling_tower
     projected = hasattr(text_encoder, "text_projection")
     text, vision = text_encoder.config, tower.config.projection_dim
     width = text.projection_dim if projected else text.hidden_size
@@ -89,7 +90,7 @@ def pipeline_clip(pipe: DiffusionPipeline) -> Clip:
         )
 
     def embed_text(words: str) -> torch.Tensor:
-        return text_embeds(tokenizer, text_encoder, [words])[0]
+        return denoiser.pooled_text([words])[0]
 
     def embed_picture(picture: Image.Image) -> torch.Tensor:
         pixels = processor(images=picture.convert("RGB"), return_tensors="pt").pixel_values
@@ -98,21 +99,8 @@ def pipeline_clip(pipe: DiffusionPipeline) -> Clip:
     return Clip(embed_text, embed_picture)
 
 
-def text_tower(pipe: DiffusionPipeline) -> tuple[Any, Any]:
-    """A pipeline's tokenizer and text encoder; for SDXL the second ones, since these may have a projection."""
-    if getattr(pipe, "text_encoder_2", None) is not None:
-        return pipe.tokenizer_2, pipe.text_encoder_2
-    return pipe.tokenizer, pipe.text_encoder
-
-
-def text_embeds(tokenizer: Any, text_encoder: Any, texts: Sequence[str]) -> torch.Tensor:
-    """A CLIP text encoder's pooled output, projected if it has a projection: (texts, width), unnormalised."""
-    found = text_encoder(_tokens(tokenizer, texts).to(text_encoder.device))
-    return found.text_embeds if hasattr(text_encoder, "text_projection") else found.pooler_output
-
-
 def cached_clip(device: torch.device | str = "cpu", name: str = CLIP) -> Clip:
-    """OpenAI's ViT-L/14, as in PIE-Bench, or another `CLIPModel`.
+    """OpenAI's ViT-L/14, as in PIE-Bench, or another `CLIPModel`; independent of the edited model's encoders.
 
     Args:
         device: Where it runs.
@@ -129,18 +117,14 @@ def cached_clip(device: torch.device | str = "cpu", name: str = CLIP) -> Clip:
     processor = from_cache(CLIPImageProcessor.from_pretrained, name, metric)
 
     def embed_text(words: str) -> torch.Tensor:
-        pooled = model.text_model(_tokens(tokenizer, [words]).to(device)).pooler_output
-        return model.text_projection(pooled)[0]
+        longest = tokenizer.model_max_length
+        inputs = tokenizer(
+            [words], padding="max_length", max_length=longest, truncation=True, return_tensors="pt"
+        )
+        return model.text_projection(model.text_model(inputs.input_ids.to(device)).pooler_output)[0]
 
     def embed_picture(picture: Image.Image) -> torch.Tensor:
         pixels = processor(images=picture.convert("RGB"), return_tensors="pt").pixel_values
         return model.visual_projection(model.vision_model(pixels.to(device)).pooler_output)[0]
 
     return Clip(embed_text, embed_picture)
-
-
-def _tokens(tokenizer: Any, texts: Sequence[str]) -> torch.Tensor:
-    longest = tokenizer.model_max_length
-    return tokenizer(
-        list(texts), padding="max_length", max_length=longest, truncation=True, return_tensors="pt"
-    ).input_ids

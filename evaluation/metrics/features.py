@@ -10,8 +10,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from diffusers import DiffusionPipeline
 from PIL import Image
 
+from semantic_edit.denoisers import denoiser_of
 from semantic_edit.evaluation.metrics.similarity import as_planes
 
 
@@ -54,16 +56,15 @@ def vision_layers(image_encoder: Any, feature_extractor: Any, picture: Image.Ima
 
 
 @torch.no_grad()
-def vae_layers(vae: Any, picture: Image.Image) -> list[torch.Tensor]:
-    """The features after each downsampling block of a VAE's encoder: (places, channels) each."""
+def vae_layers(pipe: DiffusionPipeline, picture: Image.Image) -> list[torch.Tensor]:
+    """The features after each downsampling block of a pipeline's VAE encoder: (places, channels) each."""
     found: list[torch.Tensor] = []
-    pixels = as_planes(picture) / 127.5 - 1
     hooks = [
         block.register_forward_hook(lambda module, inputs, output: found.append(output))
-        for block in vae.encoder.down_blocks
+        for block in pipe.vae.encoder.down_blocks
     ]
     try:
-        vae.encoder(pixels.to(vae.device, vae.dtype))
+        denoiser_of(pipe).encode(as_planes(picture) / 255)
     finally:
         for hook in hooks:
             hook.remove()

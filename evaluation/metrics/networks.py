@@ -33,7 +33,7 @@ class Networks:
     @cached_property
     def vae(self) -> Layers:
         """Features of the VAE's encoder, layer by layer."""
-        return partial(vae_layers, self._pipe.vae)
+        return partial(vae_layers, self._pipe)
 
     @cached_property
     def vision(self) -> Layers:

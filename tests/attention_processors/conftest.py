@@ -1,4 +1,4 @@
-"""Prompt-to-Prompt written plainly, on explicit maps: what the fused swaps have to agree with."""
+"""Prompt-to-Prompt written plainly, with explicit maps, as a reference for the fused swaps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Maps = torch.Tensor  # (batch, heads, queries, keys)
 
 @dataclass(frozen=True)
 class ExplicitStep:
-    """One step of an edit: what becomes of the maps of `targets`, and of the unconditional pair of rows."""
+    """One step of an edit: how the maps of `targets`, and of the unconditional rows, change."""
 
     edit: PromptSwaps
     step: int
@@ -66,7 +66,7 @@ def explicit_attention(
 
 
 class ExplicitAttnProcessor:
-    """A layer of Stable Diffusion's UNet on explicit maps."""
+    """A layer of Stable Diffusion's UNet, computed with explicit maps."""
 
     def __init__(
         self, step: ExplicitStep, self_queries: int | None = None, value_embeds: torch.Tensor | None = None

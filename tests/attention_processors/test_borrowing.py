@@ -28,7 +28,7 @@ from semantic_edit.attention_processors.prefix import remembered_prefix
 
 @pytest.fixture
 def unet(make_unet: Callable[..., UNet2DConditionModel]) -> UNet2DConditionModel:
-    """Of this test's own, for it is changed."""
+    """Not the shared one, because the tests change it."""
     return make_unet()
 
 
@@ -40,7 +40,7 @@ def inputs(unet: UNet2DConditionModel) -> tuple[Any, ...]:
 
 
 class EverythingIn:
-    """A UNet with all that this package puts into one, and others' answers to be compared."""
+    """A UNet with everything that this package puts into one, and the expected results of other callers."""
 
     def __init__(self, unet: UNet2DConditionModel, inputs: tuple[Any, ...]) -> None:
         self.unet, self.inputs = unet, inputs
@@ -63,7 +63,7 @@ class EverythingIn:
 
     @torch.no_grad()
     def answers_others(self) -> bool:
-        """As if nothing were in it."""
+        """As if nothing had been put into it."""
         return torch.equal(self.unet(*self.inputs).sample, self.usual)
 
 
@@ -87,7 +87,7 @@ def state_of(unet: UNet2DConditionModel) -> list[Any]:
 
 @torch.no_grad()
 def test_what_is_in_it_acts_for_the_borrower_alone(everything):
-    """Not for who calls the network itself, before, between and after evaluations."""
+    """Not for callers of the network itself, before, between and after evaluations."""
 
     def within(borrowed: BorrowedNetwork) -> None:
         for number in (1, 2):
@@ -149,7 +149,7 @@ def test_copies_that_are_made_meanwhile_are_of_the_network_as_it_was(everything,
 
 
 def test_gradients_of_others_are_theirs_meanwhile(everything):
-    """Also those of blocks that are computed again after the borrower has ended."""
+    """Also for blocks that are recomputed after the borrowing has ended."""
     everything.unet.enable_gradient_checkpointing()
     everything.unet.requires_grad_(False)
     latents, timestep, text = everything.inputs
@@ -166,7 +166,7 @@ def test_gradients_of_others_are_theirs_meanwhile(everything):
 
 
 def test_recomputing_blocks_takes_the_same_steps_and_keeps_no_maps_twice(everything):
-    """Also in a thread of autograd's own, such as a GPU's backward pass has."""
+    """Also in one of autograd's own threads, as in a backward pass on a GPU."""
     latents, timestep, text = everything.inputs
 
     def slope(checkpointing: bool) -> torch.Tensor:
@@ -202,7 +202,7 @@ def test_processors_that_others_set_meanwhile_are_theirs_and_the_result_is_refus
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 def test_what_was_there_comes_back_in_whichever_order_blocks_end(unet, order):
-    """The inner ones' if they last longer."""
+    """The inner ones win if they last longer."""
     before = state_of(unet)
     blocks = [BorrowedNetwork(unet) for _ in order]
     for block in blocks:

@@ -128,7 +128,7 @@ def test_capture_and_control_work_together_in_either_order(unet, capture_first):
 
 
 class _NeedsItsOwnArgument:
-    """A user's processor that is lost without a keyword argument of its own."""
+    """A user's processor that needs a keyword argument of its own."""
 
     def __init__(self) -> None:
         self.seen: list[float] = []

@@ -447,7 +447,7 @@ def test_two_threads_with_unets_of_their_own_do_not_meet(make_unet):
 
 
 class _UsersAttnProcessor(AttnProcessor2_0):
-    """Looks like plain attention and may do anything."""
+    """Looks like a plain attention processor, but could do anything."""
 
 
 @pytest.mark.parametrize(

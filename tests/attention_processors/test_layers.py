@@ -10,7 +10,7 @@ from semantic_edit.attention_processors.layers import attention_layers, nearest_
 
 @pytest.fixture(scope="module")
 def deep_unet(make_unet) -> UNet2DConditionModel:
-    """Three resolutions, with cross attention at all of them."""
+    """A UNet with three resolutions, and cross attention at each."""
     return make_unet(
         block_out_channels=(4, 8, 8),
         down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),

@@ -19,7 +19,7 @@ from semantic_edit.attention_processors.locks import lock_of
 
 
 def loaded_again() -> ModuleType:
-    """As diffusers does with a custom pipeline's file."""
+    """Load a second copy of the module, as diffusers does with a custom pipeline's file."""
     spec = importlib.util.spec_from_file_location("another_copy", locks.__file__)
     assert spec is not None
     assert spec.loader is not None

@@ -16,7 +16,7 @@ BEHIND = ("down_blocks.0.attentions.0.proj_out", "mid_block.resnets.0", "conv_ou
 
 
 class Counted:
-    """Counts calls of some of a UNet's modules, by a `forward` of their own as accelerate gives them."""
+    """Counts the calls of some modules of a UNet, by replacing their `forward` as accelerate does."""
 
     def __init__(self, unet: UNet2DConditionModel) -> None:
         self.calls: dict[str, int] = {}
@@ -40,7 +40,7 @@ class Counted:
 
 @pytest.fixture
 def unet(make_unet: Callable[..., UNet2DConditionModel]) -> UNet2DConditionModel:
-    """Of this test's own, for it is watched and frozen."""
+    """Not the shared one, because the tests watch and freeze it."""
     return make_unet()
 
 

@@ -27,7 +27,7 @@ TOLERANCES = {torch.float64: 1e-10, torch.float32: 2e-6, torch.float16: 4e-3, to
 
 @dataclass(frozen=True)
 class Case:
-    """An edit at one step, and the rows [uncond source, uncond targets, source, targets] that it is made in."""
+    """An edit at one step, with the rows [uncond source, uncond targets, source, targets]."""
 
     edit: PromptSwaps
     step: int
@@ -83,7 +83,7 @@ def cases(draw: st.DrawFn) -> Case:
 
 
 def plain_edit(targets: int = 1, tokens: int = 5, until: float = 0.5) -> PromptSwaps:
-    """Replace with shared tokens alone and no weights."""
+    """A Replace edit with only shared tokens and no weights."""
     return PromptSwaps(
         matrices=torch.eye(tokens).expand(targets, -1, -1),
         shared=torch.ones(targets, tokens),
@@ -156,7 +156,7 @@ def test_gradients_flow_through_every_operand():
 
 
 class Fused(TorchDispatchMode):
-    """Counts the rows that go through fused attention, and sees whatever is allocated or called beside it."""
+    """Counts the rows that go through fused attention, and records what else is allocated or called."""
 
     def __init__(self) -> None:
         super().__init__()

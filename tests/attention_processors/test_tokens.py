@@ -67,7 +67,7 @@ def _matrix(columns: list[Column], size: int) -> torch.Tensor:
 
 
 class WithoutOffsets:
-    """A fast tokenizer that can do no more than CLIPTokenizer could before transformers 5."""
+    """A fast tokenizer without the abilities that CLIPTokenizer gained in transformers 5."""
 
     is_fast = False
 
@@ -224,7 +224,7 @@ def test_words_that_cannot_be_found(tokenizer: CLIPTokenizer):
 
 
 def test_the_edge_of_the_prompt(tokenizer: CLIPTokenizer):
-    """Of 16 tokens 14 are text: the second fox keeps two of its three, the pear none."""
+    """14 of the 16 tokens are text: the second fox keeps two of its three tokens, the pear none."""
     tokens = tokenize_prompt(tokenizer, "a mug on a mug on a red red fox fox pear")
     assert (tokens.text_end, tokens.padding_start) == (15, 16)
     assert tokens_of(tokens, "fox") == (10, 11, 12, 13, 14)
@@ -268,7 +268,7 @@ def test_without_offsets_the_same_words_are_found(still_life_tokenizer: CLIPToke
 
 
 def test_without_offsets_any_script_is_read_by_its_bytes(tmp_path: Path):
-    """A vocabulary of the 256 bytes, written as CLIP's is: a byte that does not print has a letter from 256 on."""
+    """A vocabulary of the 256 bytes in CLIP's notation, where unprintable bytes are letters from code 256 upwards."""
     printing = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in printing]
     byte_decoder = {chr(byte): byte for byte in printing} | {

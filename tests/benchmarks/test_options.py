@@ -18,7 +18,7 @@ BENCHMARKS = [
 
 @pytest.fixture(params=BENCHMARKS)
 def run(request, monkeypatch):
-    """Runs a benchmark's command line."""
+    """Run a benchmark's command line."""
     module = importlib.import_module(f"benchmarks.{request.param}")
 
     def call(*arguments):

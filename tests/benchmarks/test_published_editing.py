@@ -31,7 +31,7 @@ def test_the_plain_loop_makes_our_pictures(style_pipe, learned, picture, prompt,
 
 
 def test_their_evaluations(style_pipe, learned, picture):
-    """The published loop inverts again, and evaluates the source beside every prompt."""
+    """The published loop inverts again and evaluates the source for every prompt."""
     prompts = [PROMPT, "a blue mug on grass"]
     ways = [
         partial(edit_as_published, style_pipe, learned, picture, PROMPT),

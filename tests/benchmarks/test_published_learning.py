@@ -17,7 +17,7 @@ PROMPT = "a red apple on grass"
 
 @pytest.fixture(scope="module")
 def pipe(make_style_pipe, make_unet, vae, text_encoder):
-    """Image tokens as wide as the text's; models of its own, since the test casts them."""
+    """Models whose image tokens are as wide as the text's; not the shared ones, because the test casts them."""
     torch.manual_seed(0)
     config = CLIPVisionConfig(
         hidden_size=32,

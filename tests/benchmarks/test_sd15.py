@@ -11,7 +11,7 @@ PUBLISHED_PARAMETERS = {"unet": 859_520_964, "vae": 83_653_863, "text_encoder": 
 
 @pytest.fixture(scope="module")
 def pipe():
-    """Of the real size, and without a weight in memory."""
+    """The model at its real size, without any weights in memory."""
     return open_pipeline(StyleDiffusionPipeline, NAME, "meta", "float32")
 
 

@@ -1,4 +1,4 @@
-"""Rows whose values are nested without end, or hold half of a character, are bad rows and nothing worse."""
+"""Rows with endlessly nested values, or with half of a character, are reported as bad rows."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def write(tmp_path, paint):
 
 
 def deepest():
-    """How deep lists may be that Python reads here."""
+    """How deeply nested the lists may be that Python can read here."""
     depth = 1
     with contextlib.suppress(RecursionError):
         while json.loads("[" * depth + "1" + "]" * depth):

@@ -10,7 +10,7 @@ PAIR = {"source": "tabby_cat", "target": "golden_retriever"}
 
 @pytest.fixture
 def classes(tmp_path, paint):
-    """Five pictures of a class with a plain name, and two of one with a WordNet id."""
+    """Five images of a class with a plain name, and two of a class with a WordNet id."""
     for number in range(5):
         paint(tmp_path / "tabby_cat" / f"{number}.png")
     for number in range(2):

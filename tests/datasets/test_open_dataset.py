@@ -12,7 +12,7 @@ from semantic_edit.still_life.cases import edit_cases
 
 @pytest.fixture
 def tables(tmp_path, paint, write_lines):
-    """A folder in each layout, each of one edit."""
+    """A folder in each layout, with one edit each."""
     row = {"image": "x.png", "source_prompt": "a cat", "prompt": "a dog"}
     paint(tmp_path / "folder" / "x.png")
     write_lines(tmp_path / "folder" / "prompts.jsonl", row)

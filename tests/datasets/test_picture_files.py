@@ -9,7 +9,7 @@ from semantic_edit.datasets.picture_files import load_mask, open_rgb, path_insid
 
 
 def damaged(path, size=(64, 48)):
-    """A PNG whose header is whole and whose pixels end half-way."""
+    """A PNG with an intact header, whose pixels end half-way."""
     noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     Image.fromarray(noise).save(path, "PNG")
     content = path.read_bytes()

@@ -20,7 +20,7 @@ ENTRY = {
 
 @pytest.fixture
 def write(tmp_path, paint):
-    """Writes a mapping of entries; there is one picture, 8 wide and 6 high."""
+    """Write a mapping file with these entries, and one image of 8 x 6 pixels."""
     paint(tmp_path / "annotation_images" / ENTRY["image_path"])
 
     def write_mapping(**entries):
@@ -31,7 +31,7 @@ def write(tmp_path, paint):
 
 
 def published_mask(encoded, height, width):
-    """What the published evaluation is said to do, pixel by pixel."""
+    """The published evaluation, as described, pixel by pixel."""
     flat = np.zeros(height * width)
     for first, length in zip(encoded[::2], encoded[1::2], strict=True):
         for pixel in range(first, min(first + length, height * width)):

@@ -13,7 +13,7 @@ from semantic_edit.datasets.records import (
 
 
 def read(path, content):
-    """The records of a file, and what was bad in it."""
+    """The records of a file, and its bad rows."""
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     bad = []
     return list(read_records(path, ItemCollector(path, "skip", bad.append))), [

@@ -23,5 +23,5 @@ def test_a_pipelines_family_is_told_by_its_components(pipe, make_xl_pipe):
 
 
 def test_a_pipeline_without_a_unet_is_refused():
-    with pytest.raises(ValueError, match="got a SimpleNamespace, which has no `unet`"):
+    with pytest.raises(ValueError, match=r"a SimpleNamespace, and only models of .* are served"):
         denoiser_of(SimpleNamespace(transformer=None))

@@ -25,7 +25,7 @@ def seeded(*shape, seed=0):
 
 
 def given_embeds(rows=1, tokens=16, seed=0):
-    """Embeddings as a caller gives them for the tiny model."""
+    """Embeddings for the tiny model, as a caller passes them."""
     return seeded(rows, tokens, 56, seed=seed), seeded(rows, 20, seed=seed + 1)
 
 
@@ -36,7 +36,7 @@ def conditioning(*args, **kwargs):
 
 @contextmanager
 def recorded(unet):
-    """What a UNet is given, evaluation by evaluation."""
+    """The inputs of each evaluation of a UNet."""
     calls = []
 
     def keep(module, args, kwargs):
@@ -53,7 +53,7 @@ def recorded(unet):
 class TestTheSchedule:
     @pytest.mark.parametrize("steps", [4, 20, 50])
     def test_a_step_is_eulers_own(self, make_xl_pipe, sdxl_scheduler, steps):
-        """Euler's samples are the picture plus noise, ours have the picture's share of both."""
+        """Euler's samples are the image plus noise; ours are scaled by the signal."""
         schedule = StableDiffusionXLDenoiser(make_xl_pipe()).schedule(steps)
         sdxl_scheduler.set_timesteps(steps)
         assert list(reversed(schedule.timesteps)) == sdxl_scheduler.timesteps.tolist()
@@ -69,7 +69,7 @@ class TestTheSchedule:
             torch.testing.assert_close(ours, euler * schedule.signal[level - 1], atol=1e-4, rtol=0)
 
     def test_the_last_step_is_eulers_where_the_config_ends_on_the_clean_picture(self, sdxl_scheduler):
-        """The base model's own says `set_alpha_to_one=False`, which Euler passes over."""
+        """The base model's config says `set_alpha_to_one=False`, which Euler ignores."""
         config = {**sdxl_scheduler.config, "set_alpha_to_one": True}
         schedule = schedule_from_scheduler(EulerDiscreteScheduler.from_config(config), 20)
         sdxl_scheduler.set_timesteps(20)
@@ -214,7 +214,8 @@ class TestOneModelInTwoLayouts:
             noise = draw_mask_noise(2, 4, latents.shape[1:], torch.Generator().manual_seed(0))
             pictures = NoisedPictures(schedule, latents, noise, schedule.levels(0.5))
             sides = PromptPair(source, away), PromptPair(target, away)
-            found = find_mask(noise_difference(denoiser, pictures, *sides, guidance_scale=3.0))
+            contrast = noise_difference(denoiser, pictures, *sides, guidance_scale=3.0)
+            found = find_mask(contrast, denoiser.tuning)
             predict = predicting(denoiser, schedule, PromptPair(empty))
             walk = Walk(invert_latents(predict, schedule, latents, 8), found.mask)
             edited = decode_latents(denoiser, schedule, walk, PromptPair(target, away), Guidance(5.0))

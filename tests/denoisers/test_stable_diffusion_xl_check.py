@@ -8,7 +8,7 @@ from semantic_edit.denoisers import StableDiffusionXLDenoiser
 
 
 class StableDiffusionXLDiffEditPipeline(StableDiffusionXLPipeline):
-    """Named as the pipeline whose errors name another one."""
+    """Has the name of our pipeline, because errors suggest another one by it."""
 
 
 class TestCheck:

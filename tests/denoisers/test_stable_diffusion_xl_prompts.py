@@ -12,6 +12,7 @@ from semantic_edit.denoisers import (
     Prompt,
     PromptInput,
     StableDiffusionXLDenoiser,
+    denoiser_of,
 )
 from semantic_edit.denoisers.truncation import warn_of_truncation
 from semantic_edit.editing.conditioning import Conditioning
@@ -24,7 +25,7 @@ def seeded(*shape, seed=0):
 
 
 def given_embeds(rows=1, tokens=16, seed=0):
-    """Embeddings as a caller gives them for the tiny model."""
+    """Embeddings for the tiny model, as a caller passes them."""
     return seeded(rows, tokens, 56, seed=seed), seeded(rows, 20, seed=seed + 1)
 
 
@@ -239,3 +240,15 @@ class TestLoRA:
         with pytest.raises(KeyboardInterrupt):
             self.embed(pipe, 0.5)
         assert self.scales(pipe) == before
+
+
+def test_pooled_text_is_that_of_the_encoder_that_projects(make_xl_pipe, make_sd_pipe, tokenizer):
+    texts = ["a red apple", LONG]
+    pipe = make_xl_pipe()
+    _, _, pooled, _ = pipe.encode_prompt(texts, do_classifier_free_guidance=False)
+    torch.testing.assert_close(StableDiffusionXLDenoiser(pipe).pooled_text(texts), pooled, rtol=0, atol=1e-6)
+    ids = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
+    first = pipe.text_encoder(ids).pooler_output.detach()
+    without = make_xl_pipe(text_encoder_2=None, tokenizer_2=None)
+    for other in (denoiser_of(without), denoiser_of(make_sd_pipe())):
+        torch.testing.assert_close(other.pooled_text(texts), first, rtol=0, atol=1e-6)

@@ -22,7 +22,7 @@ STATISTICS = {"latents_mean": [-1.6, 2.2, -0.2, 1.5], "latents_std": [8.4, 5.9, 
 class TestTheVAE:
     @pytest.fixture
     def make(self, make_xl_pipe, vae):
-        """Builds a denoiser with a VAE of its own, of a type, with changes to its config."""
+        """Builds a denoiser with its own VAE in a dtype, and with changes to its config."""
 
         def denoiser(dtype=torch.float32, **config):
             own = copy.deepcopy(vae).to(dtype)
@@ -32,7 +32,7 @@ class TestTheVAE:
         return denoiser
 
     def types_in(self, vae, run):
-        """In which type the VAE computes while something runs, and in which it is afterwards."""
+        """The dtype in which the VAE computes during a call, and its dtype afterwards."""
         seen = []
         handles = [
             module.register_forward_pre_hook(lambda module, args: seen.append((args[0].dtype, vae.dtype)))
@@ -58,7 +58,7 @@ class TestTheVAE:
         assert torch.equal(pixels, whole.decode(latents))
 
     def test_an_upcast_says_nothing(self, make, monkeypatch):
-        """diffusers' own `to` tells of modules to be kept in float32, whether there are any or not."""
+        """diffusers' own `to` warns about modules to be kept in float32, even if there are none."""
         denoiser, told = make(torch.float16, force_upcast=True), []
         monkeypatch.setattr(modeling_utils.logger, "warning", told.append)
         denoiser.decode(denoiser.encode(PIXELS))

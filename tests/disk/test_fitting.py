@@ -7,6 +7,7 @@ from semantic_edit.disk.fitting import (
     compared_if_known,
     compared_models,
     compared_schedules,
+    compared_sizes,
     listed_differences,
 )
 
@@ -63,3 +64,10 @@ def test_models_are_compared_without_adapters_where_both_are_known(own, wanted, 
 def test_what_the_call_does_not_know_is_not_compared():
     assert compared_if_known("VAE scaling factor", 0.18, None) == []
     assert compared_if_known("VAE scaling factor", 0.18, 0.0) == [("VAE scaling factor", 0.18, 0.0)]
+
+
+def test_sizes_are_compared_name_by_name_if_both_are_known():
+    own, wanted = {"a": (1, 2), "b": [3, 4]}, {"b": (3, 4), "a": (1, 3)}
+    assert compared_sizes(own, wanted) == [("`a`", (1, 2), (1, 3)), ("`b`", (3, 4), (3, 4))]
+    assert compared_sizes(own, {"b": (3, 4)})[0] == ("`a`", (1, 2), ())
+    assert compared_sizes(own, {}) == compared_sizes({}, wanted) == []

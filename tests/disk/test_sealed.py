@@ -26,7 +26,7 @@ def read(path):
 
 
 def changed(path, fields=None, tensors=None, **metadata):
-    """Write the file again as somebody would who does not know how it is sealed."""
+    """Write the file again, changed, without knowing how it is sealed."""
     with safe_open(path, "pt") as file:
         stored = file.metadata()
     text = stored["fields"] if fields is None else json.dumps({**json.loads(stored["fields"]), **fields})

@@ -13,7 +13,7 @@ def test_a_warning_points_to_the_caller():
 
 
 def test_a_warning_from_deep_inside_of_a_call_points_to_the_call(pipe, picture):
-    """Through diffusers' and torch's decorators, and all of the stages between."""
+    """Through diffusers' and torch's decorators, and all stages in between."""
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         pipe(picture, "a table " * 20, mask_image=np.ones((6, 8)), num_inference_steps=2)

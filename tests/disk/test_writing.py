@@ -1,5 +1,4 @@
 import errno
-import itertools
 import json
 import os
 import stat
@@ -59,52 +58,41 @@ def test_a_folder_is_made_with_those_inside_and_keeps_what_it_held(tmp_path):
 
 
 @pytest.mark.parametrize("old", [OLD, {}])
-def test_killed_anywhere_all_files_are_the_old_ones_or_all_the_new_ones(tmp_path, killed_at, old):
+def test_killed_anywhere_all_files_are_the_old_ones_or_all_the_new_ones(folder, killed_anywhere, old):
+    fill(folder, old)
+    moments = killed_anywhere(folder, lambda: write_into(folder, NEW))
+    assert len(moments) > 10
     seen = set()
-    for number in itertools.count():
-        folder = tmp_path / str(number)
-        fill(folder, old)
-        if not killed_at(number, lambda folder=folder: write_into(folder, NEW)):
-            break
-        assert {path.name for path in entries(folder)} <= NEW.keys()  # what is unfinished does not count
-        settle(folder)
-        assert contents(folder) in (old, NEW), number
-        seen.add(contents(folder) == NEW)
-        write_into(folder, NEW)
-        assert contents(folder) == NEW
+    for left in moments:
+        assert {path.name for path in entries(left)} <= NEW.keys()  # what is unfinished does not count
+        settle(left)
+        assert contents(left) in (old, NEW), left
+        seen.add(contents(left) == NEW)
+        write_into(left, NEW)
+        assert contents(left) == NEW
     assert seen == {True, False}
-    assert number > 10
 
 
-def test_killed_anywhere_a_folder_is_whole_or_as_it_was(tmp_path, killed_at):
+def test_killed_anywhere_a_folder_is_whole_or_as_it_was(tmp_path, killed_anywhere):
     files = {"config.json": b"{}", "unet/config.json": b"1"}
-    for number in itertools.count():
-        folder = tmp_path / str(number)
-        if not killed_at(number, lambda folder=folder: write_folder(folder, files)):
-            break
-        settle(folder)
-        assert not folder.exists() or contents(folder) in ({}, files), number
-        write_folder(folder, files)
-        assert contents(folder) == files
+    moments = killed_anywhere(tmp_path / "new", lambda: write_folder(tmp_path / "new", files))
+    assert len(moments) > 10
+    for left in moments:
+        settle(left)
+        assert not left.exists() or contents(left) in ({}, files), left
+        write_folder(left, files)
+        assert contents(left) == files
 
 
-def test_killed_while_settling_the_next_settles_it(tmp_path, killed_at):
-    def killed_after_agreeing(folder):
-        fill(folder, OLD)
-        assert killed_at(agreed, lambda: write_into(folder, NEW))
-
-    for agreed in itertools.count():
-        killed_after_agreeing(tmp_path / f"agreed-{agreed}")
-        if any(path.name.endswith(writing.MOVES) for path in (tmp_path / f"agreed-{agreed}").iterdir()):
-            break
-    for number in itertools.count():
-        folder = tmp_path / str(number)
-        killed_after_agreeing(folder)
-        if not killed_at(number, lambda folder=folder: settle(folder)):
-            break
-        settle(folder)
-        assert contents(folder) == NEW, number
-    assert number > 3
+def test_killed_while_settling_the_next_settles_it(folder, killed_anywhere):
+    fill(folder, OLD)
+    moments = killed_anywhere(folder, lambda: write_into(folder, NEW))
+    agreed = next(left for left in moments if any(left.glob(f"*{writing.MOVES}")))
+    moments = killed_anywhere(agreed, lambda: settle(agreed))
+    assert len(moments) > 3
+    for left in moments:
+        settle(left)
+        assert contents(left) == NEW, left
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])

@@ -1,4 +1,4 @@
-"""Apple's GPUs have no float64: whatever is computed in it is brought to the CPU first."""
+"""Apple's GPUs have no float64, so everything that is computed in it is first moved to the CPU."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 
+from semantic_edit.denoisers import Denoiser
 from semantic_edit.editing.mask_shapes import feather_mask
 from semantic_edit.editing.masking import NoiseContrast, find_mask, otsu_cut
 from semantic_edit.editing.similarity import batch_psnr, batch_ssim
@@ -18,7 +19,7 @@ from semantic_edit.mapping_networks.combination import combination_weights
 
 
 class WithoutDoubles(TorchFunctionMode):
-    """Stands for such a device: float64 only of what `cpu()` gave, and nothing made on a device in float64."""
+    """Simulates such a device: only results of `cpu()` may be float64, and none may be created on a device."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,7 +44,11 @@ FEATURES = torch.rand(2, 5, 4, generator=torch.Generator().manual_seed(0))
 @pytest.mark.parametrize(
     "run",
     [
-        lambda: find_mask(NoiseContrast(PICTURES[0, :, 0], torch.ones(2), PICTURES[0])).confidence,
+        lambda: (
+            find_mask(
+                NoiseContrast(PICTURES[0, :, 0], torch.ones(2), PICTURES[0]), Denoiser.tuning
+            ).confidence
+        ),
         lambda: otsu_cut(PICTURES[0, 0, 0])[0],
         lambda: feather_mask((PICTURES[0, :, :1] > 0.5).float(), 1.0),
         lambda: batch_psnr(*PICTURES),

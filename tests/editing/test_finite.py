@@ -34,7 +34,7 @@ def test_the_first_of_several_is_named_and_what_to_do():
 
 
 def failing_from(first):
-    """A model whose predictions are NaN from an evaluation on."""
+    """A model whose predictions are NaN starting with a given evaluation."""
     calls = []
 
     def model(latents, timestep, prompt_embeds):

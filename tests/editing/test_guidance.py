@@ -38,7 +38,7 @@ def of(prompt_embeds, pooled=None):
 
 @pytest.fixture
 def counting(as_predictor):
-    """A model that multiplies by the mean of what it is told, and the sizes of its batches."""
+    """A model that multiplies by the mean of its embeddings, and the sizes of its batches."""
     calls = []
 
     def multiplied(latents, timestep, prompt_embeds):

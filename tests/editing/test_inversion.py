@@ -19,7 +19,7 @@ def latents():
 
 
 def linear_model(latents, timestep, prompt_embeds):
-    """A prediction that depends on all three, smoothly."""
+    """A prediction that depends smoothly on all three arguments."""
     return 0.3 * latents + 1e-4 * timestep + prompt_embeds.mean((1, 2))[:, None, None, None]
 
 
@@ -39,7 +39,7 @@ def inverted(predictor, schedule, latents, levels):
 
 @pytest.mark.parametrize("prediction_type", PREDICTION_TYPES)
 def test_a_prediction_of_the_timestep_alone_comes_back_exactly(prediction_type, latents, as_predictor):
-    """Round trip law: both directions evaluate a pair at the same timestep."""
+    """The round-trip law: both directions evaluate a pair of levels at the same timestep."""
     config = {"clip_sample": False, "set_alpha_to_one": False, "prediction_type": prediction_type}
     schedule = schedule_from_scheduler(DDIMScheduler(**config), 20)
     predictor = as_predictor(constant_model)

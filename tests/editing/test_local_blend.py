@@ -6,7 +6,7 @@ from semantic_edit.editing.local_blend import attended_region, blend_into_source
 
 @pytest.fixture
 def peak():
-    """Attention to one cell of 4 x 6, and a fifth of it to another."""
+    """Attention to one of 4 x 6 cells, and a fifth as much to another."""
     maps = torch.zeros(1, 4, 6)
     maps[0, 1, 1], maps[0, 3, 5] = 1.0, 0.2
     return maps

@@ -1,9 +1,12 @@
+import dataclasses
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from semantic_edit.denoisers import Denoiser
 from semantic_edit.denoisers.schedules import schedule_from_scheduler
 from semantic_edit.editing.conditioning import Conditioning
 from semantic_edit.editing.guidance import PromptPair
@@ -22,6 +25,7 @@ from semantic_edit.editing.masking import (
     shift_coherence,
 )
 
+TUNING = Denoiser.tuning
 maps = hnp.arrays("float32", (2, 4, 5), elements=st.floats(0, 1000, width=32))
 
 
@@ -62,13 +66,13 @@ def test_otsu_equals_trying_every_cut(array):
 @given(maps, st.one_of(st.none(), st.floats(0.5, 10)), st.floats(0.05, 0.95))
 def test_masks_are_binary_and_per_image(array, ratio, threshold):
     difference = torch.from_numpy(array)
-    both = find_mask(contrast_of(difference), ratio, threshold)
+    both = find_mask(contrast_of(difference), TUNING, ratio, threshold)
     assert both.mask.shape == both.soft_mask.shape == (2, 1, 4, 5)
     assert set(both.mask.unique().tolist()) <= {0.0, 1.0}
     assert both.soft_mask.min() >= 0
     assert both.soft_mask.max() <= 1
     assert ((both.confidence >= 0) & (both.confidence <= 1)).all()
-    alone = find_mask(contrast_of(difference[1:]), ratio, threshold)
+    alone = find_mask(contrast_of(difference[1:]), TUNING, ratio, threshold)
     torch.testing.assert_close(alone.soft_mask, both.soft_mask[1:])
     decided = (alone.soft_mask - threshold).abs() > 1e-5  # a cell at the threshold may fall to either side
     assert torch.equal(alone.mask[decided], both.mask[1:][decided])
@@ -79,29 +83,30 @@ def test_masks_are_binary_and_per_image(array, ratio, threshold):
 @given(maps, st.floats(0.1, 0.9))
 def test_a_higher_threshold_gives_a_smaller_mask(array, threshold):
     difference = torch.from_numpy(array)
-    wide = find_mask(contrast_of(difference), None, threshold / 2).mask
-    narrow = find_mask(contrast_of(difference), None, threshold).mask
+    wide = find_mask(contrast_of(difference), TUNING, None, threshold / 2).mask
+    narrow = find_mask(contrast_of(difference), TUNING, None, threshold).mask
     assert (narrow <= wide).all()
 
 
 @settings(max_examples=40, deadline=None)
 @given(maps, st.floats(0.25, 4))
 def test_a_mask_does_not_depend_on_the_scale_of_the_difference(array, scale):
-    """Which is why guidance with equal negative prompts changes nothing."""
+    """So guidance with equal negative prompts changes nothing."""
     difference = torch.from_numpy(array).double()
     for ratio in (None, 3.0):
-        soft, confidence = rescale_difference(difference, ratio)
-        scaled, scaled_confidence = rescale_difference(scale * difference, ratio)
+        soft, confidence = rescale_difference(difference, 0.8, ratio)
+        scaled, scaled_confidence = rescale_difference(scale * difference, 0.8, ratio)
         torch.testing.assert_close(soft, scaled, rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(confidence, scaled_confidence, rtol=1e-4, atol=1e-5)
 
 
-def test_adaptive_half_lies_at_the_stated_part_of_the_otsu_cut():
+@pytest.mark.parametrize("part", [0.5, 0.8])
+def test_adaptive_half_lies_at_the_stated_part_of_the_otsu_cut(part):
     difference = torch.rand(3, 8, 9, generator=torch.Generator().manual_seed(0)) ** 3
     cut, _ = otsu_cut(difference.flatten(1))
-    soft, _ = rescale_difference(difference)
+    soft, _ = rescale_difference(difference, part)
     floor = difference.flatten(1).min(1).values
-    assert torch.equal(soft > 0.5, difference > (floor + 0.8 * (cut - floor))[:, None, None])
+    assert torch.equal(soft > 0.5, difference > (floor + part * (cut - floor))[:, None, None])
     assert float(soft.amin()) == 0.0
 
 
@@ -131,7 +136,7 @@ def test_the_outline_of_a_slope_is_straight_where_cells_are_steps():
 def test_a_ratio_is_diffusers_rule():
     difference = torch.rand(1, 8, 9, generator=torch.Generator().manual_seed(0))
     ceiling = 3.0 * difference.mean()
-    soft, _ = rescale_difference(difference, 3.0)
+    soft, _ = rescale_difference(difference, 0.8, 3.0)
     torch.testing.assert_close(soft, difference.clamp(0, ceiling) / ceiling)
 
 
@@ -139,9 +144,9 @@ def test_confidence_tells_two_levels_from_noise():
     clear = torch.zeros(1, 8, 8)
     clear[:, 2:5] = 1
     noise = torch.rand(1, 8, 8, generator=torch.Generator().manual_seed(0))
-    assert find_mask(contrast_of(clear)).confidence.item() == pytest.approx(1.0)
-    assert find_mask(contrast_of(noise)).confidence.item() < 0.85
-    flat = find_mask(contrast_of(torch.full((1, 8, 8), 0.3)))
+    assert find_mask(contrast_of(clear), TUNING).confidence.item() == pytest.approx(1.0)
+    assert find_mask(contrast_of(noise), TUNING).confidence.item() < 0.85
+    flat = find_mask(contrast_of(torch.full((1, 8, 8), 0.3)), TUNING)
     assert flat.confidence.item() == 0.0
     assert not flat.mask.any()
 
@@ -161,7 +166,7 @@ def test_noise_of_a_picture_does_not_depend_on_its_neighbours():
 
 @pytest.fixture
 def counting(as_predictor):
-    """Builds a model whose prediction depends on each row alone, and that counts the rows of its batches."""
+    """Builds a model that predicts each row independently, and counts the rows of its batches."""
 
     def make():
         batches = []
@@ -183,7 +188,7 @@ def noised(scheduler, pictures, maps):
 
 
 def four_prompts(pictures):
-    """Source, target, and what to guide away from for either."""
+    """Source, target, and a negative prompt for each."""
     embeds = torch.randn(4, pictures, 2, 8, generator=torch.Generator().manual_seed(2))
     return [Conditioning({"prompt_embeds": each}) for each in embeds]
 
@@ -211,7 +216,7 @@ def test_chunks_change_nothing_but_the_batches(scheduler, counting, batch_size, 
 
 
 def test_every_tensor_of_a_prompt_follows_its_picture(scheduler, as_predictor):
-    """Whatever else a family embeds is taken row by row beside the text."""
+    """Other embeddings of a family are selected row by row along with the text."""
     pictures, seen = noised(scheduler, 3, 2), []
     sides = [
         Conditioning(
@@ -238,8 +243,20 @@ def test_equal_negatives_cancel(scheduler, counting):
         model, pictures, PromptPair(source, negative), PromptPair(target, negative), guidance_scale=7.5
     )
     torch.testing.assert_close(guided.difference, 7.5 * plain.difference)
-    assert torch.equal(find_mask(guided).mask, find_mask(plain).mask)
-    torch.testing.assert_close(find_mask(guided).coherence, find_mask(plain).coherence)
+    assert torch.equal(find_mask(guided, TUNING).mask, find_mask(plain, TUNING).mask)
+    torch.testing.assert_close(find_mask(guided, TUNING).coherence, find_mask(plain, TUNING).coherence)
+
+
+def test_what_counts_as_a_colour_edit_is_the_models_own():
+    contrast = contrast_of(torch.rand(2, 4, 4) + 0.1)
+    mixed = dataclasses.replace(contrast, shift=torch.rand(2, 3, 4, 4) - 0.5)
+    found = find_mask(mixed, TUNING)
+    assert all(0 < alike < 1 for alike in found.coherence.tolist())
+    for border in found.coherence.tolist():
+        tuned = find_mask(mixed, dataclasses.replace(TUNING, coherence=border))
+        assert tuned.recolours == tuple(alike >= border for alike in found.coherence.tolist())
+    assert sum(tuned.recolours) in (1, 2)
+    assert find_mask(contrast, TUNING).recolours == (True, True)
 
 
 def test_a_shift_that_is_alike_everywhere_is_coherent():

@@ -1,4 +1,4 @@
-"""Masks that follow the picture's edges, as tight or as roomy as the edit wants them."""
+"""Masks that follow the image's edges, tight or with room, depending on the edit."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from semantic_edit.editing.refinement import ROOM, drawn_mask, followed_mask, guided_filter
+from semantic_edit.denoisers import Denoiser
+from semantic_edit.editing.refinement import drawn_mask, followed_mask, guided_filter
 
+TUNING = Denoiser.tuning
 FACTOR = 8
 
 
 def filtered_plainly(
     picture: torch.Tensor, values: torch.Tensor, radius: int, smoothness: float
 ) -> torch.Tensor:
-    """The guided filter as its paper writes it, window by window, in float64."""
+    """The guided filter as in its paper, window by window, in float64."""
     colours, values = 2 * picture[0].double() - 1, values[0, 0].double()
     height, width = values.shape
     slopes, offsets = torch.zeros(3, height, width, dtype=torch.float64), torch.zeros_like(values)
@@ -69,7 +71,7 @@ def test_a_constant_stays_and_a_flat_picture_only_blurs():
 
 @pytest.fixture
 def disc() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """A red disc on green, where it is, and a soft map in latent pixels that only knows about where."""
+    """A red disc on green, its pixels, and a soft map in latent pixels that shows it only coarsely."""
     rows, columns = torch.meshgrid(torch.arange(128.0), torch.arange(128.0), indexing="ij")
     inside = ((rows - 60) ** 2 + (columns - 70) ** 2 < 27**2)[None, None]
     picture = torch.where(
@@ -95,7 +97,8 @@ def test_a_colour_edit_is_tight_and_an_object_edit_has_room(disc):
     picture, inside, soft = disc
     both = drawn_mask(
         soft.repeat(2, 1, 1, 1),
-        torch.tensor([0.9, 0.2]),
+        [True, False],
+        TUNING,
         0.5,
         FACTOR,
         picture.repeat(2, 1, 1, 1),
@@ -108,21 +111,21 @@ def test_a_colour_edit_is_tight_and_an_object_edit_has_room(disc):
     assert colour[~inside].sum() < 0.5 * shape[~inside].sum()
     reach = (shape > 0.5)[0, 0].any(0).nonzero().flatten()
     # a part of the side of a square of the disc's area, on either side of its diameter
-    room = ROOM * float(inside.sum()) ** 0.5
+    room = TUNING.room * float(inside.sum()) ** 0.5
     width = float(reach.max() - reach.min() + 1)
     assert 2 * 27 + 2 * room - 4 <= width <= 2 * 27 + 2 * room + FACTOR
-    alone = drawn_mask(soft, torch.tensor([0.2]), 0.5, FACTOR, picture)
+    alone = drawn_mask(soft, [False], TUNING, 0.5, FACTOR, picture)
     torch.testing.assert_close(alone, shape)  # whatever else the batch holds
 
 
 def test_an_object_edit_reaches_a_latent_further_where_the_map_is_not_low():
-    """As far as the old object's rim, and not along all that is a little above nothing."""
+    """As far as the old object's rim, but not into everything that is slightly above zero."""
 
     def right_edge(rim):
         soft = torch.zeros(1, 1, 16, 16)
         soft[..., 6:10, 3:8] = 1
         soft[..., 6:10, 8:14] = rim  # from pixel 64 on, six latents long
-        drawn = drawn_mask(soft, torch.zeros(1), 0.5, FACTOR)
+        drawn = drawn_mask(soft, [False], TUNING, 0.5, FACTOR)
         return int((drawn > 0.5)[0, 0].any(0).nonzero().max())
 
     assert right_edge(0.1) < 64 + FACTOR
@@ -133,7 +136,7 @@ def test_an_object_edit_reaches_a_latent_further_where_the_map_is_not_low():
 def test_a_small_object_has_at_least_half_a_latent_of_room():
     soft = torch.zeros(1, 1, 16, 16)
     soft[..., 8, 8] = 1
-    drawn = drawn_mask(soft, torch.zeros(1), 0.5, FACTOR)
+    drawn = drawn_mask(soft, [False], TUNING, 0.5, FACTOR)
     reach = (drawn > 0.5)[0, 0].any(0).nonzero().flatten()
     bare = (followed_mask(soft, FACTOR, None) > 0.5)[0, 0].any(0).sum()
     assert reach.max() - reach.min() + 1 >= bare + FACTOR - 2
@@ -143,7 +146,7 @@ def test_a_matte_ends_near_the_object(disc):
     picture, _, soft = disc
     picture = picture.clone()
     picture[..., 100:, :30] = torch.tensor([0.8, 0.1, 0.1])[:, None, None]  # another red thing, far away
-    drawn = drawn_mask(soft, torch.ones(1), 0.5, FACTOR, picture)
+    drawn = drawn_mask(soft, [True], TUNING, 0.5, FACTOR, picture)
     assert drawn[..., 100:, :30].max() == 0
 
 
@@ -154,13 +157,13 @@ def test_a_thing_as_pale_as_its_surroundings_is_not_lost():
         (1, 3, 128, 128), 0.5
     )  # there is no edge to follow, so that the filter blurs the map away
     assert not (followed_mask(soft, FACTOR, grey) > 0.5).any()
-    for coherence in (0.0, 1.0):
-        drawn = drawn_mask(soft, torch.tensor([coherence]), 0.5, FACTOR, grey)
+    for recoloured in (False, True):
+        drawn = drawn_mask(soft, [recoloured], TUNING, 0.5, FACTOR, grey)
         assert drawn[..., 50:78, 50:78].min() > 0.2
 
 
 def test_an_empty_map_draws_nothing(disc):
     picture, _, soft = disc
     empty = torch.zeros_like(soft)
-    for coherence in (0.0, 1.0):
-        assert not drawn_mask(empty, torch.tensor([coherence]), 0.5, FACTOR, picture).any()
+    for recoloured in (False, True):
+        assert not drawn_mask(empty, [recoloured], TUNING, 0.5, FACTOR, picture).any()

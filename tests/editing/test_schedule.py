@@ -10,7 +10,7 @@ from tests.schedules import STABLE_DIFFUSION, tensors
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "sample"])
 def test_inverse_step_equals_diffusers(prediction_type):
-    """Where diffusers' inverse scheduler has the right pair: "leading", from the second level on."""
+    """For pairs that diffusers' inverse scheduler gets right: with "leading" spacing, from the second level."""
     config = {**STABLE_DIFFUSION, "prediction_type": prediction_type}
     inverse = DDIMInverseScheduler(**config)
     inverse.set_timesteps(50)

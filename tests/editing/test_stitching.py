@@ -19,7 +19,7 @@ from semantic_edit.editing.stitching import (
 
 
 def planes_of(picture):
-    """As pictures are read: 8 bits, colours innermost in memory."""
+    """Images as they are read: 8 bits, with the channels innermost in memory."""
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
 
 

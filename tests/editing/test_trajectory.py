@@ -5,8 +5,13 @@ import torch
 from safetensors.torch import save_file
 
 from semantic_edit.denoisers.schedules import schedule_from_scheduler
+from semantic_edit.disk.fitting import KnownModel
+from semantic_edit.disk.models import STABLE_DIFFUSION, STABLE_DIFFUSION_XL
+from semantic_edit.disk.sealed import sealed
 from semantic_edit.editing import trajectory as module
 from semantic_edit.editing.trajectory import Trajectory
+
+SIZES = {"original_size": (48, 40), "crops_coords_top_left": (0, 0), "target_size": (48, 40)}
 
 
 @pytest.fixture
@@ -27,6 +32,8 @@ def trajectory(schedule):
         scaling_factor=0.18215,
         guidance_scale=1.0,
         prompts=("",),
+        model_family="stable-diffusion-xl",
+        sizes=SIZES,
     )
 
 
@@ -39,6 +46,30 @@ def test_saving_and_loading_give_the_same_value(trajectory, tmp_path):
         if field.name != "latents":
             assert getattr(loaded, field.name) == getattr(trajectory, field.name), field.name
     assert [file.name for file in tmp_path.iterdir()] == ["apple.safetensors"]
+
+
+def test_files_from_before_a_trajectory_knew_its_family_and_sizes(trajectory, tmp_path, schedule):
+    fields = {name: value for name, value in vars(trajectory).items() if name != "latents"}
+    del fields["model_family"], fields["sizes"]
+    path = tmp_path / "older.safetensors"
+    path.write_bytes(sealed(module.TRAJECTORY_FORMAT, fields, {"latents": trajectory.latents}))
+    older = Trajectory.load(path)
+    assert (older.model_family, older.sizes) == ("", {})
+    same = {"fingerprint": trajectory.model_fingerprint, "scaling_factor": trajectory.scaling_factor}
+    for family in (STABLE_DIFFUSION, STABLE_DIFFUSION_XL):
+        older.check_fits(schedule, 8, KnownModel(family, **same, sizes=SIZES))
+    with pytest.raises(ValueError, match="model: trajectory 0123456789abcdef, this call ffff"):
+        older.check_fits(schedule, 8, KnownModel(STABLE_DIFFUSION, "ffff"))
+
+
+@pytest.mark.parametrize("sizes", [[], {"target_size": [1]}, {"target_size": [1, -1]}, {"target_size": 3}])
+def test_sizes_in_a_file_that_are_none(trajectory, tmp_path, sizes):
+    fields = {name: value for name, value in vars(trajectory).items() if name != "latents"}
+    path = tmp_path / "wrong.safetensors"
+    written = sealed(module.TRAJECTORY_FORMAT, {**fields, "sizes": sizes}, {"latents": trajectory.latents})
+    path.write_bytes(written)
+    with pytest.raises(ValueError, match=r"'sizes' of .* names with two numbers of pixels each, got"):
+        Trajectory.load(path)
 
 
 def test_an_interrupted_save_leaves_the_old_file(trajectory, tmp_path, monkeypatch):
@@ -74,10 +105,10 @@ def test_shapes_are_checked(trajectory):
 
 
 def test_what_it_was_made_for_fits(trajectory, schedule):
-    model = trajectory.model_fingerprint
-    trajectory.check_fits(schedule, 8, (4, 6, 5), 2, model, 0.18215)
+    model = KnownModel(STABLE_DIFFUSION_XL, trajectory.model_fingerprint, 0.18215, SIZES)
+    trajectory.check_fits(schedule, 8, model, (4, 6, 5), 2)
     trajectory.check_fits(schedule, 3)  # a shorter walk
-    trajectory.check_fits(schedule, 8, model="")  # unknown
+    trajectory.check_fits(schedule, 8, KnownModel())  # unknown
 
 
 @pytest.mark.parametrize(
@@ -86,8 +117,24 @@ def test_what_it_was_made_for_fits(trajectory, schedule):
         ({"levels": 9}, r"number of levels \(`inpaint_strength`\): trajectory 8, this call 9"),
         ({"latent_shape": (4, 8, 8)}, r"latent shape: trajectory \(4, 6, 5\), this call \(4, 8, 8\)"),
         ({"batch_size": 3}, "number of pictures: trajectory 2, this call 3"),
-        ({"model": "ffff"}, "model: trajectory 0123456789abcdef, this call ffff"),
-        ({"scaling_factor": 0.5}, "VAE scaling factor: trajectory 0.18215, this call 0.5"),
+        (
+            {"model": KnownModel(fingerprint="ffff")},
+            "model: trajectory 0123456789abcdef, this call ffff",
+        ),
+        (
+            {"model": KnownModel(scaling_factor=0.5)},
+            "VAE scaling factor: trajectory 0.18215, this call 0.5",
+        ),
+        (
+            {"model": KnownModel(sizes={**SIZES, "original_size": (96, 80)})},
+            r"\(`original_size`: trajectory \(48, 40\), this call \(96, 80\)\)",
+        ),
+        (
+            {"model": KnownModel(STABLE_DIFFUSION, "ffff", 0.5)},
+            r"^The `trajectory` was made with a model of another family: it is of SDXL, and this pipeline's model is "
+            r"of Stable Diffusion 1\.x and 2\.x\. Use the model that it was made with, in a "
+            r"StableDiffusionXLDiffEditPipeline, or leave it out to invert the picture again\.$",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_with_both_sides(trajectory, schedule, change, message):
@@ -99,7 +146,11 @@ def test_another_schedule_is_refused(trajectory, schedule, scheduler):
     with pytest.raises(ValueError, match="`num_inference_steps`: trajectory 10, this call 20"):
         trajectory.check_fits(schedule_from_scheduler(scheduler, 20), 8)
     scheduler.register_to_config(prediction_type="v_prediction")
-    with pytest.raises(ValueError, match="prediction_type: trajectory epsilon, this call v_prediction"):
+    match = (
+        r"prediction_type: trajectory epsilon \(as in Stable Diffusion 1\.x and SDXL\), "
+        r"this call v_prediction \(as in Stable Diffusion 2\.x at 768 px\)"
+    )
+    with pytest.raises(ValueError, match=match):
         trajectory.check_fits(schedule_from_scheduler(scheduler, 10), 8)
     scheduler.register_to_config(prediction_type="epsilon", timestep_spacing="trailing")
     with pytest.raises(ValueError, match=r"noise schedule: trajectory \w+, this call \w+"):

@@ -17,7 +17,7 @@ from tests.flow.sd3 import make_sd3
 
 
 class Checker(torch.nn.Module):
-    """In the place of a safety checker."""
+    """Stands in for a safety checker."""
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The papers' remaining baselines, and our own methods around their pipelines."""
+"""The papers' other baselines, and our own methods as methods of the comparison."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ NAMES = ["EncodeDecode", "DiffEdit", "DiffEdit without encoding", "ILVR", "Promp
 
 @pytest.fixture(scope="module")
 def seeing(image_encoder, feature_extractor) -> Callable[[int], dict[str, Any]]:
-    """Builds what a pipeline sees with, its pictures' embeddings as wide as told."""
+    """Builds an image encoder and its processor, with embeddings of a given width."""
 
     def make(width: int) -> dict[str, Any]:
         torch.manual_seed(0)
@@ -63,20 +63,24 @@ def seeing(image_encoder, feature_extractor) -> Callable[[int], dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def stable_diffusion(make_pipe, seeing) -> StableDiffusionPipeline:
-    """diffusers' own pipeline, as users have it, with picture embeddings as wide as the text's."""
+    """diffusers' own pipeline, as users load it, with image embeddings as wide as the text's."""
     pipe = StableDiffusionPipeline(**{**make_pipe().components, **seeing(32)}, requires_safety_checker=False)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
 
-@pytest.fixture(scope="module", params=["Stable Diffusion", "SDXL"])
+# The methods know no family: one holds their laws, and each is edited with.
+OF_EACH_FAMILY = pytest.mark.parametrize("loaded", ["Stable Diffusion", "SDXL"], indirect=True)
+
+
+@pytest.fixture(scope="module", params=["Stable Diffusion", pytest.param("SDXL", marks=pytest.mark.slow)])
 def loaded(request, stable_diffusion, make_xl_pipe, seeing) -> DiffusionPipeline:
-    """A model of each family, as users have it."""
+    """A model of each family, as users load it."""
     return stable_diffusion if request.param == "Stable Diffusion" else make_xl_pipe(**seeing(20))
 
 
 def again(pipe: DiffusionPipeline, **changes: Any) -> DiffusionPipeline:
-    """diffusers' own pipeline of the same class, silent, with other components."""
+    """diffusers' own pipeline of the same class, without progress bars, with other components."""
     has_checker = isinstance(pipe, StableDiffusionPipeline)
     options = {"requires_safety_checker": False} if has_checker else {"add_watermarker": False}
     other = type(pipe)(**{**pipe.components, **changes}, **options)
@@ -85,7 +89,7 @@ def again(pipe: DiffusionPipeline, **changes: Any) -> DiffusionPipeline:
 
 
 def state(pipe: Any) -> dict[str, Any]:
-    """Everything of the components that a method could leave changed."""
+    """Everything in the components that a method might change."""
     models = (pipe.unet, pipe.vae, pipe.text_encoder, pipe.image_encoder)
     parameters = [parameter for model in models for parameter in model.parameters()]
     return {
@@ -104,7 +108,7 @@ def state(pipe: Any) -> dict[str, Any]:
 
 @contextmanager
 def failing(module: torch.nn.Module, evaluation: int) -> Iterator[None]:
-    """The module raises when it is evaluated for that time, counted from 1."""
+    """Makes a module raise at its n-th evaluation, counted from 1."""
     left = [evaluation]
 
     def count(*args: Any) -> None:
@@ -124,10 +128,11 @@ def pixels(picture: Image.Image) -> np.ndarray:
 
 
 def assert_alike(first: Image.Image, second: Image.Image) -> None:
-    """Equal up to the rounding to 8 bits."""
+    """Check that images are equal up to rounding to 8 bits."""
     assert np.abs(pixels(first) - pixels(second)).max() <= 1
 
 
+@OF_EACH_FAMILY
 @pytest.mark.parametrize("method", METHODS, ids=NAMES)
 def test_each_method_edits_and_leaves_the_components_as_they_were(loaded, picture, method):
     before = state(loaded)

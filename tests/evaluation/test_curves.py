@@ -29,7 +29,7 @@ def test_of_several_crossings_the_best_background_counts():
 
 
 def curve(name: str, success: list[float], background: list[float], edits: int = 40) -> Curve:
-    """Exactly these rates, and the same background in every edit."""
+    """Edits with exactly these success rates, and the same background in each."""
     shows = np.array([[number < rate * edits for number in range(edits)] for rate in success], dtype=float)
     return Curve(
         name,

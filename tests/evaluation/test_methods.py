@@ -40,15 +40,19 @@ METHODS = [SDEdit(4), WordSwap(4), NullTextInversion(3, inner_steps=2), Restyled
 
 @pytest.fixture(scope="module")
 def stable_diffusion(make_style_pipe) -> StableDiffusionPipeline:
-    """diffusers' own pipeline, as users have it."""
+    """diffusers' own pipeline, as users load it."""
     pipe = StableDiffusionPipeline(**make_style_pipe().components, requires_safety_checker=False)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
 
-@pytest.fixture(scope="module", params=["Stable Diffusion", "SDXL"])
+# The methods know no family: one holds their laws, and each is edited with.
+OF_EACH_FAMILY = pytest.mark.parametrize("loaded", ["Stable Diffusion", "SDXL"], indirect=True)
+
+
+@pytest.fixture(scope="module", params=["Stable Diffusion", pytest.param("SDXL", marks=pytest.mark.slow)])
 def loaded(request, stable_diffusion, make_xl_pipe, image_encoder, feature_extractor) -> DiffusionPipeline:
-    """A model of each family, as users have it."""
+    """A model of each family, as users load it."""
     if request.param == "Stable Diffusion":
         return stable_diffusion
     return make_xl_pipe(image_encoder=image_encoder, feature_extractor=feature_extractor)
@@ -62,7 +66,7 @@ def still_life() -> StableDiffusionPipeline:
 
 
 def state(pipe: Any) -> dict[str, Any]:
-    """Everything of the components that a method could leave changed."""
+    """Everything in the components that a method might change."""
     return {
         "processors": dict(pipe.unet.attn_processors),
         "timesteps": pipe.scheduler.timesteps.clone(),
@@ -73,6 +77,7 @@ def state(pipe: Any) -> dict[str, Any]:
     }
 
 
+@OF_EACH_FAMILY
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: type(method).__name__)
 def test_each_method_edits_and_leaves_the_components_as_they_were(loaded, picture, method):
     before = state(loaded)
@@ -131,7 +136,7 @@ def test_null_text_inversion_lowers_the_error_of_its_steps(loaded, picture):
 
 
 def test_null_text_inversion_reconstructs_better_than_plain_guidance(still_life):
-    """On the trained model: with an untrained one the inversion itself leads nowhere."""
+    """With the trained model, because the inversion of an untrained one is meaningless."""
     scene = sample_scene(0, "validation")
     image = Image.fromarray(scene.render())
     best = vae_reconstruction(denoiser_of(still_life), image)
@@ -172,6 +177,7 @@ def test_a_learned_picture_edits_as_the_pipeline_does(stable_diffusion, make_sty
     assert method.backward_evaluations(learned) == 12
 
 
+@OF_EACH_FAMILY
 def test_sdedit_is_diffusers_own(loaded, picture):
     scheduler = DDIMScheduler.from_config(loaded.scheduler.config, clip_sample=False)
     upstream = AutoPipelineForImage2Image.from_pipe(loaded, scheduler=scheduler)
@@ -188,7 +194,7 @@ def test_sdedit_is_diffusers_own(loaded, picture):
 
 
 def test_sdedit_clips_nothing_where_the_scheduler_does_not_say_so(make_xl_pipe, picture):
-    """diffusers' DDIM clips by default, and of its image-to-image pipelines only Stable Diffusion's forbid it."""
+    """diffusers' DDIM clips by default, and only its Stable Diffusion image-to-image pipelines turn that off."""
     edits = []
     for scheduler in (
         EulerDiscreteScheduler(steps_offset=1),

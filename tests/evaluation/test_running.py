@@ -30,7 +30,7 @@ CALLS: list[tuple[Any, ...]] = []
 
 @dataclass(frozen=True)
 class Fading(EditMethod):
-    """Mixes grey into the picture, and says that it did so everywhere."""
+    """Mixes grey into the image, and reports a mask of everything."""
 
     prepared_by: ClassVar[tuple[str, ...]] = ("kind",)
 
@@ -224,10 +224,11 @@ def test_other_prompts_and_sizes_are_other_results(comparison, tmp_path):
     told = tuple(replace(item, source_prompt="a picture") for item in comparison.items)
     run_sweeps(replace(comparison, items=told), [fading("one", "a", 0.5)])
     assert len(edits()) == 3 * before
+    parts = dict.fromkeys(("vae", "text_encoder", "tokenizer", "scheduler"))
+    unet = torch.nn.Linear(2, 2)
+    pipe = SimpleNamespace(unet=unet, components={**parts, "unet": unet})
     identities = [
-        comparison_of(
-            comparison.pipe, comparison.items, tmp_path / "other", ["psnr_to_input"], size=size
-        ).identity
+        comparison_of(pipe, comparison.items, tmp_path / "other", ["psnr_to_input"], size=size).identity
         for size in (None, (64, 64), (32, 64))
     ]
     assert len({str(identity) for identity in identities}) == 3
@@ -330,7 +331,7 @@ def test_curves_are_drawn_in_the_units_of_their_titles():
 
 
 def see_sets(comparison, monkeypatch, *names):
-    """Metrics of sets that see a picture as its mean colour."""
+    """Set metrics whose feature of an image is its mean colour."""
     monkeypatch.setattr(Networks, "inception", property(lambda self: mean_colours))
     return replace(comparison, sets=SetMetrics(names, SimpleNamespace()))
 

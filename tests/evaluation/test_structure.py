@@ -27,7 +27,7 @@ def test_equal_pictures_are_at_distance_zero(features):
 
 
 def test_a_known_distance():
-    """Two tokens that point the same way, against two at right angles: two of four similarities go from 1 to 0."""
+    """Two parallel tokens against two orthogonal ones: two of four similarities change from 1 to 0."""
     alike, across = torch.tensor([[1.0, 0.0], [3.0, 0.0]]), torch.eye(2)
     assert structure_distance(alike, across).item() == pytest.approx(0.5)
     opposite = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
@@ -73,7 +73,7 @@ def test_patch_features_leave_out_the_class_token(image_encoder, feature_extract
 
 @pytest.fixture(scope="module")
 def vit() -> ViTModel:
-    """DINO's layout, at one layer and for pictures of 224 pixels."""
+    """A network with DINO's layout, with one layer, for images of 224 pixels."""
     torch.manual_seed(0)
     config = ViTConfig(
         hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=8, patch_size=56
@@ -82,7 +82,7 @@ def vit() -> ViTModel:
 
 
 def test_dino_keys_are_the_last_layers(vit):
-    """Here by hand, of a grey picture that has the network's own size."""
+    """Computed by hand for a grey image of the network's own size."""
     grey = Image.new("RGB", (224, 224), (124, 116, 104))
     keys = dino_keys(vit, grey)
     assert keys.shape == (1 + 4 * 4, 8)
@@ -97,7 +97,7 @@ def test_dino_keys_are_the_last_layers(vit):
 
 
 def test_dino_sees_the_whole_picture_at_one_scale(vit):
-    """The shorter side has 224 pixels, four patches; the longer one at most 480, eight patches and a rest."""
+    """The shorter side has 224 pixels or four patches, the longer one at most 480, eight patches and a rest."""
     assert len(dino_keys(vit, Image.new("RGB", (112, 168)))) == 1 + 4 * 6
     assert len(dino_keys(vit, Image.new("RGB", (1000, 400)))) == 1 + 3 * 8
 

@@ -14,9 +14,11 @@ from semantic_edit.denoisers import Denoiser
 from semantic_edit.pipelines import pipeline_around
 from tests.conftest import make_picture
 from tests.flow.family import FlowFamily
+from tests.flow.qwen import QWEN
 from tests.flow.sd3 import SD3, SD3_WITHOUT_T5
+from tests.flow.z_image import Z_IMAGE, Z_IMAGE_LIMITED, Z_IMAGE_TURBO
 
-FAMILIES = (SD3, SD3_WITHOUT_T5)
+FAMILIES = (SD3, SD3_WITHOUT_T5, QWEN, Z_IMAGE, Z_IMAGE_LIMITED, Z_IMAGE_TURBO)
 
 
 @pytest.fixture(params=FAMILIES, ids=str)

@@ -10,6 +10,10 @@ import torch
 from diffusers import DiffusionPipeline
 
 
+def _as_it_is(call: dict[str, Any]) -> dict[str, Any]:
+    return call
+
+
 def _unchanged(latents: torch.Tensor, _pipe: DiffusionPipeline) -> torch.Tensor:
     return latents
 
@@ -26,6 +30,7 @@ class FlowFamily:
     own: Further arguments of diffusers' own call.
     called: Further arguments of ours.
     packed, unpacked: Between our latents, (batch, channels, height, width), and those that diffusers' own loop has.
+    received: Of an evaluation's arguments by name, those that count: without padding that a mask leaves out.
     encodes: Whether its pictures can be encoded by inversion.
     """
 
@@ -39,6 +44,7 @@ class FlowFamily:
     called: Mapping[str, Any] = field(default_factory=dict)
     packed: Callable[[torch.Tensor, DiffusionPipeline], torch.Tensor] = _unchanged
     unpacked: Callable[[torch.Tensor, DiffusionPipeline], torch.Tensor] = _unchanged
+    received: Callable[[dict[str, Any]], dict[str, Any]] = _as_it_is
     encodes: bool = True
 
     def __str__(self) -> str:

@@ -93,7 +93,7 @@ def test_the_transformer_receives_what_its_own_pipeline_gives_it(family, own, pi
             denoiser, latents, schedule.timestep(STEPS), told(denoiser, PROMPT, OTHER), scale_of(family, pipe)
         )
     per_step = len(expected) // STEPS
-    theirs, ours = merged(expected[:per_step]), merged(calls)
+    theirs, ours = (merged(map(family.received, given)) for given in (expected[:per_step], calls))
     assert theirs.keys() == ours.keys()
     for name, value in theirs.items():
         assert len(value) == len(ours[name]), name

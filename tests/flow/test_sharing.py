@@ -22,12 +22,10 @@ def edited(pipe, family, picture, prompt, **options):
     return pipe(picture, prompt, SOURCE, generator=generator, **{**QUICK, **family.called, **options})
 
 
-def test_the_source_itself_stays_on_its_inversion(family, pipe, picture):
-    """A target that says what the source says, and shares all attention, is the source; only the mask lets it move."""
+def test_an_edit_that_shares_attention_differs_from_one_that_does_not(family, pipe, picture):
     mask = torch.ones(1, 1, picture.height, picture.width)
     shared = edited(pipe, family, picture, SOURCE, mask_image=mask, tau_s=1.0)
     free = edited(pipe, family, picture, SOURCE, mask_image=mask)
-    assert torch.isfinite(shared.images).all()
     assert not torch.equal(shared.images, free.images)
 
 

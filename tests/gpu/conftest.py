@@ -1,4 +1,4 @@
-"""Copies of the tiny models on the device: the shared ones stay on the CPU, and are what results are compared with."""
+"""Copies of the tiny models on the device; the shared ones stay on the CPU, for comparison."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CUDA = torch.device("cuda")
 
 @pytest.fixture(autouse=True)
 def exact_convolutions() -> Iterator[None]:
-    """float32 is float32 in the test, and not the shorter format that convolutions are allowed on a GPU."""
+    """Use true float32 in the test, not the shorter format that convolutions may use on a GPU."""
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     yield
@@ -23,7 +23,7 @@ def exact_convolutions() -> Iterator[None]:
 
 @pytest.fixture
 def on_gpu() -> Callable[..., Any]:
-    """A copy of a pipeline with models of its own on the GPU, in a precision."""
+    """A copy of a pipeline with its own models on the GPU, in a given precision."""
 
     def moved(pipe: Any, dtype: torch.dtype = torch.float32) -> Any:
         parts = {

@@ -1,4 +1,4 @@
-"""Replayed graphs compute what the UNet computes, and see it change."""
+"""Replayed graphs compute what the UNet computes, and notice when it changes."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_stylediffusion_is_not_replayed(on_gpu, style_pipe, learned):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_learning_replayed_learns_alike(on_gpu, style_pipe, pictures, dtype):
-    """Two pictures, the second of which may leave a step earlier."""
+    """Two images, the second of which may stop early in a step."""
     moved = on_gpu(style_pipe, dtype)
     settings = LearningSettings(inner_steps=3, stop_below=0.02, converged_below=100.0, combine=True)
 

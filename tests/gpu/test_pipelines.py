@@ -1,4 +1,4 @@
-"""A GPU gives what a CPU gives, within what its arithmetic allows, however the model lies in its memory."""
+"""A GPU gives the same results as a CPU up to rounding, whatever the memory layout of the model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PRECISIONS = pytest.mark.parametrize("dtype", TOLERANCES, ids=lambda dtype: str(
 
 
 def assert_alike(there, here, dtype=torch.float32):
-    """That pictures from the GPU are those from the CPU."""
+    """Check that images from the GPU equal those from the CPU."""
     assert there.device.type == "cuda"
     assert (there.cpu() - here).abs().mean() < TOLERANCES[dtype]
 
@@ -93,7 +93,7 @@ def test_a_picture_is_learned_alike(style_pipe, on_gpu, picture, dtype):
 
 
 def test_gradient_checkpointing_learns_alike(style_pipe, on_gpu, picture):
-    """The backward pass goes through blocks again in a thread of its own."""
+    """The backward pass recomputes blocks in a thread of its own."""
     settings = LearningSettings(inner_steps=3, stop_below=0.0, converged_below=100.0)
     moved = on_gpu(style_pipe)
     plain, recomputed = (

@@ -1,4 +1,4 @@
-"""Swaps through fused attention are those of explicit maps on a GPU too."""
+"""Swaps in fused attention equal those of explicit maps on a GPU, too."""
 
 from __future__ import annotations
 

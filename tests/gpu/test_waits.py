@@ -29,7 +29,7 @@ def test_diffedit_waits_as_often_for_many_steps_as_for_few(on_gpu, pipe, picture
 
 
 def test_stylediffusion_waits_for_no_layer(on_gpu, style_pipe, learned):
-    """Once a step at most for each of the few things that Python has to know of a swap."""
+    """At most once per step for each of the few values that Python needs for a swap."""
     moved, network = on_gpu(style_pipe), learned.to("cuda")
     try:
         moved(TARGET, network, output_type="latent")

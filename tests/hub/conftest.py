@@ -33,10 +33,10 @@ def hub(tmp_path: Path) -> Iterator[HubServer]:
 def this_process(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Makes `hub` the Hub of this process, without a token; set HF_TOKEN with what it returns.
 
-    Where the client tries a request again, it does so at once.
+    If the client repeats a request, it does so immediately.
 
-    The client reads its environment when it is imported, which it long has been. Custom code from a repository would
-    still be kept where it always is: load that in a process of its own, with `HubServer.environment`.
+    The client has already read its environment when it was imported, so its constants are patched. Custom code from a
+    repository would still be cached in the usual place: load that in another process, with `HubServer.environment`.
     """
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)

@@ -1,4 +1,4 @@
-"""What the Hub answers to each request of the `huggingface_hub` client."""
+"""The Hub's answers to the requests of the `huggingface_hub` client."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ class Hub:
         return in_json({"type": "user", "id": name, "name": name, "fullname": name, "orgs": [], "auth": auth})
 
     def validate_card(self, call: Call) -> Reply:
-        """The client asks before it uploads a README.md."""
+        """The client makes this request before it uploads a README.md."""
         missing = not card_data(call.json["content"].encode())
         warnings = [{"message": "empty or missing yaml metadata in repo card"}] if missing else []
         return in_json({"errors": [], "warnings": warnings})
@@ -158,7 +158,7 @@ class Hub:
         return Reply(200)
 
     def preupload(self, call: Call, kind: str, repo_id: str, revision: str) -> Reply:
-        """How to send each file, and what is there already, so that the client can leave out what is the same."""
+        """How to send each file, and which files already exist, so that the client can skip those that are the same."""
         known = self._writable(call, kind, repo_id).at(revision).files
         files = []
         for path, size in ((file["path"], file["size"]) for file in call.json["files"]):
@@ -168,7 +168,7 @@ class Hub:
         return in_json({"files": files})
 
     def lfs_batch(self, call: Call, kind: str, repo_id: str) -> Reply:
-        """Where to send each object that is not there yet; the address is the permission, no token goes there."""
+        """Where to send each object that does not exist yet; the address itself is the permission, without a token."""
         repository = self._writable(call, kind, repo_id)
         verify = {"href": f"{self.endpoint}/{repository.address}.git/info/lfs/objects/verify"}
         objects = []
@@ -312,7 +312,7 @@ class Hub:
         return Reply(200)
 
     def resolve(self, call: Call, kind: str, repo_id: str, revision: str, path: str) -> Reply:
-        """A file's content, or for HEAD its description; the client's cache calls a file by its ETag."""
+        """A file's content, or its description for HEAD; the client's cache names files by their ETags."""
         commit = self._visible(call, kind, repo_id).at(revision)
         headers = {"X-Repo-Commit": commit.sha}
         if path not in commit.files:

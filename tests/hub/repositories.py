@@ -31,7 +31,7 @@ GIT_ATTRIBUTES = "".join(f"*{suffix} filter=lfs diff=lfs merge=lfs -text\n" for 
 
 @dataclass(eq=False)
 class Refused(Exception):
-    """What the Hub answers instead; `code` is what the client chooses its exception by."""
+    """An answer with an error; the client chooses its exception by `code`."""
 
     status: int
     message: str
@@ -41,7 +41,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class StoredFile:
-    """oid, size: As announced: of the content that was uploaded, even where a test changed it since."""
+    """oid, size: As announced, for the content that was uploaded, even if a test has changed it since."""
 
     content: bytes
     is_lfs: bool
@@ -54,7 +54,7 @@ class StoredFile:
         return cls(content, is_lfs, oid, len(content))
 
     def entry(self, path: str) -> dict[str, Any]:
-        """As a line of a tree; git holds only a pointer to what is in LFS."""
+        """The file as an entry of a tree; git stores only a pointer to what is in LFS."""
         line = {"type": "file", "path": path, "oid": self.oid, "size": self.size}
         if not self.is_lfs:
             return line
@@ -75,7 +75,7 @@ class Commit:
 
 @dataclass
 class Repository:
-    """objects: Every LFS object that was uploaded to it, committed or not."""
+    """objects: Every LFS object that was uploaded, committed or not."""
 
     repo_id: str
     kind: str
@@ -109,7 +109,7 @@ class Repository:
         return self.commits[sha]
 
     def at(self, revision: str) -> Commit:
-        """The commit that a branch, a tag or the first seven or more digits of its own name mean."""
+        """The commit of a branch, a tag, or a hash of at least seven digits."""
         sha = self.branches.get(revision) or self.tags.get(revision) or revision
         found = [commit for name, commit in self.commits.items() if name.startswith(sha)]
         if len(sha) < 7 or len(found) != 1:
@@ -136,7 +136,7 @@ def card_data(readme: bytes) -> dict[str, Any]:
     """The metadata at the head of a card.
 
     Raises:
-        Refused: If it is no YAML of the kind that the Hub takes.
+        Refused: If it is not YAML that the Hub accepts.
     """
     head = re.match(r"---\r?\n(.*?)\r?\n---\r?(\n|$)", readme.decode(), re.DOTALL)
     try:

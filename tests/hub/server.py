@@ -1,7 +1,7 @@
 """A Hugging Face Hub on 127.0.0.1, for tests to push to and pull from with the real client.
 
-Files travel through plain LFS: the server never announces Xet. A client that has `hf_xet` uploads through it unasked,
-so its process needs HF_HUB_DISABLE_XET=1, which `HubServer.environment` sets.
+Files travel through plain LFS: the server never announces Xet. A client that has `hf_xet` uses it by default, so
+its process needs HF_HUB_DISABLE_XET=1, which `HubServer.environment` sets.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Failure:
 
 
 class HubServer:
-    """Serves from entering to leaving the context.
+    """A server that runs inside its context.
 
     Args:
         home: The folder that `environment` names as HF_HOME.
@@ -52,7 +52,7 @@ class HubServer:
 
     Attributes:
         requests: Every request that came in, oldest first.
-        connections: Those that are open, among them what clients keep for a next request.
+        connections: Open connections, including those that clients keep for their next request.
     """
 
     def __init__(self, home: Path, tokens: Mapping[str, Account]) -> None:
@@ -86,7 +86,7 @@ class HubServer:
     def add_repo(
         self, repo_id: str, files: Mapping[str, bytes], private: bool = False, repo_type: str = "model"
     ) -> Commit:
-        """A new repository with `files` in one commit, on top of the one that the Hub begins each with."""
+        """Create a repository with `files` in one commit, after the initial one that the Hub makes in each."""
         with self._lock:
             repository = self._hub.create(repo_id, f"{repo_type}s", private)
             stored = {path: StoredFile.of(data, goes_to_lfs(path, len(data))) for path, data in files.items()}
@@ -114,7 +114,7 @@ class HubServer:
             repository.commits[commit.sha] = replace(commit, files=files)
 
     def fail_next(self, match: str | Callable[[Request], bool], outcome: Outcome, times: int = 1) -> None:
-        """Spoil the next requests that match.
+        """Make the next matching requests fail.
 
         The client repeats an LFS upload up to five times, after 1, 2, 4, 8 and 8 seconds, where the answer was 408,
         429, 500, 502, 503 or 504, and clients of some versions where the connection broke. None repeats a commit.
@@ -134,7 +134,7 @@ class HubServer:
         return self._hub.repositories[f"{repo_type}s", repo_id]
 
     def received(self, method: str, path: str, authorization: str | None) -> Outcome | None:
-        """Log a request, and tell how it is to fail, if it is."""
+        """Log a request, and return how it is to fail, if it is."""
         request = Request(method, path, self._hub.account(authorization) is not None)
         with self._lock:
             self.requests.append(request)
@@ -181,7 +181,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = serve
 
     def read_body(self) -> bytes:
-        """Nobody is to take half a request for a whole one."""
+        """Close the connection, so that half a request is not taken for a whole one."""
         size = int(self.headers.get("Content-Length", 0))
         body = self.rfile.read(size)
         if len(body) < size:
@@ -201,4 +201,4 @@ class _Handler(BaseHTTPRequestHandler):
         shut(self.connection)
 
     def log_message(self, *args: Any) -> None:
-        """Nothing on stderr: `HubServer.requests` has it."""
+        """Log nothing to stderr: requests are in `HubServer.requests`."""

@@ -1,4 +1,4 @@
-"""The real client talks to the tests' Hub, and each gets what it would get from, or see at, the real one."""
+"""The tests' Hub behaves like the real one towards the real client."""
 
 import contextlib
 import hashlib
@@ -34,7 +34,7 @@ CUT_OFF = r"disconnected|reset|closed|aborted|Broken pipe"
 
 @pytest.fixture
 def client(hub, this_process):
-    """A client with a token, or with none where the token is False."""
+    """A client with a token, or without one if the token is False."""
 
     def client(token=WRITE_TOKEN):
         return HfApi(endpoint=hub.endpoint, token=token)

@@ -1,4 +1,4 @@
-"""A denoiser of a few hundred numbers, so that learning a picture takes milliseconds."""
+"""A denoiser with a few hundred numbers, so that learning an image takes milliseconds."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Toy:
         return self.maps[level]
 
     def learn(self, **changes: Any) -> LearningResult:
-        """Learn the pictures; `changes` replace what `learn_mappings` is given, by the names of what holds it."""
+        """Learn the images; `changes` replace arguments of `learn_mappings`, or fields of them, by name."""
 
         def taken(names: tuple[str, ...]) -> dict[str, Any]:
             own = {name: getattr(self, name) for name in names if hasattr(self, name)}

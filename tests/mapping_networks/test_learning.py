@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:The learning did not converge")
 
 
 def plain_network(toy, variant):
-    """The published layers as the framework's modules, as it initialises them."""
+    """The published layers as torch modules with their default initialisation."""
     tokens, width = toy.text_embeds.shape[1:]
     image_tokens, image_width = toy.image_tokens.shape[1:]
     torch.manual_seed(0)
@@ -37,7 +37,7 @@ def plain_network(toy, variant):
 
 
 def plain_step(toy, network, latents, step, variant, inner_steps=100, stops=True):
-    """One step of the published algorithm for one picture, nothing shared or skipped; `network` learns in place.
+    """One step of the published algorithm for one image, with nothing shared or skipped; trains `network` in place.
 
     Returns the (latent, attention) losses before and after, the number of updates and the next latents.
     """
@@ -108,7 +108,7 @@ def test_published_schedule_equals_a_plain_loop(make_toy, variant, image_width):
     ],
 )
 def test_every_step_of_thirty_equals_a_plain_one(make_toy, tmp_path, variant, dtype, inner_steps, tolerance):
-    """Each plain step starts from our own one before: over 30 free steps Adam turns any rounding into another run."""
+    """Each plain step starts from our previous one, because Adam would amplify rounding over 30 independent steps."""
     toy = make_toy(levels=30, dtype=dtype)
     settings = dataclasses.replace(PUBLISHED, inner_steps=inner_steps)
     result = toy.learn(variant=variant, settings=settings, checkpoint=tmp_path)
@@ -184,7 +184,7 @@ def test_the_loop_is_closed(make_toy):
     ],
 )
 def test_a_batch_equals_each_picture_alone(make_toy, settings):
-    """Up to rounding, which is of double precision here because Adam makes so much of it."""
+    """Up to rounding, in double precision because Adam amplifies it so much."""
     toy = make_toy(pictures=3, levels=4, dtype=torch.float64)
     together = toy.learn(settings=settings)
     updates = [step.updates for step in together.report.steps]

@@ -13,7 +13,7 @@ from semantic_edit.mapping_networks.mapping import (
 
 
 def plain_network(variant, text_tokens, text_width, image_tokens, image_width):
-    """The published layers, as anybody would write them; BatchNorm in train mode at batch 1."""
+    """The published layers, written plainly; BatchNorm in train mode with batch 1."""
     hidden = 2 * text_tokens
     return nn.Sequential(
         *([nn.Linear(image_width, text_width)] if image_width != text_width else []),

@@ -4,17 +4,17 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DiffusionPipeline
 
+from semantic_edit.disk.fitting import KnownModel
+from semantic_edit.disk.models import STABLE_DIFFUSION, STABLE_DIFFUSION_XL
 from semantic_edit.mapping_networks import MappingNetwork, mapping_forward, value_embeds_of
 from semantic_edit.mapping_networks.config import FORMAT_VERSION
 
 SCHEDULE = SimpleNamespace(num_inference_steps=3, prediction_type="epsilon", fingerprint="5c0dc4ed01e50000")
 FITS = {
-    "model_family": "stable-diffusion",
     "schedule": SCHEDULE,
     "text_shape": (4, 6),
+    "model": KnownModel(STABLE_DIFFUSION, "0123456789abcdef", 0.18215),
     "latent_shape": (2, 2, 3),
-    "scaling_factor": 0.18215,
-    "base_fingerprint": "0123456789abcdef",
 }
 
 
@@ -100,9 +100,25 @@ def test_default_dtype_does_not_matter(config):
     assert {value.dtype for value in network.state_dict().values()} == {torch.float32}
 
 
+def test_its_repr_says_in_one_line_what_it_was_made_for(make_network):
+    network = make_network(prompt="an apple " * 20, reconstruction_psnr=31.4159)
+    assert repr(network) == (
+        "MappingNetwork(prompt='an apple an apple an apple an apple an apple an apple an..., "
+        "model_family='stable-diffusion', base_model='someone/still-life', num_inference_steps=3, "
+        "latent_shape=(2, 2, 3), variant='modulate', reconstruction_psnr=31.4)"
+    )
+    assert "reconstruction_psnr=None" in repr(make_network(reconstruction_psnr=None))
+    assert "(0): MappingNetwork(prompt=" in repr(torch.nn.ModuleList([network]))
+
+
 def test_what_it_was_learned_for_fits(network):
     network.check_fits(**FITS)
-    network.check_fits(**{**FITS, "latent_shape": None, "scaling_factor": None, "base_fingerprint": ""})
+    network.check_fits(**{**FITS, "latent_shape": None, "model": KnownModel()})
+    network.check_fits(**{**FITS, "model": KnownModel(sizes={"target_size": (16, 24)})})  # it knows of none
+    network.register_to_config(sizes={"target_size": [16, 24]})  # as in a file
+    network.check_fits(**{**FITS, "model": KnownModel(sizes={"target_size": (16, 24)})})
+    with pytest.raises(ValueError, match=r"`target_size`: mapping network \(16, 24\), this call \(8, 8\)"):
+        network.check_fits(**{**FITS, "model": KnownModel(sizes={"target_size": (8, 8)})})
 
 
 @pytest.mark.parametrize(
@@ -111,7 +127,7 @@ def test_what_it_was_learned_for_fits(network):
         (another_schedule(num_inference_steps=50), "`num_inference_steps`: mapping network 3, this call 50"),
         (
             another_schedule(prediction_type="sample"),
-            "prediction_type: mapping network epsilon, this call sample",
+            r"prediction_type: mapping network epsilon \(.*\), this call sample",
         ),
         (
             another_schedule(fingerprint="ff"),
@@ -120,9 +136,18 @@ def test_what_it_was_learned_for_fits(network):
         ({"text_shape": (77, 6)}, "number of text tokens: mapping network 4, this call 77"),
         ({"text_shape": (4, 768)}, "text width: mapping network 6, this call 768"),
         ({"latent_shape": (2, 8, 8)}, r"latent shape: mapping network \(2, 2, 3\), this call \(2, 8, 8\)"),
-        ({"scaling_factor": 0.5}, "VAE scaling factor: mapping network 0.18215, this call 0.5"),
         (
-            {"base_fingerprint": "ff"},
+            {"model": KnownModel(scaling_factor=0.5)},
+            "VAE scaling factor: mapping network 0.18215, this call 0.5",
+        ),
+        (
+            {"model": KnownModel(STABLE_DIFFUSION_XL, "ff", 0.5)},
+            r"^The `mapping_network` was made with a model of another family: it is of Stable Diffusion 1\.x and "
+            r"2\.x, and this pipeline's model is of SDXL\. Use the model that it was made with "
+            r"\('someone/still-life'\), in a StyleDiffusionPipeline, or learn the picture again\.$",
+        ),
+        (
+            {"model": KnownModel(fingerprint="ff")},
             "base model: mapping network 0123456789abcdef, this call ff.* on 'someone/still-life'",
         ),
     ],
@@ -170,6 +195,7 @@ def test_broken_tensors_are_refused(network):
         ({"learning": "import os"}, "'learning' .* got 'import os'"),
         ({"reconstruction_psnr": "40"}, "'reconstruction_psnr' .* or nothing, got '40'"),
         ({"reconstruction_ssim": float("inf")}, "'reconstruction_ssim'"),
+        ({"sizes": {"target_size": [1, 2, 3]}}, "'sizes' .* two numbers of pixels each, or nothing, got"),
         ({"num_text_tokens": 10**9}, "'num_text_tokens' .* an integer from 1 to 8192, got 1000000000"),
         ({"timesteps": [1, 334, 10**30]}, "'timesteps' .* increasing numbers from 0 to 1000000"),
         ({"prompt": "half \ud800"}, "'prompt' .* text"),

@@ -1,5 +1,4 @@
 import errno
-import itertools
 import json
 import os
 import subprocess
@@ -78,6 +77,12 @@ def test_loading_info_and_subfolders_are_the_hosts(folder, network):
     loaded, info = MappingNetwork.from_pretrained(folder.parent, subfolder="apple", output_loading_info=True)
     assert_same(loaded, network)
     assert info["missing_keys"] == []
+
+
+def test_a_config_is_read_as_every_supported_version_of_diffusers_asks_for_it(folder):
+    """Before 0.41 with one argument more."""
+    read = MappingNetwork._dict_from_json_file
+    assert read(folder / "config.json", dduf_entries=None) == read(folder / "config.json")
 
 
 @pytest.mark.slow
@@ -186,30 +191,25 @@ def test_a_full_disk_leaves_no_folder_and_names_the_file(network, tmp_path, monk
 
 
 def test_killed_at_any_event_the_folder_holds_the_old_network_or_the_new_one(
-    network, make_network, tmp_path, killed_at
+    folder, network, make_network, tmp_path, killed_anywhere
 ):
     other, seen = make_network(prompt="a green pear"), set()
-    other.save_pretrained(tmp_path / "other")
-    for number in itertools.count():
-        folder = tmp_path / str(number)
-        network.save_pretrained(folder)
-        if not killed_at(number, lambda folder=folder: other.save_pretrained(folder)):
-            break
-        loaded = MappingNetwork.from_pretrained(folder, local_files_only=True)
+    other.save_pretrained(tmp_path / "other")  # which tells it its digest
+    for left in killed_anywhere(folder, lambda: other.save_pretrained(folder)):
+        loaded = MappingNetwork.from_pretrained(left, local_files_only=True)
         assert_same(loaded, network if loaded.config.prompt == network.config.prompt else other)
         seen.add(loaded.config.prompt)
-        assert sorted(os.listdir(folder)) == ["README.md", "config.json", WEIGHTS]
+        assert sorted(os.listdir(left)) == ["README.md", "config.json", WEIGHTS]
     assert len(seen) == 2
 
 
-def test_killed_at_any_event_of_a_first_save_it_can_be_saved_again(network, tmp_path, killed_at):
-    for number in itertools.count():
-        folder = tmp_path / str(number)
-        if not killed_at(number, lambda folder=folder: network.save_pretrained(folder)):
-            break
-        network.save_pretrained(folder)
-        assert_same(MappingNetwork.from_pretrained(folder), network)
-        assert sorted(os.listdir(folder)) == ["README.md", "config.json", WEIGHTS]
+def test_killed_at_any_event_of_a_first_save_it_can_be_saved_again(network, tmp_path, killed_anywhere):
+    moments = killed_anywhere(tmp_path / "new", lambda: network.save_pretrained(tmp_path / "new"))
+    assert len(moments) > 10
+    for left in moments:
+        network.save_pretrained(left)
+        assert_same(MappingNetwork.from_pretrained(left), network)
+        assert sorted(os.listdir(left)) == ["README.md", "config.json", WEIGHTS]
 
 
 def test_the_card_tells_what_it_is(folder):
@@ -257,7 +257,7 @@ def test_the_example_card_is_what_the_code_writes(config):
 
 @pytest.fixture
 def uploads(monkeypatch):
-    """What would have gone to the Hub: for each upload the repository and its files' contents."""
+    """What would have been uploaded to the Hub: for each upload, the repository and the contents of its files."""
     sent = []
 
     def upload_folder(repo_id, folder_path, **options):

@@ -1,4 +1,7 @@
-"""Models of each family under the same names: a test or a module that is marked `families` runs with all it names."""
+"""Models of each family under the same names: a test or a module that is marked `families` runs with all it names.
+
+With those that the mark calls slow it runs in the slow tier: a law that no family knows of is held by one of them.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -31,10 +34,10 @@ MASK[:, 4:] = 1
 
 @dataclass(frozen=True)
 class Family:
-    """The classes of a family of models, and what its tiny model's numbers are.
+    """The classes of a family of models, and the numbers of its tiny model.
 
     plain: diffusers' own text-to-image pipeline.
-    silent: What a pipeline is built with besides its components, to say nothing.
+    silent: Further arguments for building a pipeline without messages.
     encoders: The names of its text encoders.
     text_width: Of its embeddings.
     """
@@ -48,7 +51,7 @@ class Family:
     text_width: int
 
     def encoded(self, pipe: DiffusionPipeline, text: str | list[str]) -> dict[str, torch.Tensor]:
-        """A prompt's embeddings, by the names under which a call takes them."""
+        """A prompt's embeddings, by the names of a call's arguments."""
         given = pipe.encode_prompt(
             prompt=text, device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=False
         )
@@ -89,15 +92,16 @@ FAMILIES = {
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """The nearest mark counts: a test may name fewer families than its module."""
+    """The nearest mark is used, so a test may name fewer families than its module."""
     if "family" in metafunc.fixturenames:
-        marked = metafunc.definition.get_closest_marker("families")
-        metafunc.parametrize("family", ("sd",) if marked is None else marked.args, indirect=True)
+        marked = metafunc.definition.get_closest_marker("families") or pytest.mark.families("sd").mark
+        slow = [pytest.param(name, marks=pytest.mark.slow) for name in marked.kwargs.get("slow", ())]
+        metafunc.parametrize("family", [*marked.args, *slow], indirect=True)
 
 
 @pytest.fixture(scope="session")
 def family(request: pytest.FixtureRequest) -> Family:
-    """What `pipe`, `style_pipe`, `unet`, `learned` and all that makes them are of."""
+    """The family of `pipe`, `style_pipe`, `unet`, `learned` and the fixtures that make them."""
     return FAMILIES[request.param]
 
 

@@ -1,4 +1,4 @@
-"""Pictures of any size: what is worked at, what comes back, and what remembers what it was made of."""
+"""Images of any size: what the model works at, what is returned, and what remembers the image it was made from."""
 
 import copy
 import re
@@ -17,7 +17,7 @@ from semantic_edit.mapping_networks import LearningSettings, MappingNetwork
 from semantic_edit.pipelines import DiffEditPipeline, searching
 from semantic_edit.still_life import model_path
 
-pytestmark = pytest.mark.families("sd", "sdxl")
+pytestmark = pytest.mark.families("sd", slow=["sdxl"])
 
 SOURCE, TARGET = "a red apple on grass", "a green pear on grass"
 WIDTH, HEIGHT = 451, 303  # the tests' model is made for 64 x 64
@@ -55,7 +55,7 @@ def edit(pipe):
 
 
 def outside(mask):
-    """Where nothing may change."""
+    """Where the image must not change."""
     return np.asarray(mask) == 0
 
 
@@ -112,6 +112,7 @@ def test_a_picture_that_was_searched_is_not_encoded_again(edit, pipe, photo, mon
     assert calls == [(1, 3, 56, 80)]
 
 
+@pytest.mark.families("sd", "sdxl")
 def test_a_small_mask_is_looked_at_closer(edit, photo, small):
     done = edit(photo, mask_image=small)
     (frame,) = done.frames
@@ -130,7 +131,7 @@ def test_a_small_mask_is_looked_at_closer(edit, photo, small):
 
 
 def test_a_closer_view_is_the_edit_of_what_is_seen(edit, photo):
-    """With a part of the model's own size nothing is resized: the same as editing the part cut out by hand."""
+    """If the part has the model's own size, nothing is resized: the same as editing the part cut out by hand."""
     mask = mask_of(300, 100, 329, 120)  # of which 2.2 times is 63.8
     done = edit(photo, mask_image=mask, output_type="np")
     box = done.frames[0].box
@@ -186,7 +187,7 @@ def test_without_preserving_all_that_was_worked_at_is_new(edit, photo, small):
 
 @pytest.mark.families("sd")
 def test_inside_a_found_mask_too_what_looks_the_same_keeps_its_pixels(edit, photo, monkeypatch):
-    """And what does not is the edit's, at a picture's own size and at another; a shaped mask is taken as it is."""
+    """What does not is the edit's, at the image's own size and at another; a shaped mask is used as it is."""
     for image in (photo, photo.crop((0, 0, 64, 64))):
         done = edit(image, mask_threshold=0.1)
         monkeypatch.setattr(stitching, "SEEN", (2.0, 3.0))
@@ -292,6 +293,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.families("sd", "sdxl")
 @pytest.mark.parametrize(("options", "reason"), REFUSED.values(), ids=REFUSED)
 def test_what_does_not_fit_is_refused_before_any_work(edit, photo, counted, options, reason):
     with pytest.raises((ValueError, TypeError), match=reason):
@@ -323,6 +325,7 @@ def lesson(make_style_pipe, photo, small):
     return make_style_pipe().learn_mapping(photo, SOURCE, 4, settings=QUICK, mask_image=small)
 
 
+@pytest.mark.families("sd", "sdxl")
 def test_a_learned_picture_is_laid_over_the_original(style_pipe, lesson, photo, small, tmp_path):
     frame = Frame.read(lesson.config["frame"])
     assert frame.picture == photo.size
@@ -372,15 +375,20 @@ def still_life():
     return pipe
 
 
+@pytest.fixture(scope="module")
+def small_things():
+    return small_cases(2, "colour", "validation")
+
+
 @pytest.mark.parametrize("number", [0, 1])
-def test_a_small_thing_is_found_by_its_words(still_life, number):
+def test_a_small_thing_is_found_by_its_words(still_life, small_things, number):
     """The closer view holds all that is to change, shows it several times larger, and makes a better edit."""
-    case = small_cases(2, "colour", "validation")[number]
+    case = small_things[number]
     rows, columns = np.nonzero(case.changed_mask)
 
     def error(**options):
-        generator = torch.Generator().manual_seed(0)
-        done = still_life(case.image, case.prompt, case.source_prompt, generator=generator, **options)
+        given = {"num_inference_steps": 10, "generator": torch.Generator().manual_seed(0), **options}
+        done = still_life(case.image, case.prompt, case.source_prompt, **given)
         difference = np.float32(done.images[0]) - np.float32(case.target_image)
         return done.frames[0], np.square(difference).mean()
 

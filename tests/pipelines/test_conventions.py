@@ -1,4 +1,4 @@
-"""What scripts written for diffusers' own pipelines do, both pipelines take or refuse in one sentence."""
+"""Both pipelines accept what scripts for diffusers' own pipelines do, or refuse it in one sentence."""
 
 import inspect
 import json
@@ -74,7 +74,7 @@ def test_a_tiny_autoencoder(make_pipe, make_style_pipe, picture, edit, restyle):
 
 @pytest.mark.parametrize("kind", ["pipe", "style_pipe"])
 def test_what_is_saved_loads_plainly(request, family, tmp_path, kind):
-    """As diffusers' own pipeline, whose files they are; and by either class of ours."""
+    """As diffusers' own pipeline, under whose name they are saved, and as either of our classes."""
     pipe = request.getfixturevalue(kind)
     pipe.save_pretrained(tmp_path)
     index = json.loads((tmp_path / "model_index.json").read_text())
@@ -174,7 +174,7 @@ def documented(step_of_change):
 
 
 def test_the_documented_callback_ends_guidance(pipe, edit, counted):
-    """From the step after it on, with half the samples."""
+    """From the next step, with half the samples."""
 
     def ours(pipeline, step, timestep, tensors):
         return {"negative_prompt_embeds": None} if step == 2 else {}
@@ -207,7 +207,7 @@ def set_scale(value, at=0):
 
 
 def first_latents(call, pipe):
-    """What the first step gives."""
+    """The latents after the first step."""
     reached = []
 
     def keep(pipeline, step, timestep, tensors):
@@ -222,8 +222,9 @@ def starting_at(latents):
     return lambda pipeline, step, *_: {"latents": latents} if step == 0 else {}
 
 
+@pytest.mark.families("sd", slow=["sdxl"])
 def test_a_scale_that_a_callback_sets_is_used(family, pipe, style_pipe, edit, restyle):
-    """Set back before any further step it changes nothing; the next call has its own again."""
+    """If it is set back before the next step, nothing changes; the next call has its own scale again."""
     usual = edit(pipe)
     assert torch.equal(edit(pipe, callback_on_step_end=set_scale(family.denoiser.usual_guidance)), usual)
     stronger = edit(pipe, callback_on_step_end=set_scale(20.0))
@@ -283,7 +284,7 @@ def test_what_a_callback_may_not_set(family, pipe, edit):
 
 @pytest.mark.parametrize("clip_skip", [100, 3, -3, 1.0, True])
 def test_layers_that_cannot_be_skipped(family, pipe, picture, edit, counted, clip_skip):
-    """SDXL skips the last one in any case, and the first encoder has the fewest."""
+    """SDXL always skips the last layer, and its first encoder has the fewest layers."""
     last = 3 - len(family.encoders)
     match = f"`clip_skip` must be an integer from 0 to {last}, got {clip_skip}"
     calls = (
@@ -342,7 +343,7 @@ def test_python_s_messages_name_the_class(own):
 @pytest.mark.families("sd")
 @pytest.mark.parametrize("scheduler_class", [DDIMScheduler, DPMSolverMultistepInverseScheduler])
 def test_one_schedule_wherever_a_pipeline_was_made_from(make_pipe, edit, picture, scheduler_class):
-    """StableDiffusionPipeline writes an offset of 1 over any other."""
+    """StableDiffusionPipeline replaces any offset by 1."""
     scheduler = DDIMScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False
     )

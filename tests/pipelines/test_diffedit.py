@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 import warnings
 
 import numpy as np
@@ -6,13 +7,13 @@ import PIL.Image
 import pytest
 import torch
 
+from semantic_edit.denoisers import Denoiser
 from semantic_edit.editing.masking import MaskResult
-from semantic_edit.editing.refinement import COHERENT
 from semantic_edit.editing.trajectory import Trajectory
-from semantic_edit.pipelines import diffedit_method, presets, stages
-from semantic_edit.pipelines.presets import SOURCE_GUIDANCE, EditGuidance, guidance_of, preset_of
+from semantic_edit.pipelines import diffedit_method, stages
+from semantic_edit.pipelines.presets import EditGuidance, guidance_of, preset_of
 
-pytestmark = pytest.mark.families("sd", "sdxl")
+pytestmark = pytest.mark.families("sd", slow=["sdxl"])
 
 SOURCE, TARGET = "a red apple on grass", "a green pear on grass"
 QUICK = {"num_inference_steps": 5, "num_maps_per_mask": 3}
@@ -46,6 +47,7 @@ def test_one_call_edits_with_140_evaluations_and_reuse_with_80(pipe, picture, co
     assert again.mask_confidence is again.mask_coherence is None
 
 
+@pytest.mark.families("sd", "sdxl")
 def test_the_stages_give_what_one_call_gives(pipe, picture):
     whole = pipe(picture, TARGET, SOURCE, generator=seeded(), output_type="np", **PAPER)
     mask = pipe.generate_mask(
@@ -78,6 +80,7 @@ def test_the_background_ends_on_the_clean_latent(pipe, picture, half_mask):
     torch.testing.assert_close(clean, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.families("sd", "sdxl")
 def test_an_edit_does_not_depend_on_its_neighbours(pipe, pictures):
     prompts, sources = [TARGET, "a mug", "a blue mug on the table"], [SOURCE, "", "a photo"]
     together = pipe(pictures, prompts, sources, generator=seeded(), output_type="np", **QUICK)
@@ -193,6 +196,7 @@ def test_guidance_changes_no_mask(pipe, picture, scale):
     np.testing.assert_array_equal(usual, other)
 
 
+@pytest.mark.families("sd", "sdxl")
 def test_unequal_negative_prompts_are_computed(pipe, picture, counted, monkeypatch):
     kept = []
     find_mask = stages.find_mask
@@ -255,6 +259,7 @@ def test_the_picture_is_encoded_once(pipe, picture, monkeypatch):
     assert calls == [1]
 
 
+@pytest.mark.families("sd", "sdxl")
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision(pipe, make_pipe, make_unet, picture, half_mask, dtype):
     halves = make_pipe(
@@ -350,7 +355,7 @@ def test_each_stage_has_a_progress_bar(family, pipe, picture):
 @pytest.mark.families("sd")
 def test_the_default_preset_takes_48_or_58_evaluations(pipe, picture, counted):
     output = pipe(picture, TARGET, SOURCE, generator=seeded())
-    recolours = bool(output.mask_coherence >= COHERENT)
+    recolours = bool(output.mask_coherence >= Denoiser.tuning.coherence)
     assert counted.samples == 2 * 5 + 16 + (2 * 6 + 10 if recolours else 2 * 16)
     assert output.trajectory.num_inference_steps == 20
 
@@ -395,12 +400,15 @@ def test_each_edit_has_its_own_end_of_guidance(pipe, picture, half_mask, monkeyp
 
 
 def test_object_edits_are_guided_away_from_the_source_prompt(family, pipe, picture, monkeypatch):
-    """By default, as if they had been told so; a negative prompt, a scale or a mask of one's own is taken as told."""
+    """By default, as if the call had said so; its own negative prompt, scale or mask takes precedence."""
     options = {"prompt": TARGET, "source_prompt": SOURCE, "output_type": "latent", **QUICK}
-    away = {"negative_prompt": SOURCE, "guidance_scale": SOURCE_GUIDANCE}
+    away = {"negative_prompt": SOURCE, "guidance_scale": Denoiser.tuning.source_guidance}
 
     def edited(kinds=(False,), **changes):
-        monkeypatch.setattr(presets, "changes_colour", lambda _: list(kinds))
+        def guidance_of_kinds(preset, recolours, *others):
+            return guidance_of(preset, recolours and kinds, *others)
+
+        monkeypatch.setattr(diffedit_method, "guidance_of", guidance_of_kinds)
         return pipe(picture, **{**options, **changes}, generator=seeded()).images
 
     found = pipe(picture, **options, generator=seeded()).mask
@@ -422,19 +430,45 @@ def test_object_edits_are_guided_away_from_the_source_prompt(family, pipe, pictu
         return {}
 
     edited(callback_on_step_end=note)
-    assert set(scales) == {SOURCE_GUIDANCE}
+    assert set(scales) == {Denoiser.tuning.source_guidance}
+
+
+def test_what_suits_a_model_is_its_own(family, pipe, picture, monkeypatch):
+    """Another `otsu_part` cuts the map elsewhere, and what counts as a colour edit decides how it is guided."""
+    scales = []
+
+    def note(pipe, step, timestep, tensors):
+        scales.append(pipe.guidance_scale)
+        return {}
+
+    def edited(**changes):
+        monkeypatch.setattr(family.denoiser, "tuning", dataclasses.replace(Denoiser.tuning, **changes))
+        scales.clear()
+        return pipe(picture, TARGET, SOURCE, generator=seeded(), callback_on_step_end=note, **QUICK)
+
+    usual = edited()
+    wide = edited(otsu_part=0.5)
+    assert wide.soft_mask.sum() > usual.soft_mask.sum()
+    objects = edited(coherence=1.1, source_guidance=3.5)
+    assert set(scales) == {3.5}
+    colours = edited(coherence=0.0, colour_guidance_stop=0.2)
+    assert set(scales) == {family.denoiser.usual_guidance}
+    assert torch.equal(objects.soft_mask, colours.soft_mask)
+    assert torch.equal(colours.soft_mask, usual.soft_mask)
+    assert (objects.pixel_mask >= colours.pixel_mask).all()
+    assert not torch.equal(objects.pixel_mask, colours.pixel_mask)
 
 
 def test_the_kind_of_edit_decides_what_is_left_open():
-    coherence = torch.tensor([0.9, 0.1, 0.1])
+    kinds, tuning = (True, False, False), Denoiser.tuning
     default, paper = (preset_of(name) for name in ("default", "paper"))
-    by_kind = guidance_of(default, coherence, [True, True, False], 7.5)
+    by_kind = guidance_of(default, kinds, [True, True, False], 7.5, tuning)
     assert by_kind == EditGuidance([7.5, 2.5, 7.5], [0.5, 1.0, 1.0], [False, True, False])
-    unknown = guidance_of(default, None, [True, True], 7.5)
-    assert unknown == guidance_of(paper, coherence[:2], [True, True], 7.5)
+    unknown = guidance_of(default, None, [True, True], 7.5, tuning)
+    assert unknown == guidance_of(paper, kinds[:2], [True, True], 7.5, tuning)
     assert unknown == EditGuidance([7.5, 7.5], [1.0, 1.0], [False, False])
     told = guidance_of(
-        preset_of("default", guidance_scale=5.0, guidance_stop=0.2), coherence, [True] * 3, 7.5
+        preset_of("default", guidance_scale=5.0, guidance_stop=0.2), kinds, [True] * 3, 7.5, tuning
     )
     assert told == EditGuidance([5.0] * 3, [0.2] * 3, [False] * 3)
 

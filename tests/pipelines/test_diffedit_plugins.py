@@ -1,4 +1,4 @@
-"""What users of diffusers do with a pipeline works with this one."""
+"""What users do with diffusers' pipelines works with this one, too."""
 
 import copy
 import inspect
@@ -30,7 +30,7 @@ def edit(picture):
 
 @pytest.fixture
 def lora_pipe(make_pipe, make_unet, family, pipe):
-    """A pipeline with LoRA layers of its own in the UNet and in the text encoders."""
+    """A pipeline with its own LoRA layers in the UNet and the text encoders."""
     unet, encoders = make_unet(), {name: copy.deepcopy(getattr(pipe, name)) for name in family.encoders}
     unet.add_adapter(LoraConfig(r=2, target_modules=["to_q", "to_v"], init_lora_weights=False))
     for encoder in encoders.values():
@@ -96,6 +96,7 @@ def test_clip_skip_and_guidance_rescale(pipe, edit):
     assert np.abs(edit(pipe, guidance_rescale=0.7) - usual).max() > 1e-6
 
 
+@pytest.mark.families("sd", slow=["sdxl"])
 def test_attention_slicing_changes_nothing(make_pipe, make_unet, edit):
     pipe = make_pipe(unet=make_unet())
     usual = edit(pipe)
@@ -141,6 +142,7 @@ def test_callbacks_see_and_change_each_step(pipe, edit):
     assert not edit(pipe, callback_on_step_end=blank, output_type="latent").any()
 
 
+@pytest.mark.families("sd", slow=["sdxl"])
 def test_interrupting_stops_decoding(pipe, edit):
     steps = []
 
@@ -165,6 +167,7 @@ def test_from_pipe_both_ways(family, pipe, edit):
     np.testing.assert_array_equal(edit(back), edit(pipe))
 
 
+@pytest.mark.families("sd", slow=["sdxl"])
 def test_saving_and_loading(family, pipe, edit, tmp_path):
     pipe.save_pretrained(tmp_path)
     text_to_image = family.plain.from_pretrained(tmp_path)
@@ -177,6 +180,7 @@ def test_saving_and_loading(family, pipe, edit, tmp_path):
         assert {name: loaded.config[name] for name in family.silent} == family.silent
 
 
+@pytest.mark.families("sd", slow=["sdxl"])
 def test_loading_as_a_custom_pipeline(family, pipe, edit, tmp_path):
     pipe.save_pretrained(tmp_path)
     loaded = DiffusionPipeline.from_pretrained(
@@ -187,9 +191,10 @@ def test_loading_as_a_custom_pipeline(family, pipe, edit, tmp_path):
     np.testing.assert_allclose(edit(loaded), edit(pipe), atol=1e-4)
 
 
+@pytest.mark.families("sd", slow=["sdxl"])
 @pytest.mark.parametrize("scheduler_class", [PNDMScheduler, EulerDiscreteScheduler])
 def test_the_checkpoints_own_sampler_will_do(make_pipe, pipe, edit, scheduler_class):
-    """Stable Diffusion comes with PNDM, SDXL with Euler; its training schedule is all that is used."""
+    """Stable Diffusion comes with PNDM, SDXL with Euler; only the training schedule is used."""
     other = make_pipe(scheduler=scheduler_class.from_config(pipe.scheduler.config))
     np.testing.assert_allclose(edit(other), edit(pipe), atol=1e-4)
 
@@ -212,7 +217,7 @@ def test_two_threads_share_a_pipeline(pipe, edit):
 
 
 class Checker(torch.nn.Module):
-    """Flags the pictures it is told to, as diffusers' safety checker does."""
+    """Flags given images, like diffusers' safety checker."""
 
     def __init__(self, flags):
         super().__init__()
@@ -259,7 +264,7 @@ def test_offload_order_names_every_model(pipe):
 
 
 def test_model_offload_hooks(make_pipe, edit, pipe):
-    """accelerate's hooks with the CPU as both ends: every model is reached through its hook."""
+    """accelerate's hooks, with the CPU as both devices: every model is called through its hook."""
     from accelerate import cpu_offload_with_hook
 
     models = {name: one for name, one in pipe.components.items() if isinstance(one, torch.nn.Module)}

@@ -16,7 +16,7 @@ SOURCE, TARGET = "a red apple on grass", "a green pear on grass"
 
 @pytest.fixture
 def upstream(pipe, monkeypatch):
-    """The original, encoding pictures by the posterior's mode as we do, so that the same noises are drawn."""
+    """The original, but encoding images by the posterior's mode as we do, so that it draws the same noise."""
     monkeypatch.setattr(DiagonalGaussianDistribution, "sample", lambda self, generator=None: self.mode())
     components = {name: part for name, part in pipe.components.items() if name != "image_encoder"}
     inverse = DDIMInverseScheduler.from_config(pipe.scheduler.config)
@@ -47,7 +47,7 @@ def test_masks_of_one_picture_are_equal(pipe, upstream, picture, seed, ratio):
 
 
 def test_the_noisier_levels_of_an_inversion_are_equal(pipe, upstream, picture):
-    """With "leading" spacing the two differ only in the level that the first step starts from."""
+    """With "leading" spacing, the two differ only in the level at which the first step starts."""
     own = pipe.invert(SOURCE, picture, num_inference_steps=50, inpaint_strength=0.2).latents
     theirs = upstream.invert(
         SOURCE, picture, num_inference_steps=50, inpaint_strength=0.2, guidance_scale=1.0

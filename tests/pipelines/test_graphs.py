@@ -1,4 +1,4 @@
-"""When an evaluation is recorded, replayed, or left alone; what a GPU makes of it is tested in tests/gpu."""
+"""When an evaluation is recorded, replayed, or run as usual; the graphs themselves are tested in tests/gpu."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SOURCE, TARGET = "a red apple on grass", "a green pear on grass"
 
 @pytest.fixture
 def recorded(monkeypatch) -> list[tuple[Any, ...]]:
-    """The shapes of what was recorded, where a replay computes anew from what the recording holds, as a graph would."""
+    """The shapes that were recorded; a replay recomputes from the recording's own tensors, as a graph would."""
     seen = []
 
     def record(forward: Callable[..., Any], inputs: Mapping[str, torch.Tensor], options: Mapping[str, Any]):
@@ -186,8 +186,9 @@ def test_wrapped_and_offloaded_models_are_refused(make_unet):
         pass
 
 
+@pytest.mark.families("sd", slow=["sdxl"])
 def test_learning_replays_its_evaluations(make_style_pipe, make_unet, pictures, monkeypatch):
-    """As many graphs as there are numbers of pictures that still learn; outputs are overwritten as a graph's are."""
+    """One graph for each number of images that are still being learned; outputs are overwritten, as a graph's are."""
     made = []
 
     def graph(run: Callable[..., Any], *inputs: torch.Tensor) -> Callable[..., Any]:

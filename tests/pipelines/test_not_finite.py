@@ -1,4 +1,4 @@
-"""NaN and infinite values end a call with the stage and the step that they came from, and nothing comes of it."""
+"""NaN and infinite values end a call with the stage and the step where they arose, and nothing is returned."""
 
 import copy
 
@@ -9,7 +9,7 @@ import torch
 from semantic_edit.mapping_networks import LearningSettings
 
 pytestmark = [
-    pytest.mark.families("sd", "sdxl"),
+    pytest.mark.families("sd", slow=["sdxl"]),
     pytest.mark.filterwarnings("ignore:The mask.* covers the whole picture"),
 ]
 
@@ -21,7 +21,7 @@ WHAT_TO_DO = r"run the model in float32 or bfloat16, or its VAE alone in float32
 
 @pytest.fixture
 def spoiled(family):
-    """A copy of a pipeline, one of whose layers gives NaN from a call on."""
+    """A copy of a pipeline in which one layer gives NaN starting with a given call."""
 
     def copied(pipe, layer, first=0):
         component, _, path = layer.partition(".")
@@ -45,7 +45,7 @@ def names(stage):
 
 
 def read_text(pipe):
-    """The layer that both families' embeddings come from."""
+    """The layer that produces the embeddings in both families."""
     inner = "text_model." if hasattr(pipe.text_encoder, "text_model") else ""
     return f"text_encoder.{inner}embeddings"
 
@@ -71,7 +71,7 @@ def test_diffedit_names_the_stage_and_the_step(pipe, spoiled, picture, layer, fi
 
 
 def test_no_mask_hides_what_is_not_finite(pipe, spoiled, picture):
-    """A mask of weight 0 does not: `lerp(original, nan, 0)` is NaN."""
+    """A mask of weight 0 does not help: `lerp(original, nan, 0)` is NaN."""
     for mask in (MASK, EVERYWHERE):
         with names("the decoding at step 1"):
             spoiled(pipe, "unet.conv_out", 5)(picture, TARGET, mask_image=mask, num_inference_steps=5)
@@ -92,6 +92,7 @@ def test_the_search_for_what_is_small(make_pipe, spoiled, picture):
         spoiled(make_pipe(), "unet.conv_out")(large, TARGET, SOURCE, focus=True, num_inference_steps=5)
 
 
+@pytest.mark.families("sd", "sdxl")
 def test_the_stages_alone(pipe, spoiled, picture):
     with names("the VAE's encoder"):
         spoiled(pipe, "vae.encoder.conv_out").generate_mask(picture, TARGET, source_prompt=SOURCE)
@@ -209,7 +210,7 @@ def test_a_callback_that_returns_what_cannot_be_computed_with(pipe, picture):
 
 @pytest.mark.families("sd")
 def test_a_callback_that_returns_another_precision(pipe, picture):
-    """Steps go on computing in their own."""
+    """Steps are still computed in the pipeline's own dtype."""
     options = {"mask_image": MASK, "num_inference_steps": 4, "output_type": "pt"}
     doubled = pipe(
         picture,
@@ -222,7 +223,7 @@ def test_a_callback_that_returns_another_precision(pipe, picture):
 
 @pytest.mark.families("sd")
 def test_the_vae_alone_in_float32(make_pipe, make_unet, text_encoder, vae, picture):
-    """What the error advises: everything else stays in its own precision."""
+    """The error's advice works: everything else keeps its own precision."""
     seen = []
 
     class Checker(torch.nn.Module):
@@ -251,7 +252,7 @@ def test_the_vae_alone_in_float32(make_pipe, make_unet, text_encoder, vae, pictu
 
 @pytest.mark.families("sd")
 def test_guidance_may_be_ended_by_none(pipe, picture):
-    """What is no tensor is not looked at."""
+    """Values that are not tensors are not checked."""
     ends = pipe(
         picture,
         TARGET,

@@ -1,7 +1,7 @@
-"""Whatever is passed to a pipeline, it edits or says in a sentence of its own why not, and leaves everything as it was.
+"""Whatever is passed to a pipeline, it either edits or says why not in one sentence, and leaves everything as it was.
 
-Each try declares what is right: a result that something is known of, or an error that this package raised itself and
-that names the argument. What torch, numpy, Pillow or diffusers raise from inside is a failure, whatever it says.
+Each try declares what is right: a result with a known property, or an error that this package itself raises and that
+names the argument. What torch, numpy, Pillow or diffusers raise from inside is a failure, whatever it says.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def world(make_pipe, make_style_pipe, make_unet, picture, pictures, learned, tmp
 
 
 def bits(result: Any) -> Any:
-    """A result as something that can be compared."""
+    """A result in a form that can be compared."""
     if isinstance(result, torch.Tensor):
         return result.detach().float().cpu().numpy().tobytes()
     if isinstance(result, np.ndarray):
@@ -159,7 +159,7 @@ def bits(result: Any) -> Any:
 
 
 def state(pipe: Any) -> dict[str, Any]:
-    """What a call must leave as it was."""
+    """The state that a call must not change."""
     found: dict[str, Any] = {"own": sorted(vars(pipe))}
     for name, part in pipe.components.items():
         if isinstance(part, torch.nn.Module):
@@ -226,7 +226,7 @@ def check_result(world: World, call: str, result: Any, right: Edits) -> None:
 
 
 def law(world: World, call: str, right: Any, given: dict[str, Any], **pipes: Any) -> None:
-    """Try a call, and hold it to what is declared right."""
+    """Try a call, and check it against what is declared right."""
     watched = [pipes.get("pipe", world.pipe), pipes.get("style", world.style)]
     before = [state(pipe) for pipe in watched]
     arrays = {name: value for name, value in given.items() if isinstance(value, np.ndarray)}
@@ -277,7 +277,7 @@ def count_of(result: Any) -> int:
 
 
 def tries(calls: str, argument: str, values: dict[str, Any], **beside: Any) -> Iterator[Any]:
-    """Each value for an argument of each of some calls."""
+    """Every combination of some calls and values of an argument."""
     for call in calls.split():
         for label, (value, right) in values.items():
             yield pytest.param(call, argument, value, right, beside, id=f"{call}-{argument}-{label}")
@@ -600,7 +600,7 @@ ODD_MASKS: dict[str, Any] = {
     "four dimensions": (MASK[None, None], Same()),
     "channels last": (MASK[None, ..., None], Same()),
     "one channel": (MASK[..., None], Same()),
-    "a matrix": (np.matrix(MASK), Same()),
+    "a matrix": (lambda w: np.matrix(MASK), Same()),
     "a list of one": ([MASK], Same()),
     "in pixels": (np.kron(MASK, np.ones((8, 8))), Same()),
     "RGB of Pillow": (lambda w: Image.fromarray((255 * MASK).astype(np.uint8)).convert("RGB"), Same()),
@@ -761,7 +761,7 @@ def inverted(world: World) -> torch.Tensor:
 
 
 def walked(**changes: Any) -> Callable[[World], Any]:
-    """The trajectory with something else in it."""
+    """The trajectory with a changed field."""
 
     def change(world: World) -> Any:
         values = {name: made(world, value) for name, value in changes.items()}
@@ -787,8 +787,8 @@ NO_TRAJECTORIES: dict[str, Any] = {
     "latents": (lambda w: w.trajectory.latents, Refused()),
     "NaN": (walked(latents=latents_with(NAN)), Refused()),
     "infinite": (walked(latents=latents_with(INF)), Refused()),
-    "another model": (walked(model="0123456789abcdef"), Refused()),
-    "another schedule": (walked(schedule="0123456789abcdef"), Refused()),
+    "another model": (walked(model_fingerprint="0123456789abcdef"), Refused()),
+    "another schedule": (walked(schedule_fingerprint="0123456789abcdef"), Refused()),
     "another scale": (walked(scaling_factor=0.5), Refused()),
     "other steps": (walked(num_inference_steps=4), Refused()),
     "another prediction": (walked(prediction_type="sample"), Refused()),
@@ -1038,7 +1038,7 @@ def other_text_encoder(world: World) -> Any:
 
 
 def scheduled(kind: str = "DDIMScheduler", /, **changes: Any) -> Callable[[World], dict[str, Any]]:
-    """A scheduler whose config says something else."""
+    """A scheduler with a changed config."""
 
     def build(world: World) -> dict[str, Any]:
         own = {name: value for name, value in world.pipe.scheduler.config.items() if not name.startswith("_")}
@@ -1164,7 +1164,7 @@ COMPONENTS: dict[str, Any] = {
 
 
 def altered(**changes: Any) -> Callable[[World], Any]:
-    """The mapping network with another config."""
+    """The mapping network with a changed config."""
 
     def change(world: World) -> Any:
         network = copy.deepcopy(world.learned)
@@ -1303,7 +1303,7 @@ LEARNING: dict[str, Any] = {
 
 
 def folder_with(name: str, content: bytes | None) -> Callable[[World], Path]:
-    """A copy of the mapping network's folder with another content of a file, or without it."""
+    """A copy of the mapping network's folder in which one file is changed or missing."""
 
     def build(world: World) -> Path:
         path = Path(tempfile.mkdtemp(dir=world.folder)) / "copy"

@@ -1,4 +1,4 @@
-"""What a call shows of itself: while it runs, and of what it returns."""
+"""What a call shows while it runs, and how its results are represented."""
 
 import re
 

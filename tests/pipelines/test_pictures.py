@@ -177,7 +177,7 @@ def test_further_frames_are_told(picture):
 
 
 def wide_gamut():
-    """A profile whose red is redder than sRGB's: sRGB's own with two colours' columns changed."""
+    """A profile whose red is redder than sRGB's: sRGB's profile with two changed columns."""
     profile = bytearray(PIL.ImageCms.ImageCmsProfile(PIL.ImageCms.createProfile("sRGB")).tobytes())
     count = int.from_bytes(profile[128:132], "big")
     tags = {bytes(profile[132 + 12 * i : 136 + 12 * i]): 136 + 12 * i for i in range(count)}

@@ -1,4 +1,4 @@
-"""Every number of every public call has a range; what is out of it, or no number, is refused before any work."""
+"""Every number in every public call has a range; anything out of range, or not a number, is refused before any work."""
 
 import inspect
 import re
@@ -31,7 +31,7 @@ OTHERWISE = {
 
 
 def numbers_of(call):
-    """The arguments of a call that are numbers, by what their annotations say."""
+    """The arguments of a call that are numbers according to their annotations."""
     parameters = inspect.signature(call).parameters.values()
     return [
         one.name for one in parameters if re.search(r"\b(int|float)\b", str(one.annotation).split("[")[0])
@@ -59,7 +59,7 @@ TOO_LARGE = [10**9, 10**30, 10**5000, -(10**9), -1e300, 1e308, Fraction(10**400,
 
 @pytest.fixture
 def call(pipe, style_pipe, learned, picture):
-    """Any of the public calls, with what it cannot do without."""
+    """Any of the public calls, with its required arguments."""
     calls = {
         "diffedit": lambda **more: pipe(
             **{"image": picture, "prompt": TARGET, "source_prompt": SOURCE, "num_inference_steps": 5, **more}

@@ -1,4 +1,4 @@
-"""What was made with one model, picture and schedule is refused with another, not with what computes the same."""
+"""What was made with one model, image and schedule is refused with another, but not with an equivalent one."""
 
 import copy
 import io
@@ -7,6 +7,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from diffusers import DDIMScheduler
 from peft import LoraConfig
 
 from semantic_edit.denoisers.identity import (
@@ -16,10 +17,11 @@ from semantic_edit.denoisers.identity import (
     network_identity,
     text_look,
 )
-from semantic_edit.editing import Trajectory
+from semantic_edit.editing import Conditioning, Trajectory
 from semantic_edit.mapping_networks import LearningSettings, MappingNetwork
 from semantic_edit.pipelines import DiffEditPipeline, StyleDiffusionPipeline
 from semantic_edit.still_life import edit_cases, model_path
+from tests.schedules import STABLE_DIFFUSION
 
 pytestmark = pytest.mark.families("sd", "sdxl")
 
@@ -108,6 +110,7 @@ def test_which_adapters_are_the_same():
             check_same_adapters("trajectory", one, other)
 
 
+@pytest.mark.families("sd", slow=["sdxl"])
 def test_a_trajectory_and_lora(make_pipe, make_unet, edit, invert, counted):
     plain, adapted = make_pipe(), make_pipe(unet=with_lora(make_unet()))
     with_it, without = invert(adapted), invert(plain)
@@ -139,6 +142,7 @@ def test_a_scale_that_is_none(make_pipe, make_unet, edit, invert, kwargs):
         edit(adapted, trajectory=invert(adapted), cross_attention_kwargs=kwargs)
 
 
+@pytest.mark.families("sd", slow=["sdxl"])
 def test_a_learned_picture_and_lora(make_style_pipe, make_unet, learn, tmp_path):
     plain, adapted = make_style_pipe(), make_style_pipe(unet=with_lora(make_unet()))
     learn(adapted).save_pretrained(tmp_path)
@@ -158,6 +162,7 @@ def test_a_learned_picture_and_lora(make_style_pipe, make_unet, learn, tmp_path)
     torch.testing.assert_close(restyle(adapted, without), restyle(plain, without), rtol=0, atol=1e-4)
 
 
+@pytest.mark.families("sd", slow=["sdxl"])
 def test_a_learning_does_not_go_on_with_another_scale(make_style_pipe, make_unet, learn, tmp_path):
     adapted = make_style_pipe(unet=with_lora(make_unet()))
     learn(adapted, checkpoint=tmp_path)
@@ -180,7 +185,7 @@ def test_layerwise_casting_to_8_bits_is_the_same_model(
 
 
 def test_what_is_told(tokenizer, text_encoder, make_style_pipe, learn):
-    """A textual inversion, a LoRA of the text encoder, another text encoder."""
+    """With a textual inversion, a LoRA of the text encoder, or another text encoder."""
     torch.manual_seed(0)
     token = torch.randn(32)
     own = {"tokenizer": copy.deepcopy(tokenizer), "text_encoder": copy.deepcopy(text_encoder)}
@@ -217,34 +222,86 @@ def test_what_is_told(tokenizer, text_encoder, make_style_pipe, learn):
 @pytest.mark.families("sd")
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_the_same_text_in_half_precision(pipe, dtype):
-    """As the encoder in that type computes it, not only rounded."""
+    """As the encoder computes it in that dtype, not merely rounded."""
     both = []
     for encoder in (pipe.text_encoder, copy.deepcopy(pipe.text_encoder).to(dtype)):
         ids = pipe.tokenizer([SOURCE, ""], padding="max_length", return_tensors="pt").input_ids
         with torch.no_grad():
             both.append(encoder(ids).last_hidden_state)
-    look = text_look(*both[0])
-    check_same_text(look, both[1], SOURCE)
+    exact, half = ([told(row) for row in rows] for rows in both)
+    look = text_look(*exact)
+    check_same_text(look, half, SOURCE)
     with pytest.raises(ValueError, match="whose embeddings differ in this call by"):
-        check_same_text(look, both[1].flip(0), SOURCE)
+        check_same_text(look, half[::-1], SOURCE)
+
+
+@pytest.mark.families("sd")
+def test_a_model_of_the_same_family_that_predicts_something_else(
+    make_pipe, make_style_pipe, edit, invert, learn
+):
+    """Stable Diffusion 2.x at 768 pixels, beside 1.x."""
+    velocity = DDIMScheduler(**{**STABLE_DIFFUSION, "prediction_type": "v_prediction"})
+    differing = (
+        r"`{}` does not fit this call \(prediction_type: .* epsilon \(as in Stable Diffusion 1\.x and SDXL\), this "
+        r"call v_prediction \(as in Stable Diffusion 2\.x at 768 px\)\)"
+    )
+    with pytest.raises(ValueError, match=differing.format("trajectory")):
+        edit(make_pipe(scheduler=velocity), trajectory=invert(make_pipe()))
+    with pytest.raises(ValueError, match=differing.format("mapping_network")):
+        restyle(make_style_pipe(scheduler=velocity), learn(make_style_pipe()))
+
+
+def told(text, **others):
+    """One prompt, of embeddings (tokens, width) and whatever else a family has."""
+    return Conditioning({"prompt_embeds": text[None], **{name: one[None] for name, one in others.items()}})
+
+
+def test_the_look_of_text_alone_is_the_one_that_files_hold():
+    """As in the first files, for two prompts of four tokens that are six wide."""
+    text = torch.linspace(-1, 1, 24).view(4, 6)
+    assert text_look(told(text), told(text.flip(0).square())) == (
+        "fe40fd8c005aff42fdfcff63ffb4f931fdecfd6cfe7afe4bfaf7fe32fe77f6befda0fbff04c0008d020c013201e7f7affebcfe56ff"
+        "adff2dfd97ff2eff63fa77fc26fab9ffe9fe1efadafe53fef4f13900de012a0025007d016000760053037aff62ff14007fffe2ffbd"
+        "fff9001bfdbcfdf7fdd3fc42fd85f89bfd2ffd4cf687"
+    )
+
+
+def test_a_look_sees_every_tensor():
+    text, pooled = torch.randn(2, 4, 6), torch.randn(2, 5)
+    both = [told(*pair) for pair in zip(text, strict=True)]
+    wide = [told(one, pooled=other) for one, other in zip(text, pooled, strict=True)]
+    look = text_look(*wide)
+    assert look.startswith(text_look(*both))
+    check_same_text(look, wide, SOURCE)
+    check_same_text(
+        look, [told(one, pooled=1.002 * other) for one, other in zip(text, pooled, strict=True)], SOURCE
+    )
+    with pytest.raises(ValueError, match="whose embeddings differ in this call by"):
+        check_same_text(
+            look, [told(one, pooled=-other) for one, other in zip(text, pooled, strict=True)], SOURCE
+        )
+    check_same_text(text_look(*both), wide, SOURCE)  # a file from before looks knew more than the text
+    with pytest.raises(ValueError, match="whose embeddings differ in this call by"):
+        check_same_text(look, both, SOURCE)
 
 
 @pytest.mark.parametrize("look", ["no digits", "00", "0" * 254])
 def test_a_look_of_text_that_is_none(look):
     with pytest.raises(ValueError, match="whose embeddings differ"):
-        check_same_text(look, [torch.ones(4, 6)], SOURCE)
+        check_same_text(look, [told(torch.ones(4, 6))], SOURCE)
 
 
 @pytest.mark.families("sd")
 def test_files_from_before_a_network_remembered_what_it_was_told(learn, style_pipe, tmp_path, monkeypatch):
-    """They have neither entry, and the digest that they were saved with."""
+    """They lack these entries, and have the digest with which they were saved."""
     network = learn(style_pipe)
-    network.register_to_config(text_fingerprint="", frame=None)
+    network.register_to_config(text_fingerprint="", frame=None, sizes=None)
     network.save_pretrained(tmp_path)
     config = tmp_path / "config.json"
     lines = config.read_text().splitlines(keepends=True)
-    older = [line for line in lines if '"text_fingerprint"' not in line and '"frame"' not in line]
-    assert len(older) == len(lines) - 2
+    added = ("text_fingerprint", "frame", "sizes")
+    older = [line for line in lines if not any(f'"{name}"' in line for name in added)]
+    assert len(older) == len(lines) - len(added)
     config.write_text("".join(older))
     assert restyle(style_pipe, MappingNetwork.from_pretrained(tmp_path)).isfinite().all()
 
@@ -272,7 +329,7 @@ def test_a_shorter_inversion_is_not_called_diffusers_own(pipe, picture, edit):
 
 @pytest.fixture(scope="module")
 def still():
-    """The still-life model: what a picture's latents are takes a VAE that was trained."""
+    """The still-life model, because meaningful latents need a trained VAE."""
     pipe = DiffEditPipeline.from_pretrained(model_path(), requires_safety_checker=False)
     pipe.set_progress_bar_config(disable=True)
     return pipe
@@ -300,7 +357,7 @@ def jpeg(picture, quality, coarse_colours=False):
 
 
 def retouched(picture, place):
-    """With a hundredth of its area copied from elsewhere."""
+    """An image with a hundredth of its area copied from elsewhere."""
     side = picture.width // 10
     changed = picture.copy()
     source = (picture.width - side, 0) if place != (picture.width - side, 0) else (0, 0)

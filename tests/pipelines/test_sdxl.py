@@ -1,6 +1,7 @@
-"""What only SDXL has: second prompts, pooled embeddings, sizes, prompts that are absent; and its place beside 1.x."""
+"""What only SDXL has: second prompts, pooled embeddings, sizes and absent prompts; and how it differs from 1.x."""
 
 import copy
+import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from torch.nn.functional import pad
 
+from semantic_edit.editing import Trajectory
 from semantic_edit.mapping_networks import LearningSettings, MappingNetwork
 from semantic_edit.pipelines import (
     DiffEditPipeline,
@@ -31,7 +33,7 @@ def seeded(*shape, seed=0):
 
 @contextmanager
 def told(unet) -> Iterator[list[dict[str, torch.Tensor]]]:
-    """What a UNet is told besides latents and times, evaluation by evaluation."""
+    """What conditions each evaluation of a UNet, besides latents and timesteps."""
     calls: list[dict[str, torch.Tensor]] = []
 
     def keep(module, args, kwargs):
@@ -57,7 +59,7 @@ def change(picture):
 
 @pytest.fixture
 def row_of(pipe):
-    """What one prompt is to diffusers: its text and its pooled embeddings, side by side in one row."""
+    """How diffusers encodes one prompt: its token and pooled embeddings, joined in one row."""
 
     @torch.no_grad()
     def encoded(text=None, text_2=None):
@@ -77,7 +79,7 @@ def rows_of(call):
 
 
 def assert_told(call, *expected):
-    """These prompts, and no others, in any order."""
+    """Check that a call had exactly these prompts, in any order."""
     rows = rows_of(call)
     found = [
         min(range(len(expected)), key=lambda one: float((row - expected[one]).abs().max())) for row in rows
@@ -113,7 +115,7 @@ def test_every_prompt_reaches_the_unet_with_its_second_text_and_its_pooled_embed
 @pytest.mark.parametrize("name", ["source_prompt", "negative_prompt"])
 @pytest.mark.parametrize(("force_zeros", "value"), [(True, None), (True, ""), (False, None)])
 def test_no_prompt_is_not_an_empty_prompt(make_pipe, unet, change, row_of, name, force_zeros, value):
-    """Zeros where nothing is said, and the empty text's embeddings for ""; so for what the picture is encoded with."""
+    """`None` becomes zeros, and "" is encoded like any text; also for the prompt under which the image is inverted."""
     texts = {"source_prompt": SOURCE, "negative_prompt": AWAY, name: value}
     with told(unet) as calls:
         change(make_pipe(force_zeros_for_empty_prompt=force_zeros), **texts)
@@ -137,7 +139,7 @@ def test_without_negative_prompts_a_mask_has_none(pipe, picture, counted):
     assert not np.array_equal(alone, explicit)
 
 
-def test_the_unet_is_told_sizes(pipe, style_pipe, learned, unet, change, picture):
+def test_the_unet_is_told_sizes(pipe, style_pipe, unet, change, picture):
     said = {"original_size": (640, 480), "crops_coords_top_left": (8, 3), "target_size": (100, 200)}
     numbers = torch.tensor([640.0, 480.0, 8.0, 3.0, 100.0, 200.0])
     own = torch.tensor([48.0, 64.0, 0.0, 0.0, 48.0, 64.0])
@@ -147,12 +149,46 @@ def test_the_unet_is_told_sizes(pipe, style_pipe, learned, unet, change, picture
             change(pipe, **options)
             pipe.generate_mask(picture, TARGET, num_maps_per_mask=1, **small, **options)
             pipe.invert(image=picture, **small, **options)
-            style_pipe.learn_mapping(picture, SOURCE, 1, settings=ONE_UPDATE, **options)
-            style_pipe(TARGET, learned, **options)
+            network = style_pipe.learn_mapping(picture, SOURCE, 1, settings=ONE_UPDATE, **options)
+            style_pipe(TARGET, network, **options)
         assert len(calls) > 10
         assert all(
             torch.equal(call["time_ids"], expected.expand(len(call["time_ids"]), -1)) for call in calls
         )
+
+
+def test_what_was_made_with_other_sizes(pipe, style_pipe, learned, unet, picture, edit, counted, tmp_path):
+    """They are used again where a call leaves them out, and refused where it contradicts them."""
+    sizes = {"original_size": (640, 480), "crops_coords_top_left": (8, 3)}
+    pipe.invert(image=picture, num_inference_steps=5, **sizes).trajectory.save(tmp_path / "apple.safetensors")
+    trajectory = Trajectory.load(tmp_path / "apple.safetensors")
+    style_pipe.learn_mapping(picture, SOURCE, 1, settings=ONE_UPDATE, **sizes).save_pretrained(
+        tmp_path / "apple"
+    )
+    network = MappingNetwork.from_pretrained(tmp_path / "apple")
+    assert trajectory.sizes == {**sizes, "target_size": (48, 64)}
+    expected = torch.tensor([640.0, 480.0, 8.0, 3.0, 48.0, 64.0])
+    for options in ({}, sizes, {"target_size": (48, 64)}):
+        with told(unet) as calls:
+            edit(pipe, trajectory=trajectory, **options)
+            restyled(style_pipe, network, **options)
+        assert all(
+            torch.equal(ids, expected.expand(len(ids), -1)) for ids in (call["time_ids"] for call in calls)
+        )
+    usual = pipe.invert(image=picture, num_inference_steps=5).trajectory
+    samples = counted.samples
+    other = r"`original_size`: {} \(640, 480\), this call \(48, 64\)\).* settings that it was"
+    with pytest.raises(ValueError, match=other.format("trajectory")):
+        edit(pipe, trajectory=trajectory, original_size=(48, 64))
+    with pytest.raises(ValueError, match=other.format("mapping network")):
+        restyled(style_pipe, network, original_size=(48, 64))
+    for call in (
+        lambda: edit(pipe, trajectory=usual, target_size=(8, 8)),
+        lambda: restyled(style_pipe, learned, target_size=(8, 8)),
+    ):
+        with pytest.raises(ValueError, match=r"`target_size`: .* \(48, 64\), this call \(8, 8\)"):
+            call()
+    assert counted.samples == samples
 
 
 def test_sizes_that_are_none(pipe, style_pipe, learned, change, picture, counted):
@@ -170,7 +206,7 @@ def test_sizes_that_are_none(pipe, style_pipe, learned, change, picture, counted
 
 
 def given_embeds(family, pipe, **texts):
-    """Embeddings in place of texts, by the names under which a call takes them."""
+    """Embeddings in place of texts, by the names of a call's arguments."""
     given = {}
     for name, text in texts.items():
         prefix = name.removesuffix("prompt")
@@ -231,7 +267,7 @@ def test_callbacks_may_change_pooled_embeddings(pipe, style_pipe, learned, edit)
 
 
 def test_diffusers_names_for_sdxls_tensors_are_told_by_ours(pipe, edit, counted):
-    """Its documented callback asks for what its own loop calls them."""
+    """Its documented callback uses the names of its own loop."""
     inputs = ["prompt_embeds", "add_text_embeds", "add_time_ids"]
     with pytest.raises(ValueError, match=r"may name latents, .*pooled_prompt_embeds.*got add_text_embeds"):
         edit(pipe, callback_on_step_end=lambda *_: {}, callback_on_step_end_tensor_inputs=inputs)
@@ -289,7 +325,7 @@ def test_a_negative_prompt_may_be_learned(style_pipe, picture, unet, row_of):
 
 
 def test_local_blend_keeps_the_source_outside(style_pipe, picture):
-    """Of a picture large enough for more than a few places of attention."""
+    """With an image large enough for more than a few positions of attention."""
     options = {"settings": ONE_UPDATE, "width": 128, "height": 96}
     network = style_pipe.learn_mapping(picture, SOURCE, 3, **options)
     blended = {"local_blend": ["apple", "pear"], "local_blend_threshold": 0.995}
@@ -301,11 +337,15 @@ def test_local_blend_keeps_the_source_outside(style_pipe, picture):
     assert not torch.equal(done.images[~outside], done.reconstruction[~outside])
 
 
-@pytest.mark.parametrize("name", ["text_encoder", "text_encoder_2"])
-def test_a_network_knows_both_encoders(style_pipe, make_style_pipe, learned, name, counted):
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [("text_encoder", ""), ("text_encoder_2", ""), ("text_encoder_2", "text_projection")],
+    ids=["first", "second", "pooled"],
+)
+def test_a_network_knows_both_encoders(style_pipe, make_style_pipe, learned, name, part, counted):
     encoder = copy.deepcopy(getattr(style_pipe, name))
     with torch.no_grad():
-        for parameter in encoder.parameters():
+        for parameter in encoder.get_submodule(part).parameters():
             parameter += 0.1 * seeded(*parameter.shape)
     with pytest.raises(ValueError, match="whose embeddings differ in this call"):
         make_style_pipe(**{name: encoder})(TARGET, learned)
@@ -314,26 +354,28 @@ def test_a_network_knows_both_encoders(style_pipe, make_style_pipe, learned, nam
 
 @pytest.mark.families("sd")
 class TestTheOtherFamily:
-    """`make_pipe` and its like are Stable Diffusion's here, and `make_xl_edit_pipe` and its like are SDXL's."""
+    """Here, `make_pipe` and its like are for Stable Diffusion, `make_xl_edit_pipe` and its like for SDXL."""
 
     def test_trajectories(self, pipe, make_xl_edit_pipe, picture, edit, counted):
         wide = make_xl_edit_pipe()
         own, theirs = (one.invert(image=picture, num_inference_steps=5).trajectory for one in (pipe, wide))
         before = counted.samples
-        for one, trajectory in ((pipe, theirs), (wide, own)):
-            with pytest.raises(ValueError, match=r"model: trajectory \w+, this call \w+"):
+        for one, other, trajectory in ((pipe, wide, theirs), (wide, pipe, own)):
+            match = f"`trajectory` was made with a model of another family.* in a {type(other).__name__},"
+            with pytest.raises(ValueError, match=match):
                 edit(one, trajectory=trajectory)
+            with pytest.raises(ValueError, match=r"model: trajectory \w+, this call \w+"):
+                edit(one, trajectory=dataclasses.replace(trajectory, model_family=""))  # from an older file
         assert counted.samples == before
 
     def test_networks(self, style_pipe, make_xl_style_pipe, learned, xl_learned, counted):
         before = counted.samples
         wide = make_xl_style_pipe()
-        names = "stable-diffusion", "stable-diffusion-xl"
-        for pipe, network, (made, here) in (
-            (style_pipe, xl_learned, reversed(names)),
-            (wide, learned, names),
-        ):
-            with pytest.raises(ValueError, match=f"model family: mapping network {made}, this call {here}"):
+        for pipe, other, network in ((style_pipe, wide, xl_learned), (wide, style_pipe, learned)):
+            match = (
+                f"`mapping_network` was made with a model of another family.* in a {type(other).__name__},"
+            )
+            with pytest.raises(ValueError, match=match):
                 pipe(TARGET, network)
         assert counted.samples == before
 
@@ -365,10 +407,10 @@ class TestTheOtherFamily:
 
 @pytest.mark.families("sd")
 class TestOneModelInTwoLayouts:
-    """A UNet of SDXL's layout that computes what Stable Diffusion's computes gives the same edits, calls as a whole."""
+    """A UNet of SDXL's layout that computes the same as Stable Diffusion's gives the same edits, in whole calls."""
 
     def embeds(self, **seeds):
-        """For both pipelines, by the arguments' names; the second encoder's part and the pooled ones are anything."""
+        """For both pipelines, by the arguments' names; the second encoder's part and the pooled ones are arbitrary."""
         narrow, wide = {}, {}
         for name, seed in seeds.items():
             prefix = name.removesuffix("prompt")
@@ -399,7 +441,7 @@ class TestOneModelInTwoLayouts:
     def test_stylediffusion(
         self, style_pipe, make_xl_style_pipe, in_xl_layout, unet, scheduler, learned, monkeypatch
     ):
-        """With the learned values of one for both, and the same text."""
+        """With the same text, and the values that one of them learned for both."""
         wide_pipe = make_xl_style_pipe(unet=in_xl_layout(unet), scheduler=scheduler)
 
         def encode_prompt(texts, *_, **__):

@@ -13,7 +13,7 @@ from semantic_edit.pipelines import learning, restyling
 from semantic_edit.pipelines.pictures import read_pictures
 from semantic_edit.pipelines.stages import encode_pictures
 
-pytestmark = pytest.mark.families("sd", "sdxl")
+pytestmark = pytest.mark.families("sd", slow=["sdxl"])
 
 SOURCE, TARGET = "a red apple on grass", "a green pear on grass"
 FREE = {"tau_v": 0.0, "tau_c": 0.0, "tau_s": 0.0, "tau_u": 0.0}
@@ -31,7 +31,7 @@ def latents_of(pipe, prompt, network, **options):
 
 
 def with_entries(network, **entries):
-    """The same network with other entries in its config."""
+    """The same network with changed entries in its config."""
     other = copy.deepcopy(network)
     other.register_to_config(**entries)
     return other
@@ -43,7 +43,7 @@ def same_bits(one, two):
 
 @pytest.fixture
 def plainly_guided(family):
-    """What diffusers' own pipeline makes of the network's noisiest latents."""
+    """The result of diffusers' own pipeline from the network's noisiest latents."""
 
     @torch.no_grad()
     def run(pipe, prompt, network):
@@ -88,6 +88,7 @@ def first_prediction(unet):
     return run
 
 
+@pytest.mark.families("sd", "sdxl")
 def test_a_picture_is_learned_and_edited(style_pipe, learned, counted):
     result = style_pipe([TARGET, "a mug"], learned)
     assert counted.samples == STEPS * 2 * (1 + 2)
@@ -121,6 +122,7 @@ def test_the_short_schedule_is_the_default(style_pipe, picture):
     assert network.config.prompt == SOURCE
 
 
+@pytest.mark.families("sd", "sdxl")
 def test_learning_brings_the_picture_closer_than_guidance_does(
     style_pipe, learned, picture, plainly_guided, encoded
 ):
@@ -151,6 +153,7 @@ def test_the_reconstruction_does_not_depend_on_the_edits(style_pipe, learned):
     torch.testing.assert_close(beside, alone, **ROUNDING)
 
 
+@pytest.mark.families("sd", "sdxl")
 def test_an_edit_does_not_depend_on_its_neighbours(style_pipe, learned):
     prompts, negatives = [TARGET, "a mug"], ["the table", ""]
     options = {"word_tau_c": {"pear": 0.3, "mug": 0.1}, "local_blend": ["apple", "pear", "mug"]}
@@ -182,6 +185,7 @@ def test_an_edit_does_not_depend_on_its_neighbours(style_pipe, learned):
             )
 
 
+@pytest.mark.families("sd", "sdxl")
 def test_pictures_learn_side_by_side_as_alone(style_pipe, pictures):
     prompts = [SOURCE, "a blue mug on the table"]
     together = style_pipe.learn_mapping(pictures[:2], prompts, 2, settings=ONE_UPDATE)
@@ -222,11 +226,12 @@ class StopHereError(Exception):
     pass
 
 
+@pytest.mark.families("sd", "sdxl")
 @torch.no_grad()
 def test_learning_is_told_the_inversion_and_its_maps(
     family, style_pipe, pictures, unet, explicit_maps, encoded, monkeypatch
 ):
-    """DDIM's at a guidance of 1, and the maps that it looked with on the way up to each level."""
+    """DDIM's inversion with a guidance of 1, and the maps of the evaluation that leads up to each level."""
     told = []
 
     def stop(*arguments):
@@ -265,6 +270,7 @@ def test_the_sources_own_prompt_gives_the_reconstruction(style_pipe, learned):
         torch.testing.assert_close(edited, given_back, **ROUNDING)
 
 
+@pytest.mark.families("sd", "sdxl")
 def test_without_control_an_edit_is_plain_guidance(style_pipe, learned, plainly_guided):
     edited, _ = latents_of(style_pipe, [TARGET, "a mug"], learned, **FREE)
     for index, prompt in enumerate((TARGET, "a mug")):
@@ -302,7 +308,7 @@ def test_tau_u_swaps_in_the_unconditional_branch_alone(style_pipe, learned, firs
 
 @pytest.mark.families("sd")  # SDXL has no attention at the latents' own resolution
 def test_self_attention_is_swapped_up_to_a_side(style_pipe, learned, first_prediction):
-    """Half the latent's side by default, where this model has no attention but in the middle."""
+    """By default half the latent's side, where this model has attention only in the middle."""
     options = {**FREE, "tau_s": 1.0}
     by_side = {
         side: first_prediction(style_pipe, TARGET, learned, self_attention_side=side, **options)
@@ -464,6 +470,7 @@ def test_word_maps_are_pictures(style_pipe, learned):
         assert np.asarray(heat).max() >= 250
 
 
+@pytest.mark.families("sd", "sdxl")
 def test_a_saved_network_edits_in_a_new_pipeline(style_pipe, make_style_pipe, learned, tmp_path):
     learned.save_pretrained(tmp_path)
     loaded = MappingNetwork.from_pretrained(tmp_path)
@@ -516,7 +523,7 @@ def test_gradient_checkpointing_learns_the_same(style_pipe, learned, picture):
 
 @pytest.mark.families("sd")
 def test_gradient_checkpointing_takes_less_memory(style_pipe, picture, monkeypatch):
-    """Of the learning itself; what the VAE takes before and after it is another matter."""
+    """Of the learning itself, without what the VAE needs before and after it."""
     peaks, learn = [], learning.learn_mappings
 
     def watched(*arguments):
@@ -597,7 +604,7 @@ def test_pictures_are_taken_as_people_have_them(style_pipe, picture):
 
 @pytest.mark.families("sd")
 def test_the_vision_tokens_are_all_normalised(style_pipe, learned, picture, image_encoder, feature_extractor):
-    """transformers gives the class token alone after the last normalisation."""
+    """transformers applies the last normalisation only to the class token."""
     pixels = feature_extractor(images=[picture], return_tensors="pt").pixel_values
     with torch.no_grad():
         output = image_encoder.vision_model(pixels)

@@ -1,4 +1,4 @@
-"""What users of diffusers do with a pipeline works with this one."""
+"""What users do with diffusers' pipelines works with this one, too."""
 
 import copy
 import inspect
@@ -39,7 +39,7 @@ def learn(picture):
 
 @pytest.fixture
 def lora_pipe(make_style_pipe, make_unet, family, style_pipe):
-    """A pipeline with LoRA layers of its own in the UNet and in the text encoders."""
+    """A pipeline with its own LoRA layers in the UNet and the text encoders."""
     unet, encoders = make_unet(), {name: copy.deepcopy(getattr(style_pipe, name)) for name in family.encoders}
     unet.add_adapter(LoraConfig(r=2, target_modules=["to_q", "to_v"], init_lora_weights=False))
     for encoder in encoders.values():
@@ -48,7 +48,7 @@ def lora_pipe(make_style_pipe, make_unet, family, style_pipe):
 
 
 def state_of(pipe):
-    """What a call must leave as it was: processors, hooks, gradient flags and LoRA scales."""
+    """The state that a call must not change: processors, hooks, gradient flags and LoRA scales."""
     models = [one for one in pipe.components.values() if isinstance(one, torch.nn.Module)]
     parts = [part for model in models for part in model.modules()]
     return (
@@ -106,7 +106,7 @@ def test_components_come_back_after_an_edits_error(lora_pipe, learn, monkeypatch
 def test_components_come_back_after_an_error_while_learning(
     lora_pipe, learn, monkeypatch, error, evaluations
 ):
-    """In the inversion, in the unconditional prediction, in an update."""
+    """In the inversion, the unconditional prediction and an update."""
     freed, seen = [], []
     monkeypatch.setattr(lora_pipe, "maybe_free_model_hooks", lambda: freed.append(True))
     forward = lora_pipe.unet.forward
@@ -126,7 +126,7 @@ def test_components_come_back_after_an_error_while_learning(
 
 
 def test_textual_inversion(make_style_pipe, tokenizer, text_encoder, learned):
-    """Of the first encoder, whose tokenizer's words are those that count."""
+    """Of the first encoder, because words are split by its tokenizer."""
     own = {"tokenizer": copy.deepcopy(tokenizer), "text_encoder": copy.deepcopy(text_encoder)}
     pipe = make_style_pipe(**own)
     torch.manual_seed(0)
@@ -140,6 +140,7 @@ def test_textual_inversion(make_style_pipe, tokenizer, text_encoder, learned):
     torch.testing.assert_close(result.reconstruction, usual.reconstruction, rtol=0, atol=1e-4)
 
 
+@pytest.mark.families("sd", slow=["sdxl"])
 def test_attention_slicing_changes_nothing(make_style_pipe, make_unet, learned, edit, picture):
     pipe = make_style_pipe(unet=make_unet())
     usual = edit(pipe)
@@ -188,7 +189,7 @@ def test_callbacks_see_and_change_each_step(family, style_pipe, learned, edit):
 
 
 def test_changed_embeddings_are_used_from_then_on(style_pipe, learned):
-    """With those of another prompt from the first step on, the rest of the edit is that prompt's."""
+    """If a callback sets another prompt's embeddings after the first step, the rest of the edit follows that prompt."""
     free = {"tau_v": 0.0, "tau_c": 0.0, "tau_s": 0.0, "tau_u": 0.0, "output_type": "latent"}
     names = list(style_pipe._callback_tensor_inputs)
     kept = {}
@@ -210,8 +211,9 @@ def test_changed_embeddings_are_used_from_then_on(style_pipe, learned):
     torch.testing.assert_close(pear.images, mug, rtol=0, atol=1e-4)
 
 
+@pytest.mark.families("sd", slow=["sdxl"])
 def test_a_callback_may_end_guidance(style_pipe, learned):
-    """From then on an edit goes on as under a guidance scale of 1."""
+    """After that, the edit continues as with a guidance scale of 1."""
     options = {"tau_v": 0.0, "output_type": "latent"}
     reached = {}
 
@@ -233,6 +235,7 @@ def test_a_callback_may_end_guidance(style_pipe, learned):
     assert not torch.equal(ended.images, guided.images)
 
 
+@pytest.mark.families("sd", slow=["sdxl"])
 def test_interrupting_stops_decoding(style_pipe, learned, edit):
     steps = []
 
@@ -274,6 +277,7 @@ def test_a_diffedit_mask_confines_a_restyling(style_pipe, make_pipe, learned, pi
     assert np.array_equal(np.asarray(result.images[0])[outside], np.asarray(picture)[outside])
 
 
+@pytest.mark.families("sd", slow=["sdxl"])
 def test_saving_and_loading(family, style_pipe, edit, learn, tmp_path):
     style_pipe.save_pretrained(tmp_path)
     loaded = family.stylediffusion.from_pretrained(tmp_path)
@@ -285,6 +289,7 @@ def test_saving_and_loading(family, style_pipe, edit, learn, tmp_path):
     np.testing.assert_allclose(edit(style_pipe, network=network), edit(loaded, network=network), atol=1e-4)
 
 
+@pytest.mark.families("sd", slow=["sdxl"])
 def test_loading_as_a_custom_pipeline(family, style_pipe, edit, tmp_path):
     style_pipe.save_pretrained(tmp_path)
     loaded = DiffusionPipeline.from_pretrained(
@@ -295,15 +300,16 @@ def test_loading_as_a_custom_pipeline(family, style_pipe, edit, tmp_path):
     np.testing.assert_allclose(edit(loaded), edit(style_pipe), atol=1e-4)
 
 
+@pytest.mark.families("sd", slow=["sdxl"])
 @pytest.mark.parametrize("scheduler_class", [PNDMScheduler, EulerDiscreteScheduler])
 def test_the_checkpoints_own_sampler_will_do(make_style_pipe, style_pipe, edit, scheduler_class):
-    """Stable Diffusion comes with PNDM, SDXL with Euler; its training schedule is all that is used."""
+    """Stable Diffusion comes with PNDM, SDXL with Euler; only the training schedule is used."""
     other = make_style_pipe(scheduler=scheduler_class.from_config(style_pipe.scheduler.config))
     np.testing.assert_allclose(edit(other), edit(style_pipe), atol=1e-4)
 
 
 class Checker(torch.nn.Module):
-    """Flags the pictures it is told to, batch by batch, as diffusers' safety checker does."""
+    """Flags given images, batch by batch, like diffusers' safety checker."""
 
     def __init__(self, *flags):
         super().__init__()
@@ -334,13 +340,13 @@ def test_offload_order_names_every_model(style_pipe):
 
 @pytest.fixture
 def own_parts(style_pipe):
-    """Models of this test's own, for hooks."""
+    """Not the shared models, because the tests add hooks."""
     models = {name: one for name, one in style_pipe.components.items() if isinstance(one, torch.nn.Module)}
     return {name: copy.deepcopy(one) for name, one in models.items()}
 
 
 def test_model_offload_hooks(make_style_pipe, own_parts, style_pipe, edit, learn):
-    """accelerate's hooks with the CPU as both ends: every model is reached through its hook."""
+    """accelerate's hooks, with the CPU as both devices: every model is called through its hook."""
     from accelerate import cpu_offload_with_hook
 
     offloaded = make_style_pipe(**own_parts)
@@ -352,8 +358,9 @@ def test_model_offload_hooks(make_style_pipe, own_parts, style_pipe, edit, learn
     np.testing.assert_allclose(edit(offloaded), edit(style_pipe), atol=1e-4)
 
 
+@pytest.mark.families("sd", slow=["sdxl"])
 def test_sequential_offload_hooks(make_style_pipe, own_parts, style_pipe, edit, learn):
-    """accelerate's, which put other parameters into every layer, twice an evaluation."""
+    """accelerate's hooks, which replace the parameters of every layer twice per evaluation."""
     from accelerate import cpu_offload
     from accelerate.hooks import remove_hook_from_submodules
 
@@ -380,6 +387,7 @@ def test_learning_refuses_group_offload_before_any_work(make_style_pipe, own_par
         learn(make_style_pipe(**own_parts))
 
 
+@pytest.mark.families("sd", slow=["sdxl"])
 def test_a_unet_that_gives_its_width_block_by_block(
     family, make_style_pipe, make_unet, style_pipe, edit, learn
 ):
@@ -432,7 +440,7 @@ def test_model_cpu_offload_on_a_gpu(make_style_pipe, own_parts, style_pipe, lear
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["wrapped", "in place", "by blocks"])
 def test_a_compiled_unet(make_style_pipe, make_unet, style_pipe, edit, learn, kind):
-    """It runs uncompiled here, and compiled again afterwards."""
+    """It runs uncompiled during the call, and compiled again afterwards."""
     graphs = []
 
     def backend(graph, inputs):

@@ -24,7 +24,7 @@ from semantic_edit.attention_processors.tokens import tokenize_prompt
 from semantic_edit.denoisers import PromptInput, StableDiffusionDenoiser
 from semantic_edit.mapping_networks import LearningSettings
 
-pytestmark = pytest.mark.families("sd", "sdxl")
+pytestmark = pytest.mark.families("sd", slow=["sdxl"])
 
 SOURCE, TARGET, OTHER = "a red apple on grass", "a green pear on grass", "a blue mug"
 STEPS = 4
@@ -32,7 +32,7 @@ STEPS = 4
 
 @pytest.fixture
 def quick_turns() -> Iterator[None]:
-    """Threads change places as often as they can."""
+    """Make threads switch as often as possible."""
     usual = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
@@ -41,7 +41,7 @@ def quick_turns() -> Iterator[None]:
 
 @dataclass
 class Users:
-    """Calls of different pipelines that share every model; each returns numbers to be compared."""
+    """Calls of different pipelines that share all models; each returns numbers for comparison."""
 
     style: Any
     diffedit: Any
@@ -62,7 +62,7 @@ class Users:
         return self.diffedit(self.picture, TARGET, SOURCE, generator=generator, **options).images
 
     def draws(self) -> np.ndarray:
-        """A foreign pipeline, of as many rows as an edit with one prompt has."""
+        """A foreign pipeline, with as many rows as an edit with one prompt."""
         options = {"num_inference_steps": STEPS, "output_type": "np", "width": 64, "height": 48}
         generator = torch.Generator().manual_seed(0)
         return self.plain([SOURCE, OTHER], generator=generator, **options).images
@@ -100,7 +100,7 @@ ALONE = ("restyles", "restyles_otherwise", "learns")
 @pytest.mark.families("sd")
 @pytest.mark.parametrize("other", [*FREE, *ALONE])
 def test_a_callback_may_use_the_same_models(users, other):
-    """Also for an edit within the edit: the lock is that thread's."""
+    """Also for an edit within the edit, because the lock belongs to the thread."""
     expected, alone = users.restyles(), getattr(users, other)()
     seen = []
 
@@ -197,7 +197,7 @@ def embeds_of(pipe: Any, text: str) -> torch.Tensor:
 @pytest.mark.families("sd")
 @pytest.mark.filterwarnings("ignore:`prompt` is longer than")
 def test_threads_encode_prompts_with_one_tokenizer(make_pipe, tokenizer, monkeypatch):
-    """How it pads and cuts is set in it by each call; here others get a turn between that and the encoding."""
+    """Each call sets how the tokenizer pads; here, other threads get a turn between that and the encoding."""
     tokenizer = copy.deepcopy(tokenizer)
     pipe, prompts = make_pipe(tokenizer=tokenizer), [SOURCE, "a", f"{OTHER} " * 9]
     expected = [embeds_of(pipe, text) for text in prompts]
@@ -269,17 +269,21 @@ def test_a_compiled_unet_answers_others_rightly_meanwhile(users, kind):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # an interrupt in a destructor
 @pytest.mark.parametrize("name", ["restyles", "learns"])
 def test_an_interrupt_at_any_moment_leaves_nothing_behind(users, name):
-    """By a signal, as Ctrl-C is one."""
+    """By a signal, as Ctrl-C sends one."""
 
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    getattr(users, name)()
-    started = time.perf_counter()
-    getattr(users, name)()
-    seconds = time.perf_counter() - started
+    def seconds_taken() -> float:
+        started = time.perf_counter()
+        getattr(users, name)()
+        return time.perf_counter() - started
+
+    # the shortest of several: a later moment than the end interrupts nothing
+    seconds = min(seconds_taken() for _ in range(5))
     moments = random.Random(0)
     usual = signal.signal(signal.SIGALRM, interrupt)
     interrupted = 0

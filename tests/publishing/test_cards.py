@@ -1,4 +1,4 @@
-"""What a card must have before it is sent."""
+"""What a card must contain before it is uploaded."""
 
 import pytest
 from huggingface_hub import ModelCard
@@ -68,8 +68,9 @@ def test_no_card_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("name", PIPELINES)
-def test_a_pipeline_s_card_says_how_to_load_it_and_what_not_to_make(tmp_path, name):
+def test_a_pipeline_s_card_says_how_to_load_it_and_what_not_to_make(tmp_path, files, bundles_once, name):
     build_pipeline(name, tmp_path, f"someone/{name}")
+    assert (tmp_path / "pipeline.py").read_text() == files[name]
     text = (tmp_path / "README.md").read_text()
     assert f'custom_pipeline="someone/{name}"' in text
     assert "What must not be made" in text
@@ -82,7 +83,7 @@ def test_a_pipeline_s_card_says_how_to_load_it_and_what_not_to_make(tmp_path, na
     }
 
 
-def test_the_model_s_card_is_ready(tmp_path):
+def test_the_model_s_card_is_ready(tmp_path, bundles_once):
     build_model(tmp_path, "someone/still-life")
     files = {file for file, _ in check_repository(tmp_path)}
     assert {"model_index.json", "diffedit.py", "stylediffusion.py", "README.md"} <= files

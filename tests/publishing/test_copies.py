@@ -1,4 +1,4 @@
-"""A pipeline's file that was loaded more than once, as diffusers does: other classes, the same networks."""
+"""A pipeline's file that is loaded more than once, as by diffusers: different classes, the same networks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TARGET, OTHER = "a green pear on grass", "a blue mug"
 
 @pytest.fixture
 def copies(files, tmp_path, make_style_pipe, make_unet) -> Iterator[list[Any]]:
-    """Two pipelines from one file and the installed package's, around one UNet."""
+    """Two pipelines from one file, and one of the installed package, with the same UNet."""
     usual = make_style_pipe(unet=make_unet())
     path = tmp_path / "stylediffusion.py"
     path.write_text(files["stylediffusion"])

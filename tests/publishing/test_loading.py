@@ -1,4 +1,4 @@
-"""Every way in which diffusers loads a custom pipeline, in fresh processes that do not have this package.
+"""Every way in which diffusers loads a custom pipeline, in a process that does not have this package.
 
 What each edits is compared with the installed package's result, bit for bit.
 """
@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import diffusers
@@ -14,16 +15,19 @@ import numpy as np
 import pytest
 
 from semantic_edit import pipelines
+from semantic_edit.cli import main
 from semantic_edit.disk.models import STABLE_DIFFUSION, STABLE_DIFFUSION_XL
 from semantic_edit.publishing.published import PIPELINES, pipelines_for
+from tests.hub.conftest import ACCOUNTS, WRITE_TOKEN
+from tests.hub.server import HubServer
 from tests.publishing.load_and_edit import edited
 
 SCRIPT = Path(__file__).parent / "load_and_edit.py"
-# for what costs a process each, and is not about models
-EACH = [
-    name if published.family is STABLE_DIFFUSION else pytest.param(name, marks=pytest.mark.slow)
-    for name, published in PIPELINES.items()
-]
+# what loads a pipeline loads every other one by the same code
+ONE, *OTHERS = PIPELINES
+EACH = pytest.mark.parametrize(
+    "name", [ONE, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)]
+)
 # what loads a family's pipelines loads the other's by the same code
 OF_EACH_FAMILY = pytest.mark.parametrize(
     "names",
@@ -95,20 +99,34 @@ def expected(models, request_for) -> dict[str, np.ndarray]:
     }
 
 
-@pytest.fixture
-def run(tmp_path, request_for, hub):
-    """Loads in a fresh process whose only Hub is `hub`, and gives results by label."""
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory, files) -> Iterator[HubServer]:
+    """The only Hub of the process that loads, from its beginning to its end, with the community's mirror."""
+    mirrored = {f"v{diffusers.__version__}/{name}.py": text.encode() for name, text in files.items()}
+    with HubServer(tmp_path_factory.mktemp("hub"), ACCOUNTS) as server:
+        server.add_repo("diffusers/community-pipelines-mirror", mirrored, repo_type="dataset")
+        yield server
 
-    def run(ways: list[dict], token: str | None = None) -> dict[str, np.ndarray]:
-        (tmp_path / "ways.json").write_text(json.dumps({**request_for, "ways": ways}))
-        done = subprocess.run(
-            [sys.executable, SCRIPT, "ways.json", "results.npz"],
-            cwd=tmp_path,
-            env=hub.environment(token) | {"TRANSFORMERS_VERBOSITY": "error"},
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
+
+@pytest.fixture(scope="module")
+def process(hub) -> Iterator[subprocess.Popen[str]]:
+    environment = hub.environment() | {"TRANSFORMERS_VERBOSITY": "error"}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, SCRIPT], env=environment, text=True, **pipes) as process:
+        yield process
+        process.kill()  # it has nothing to put away, and would take its time
+
+
+@pytest.fixture
+def run(tmp_path, request_for, process):
+    """Loads where no pipeline was loaded before, and gives results by label."""
+
+    def run(ways: list[dict], **changes: object) -> dict[str, np.ndarray]:
+        (tmp_path / "ways.json").write_text(json.dumps({**request_for, "ways": ways, **changes}))
+        (tmp_path / "told.txt").touch()
+        process.stdin.write(f"{tmp_path}\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "0\n", (tmp_path / "told.txt").read_text()[-3000:]
         with np.load(tmp_path / "results.npz") as results:
             return dict(results)
 
@@ -153,7 +171,7 @@ def test_local_ways_of_all_pipelines_each_twice_in_one_process(
     assert_all_equal(results, expected)
 
 
-@pytest.mark.parametrize("name", EACH)
+@EACH
 def test_a_local_folder(run, models, code, expected, name):
     (other,) = pipelines_for(PIPELINES[name].family).keys() - {name}
     folders, model = code / "repositories", models[name]
@@ -173,25 +191,40 @@ def test_a_local_folder(run, models, code, expected, name):
     assert_all_equal(results, expected)
 
 
-@OF_EACH_FAMILY
-def test_ways_through_the_hub(run, hub, models, own_models, files, expected, tmp_path, names):
+def test_a_file_of_the_other_families(run, models, code, expected):
+    others = PIPELINES.keys() - pipelines_for(STABLE_DIFFUSION)
+    results = run(
+        [
+            way(
+                "path of a file",
+                name,
+                models[name],
+                custom_pipeline=code / f"{name}.py",
+                trust_remote_code=True,
+            )
+            for name in others
+        ]
+    )
+    assert len(results) == len(others) > 0
+    assert_all_equal(results, expected)
+
+
+@EACH
+def test_ways_through_the_hub(run, hub, models, own_models, files, expected, tmp_path, name):
     def contents(folder: Path) -> dict[str, bytes]:
         paths = [path for path in folder.rglob("*") if path.is_file()]
         return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
-    mirrored = {f"v{diffusers.__version__}/{name}.py": text.encode() for name, text in files.items()}
-    hub.add_repo("diffusers/community-pipelines-mirror", mirrored, repo_type="dataset")
-    ways = []
-    for name in names:
-        model = models[name]
-        plain = Path(shutil.copytree(model, tmp_path / name, ignore=shutil.ignore_patterns("*.py")))
-        hub.add_repo(f"someone/model-{name}", contents(model))
-        hub.add_repo(f"someone/plain-{name}", contents(plain))
-        hub.add_repo(f"someone/own-{name}", contents(own_models[name]))
-        commit = hub.add_repo(f"someone/{name}", {"pipeline.py": files[name].encode()})
-        trusted = {"trust_remote_code": True}
-        pinned = {"custom_pipeline": f"someone/{name}", "custom_revision": commit.sha}
-        ways += [
+    model = models[name]
+    plain = Path(shutil.copytree(model, tmp_path / name, ignore=shutil.ignore_patterns("*.py")))
+    hub.add_repo(f"someone/model-{name}", contents(model))
+    hub.add_repo(f"someone/plain-{name}", contents(plain))
+    hub.add_repo(f"someone/own-{name}", contents(own_models[name]))
+    commit = hub.add_repo(f"someone/{name}", {"pipeline.py": files[name].encode()})
+    trusted = {"trust_remote_code": True}
+    pinned = {"custom_pipeline": f"someone/{name}", "custom_revision": commit.sha}
+    results = run(
+        [
             way("model's repository", name, f"someone/model-{name}", custom_pipeline=name, **trusted),
             way("code repository", name, model, **pinned, **trusted),
             way("code repository, Hub's model", name, f"someone/plain-{name}", **pinned, **trusted),
@@ -199,8 +232,23 @@ def test_ways_through_the_hub(run, hub, models, own_models, files, expected, tmp
             way("mirror, local model", name, plain, custom_pipeline=name),
             way("model's own", name, f"someone/own-{name}", **trusted),
         ]
-    results = run(ways)
-    assert len(results) == 6 * len(names)
+    )
+    assert len(results) == 6
+    assert_all_equal(results, expected)
+
+
+def test_a_friend_edits_with_the_name_of_a_published_picture(
+    run, models, code, expected, request_for, this_process
+):
+    this_process.setenv("HF_TOKEN", WRITE_TOKEN)
+    mine = ["mapping", request_for["mappings"]["stylediffusion"], "--base-model", "someone/model"]
+    assert main(["publish", *mine, "--to", "someone/apple", "--license", "cc-by-4.0"]) == 0
+    loaded = {"custom_pipeline": code / "stylediffusion.py", "trust_remote_code": True}
+    results = run(
+        [way("it", "stylediffusion", models["stylediffusion"], **loaded)],
+        mappings={"stylediffusion": "someone/apple"},
+    )
+    assert len(results) == 1
     assert_all_equal(results, expected)
 
 
@@ -221,7 +269,7 @@ def test_a_file_refuses_a_model_of_another_family(run, models, code):
 
 def test_without_trust_nothing_of_a_repository_runs(run, hub, models, own_models, code, files):
     model = models["diffedit"]
-    hub.add_repo("someone/diffedit", {"pipeline.py": files["diffedit"].encode()})
+    hub.add_repo("someone/untrusted", {"pipeline.py": files["diffedit"].encode()})
     refused = {"fails": True}
     results = run(
         [
@@ -229,7 +277,7 @@ def test_without_trust_nothing_of_a_repository_runs(run, hub, models, own_models
             way("path of a file", "diffedit", model, custom_pipeline=code / "diffedit.py", **refused),
             way("folder", "diffedit", model, custom_pipeline=code / "repositories" / "diffedit", **refused),
             way("model's own", "diffedit", own_models["diffedit"], **refused),
-            way("code repository", "diffedit", model, custom_pipeline="someone/diffedit", **refused),
+            way("code repository", "diffedit", model, custom_pipeline="someone/untrusted", **refused),
         ]
     )
     assert len(results) == 5

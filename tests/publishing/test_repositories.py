@@ -1,4 +1,4 @@
-"""What is sent, and what is never sent."""
+"""What is uploaded, and what never is."""
 
 import pytest
 

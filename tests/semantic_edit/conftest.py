@@ -15,12 +15,22 @@ from semantic_edit.pipelines import (
     StableDiffusionXLStyleDiffusionPipeline,
     StyleDiffusionPipeline,
 )
+from tests.hub.conftest import hub, this_process
+
+__all__ = ["hub", "this_process"]
 
 
 @pytest.fixture(scope="session")
 def load_once() -> Callable[..., Any]:
     """As `load_pipeline`, but a model that was loaded is handed out again: pipelines keep nothing of a call."""
     return functools.cache(loading.load_pipeline)
+
+
+@pytest.fixture
+def loads_once(monkeypatch: pytest.MonkeyPatch, load_once: Callable[..., Any]) -> None:
+    """For commands whose model is not what is looked at."""
+    for command in ("edit_command", "learn_command", "loading"):
+        monkeypatch.setattr(f"semantic_edit.{command}.load_pipeline", load_once)
 
 
 @pytest.fixture(scope="session")
@@ -72,7 +82,7 @@ def mapping_folder(learned: MappingNetwork, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture
 def single_file(pipe: DiffEditPipeline, tmp_path: Path) -> Path:
-    """A checkpoint with the tiny text encoder; diffusers converts UNets and autoencoders of the real sizes alone."""
+    """A checkpoint with only the tiny text encoder: diffusers converts UNets and VAEs only at their real sizes."""
     tensors = {
         f"cond_stage_model.transformer.text_model.{name.removeprefix('text_model.')}": one
         for name, one in pipe.text_encoder.state_dict().items()
@@ -90,7 +100,7 @@ def picture_file(tmp_path: Path, picture: PIL.Image.Image) -> Path:
 
 @pytest.fixture
 def only_error(capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
-    """The only line on stderr since it was last looked at, in words for whoever types and not for who programs."""
+    """The only line on stderr since the last call, which must be in terms of the command line and not of Python."""
 
     def line() -> str:
         lines = capsys.readouterr().err.strip().split("\n")

@@ -1,4 +1,4 @@
-"""`semantic_edit.load`: the pipeline that serves a model, whatever names the model."""
+"""`semantic_edit.load`: the right pipeline for a model, however the model is specified."""
 
 import copy
 import json
@@ -22,6 +22,7 @@ from semantic_edit.pipelines import (
     StyleDiffusionPipeline,
 )
 from semantic_edit.still_life import model_path
+from tests.flow.sd3 import make_sd3
 
 CLASSES = {
     ("sd", "diffedit"): DiffEditPipeline,
@@ -50,8 +51,17 @@ def no_network(monkeypatch):
 def test_every_family_has_a_pipeline_for_every_method_and_diffusers_one():
     for family in FAMILIES:
         assert hasattr(__import__("diffusers"), family.pipeline)
-        for name in PIPELINE_METHODS.values():
-            assert family.prefix + name in semantic_edit.__all__
+        for method in family.methods:
+            assert family.class_name(method) in semantic_edit.__all__
+
+
+def test_a_method_that_a_family_lacks_is_refused(tmp_path):
+    make_sd3().save_pretrained(tmp_path)
+    assert type(semantic_edit.load(tmp_path)).__name__ == "StableDiffusion3DiffEditPipeline"
+    with pytest.raises(
+        ValueError, match=r"`method='stylediffusion'` does not work with Stable Diffusion 3.*diffedit"
+    ):
+        semantic_edit.load(tmp_path, "stylediffusion")
 
 
 @METHODS
@@ -173,7 +183,7 @@ def test_a_loaded_pipeline_that_no_pipeline_serves():
 
 @pytest.mark.parametrize("name", ["no/such/folder", "nowhere", "/nowhere", ""])
 def test_what_is_neither_there_nor_a_hub_id(name, no_network):
-    with pytest.raises(ValueError, match=rf"{name!r} is no folder or file that is there, and a Hub id reads"):
+    with pytest.raises(ValueError, match=rf"There is no folder or file {name!r}, and a Hub id has the form"):
         semantic_edit.load(name)
 
 
@@ -206,7 +216,7 @@ def test_a_single_file_takes_a_configuration_that_is_named(single_file, model_fo
 
 @METHODS
 def test_a_single_file_of_sdxl(make_xl_pipe, tmp_path, method, no_network):
-    """With the first text encoder alone inside; diffusers converts the other parts of the real sizes alone."""
+    """A single file with only the first text encoder: diffusers converts the others only at their real sizes."""
     pipe = make_xl_pipe()
     pipe.save_pretrained(tmp_path / "config")
     parts = pipe.components
@@ -230,5 +240,7 @@ def test_a_single_file_of_sdxl(make_xl_pipe, tmp_path, method, no_network):
 
 def test_a_pickle_is_not_read(tmp_path):
     (tmp_path / "model.ckpt").write_bytes(b"\x80\x04")
-    with pytest.raises(ValueError, match=r"may be a pickle, which runs anything; name a \.safetensors file"):
+    with pytest.raises(
+        ValueError, match=r"may be a pickle, which can run any code; use a \.safetensors file"
+    ):
         semantic_edit.load(tmp_path / "model.ckpt")

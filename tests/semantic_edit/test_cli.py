@@ -1,5 +1,5 @@
-import ast
 import copy
+import json
 import os
 import resource
 import socket
@@ -44,7 +44,7 @@ def edit(tmp_path, model_folder, picture_file, load_once, monkeypatch):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """Put a pipeline in place that notes its arguments and is then interrupted."""
+    """Replace the pipeline by one that records its arguments and is then interrupted."""
     seen = {}
 
     def pipe(**arguments):
@@ -219,17 +219,17 @@ def test_traceback_is_there_for_who_asks(edit, monkeypatch):
     [
         (("-o", "missing/out.png"), "there is no folder"),
         (("-o", "out.txt"), "the name must end in one of .png"),
-        (("-o", "picture.png"), "--output and the picture are the same file"),
+        (("-o", "picture.png"), "--output and the image are the same file"),
         (("--strip", "out.png"), "--strip and --output are the same file"),
         (("--save-trajectory", "way.pt"), "the name must end in one of .safetensors"),
         (("--mask", "nowhere.png"), "nowhere.png cannot be read: No such file"),
         (("--trajectory", "nowhere.safetensors"), "nowhere.safetensors cannot be read: No such file"),
         (("--trajectory", "picture.png"), "cannot be read as a safetensors file"),
         (("--size", "60x48"), "the VAE takes only multiples of 8"),
-        (("--model", "nowhere"), "there is no such folder, and a Hub id reads owner/name"),
+        (("--model", "nowhere"), "there is no such folder, and a Hub id has the form owner/name"),
         (("--model", "./nowhere/model"), "there is no such folder"),
-        (("--model", "."), "a folder without model_index.json is no diffusers model"),
-        (("--model", "picture.png"), "is a file; name the folder of a diffusers model or a Hub id"),
+        (("--model", "."), "a folder without model_index.json is not a diffusers model"),
+        (("--model", "picture.png"), "is a file; choose the folder of a diffusers model, or a Hub id"),
         (("--device", "toaster"), "--device toaster cannot be used"),
     ],
 )
@@ -281,20 +281,22 @@ def test_a_malformed_value_is_a_usage_error(edit, option, capsys):
 def test_what_finds_a_mask_does_nothing_beside_a_mask(edit, only_error, options):
     Image.new("L", (64, 48), 255).save("white.png")
     assert edit("--mask", "white.png", *options) == 2
-    assert only_error().endswith(f"{options[0]} is of a mask that is found, and --mask gives one")
+    assert only_error().endswith(
+        f"{options[0]} only affects how a mask is found, and --mask already gives one"
+    )
 
 
 def test_source_beside_a_mask_is_told_to_do_nothing(edit, capsys):
     Image.new("L", (64, 48), 255).save("white.png")
     assert edit("--mask", "white.png") == 0
-    assert "semantic-edit: warning: --source does nothing here" in capsys.readouterr().err
+    assert "semantic-edit: warning: --source has no effect here" in capsys.readouterr().err
     assert edit("--mask", "white.png", "--source", "") == 0
     assert "--source" not in capsys.readouterr().err
 
 
 def test_a_negative_prompt_without_guidance_is_refused(edit, only_error):
     assert edit("--negative", "fog", "--guidance-scale", "1") == 2
-    assert "--negative does nothing with a --guidance-scale of 1 or less" in only_error()
+    assert "--negative has no effect with a --guidance-scale of 1 or less" in only_error()
 
 
 def test_a_pipe_as_picture_mask_or_trajectory_is_refused_and_not_waited_for(edit, tmp_path, only_error):
@@ -347,7 +349,7 @@ def test_an_empty_mask_returns_the_picture_with_a_warning(edit, picture_file, ca
     assert "semantic-edit: warning: " in capsys.readouterr().err
     assert (pixels("out.png") == pixels(picture_file)).all()
     assert edit("--mask", "black.png", "--save-trajectory", "way.safetensors") == 2
-    assert "nothing was inverted; black.png is white nowhere" in capsys.readouterr().err
+    assert "nothing was inverted; black.png is not white anywhere" in capsys.readouterr().err
 
 
 def test_a_result_that_the_safety_checker_withheld_is_not_written(edit, monkeypatch, capsys):
@@ -374,8 +376,8 @@ def test_what_a_file_carries_and_loses_is_told(edit, picture, capsys):
     seen.save("seen.png")
     picture.save("two.gif", save_all=True, append_images=[picture.rotate(90)])
     for name, reason in {
-        "seen.png": "the picture is transparent in places; they are laid over white",
-        "two.gif": "the picture holds 2 frames, of which only number 1 is taken",
+        "seen.png": "the image is transparent in places; they are laid over white",
+        "two.gif": "the image holds 2 frames, of which only number 1 is taken",
     }.items():
         assert edit("--mask-threshold", "0.9", picture=name) == 0
         assert capsys.readouterr().err == f"semantic-edit: warning: {reason}" + (
@@ -388,7 +390,7 @@ def test_what_a_file_carries_and_loses_is_told(edit, picture, capsys):
     [
         (
             "https://example.com/a.png",
-            "https://example.com/a.png is an address on the web, and files are read from this machine: download",
+            "https://example.com/a.png is a web address, but files are read from this machine: download",
         ),
         (
             "photo.heic",
@@ -449,7 +451,7 @@ def photo(tmp_path):
 
 def test_a_photograph_comes_back_at_its_size_and_what_was_done_is_told(edit, photo, capsys):
     assert edit("--mask-threshold", "0.9", "--save-mask", "mask.png", picture=photo) == 0
-    note = "semantic-edit: note: the picture: 451 x 303 pixels, processed at 80 x 56\n"
+    note = "semantic-edit: note: the image: 451 x 303 pixels, processed at 80 x 56\n"
     assert capsys.readouterr().err == note
     outside = pixels("mask.png") == 0
     assert pixels("out.png").shape == (303, 451, 3)
@@ -464,9 +466,7 @@ def test_a_small_mask_is_looked_at_closer_and_its_files_know_the_picture(edit, p
     mask.save("mine.png")
     files = ("--save-mask", "mask.png", "--save-trajectory", "way.safetensors")
     assert edit("--mask", "mine.png", *files, picture=photo) == 0
-    note = (
-        "semantic-edit: note: the picture: 66 x 66 pixels at (277, 82) of 451 x 303, processed at 64 x 64\n"
-    )
+    note = "semantic-edit: note: the image: 66 x 66 pixels at (277, 82) of 451 x 303, processed at 64 x 64\n"
     assert capsys.readouterr().err.endswith(note)
     first = pixels("out.png")
     assert (first[pixels("mine.png") == 0] == pixels(photo)[pixels("mine.png") == 0]).all()
@@ -479,7 +479,7 @@ def test_a_small_mask_is_looked_at_closer_and_its_files_know_the_picture(edit, p
     for option, other in (("--mask", ()), ("--trajectory", ("--trajectory", "way.safetensors"))):
         mask = "mine.png" if other else "mask.png"
         assert edit("--mask", mask, *other, picture="other.png") == 2
-        assert f"the {option} is of another picture than the picture" in capsys.readouterr().err.lower()
+        assert f"the {option} is of another picture than the image" in capsys.readouterr().err.lower()
 
 
 def test_a_picture_turned_by_exif_comes_out_upright(edit, picture, tmp_path):
@@ -534,7 +534,7 @@ def test_the_embedded_model_edits_a_scene_without_a_network(tmp_path, monkeypatc
     assert prompt != source
     assert (
         main(
-            ["edit", "before.png", "--source", source, "--prompt", prompt, "-o", "after.png", "--steps", "20"]
+            ["edit", "before.png", "--source", source, "--prompt", prompt, "-o", "after.png", "--steps", "5"]
         )
         == 0
     )
@@ -585,36 +585,47 @@ QUICK = {
     ("evaluate", "--out", "a", "--data", "nowhere"): set(),
     ("publish", "mapping", "nowhere", "--license", "mit", "--to", "a/b"): set(),
     ("bundle", "diffedit", "-o", "missing/a.py"): set(),
-    ("scene", "-o", "scene.png"): {"numpy"},
+    ("scene", "-o", "scene.png"): {"numpy"},  # the last: what one has imported, those after it have too
 }
 
 
-@pytest.mark.parametrize(("command", "needed"), QUICK.items(), ids=" ".join)
-def test_what_is_typed_wrong_is_answered_before_anything_slow_is_imported(tmp_path, picture, command, needed):
+def test_what_is_typed_wrong_is_answered_before_anything_slow_is_imported(tmp_path, picture):
     picture.save(tmp_path / "good.png")
     (tmp_path / "text.png").write_text("no picture")
     code = (
-        "import sys, contextlib; from semantic_edit.cli import main\n"
-        "with contextlib.suppress(SystemExit): main(sys.argv[1:])\n"
-        f"print(sorted({SLOW_TO_IMPORT | {'numpy'}} & set(sys.modules)))"
+        "import sys, contextlib, json; from semantic_edit.cli import main\n"
+        "imported = []\n"
+        "for command in json.loads(sys.argv[1]):\n"
+        "    with contextlib.suppress(SystemExit): main(command)\n"
+        f"    imported.append(sorted({SLOW_TO_IMPORT | {'numpy'}} & set(sys.modules)))\n"
+        "print(json.dumps(imported))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, *command], capture_output=True, text=True, check=True, cwd=tmp_path
-    )
-    assert set(ast.literal_eval(done.stdout.splitlines()[-1])) == needed
+    command = [sys.executable, "-c", code, json.dumps(list(QUICK))]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    imported = json.loads(done.stdout.splitlines()[-1])
+    assert dict(zip(QUICK, map(set, imported), strict=True)) == QUICK
+
+
+def processor_seconds(arguments, folder):
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, *arguments], capture_output=True, cwd=folder, check=False)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "command", [["--help"], ["edit", "nowhere.png", "--prompt", "x", "-o", "a.png"], ["scene", "-o", "a.png"]]
+    ("command", "share"),
+    [
+        (["--help"], 0.2),
+        (["edit", "nowhere.png", "--prompt", "x", "-o", "a.png"], 0.2),
+        (["scene", "-o", "a.png"], 0.5),  # most of which is the rendering
+    ],
 )
-def test_an_answer_takes_less_than_half_a_second_of_the_processor(tmp_path, command):
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(
-        [sys.executable, "-m", "semantic_edit", *command], capture_output=True, cwd=tmp_path, check=False
-    )
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5
+def test_an_answer_is_there_well_before_torch_would_be(tmp_path, command, share):
+    """Both cost more on a slow or a busy machine, so the one is the other's measure."""
+    answer = min(processor_seconds(["-m", "semantic_edit", *command], tmp_path) for _ in range(3))
+    assert answer < share * processor_seconds(["-c", "import torch"], tmp_path)
 
 
 def test_the_package_runs_as_a_module():

@@ -1,4 +1,4 @@
-"""What the documents tell a reader to type runs as it stands, on the embedded model."""
+"""The commands and code in the documents run as they stand, with the embedded model."""
 
 import re
 import shlex
@@ -17,6 +17,7 @@ README = (ROOT / "README.md").read_text()
 CLI_PAGE = (ROOT / "docs" / "cli.md").read_text()
 EVALUATION_PAGE = (ROOT / "docs" / "evaluation.md").read_text()
 DEMO = (ROOT / "Makefile").read_text()
+FEWER_STEPS = {"edit": ["--steps", "4"], "learn": ["--steps", "2"]}  # nobody looks at these pictures
 
 
 def blocks(text, language):
@@ -36,11 +37,10 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("page", [README, CLI_PAGE], ids=["README", "cli"])
-def test_commands_run_in_order(page, folder):
+def test_commands_run_in_order(page, folder, loads_once):
     assert len(commands(page)) >= 2
     for arguments in commands(page):
-        fewer_steps = ["--steps", "5"] if arguments[0] == "learn" else []  # nobody looks at these pictures
-        assert main([*arguments, *fewer_steps]) == 0, arguments
+        assert main([*arguments, *FEWER_STEPS.get(arguments[0], [])]) == 0, arguments
     for arguments in commands(page):
         output = Path(arguments[arguments.index("-o") + 1])
         assert output.exists() or output.with_stem(f"{output.stem}-1").is_file()
@@ -49,9 +49,12 @@ def test_commands_run_in_order(page, folder):
 @pytest.mark.filterwarnings("ignore:The learning did not converge")  # in so few steps it need not
 def test_the_python_of_the_readme_runs(folder):
     program = "".join(blocks(README, "python"))
-    few_steps = "learn_mapping(num_inference_steps=5, image=picture, prompt="  # nobody looks at this picture
-    assert "learn_mapping(picture," in program
-    program = program.replace("learn_mapping(picture,", few_steps)
+    for call, fewer_steps in {  # nobody looks at these pictures
+        "pipe(image=picture,": "pipe(num_inference_steps=4, image=picture,",
+        "learn_mapping(picture,": "learn_mapping(num_inference_steps=2, image=picture, prompt=",
+    }.items():
+        assert call in program
+        program = program.replace(call, fewer_steps)
     (folder / "demo").mkdir()
     Image.fromarray(sample_scene(7, objects=1).render()).save("demo/before.png")
     exec(compile(program, "README.md", "exec"), {})
@@ -60,7 +63,7 @@ def test_the_python_of_the_readme_runs(folder):
 
 def test_the_evaluation_page_runs(folder):
     (command,) = commands(EVALUATION_PAGE)
-    assert main([*command, "--steps", "4"]) == 0
+    assert main([*command, "--steps", "2", "--count", "1"]) == 0
     assert (folder / "results" / "report.md").is_file()
     (program,) = blocks(EVALUATION_PAGE, "python")
     exec(compile(program, "evaluation.md", "exec"), {})

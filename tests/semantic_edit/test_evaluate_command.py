@@ -1,4 +1,4 @@
-"""`semantic-edit evaluate`: what it refuses, and a whole run on pictures of one's own."""
+"""`semantic-edit evaluate`: what it refuses, and a whole run on the user's own images."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from semantic_edit.still_life.cases import edit_cases
 
 @pytest.fixture(scope="module")
 def blind_folder(tmp_path_factory):
-    """The still-life model without its image encoder, as Stable Diffusion comes."""
+    """The still-life model without its image encoder, like Stable Diffusion."""
     folder = tmp_path_factory.mktemp("blind") / "model"
     shutil.copytree(model_path(), folder)
     index = json.loads((folder / "model_index.json").read_text())
@@ -84,10 +84,10 @@ def test_a_folder_of_pictures_gives_a_report_and_goes_on(data, tmp_path, capsys)
         (["--metrics", "beauty"], "There is no metric beauty"),
         (["--metrics", "lpips"], "LPIPS needs"),
         (["--data", "nowhere"], "is neither 'still-life' nor a folder"),
-        (["--size", "64x64"], "still lifes have one size"),
-        (["--on-bad", "skip"], "--on-bad does nothing with still lifes"),
-        (["--data", ".", "--kinds", "colour"], "--kinds is of still lifes; leave it out with --data ."),
-        (["--data", ".", "--split", "test"], "--split is of still lifes"),
+        (["--size", "64x64"], "cannot be used with still lifes"),
+        (["--on-bad", "skip"], "--on-bad has no effect with still lifes"),
+        (["--data", ".", "--kinds", "colour"], "--kinds is only for still lifes; leave it out with --data ."),
+        (["--data", ".", "--split", "test"], "--split is only for still lifes"),
         (["--model", "nowhere"], "--model nowhere: there is no such folder"),
         (["--model", "{without eyes}", "--methods", "stylediffusion"], "this model has none. Give it one"),
         (["--model", "{without eyes}", "--methods", "flexit"], "FlexIT needs a CLIP"),
@@ -135,7 +135,7 @@ def test_methods_and_metrics_are_listed(capsys):
     for name in ("stylediffusion", "psnr_outside", "judge", "mask_iou", "lpips", "csfid"):
         assert name in printed.split()
     assert main(["evaluate"]) == 2
-    assert "name the folder of the results with --out" in capsys.readouterr().err
+    assert "choose a folder for the results with --out" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -166,8 +166,8 @@ def test_by_default_what_the_model_lacks_the_parts_for_is_left_out_and_named(
         main(["evaluate", "--out", str(tmp_path / "out"), "--count", "1", "--model", str(blind_folder)]) == 0
     )
     printed = capsys.readouterr().out
-    assert "FlexIT is left out. FlexIT needs a CLIP" in printed
-    assert "StyleDiffusion is left out. StyleDiffusion learns" in printed
+    assert "skipping FlexIT: FlexIT needs a CLIP" in printed
+    assert "skipping StyleDiffusion: StyleDiffusion learns" in printed
     assert {"DiffEdit", "SDEdit", "NTI + P2P"} <= {sweep.name for sweep in ran}
     assert not {"FlexIT", "StyleDiffusion"} & {sweep.name for sweep in ran}
 

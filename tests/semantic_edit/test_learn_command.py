@@ -1,6 +1,5 @@
 import argparse
 import copy
-import itertools
 import os
 from pathlib import Path
 
@@ -31,7 +30,7 @@ def learn(tmp_path, style_folder, picture_file, load_once, monkeypatch):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """Note what the pipeline is called with, and interrupt it."""
+    """Record the arguments of the pipeline, and interrupt it."""
     seen = {}
 
     def learn_mapping(_pipe, image, prompt, **arguments):
@@ -132,17 +131,17 @@ def test_a_checkpoint_is_gone_on_from_and_refused_to_another_learning(learn, onl
     ("options", "reason"),
     [
         (("-o", "missing/mapping"), "there is no folder"),
-        (("-o", "picture.png"), "is a file; name a folder"),
+        (("-o", "picture.png"), "is a file; choose a folder"),
         (("-o", "."), "--output . holds something other than a mapping network"),
         (("--checkpoint", "."), "--checkpoint . holds something other than a checkpoint"),
         (("--checkpoint", "mapping/steps"), "--checkpoint mapping/steps lies in --output mapping"),
         (("--size", "60x48"), "the VAE takes only multiples of 8"),
-        (("--focus",), "--focus is about what surrounds a mask; name one with --mask"),
+        (("--focus",), "--focus works on the area around a mask; pass one with --mask"),
         (("--mask", "nowhere.png"), "nowhere.png cannot be read"),
-        (("--image-encoder", "picture.png"), "is a file; name the folder of a CLIP vision model"),
-        (("--model", "nowhere"), "there is no such folder, and a Hub id reads owner/name"),
+        (("--image-encoder", "picture.png"), "is a file; choose the folder of a CLIP vision model"),
+        (("--model", "nowhere"), "there is no such folder, and a Hub id has the form owner/name"),
         (("--image-encoder", "nowhere"), "--image-encoder nowhere: there is no such folder"),
-        (("--image-encoder", "."), "a folder without config.json is no CLIP vision model"),
+        (("--image-encoder", "."), "a folder without config.json is not a CLIP vision model"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(learn, tmp_path, only_error, options, reason):
@@ -181,15 +180,13 @@ def test_a_damaged_image_encoder_is_one_line(learn, tmp_path, only_error):
     assert only_error().startswith("semantic-edit: error: cannot load the image encoder ")
 
 
-def test_killed_in_its_final_save_it_can_be_typed_again(learned, tmp_path, killed_at):
-    for number in itertools.count():
-        folder = tmp_path / str(number)
-        if not killed_at(number, lambda folder=folder: learned.save_pretrained(folder)):
-            break
-        _check_folders(folder, None)
-        learned.save_pretrained(folder)
-        assert MappingNetwork.from_pretrained(folder).config.prompt == learned.config.prompt
-    assert number > 10
+def test_killed_in_its_final_save_it_can_be_typed_again(learned, tmp_path, killed_anywhere):
+    moments = killed_anywhere(tmp_path / "mapping", lambda: learned.save_pretrained(tmp_path / "mapping"))
+    assert len(moments) > 10
+    for left in moments:
+        _check_folders(left, None)
+        learned.save_pretrained(left)
+        assert MappingNetwork.from_pretrained(left).config.prompt == learned.config.prompt
 
 
 def test_the_checkpoints_file_is_called_as_it_is_written():

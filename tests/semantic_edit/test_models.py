@@ -1,4 +1,4 @@
-"""What `--model` names is looked at before it is used: its family, its files, its configuration."""
+"""What `--model` names is checked before it is used: its family, its files and its configuration."""
 
 import json
 import re
@@ -53,7 +53,7 @@ def test_a_folder_of_a_variant_alone(edit, half_folder, only_error, tmp_path):
     assert edit(half_folder) == 2
     line = only_error()
     assert (
-        "has files of a variant alone for image_encoder (fp16), text_encoder (fp16), unet (fp16), vae" in line
+        "has only files of a variant for image_encoder (fp16), text_encoder (fp16), unet (fp16), vae" in line
     )
     assert line.endswith("add --model-variant fp16")
     assert edit(half_folder, "--model-variant", "fp16") == 0
@@ -89,7 +89,7 @@ def test_a_variant_that_is_not_there(edit, half_folder, model_folder, only_error
     assert "add --model-variant fp16" in only_error()
     assert edit(model_folder, "--model-variant", "fp16") == 2
     assert only_error().endswith(
-        f"--model-variant fp16: {model_folder} has no such files, but the usual ones"
+        f"--model-variant fp16: {model_folder} has no such files, only the usual ones"
     )
     assert main(["edit", "picture.png", "--prompt", "a", "-o", "out.png", "--model-variant", "fp16"]) == 2
 
@@ -97,7 +97,7 @@ def test_a_variant_that_is_not_there(edit, half_folder, model_folder, only_error
 def test_a_variant_without_a_model(picture_file, tmp_path, only_error):
     command = ["edit", str(picture_file), "--prompt", "a pear", "-o", str(tmp_path / "out.png")]
     assert main([*command, "--model-variant", "fp16"]) == 2
-    assert "--model-variant is of another --model" in only_error()
+    assert "--model-variant needs a --model" in only_error()
 
 
 @pytest.mark.parametrize(
@@ -195,9 +195,7 @@ def test_a_single_file_needs_a_configuration(edit, single_file, only_error, monk
     assert edit(single_file) == 2
     line = only_error()
     origin = "stable-diffusion-v1-5/stable-diffusion-v1-5"
-    assert (
-        f"holds weights alone, and the configuration that belongs to them, that of {origin}, is not" in line
-    )
+    assert f"holds only weights, and the configuration that belongs to them, that of {origin}, is not" in line
     assert f"hf download {origin}" in line
 
 
@@ -253,7 +251,7 @@ def test_single_files_of_other_models_are_named(edit, tmp_path, only_error, name
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("model.ckpt", "is a pickle, which may run anything; name a .safetensors file"),
+        ("model.ckpt", "is a pickle, which may run any code; choose a .safetensors file"),
         ("broken.safetensors", "cannot be read as a single-file model"),
     ],
 )
@@ -268,10 +266,10 @@ def test_single_files_that_are_none(edit, tmp_path, only_error, name, reason):
 def test_a_variant_of_the_model_that_a_picture_was_learned_with(
     half_folder, mapping_folder, tmp_path, only_error
 ):
-    """It may be one that nobody typed; the still-life model, which is taken where there is no other, has none."""
+    """The model may be one that the user did not type; the still-life model, which is the default, has no variants."""
     out = ["-o", str(tmp_path / "out.png"), "--model-variant", "fp16"]
     assert main(["restyle", "--mapping", str(mapping_folder), "--prompt", "a red pear", *out]) == 2
-    assert "the still-life model has none" in only_error()
+    assert "the still-life model has no variants" in only_error()
     network = MappingNetwork.from_pretrained(mapping_folder)
     network.register_to_config(base_model=str(half_folder))
     network.save_pretrained(tmp_path / "mapping")
@@ -280,7 +278,7 @@ def test_a_variant_of_the_model_that_a_picture_was_learned_with(
 
 def test_a_variant_of_a_single_file(edit, single_file, only_error):
     assert edit(single_file, "--model-variant", "fp16") == 2
-    assert "--model-variant is of a folder's files, and --model names a single one" in only_error()
+    assert "--model-variant chooses among the files of a folder, but --model is a single file" in only_error()
 
 
 def test_a_single_file_without_a_part(edit, single_file, model_folder, only_error, monkeypatch):

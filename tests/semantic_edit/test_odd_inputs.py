@@ -1,4 +1,4 @@
-"""Whatever is wrong with a file or an option, a command says so in a sentence and leaves everything as it was.
+"""Whatever is wrong with a file or an option, the command says so in one sentence and leaves everything as it was.
 
 The files are those that the commands read; each is damaged in every way below. What a command makes of it is held to
 one law: it works and writes what was asked for, or it ends with one sentence and has written nothing.
@@ -36,7 +36,7 @@ def replaced(content: bytes) -> Callable[[Path], None]:
 
 
 def flipped(share: float) -> Callable[[Path], None]:
-    """One bit of the byte at a share of the file's length."""
+    """Flip one bit of the byte at a fraction of the file's length."""
 
     def damage(path: Path) -> None:
         content = bytearray(path.read_bytes())
@@ -101,13 +101,6 @@ def folder(tmp_path, monkeypatch, load_once, model_folder, style_folder, mapping
     return tmp_path
 
 
-@pytest.fixture
-def loads_once(monkeypatch, load_once) -> None:
-    """For commands whose model is not what is damaged."""
-    for command in ("edit_command", "learn_command", "loading"):
-        monkeypatch.setattr(f"semantic_edit.{command}.load_pipeline", load_once)
-
-
 @contextmanager
 def in_time() -> Iterator[None]:
     def stop(*_: object) -> None:
@@ -131,7 +124,7 @@ def contents(folder: Path) -> dict[str, bytes | None]:
 
 
 def law(folder: Path, capsys: pytest.CaptureFixture[str], command: list[str], ours: bool = True) -> int:
-    """Run a command, and hold it to what every command is held to.
+    """Run a command, and check what must hold for every command.
 
     Args:
         ours: Whether the sentence is this project's, and not that of a library that loads models.

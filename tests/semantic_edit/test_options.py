@@ -1,4 +1,4 @@
-"""What can be typed for a number, the pipelines take."""
+"""The pipelines accept every number that can be typed."""
 
 import argparse
 

@@ -39,7 +39,7 @@ def restyle(run):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """Note what the pipeline is called with, and interrupt it."""
+    """Record the arguments of the pipeline, and interrupt it."""
     seen = {}
 
     def call(_pipe, prompt, mapping_network, **arguments):
@@ -152,22 +152,22 @@ def test_options_left_out_stay_with_the_pipelines_defaults(restyle, calls):
         (("--strip", "out.png"), "--strip and --output are the same file"),
         (
             ("--prompt", PEAR, "--prompt", BLUE, "--strip", "out-2.png"),
-            "--strip and picture 2 of --output are the same file",
+            "--strip and image 2 of --output are the same file",
         ),
         (("--mask", "nowhere.png"), "nowhere.png cannot be read: No such file"),
         (("--mask", "picture.png", "-o", "picture.png"), "--output and --mask are the same file"),
-        (("--image", "picture.png"), "--image does nothing without --mask"),
-        (("--mask-feather", "2"), "--mask-feather does nothing without --mask"),
-        (("--reweight", "mug=2"), "--reweight names 'mug'"),
-        (("--local-blend", "mug"), "--local-blend names 'mug'"),
+        (("--image", "picture.png"), "--image has no effect without --mask"),
+        (("--mask-feather", "2"), "--mask-feather has no effect without --mask"),
+        (("--reweight", "mug=2"), "--reweight does not fit the prompts: 'mug' is not in"),
+        (("--local-blend", "mug"), "--local-blend does not fit the prompts: 'mug' is not in"),
         (
             ("--negative", "fog", "--guidance-scale", "1"),
-            "--negative does nothing with a --guidance-scale of 1",
+            "--negative has no effect with a --guidance-scale of 1",
         ),
         (("--prompt", "a pear", "--edit-type", "replace"), "Replacing needs prompts with equally many words"),
-        (("--mapping", "nowhere"), "--mapping nowhere: there is no such folder, and a Hub id reads"),
-        (("--mapping", "."), "a folder without config.json is no mapping network"),
-        (("--mapping", "picture.png"), "is a file; name the folder of a mapping network or a Hub id"),
+        (("--mapping", "nowhere"), "--mapping nowhere: there is no such folder, and a Hub id has the form"),
+        (("--mapping", "."), "a folder without config.json is not a mapping network"),
+        (("--mapping", "picture.png"), "is a file; choose the folder of a mapping network, or a Hub id"),
         (("--model", "nowhere"), "--model nowhere: there is no such folder"),
         (("--model", str(model_path())), "does not fit this call"),
     ],
@@ -255,7 +255,7 @@ def test_the_model_that_the_picture_was_learned_with_is_taken_if_it_can_be_had(
     assert asked == [
         (loaded, is_named, is_named)
     ]  # nobody typed it: the network is not asked, no pickle is read
-    note = f"semantic-edit: note: the model is {style_folder}, with which the picture was learned"
+    note = f"semantic-edit: note: using the model that the image was learned with, {style_folder}"
     assert (note in capsys.readouterr().err) == (base_model == str(style_folder))
 
 
@@ -282,7 +282,7 @@ def test_a_model_that_a_folder_names_is_not_downloaded(tmp_path, mapping_folder,
     command += ["-o", str(tmp_path / "out.png")]
     assert main(command) == 2
     assert only_error().endswith(
-        "(the picture was learned with it; --model owner/name would look on the Hub)"
+        "(the image was learned with it; --model owner/name looks for it on the Hub)"
     )
     assert main([*command, "--model", "owner/name"]) == 2
     only_error()
@@ -323,7 +323,7 @@ def test_attention_draws_over_the_learned_picture_or_over_its_edit(run):
     ("options", "reason"),
     [
         (("-o", "out.txt"), "the name must end in one of .png"),
-        (("--prompt", " "), "there are no words to draw; name some with --prompt"),
+        (("--prompt", " "), "there are no words to draw; pass some with --prompt"),
         (("--mapping", "nowhere"), "--mapping nowhere: there is no such folder"),
     ],
 )

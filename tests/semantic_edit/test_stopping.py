@@ -1,4 +1,4 @@
-"""A command that is asked to end, in a process of its own."""
+"""A command that receives a signal, in a process of its own."""
 
 import os
 import signal
@@ -26,7 +26,7 @@ sys.exit(main(["scene", "-o", sys.argv[1]]))
 
 
 def heed_signals():
-    """Whoever runs the tests may ignore some, as nohup and a shell's background do."""
+    """Restore the default handlers: the tests may run under something that ignores signals, such as nohup."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
 

@@ -1,4 +1,4 @@
-"""The commands on a model of SDXL's layout: nobody says what family it is of."""
+"""The commands with a model of SDXL's layout, whose family nobody has to name."""
 
 import json
 
@@ -45,16 +45,21 @@ def test_a_picture_is_learned_restyled_and_looked_into(run, xl_folder, capsys):
     # the model that it was learned with is found by itself
     assert run("restyle", "--mapping", "learned", "--prompt", AFTER, "-o", "out.png") == 0
     assert run("attention", "--mapping", "learned", "-o", "words.png") == 0
-    assert f"the model is {xl_folder}" in capsys.readouterr().err
+    assert f"using the model that the image was learned with, {xl_folder}" in capsys.readouterr().err
 
 
 def test_a_network_and_a_model_of_two_families_do_not_fit(
     run, xl_folder, xl_mapping_folder, style_folder, mapping_folder, only_error
 ):
-    for mapping, model in ((mapping_folder, xl_folder), (xl_mapping_folder, style_folder)):
+    for mapping, model, pipeline in (
+        (mapping_folder, xl_folder, "StyleDiffusionPipeline"),
+        (xl_mapping_folder, style_folder, "StableDiffusionXLStyleDiffusionPipeline"),
+    ):
         words = ["--prompt", AFTER, "--model", model, "-o", "out.png"]
         assert run("restyle", "--mapping", mapping, *words) == 2
-        assert "was learned" in only_error()
+        error = only_error()
+        assert "error: The --mapping was made with a model of another family" in error
+        assert f"in a {pipeline}, or learn the picture again" in error
 
 
 def test_a_network_from_the_hub_gets_the_pipeline_of_its_model(xl_folder, xl_mapping_folder):

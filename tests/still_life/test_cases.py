@@ -9,8 +9,8 @@ from semantic_edit.still_life.cases import edit_cases
 def test_cases_take_turns_and_repeat():
     cases = edit_cases(6, seed=3)
     assert [case.kind for case in cases] == ["colour", "object", "surface"] * 2
-    again = edit_cases(6, seed=3)
-    assert [case.scene for case in cases] == [case.scene for case in again]
+    again = edit_cases(4, seed=3)
+    assert [case.scene for case in cases[:4]] == [case.scene for case in again]
     assert cases[0].scene != edit_cases(1, seed=4)[0].scene
 
 

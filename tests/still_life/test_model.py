@@ -7,9 +7,11 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 from PIL import Image
+from torch.nn import functional
 
+from semantic_edit.denoisers import denoiser_of
 from semantic_edit.still_life import edit_cases, model_path
-from semantic_edit.still_life.clip import PAIRS, embed_pictures, embed_texts
+from semantic_edit.still_life.clip import PAIRS, embed_pictures
 from semantic_edit.still_life.judge import judged, load_judge
 from semantic_edit.still_life.pixels import as_pixels
 from semantic_edit.still_life.scenes import sample_scene
@@ -42,7 +44,7 @@ def test_it_draws_what_the_prompt_says(pipe: StableDiffusionPipeline):
     wanted = [("red", "apple"), ("blue", "mug"), ("green", "bottle"), ("yellow", "lemon"), ("purple", "cube")]
     prompts = [f"a {colour} {kind} on a light wood table" for colour, kind in wanted]
     seeds = [torch.Generator().manual_seed(seed) for seed in range(len(prompts))]
-    pictures = pipe(prompts, num_inference_steps=20, generator=seeds).images
+    pictures = pipe(prompts, num_inference_steps=10, generator=seeds).images
     shown = [(colour, kind) for _, kind, colour, _, _ in judged(load_judge(), pictures)]
     assert sum(one == two for one, two in zip(shown, wanted, strict=True)) >= 4
 
@@ -56,9 +58,8 @@ def test_the_autoencoder_keeps_the_picture(pipe: StableDiffusionPipeline):
 
 def test_the_tiny_clip_names_objects_and_colours(pipe: StableDiffusionPipeline):
     scenes = [sample_scene(seed, objects=1) for seed in range(48)]
-    texts = embed_texts(
-        pipe.text_encoder, pipe.tokenizer, [f"a photo of a {colour} {kind}" for colour, kind in PAIRS]
-    )
+    texts = denoiser_of(pipe).pooled_text([f"a photo of a {colour} {kind}" for colour, kind in PAIRS])
+    texts = functional.normalize(texts, dim=-1)
     pictures = embed_pictures(pipe.image_encoder, as_pixels(np.stack([scene.render() for scene in scenes])))
     best = [PAIRS[choice] for choice in (pictures @ texts.T).argmax(dim=-1).tolist()]
     right = [

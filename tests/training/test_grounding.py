@@ -1,4 +1,4 @@
-"""The training's loss on where words look."""
+"""The training loss on which part of the image words attend to."""
 
 from __future__ import annotations
 

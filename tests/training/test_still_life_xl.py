@@ -1,4 +1,4 @@
-"""The still-life model in SDXL's layout: its parts, its weights, and how it was made from the still-life model."""
+"""The still-life model in SDXL's layout: its parts, its weights, and its conversion from the still-life model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from diffusers import (
 from torch.nn import functional
 
 from semantic_edit.still_life import model_path
-from semantic_edit.still_life.clip import embed_texts
+from semantic_edit.still_life.clip import tokenize
 from semantic_edit.still_life.judge import judged, load_judge
 from semantic_edit.still_life.scenes import sample_scene
 from training.still_life_xl import WEIGHTS, assemble
@@ -86,7 +86,7 @@ def test_it_draws_what_the_prompt_says(xl: StableDiffusionXLPipeline):
     wanted = [("red", "apple"), ("blue", "mug"), ("green", "bottle"), ("yellow", "lemon"), ("purple", "cube")]
     prompts = [f"a {colour} {kind} on a light wood table" for colour, kind in wanted]
     seeds = [torch.Generator().manual_seed(seed) for seed in range(len(prompts))]
-    pictures = xl(prompts, num_inference_steps=20, generator=seeds).images
+    pictures = xl(prompts, num_inference_steps=10, generator=seeds).images
     shown = [(colour, kind) for _, kind, colour, _, _ in judged(load_judge(), pictures)]
     assert sum(one == two for one, two in zip(shown, wanted, strict=True)) >= 4
 
@@ -95,7 +95,8 @@ def test_it_draws_what_the_prompt_says(xl: StableDiffusionXLPipeline):
 def test_the_pooled_embedding_says_what_the_first_encoders_does(xl: StableDiffusionXLPipeline):
     texts = [sample_scene(seed).caption() for seed in range(64)]
     _, _, pooled, _ = xl.encode_prompt(texts, do_classifier_free_guidance=False)
-    likeness = functional.normalize(pooled, dim=-1) @ embed_texts(xl.text_encoder, xl.tokenizer, texts).T
+    told = xl.text_encoder(tokenize(xl.tokenizer, texts)).pooler_output
+    likeness = functional.normalize(pooled, dim=-1) @ functional.normalize(told, dim=-1).T
     assert likeness.diagonal().mean() > 0.95
     assert (likeness.argmax(dim=-1) == torch.arange(len(texts))).float().mean() > 0.9
 

@@ -15,6 +15,7 @@ from training.denoising import LatentPool
 from training.loop import keep_freed_memory
 from training.pool import pool_coverage, pool_scenes
 from training.still_life.vae import pool_latents
+from training.still_life_sd3 import WEIGHTS, assemble
 from training.still_life_sd3.parts import new_pipeline
 from training.still_life_sd3.transformer import SETTINGS, train_transformer
 
@@ -28,6 +29,11 @@ def main(arguments: list[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True)
+    assembling = commands.add_parser("assemble", help="put the parts into a folder that diffusers loads")
+    assembling.add_argument("folder", type=Path)
+    assembling.add_argument(
+        "--weights", type=Path, default=WEIGHTS, help="what training left, if not the stored"
+    )
     training = commands.add_parser("train", help="train the transformer")
     training.add_argument(
         "--out", type=Path, default=Path("runs/still-life-sd3"), help="checkpoints, logs, weights"
@@ -35,7 +41,10 @@ def main(arguments: list[str] | None = None) -> None:
     training.add_argument("--pictures", type=int, default=PICTURES, help="rendered scenes to train on")
     training.add_argument("--steps", type=int, help="optimizer steps")
     options = parser.parse_args(arguments)
-    train(options.out, options.pictures, options.steps)
+    if options.command == "assemble":
+        print(assemble(options.folder, options.weights))
+    else:
+        train(options.out, options.pictures, options.steps)
 
 
 def train(out: Path, pictures: int, steps: int | None = None) -> None:

@@ -9,6 +9,7 @@ from diffusers import AutoencoderKL, SD3Transformer2DModel, StableDiffusion3Pipe
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from semantic_edit.still_life import model_path
+from training.saving import save_half
 from training.still_life_sd3.transformer import new_scheduler, new_transformer
 from training.still_life_xl import WEIGHTS as XL_WEIGHTS
 
@@ -50,3 +51,9 @@ def shifted(vae: AutoencoderKL) -> AutoencoderKL:
     """`vae` with a shift of nothing, which Stable Diffusion 3's pipeline adds and cannot do without."""
     vae.register_to_config(shift_factor=0.0)
     return vae
+
+
+def save_parts(pipe: StableDiffusion3Pipeline, folder: Path) -> None:
+    """Put the pipeline, which is half precision afterwards, into `folder`."""
+    written = {"tokenizer": model_path() / "tokenizer", "tokenizer_2": XL_WEIGHTS / "tokenizer_2"}
+    save_half(pipe, folder, written)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,12 @@ def colours() -> Clip:
         lambda text: torch.tensor(named[text]),
         lambda picture: torch.from_numpy(np.asarray(picture).mean((0, 1))),
     )
+
+
+def piped(**parts: Any) -> SimpleNamespace:
+    """What is read of a pipeline of Stable Diffusion that has these parts."""
+    whole = {"vae": ..., "scheduler": ..., "unet": ..., "tokenizer": ..., **parts}
+    return SimpleNamespace(components=whole, _execution_device=torch.device("cpu"), **whole)
 
 
 @pytest.fixture
@@ -68,26 +75,27 @@ def test_towers_without_a_space_in_common_are_refused(make_style_pipe, still_lif
     with pytest.raises(MetricUnavailable, match=r"text encoder \(32 wide, without its projection\)"):
         pipeline_clip(make_style_pipe())
     with pytest.raises(MetricUnavailable, match="needs a pipeline with an `image_encoder`"):
-        pipeline_clip(SimpleNamespace(text_encoder=still_life_parts.text_encoder))
+        pipeline_clip(piped(text_encoder=still_life_parts.text_encoder))
 
 
 def test_stable_diffusions_text_encoder_lacks_its_projection():
-    """Equal widths do not make one space: 768 is what SD 1's pooled text and ViT-L/14's pictures have."""
+    """Equal widths do not mean one space: both SD 1's pooled text and ViT-L/14's image embeddings are 768 wide."""
     config = SimpleNamespace(hidden_size=768, projection_dim=768)
     parts = {
+        "unet": ...,
         "tokenizer": ...,
         "text_encoder": SimpleNamespace(config=config),
         "image_encoder": SimpleNamespace(config=config, visual_projection=...),
         "feature_extractor": ...,
     }
     with pytest.raises(MetricUnavailable, match=r"\(768 wide, without its projection\) .* share no space"):
-        pipeline_clip(SimpleNamespace(**parts))
+        pipeline_clip(piped(**parts))
 
 
 def test_a_vision_tower_without_its_projection_is_refused(still_life_parts):
     tower = SimpleNamespace(config=still_life_parts.image_encoder.config)
     with pytest.raises(MetricUnavailable, match="or the latter has no projection"):
-        pipeline_clip(SimpleNamespace(**{**vars(still_life_parts), "image_encoder": tower}))
+        pipeline_clip(piped(**{**still_life_parts.components, "image_encoder": tower}))
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +121,8 @@ def test_a_saved_clip_agrees_with_transformers_own_however_it_is_loaded(
         logits = whole_clip(input_ids=tokens, pixel_values=pixels).logits_per_image
     expected = (logits / whole_clip.logit_scale.exp()).item()
     assert cached_clip(name=str(tmp_path)).agreement(text, pictures[0]) == pytest.approx(expected, abs=1e-5)
-    pipe = SimpleNamespace(
+    pipe = piped(
+        unet=None,
         text_encoder=CLIPTextModelWithProjection.from_pretrained(tmp_path),
         tokenizer=tokenizer,
         image_encoder=CLIPVisionModelWithProjection.from_pretrained(tmp_path),

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from semantic_edit.evaluation.metrics.features import feature_distance, vae_layers, vision_layers
+from semantic_edit.evaluation.metrics.similarity import as_planes
 from semantic_edit.still_life.cases import edit_cases
 
 
@@ -40,19 +43,35 @@ def test_vision_layers_are_the_patches_after_each_layer(image_encoder, feature_e
     torch.testing.assert_close(layers[-1], image_encoder(pixels).last_hidden_state[0, 1:].detach())
 
 
-def test_vae_layers_are_the_places_after_each_block(vae):
-    layers = vae_layers(vae, Image.new("RGB", (32, 16)))
+def test_vae_layers_are_the_places_after_each_block(make_sd_pipe, pictures):
+    pipe = make_sd_pipe()
+    picture = pictures[0].resize((32, 16))
+    layers = vae_layers(pipe, picture)
     assert [layer.shape for layer in layers] == [(8 * 16, 4), (4 * 8, 8), (2 * 4, 8), (2 * 4, 8)]
-    assert not vae.encoder.down_blocks[0]._forward_hooks
+    assert not pipe.vae.encoder.down_blocks[0]._forward_hooks
+    seen = as_planes(picture) / 127.5 - 1
+    seen = pipe.vae.encoder.conv_in(seen)
+    for block, layer in zip(pipe.vae.encoder.down_blocks, layers, strict=True):
+        seen = block(seen)
+        torch.testing.assert_close(layer, seen[0].flatten(1).T.detach(), rtol=0, atol=1e-5)
+
+
+def test_a_vae_that_needs_float32_is_measured_in_it(make_xl_edit_pipe, vae, pictures):
+    """As in an edit, because SDXL's VAE overflows in half precision."""
+    half = copy.deepcopy(vae).half()
+    half.register_to_config(force_upcast=True)
+    layers = vae_layers(make_xl_edit_pipe(vae=half), pictures[0])
+    assert {layer.dtype for layer in layers} == {torch.float32}
+    assert half.dtype == torch.float16
 
 
 @pytest.mark.parametrize("network", ["vision", "vae"])
 def test_what_looks_alike_is_nearer_than_another_thing(still_life_parts, network):
-    """Of a scene's renders, a slightly darker one is nearer than one with another object."""
+    """A slightly darker render of a scene is nearer than one with another object."""
 
     def layers(picture: Image.Image) -> list[torch.Tensor]:
         if network == "vae":
-            return vae_layers(still_life_parts.vae, picture)
+            return vae_layers(still_life_parts, picture)
         return vision_layers(still_life_parts.image_encoder, still_life_parts.feature_extractor, picture)
 
     (case,) = edit_cases(1, seed=2, kinds=("object",), objects=1)

@@ -31,7 +31,7 @@ def test_gaussians_turned_together_keep_their_distance():
 
 
 def test_gaussians_across_each_other():
-    """In two dimensions the trace of the root of M is the root of trace M + 2 root det M."""
+    """In two dimensions, trace(sqrt(M)) = sqrt(trace(M) + 2 sqrt(det(M)))."""
     one = torch.tensor([[2.0, 1.0], [1.0, 2.0]], dtype=torch.float64)
     two = torch.tensor([[3.0, -1.0], [-1.0, 1.0]], dtype=torch.float64)
     product = one @ two
@@ -63,7 +63,7 @@ def mean_colours(pictures: list[Image.Image]) -> torch.Tensor:
 
 
 def test_fid_of_sets_of_pictures():
-    """Two greys a set, 0.2 and 0.6, and 0.6 and 1: the means alone differ, by 0.4 a channel."""
+    """Two greys per set, 0.2 and 0.6, then 0.6 and 1: only the means differ, by 0.4 per channel."""
     dark, light = (
         [Image.new("RGB", (4, 4), (level,) * 3) for level in pair] for pair in ((51, 153), (153, 255))
     )

@@ -26,7 +26,7 @@ def test_a_bootstrap_interval_is_the_normal_one_for_many_values():
 
 
 def test_a_bootstrap_interval_of_a_known_resampling():
-    """Of two values the resampled means are the lower, the middle and the higher, a quarter, a half, a quarter."""
+    """The resampled means of two values are the lower, the middle and the higher, in proportions 1 : 2 : 1."""
     low, high = bootstrap_interval([0.0, 1.0], level=0.6)
     assert (low, high) == (0.0, 1.0)
     low, high = bootstrap_interval([0.0, 1.0], level=0.4)
@@ -34,7 +34,7 @@ def test_a_bootstrap_interval_of_a_known_resampling():
 
 
 def test_a_picture_is_resampled_with_all_its_edits():
-    """Copies of an edit carry no information: the interval stays as wide as with one edit a picture."""
+    """Copies of an edit add no information: the interval stays as wide as with one edit per image."""
     values = [0.0, 1.0, 4.0, 9.0, 2.0]
     alone = bootstrap_interval(values)
     assert bootstrap_interval(np.repeat(values, 3), np.repeat(range(5), 3)) == pytest.approx(alone)
@@ -43,7 +43,7 @@ def test_a_picture_is_resampled_with_all_its_edits():
 
 
 def test_an_interval_is_that_of_the_means_of_resampled_groups():
-    """Of a single edit of one picture and two of another, a mean is 0, 2 (two of three are 3), or 3."""
+    """With one edit of one image and two of another, a resampled mean is 0, 2 (two of three are 3) or 3."""
     assert bootstrap_interval([0.0, 3.0, 3.0], [5, 8, 8], level=0.8) == (0.0, 3.0)
     assert bootstrap_interval([0.0, 3.0, 3.0], [5, 8, 8], level=0.2) == (2.0, 2.0)
 

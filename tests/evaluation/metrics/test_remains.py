@@ -1,4 +1,4 @@
-"""What the eye sees of an edit: leftovers and seams."""
+"""What the eye notices of an edit: leftovers and seams."""
 
 from __future__ import annotations
 

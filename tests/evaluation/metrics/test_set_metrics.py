@@ -16,7 +16,7 @@ def items():
 
 @pytest.fixture(scope="module")
 def saved(items, tmp_path_factory):
-    """Perfect edits, and pictures that were left as they were, as files."""
+    """Files with perfect edits, and files with unchanged images."""
     folder = tmp_path_factory.mktemp("edits")
 
     def save(name, pictures):

@@ -53,7 +53,7 @@ def test_ssim_of_a_picture_with_itself(noise, left):
 
 
 def test_ssim_of_two_greys_is_that_of_their_luminance():
-    """No variance anywhere: (2 a b + 0.01^2) / (a^2 + b^2 + 0.01^2)."""
+    """Without variance, SSIM is (2 a b + 0.01^2) / (a^2 + b^2 + 0.01^2)."""
     one, two = np.full((12, 12, 3), 0.2), np.full((12, 12, 3), 0.6)
     assert ssim(one, two) == pytest.approx(0.2401 / 0.4001)
     assert ssim(one, two, np.ones((12, 12), dtype=bool)) == pytest.approx(0.2401 / 0.4001)
