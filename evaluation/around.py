@@ -48,7 +48,7 @@ def pipeline_class(task: str, pipe: DiffusionPipeline) -> type:
         ValueError: If there is no such class for the model's family.
     """
     denoiser = denoiser_of(pipe)
-    tasks = PIPELINES[type(denoiser)]
+    tasks = PIPELINES.get(type(denoiser), {})
     if task not in tasks:
         served = [kind.family.title for kind, others in PIPELINES.items() if task in others]
         raise ValueError(

@@ -13,7 +13,7 @@ from PIL import Image
 
 from semantic_edit.denoisers import INVERSION, denoiser_of
 from semantic_edit.editing import Trajectory
-from semantic_edit.evaluation.around import DIFFEDIT, another_pipeline
+from semantic_edit.evaluation.around import DIFFEDIT, another_pipeline, pipeline_class
 from semantic_edit.evaluation.encode_decode import EncodeDecode
 from semantic_edit.evaluation.method import Edited, EditMethod, latents_of, sides_of
 from semantic_edit.evaluation.word_swap import Inverted
@@ -74,8 +74,10 @@ class DiffEditMethod(EditMethod[Encoded]):
         )
 
     def check(self, pipe: DiffusionPipeline) -> None:
-        """Also raise a ValueError if the model does not allow the encoding."""
+        """Also raise a ValueError if DiffEdit has no pipeline here for the model, or the model does not allow the
+        encoding."""
         super().check(pipe)
+        pipeline_class(DIFFEDIT, pipe)
         denoiser = denoiser_of(pipe)
         if self.encoding not in denoiser.encodings:
             raise ValueError(f"`encoding={self.encoding!r}` {denoiser.why_not(self.encoding)}.")
