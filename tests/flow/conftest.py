@@ -10,7 +10,7 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline
 
-from semantic_edit.denoisers import Denoiser, denoiser_of
+from semantic_edit.denoisers import Denoiser
 from semantic_edit.pipelines import pipeline_around
 from tests.conftest import make_picture
 from tests.flow.family import FlowFamily

@@ -10,7 +10,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, St
 
 from semantic_edit.pipelines import StableDiffusion3DiffEditPipeline
 from tests.flow.family import FlowFamily
-from tests.flow.parts import small_clip, small_t5, small_word_tokenizer, small_tokenizer, small_vae
+from tests.flow.parts import small_clip, small_t5, small_tokenizer, small_vae, small_word_tokenizer
 
 WIDTH = 32
 

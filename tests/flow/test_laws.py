@@ -38,7 +38,7 @@ def received(module: torch.nn.Module) -> Iterator[list[dict[str, Any]]]:
 
 
 def own_walk(family, own, latents, prompt=PROMPT, negative=OTHER):
-    """The latents after each step of the family's own pipeline, as ours have them, and what its transformer received."""
+    """The latents after each step of the family's own pipeline, as ours have them, and what its transformer got."""
     reached = []
 
     def note(_pipe, _step, _timestep, tensors):
