@@ -35,8 +35,8 @@ class FluxDiffEditPipeline(
 
     Dev, and what is made from it, is guided by a number that it is told. Schnell is told none, by which it is
     recognised (`guidance_embeds=False` in the transformer's config): it was distilled to a few steps, so it takes 4
-    by default and encodes images by noise alone, and `invert` refuses it. FLUX.1 Fill, Depth and Canny are refused by their number of
-    channels. Kontext has the same components as dev and is taken for it.
+    by default and encodes images by noise alone, and `invert` refuses it. FLUX.1 Fill, Depth and Canny are refused by
+    their number of channels. Kontext has the same components as dev and is taken for it.
 
     Args:
         scheduler, vae, text_encoder, tokenizer, text_encoder_2, tokenizer_2, transformer, image_encoder,
@@ -103,9 +103,10 @@ class FluxDiffEditPipeline(
 
         Args:
             encoding: How the image is encoded. "inversion", the default of dev, walks the flow backwards by predictor
-                and corrector, at one evaluation of the transformer per step; "noise" adds the same noise at every level,
-                at none, and is all that schnell allows; "flowedit" does not encode, but moves the image straight from
-                one prompt to the other (FlowEdit, arXiv:2412.08629), within the mask, at two evaluations per step.
+                and corrector, at one evaluation of the transformer per step; "noise" adds the same noise at every
+                level, at none, and is all that schnell allows; "flowedit" does not encode, but moves the image
+                straight from one prompt to the other (FlowEdit, arXiv:2412.08629), within the mask, at two
+                evaluations per step.
             inpaint_strength, mask_encode_strength: Levels of noise, in (0, 1]: the image is encoded, and compared, at
                 the level that has the noise of Stable Diffusion at this fraction of its steps; 0.5 is sigma 0.62, 0.8
                 is sigma 0.84, and 1 is pure noise.
