@@ -76,8 +76,8 @@ class FluxDenoiser(TransformerDenoiser):
         """See [`Denoiser.why_not`]."""
         return (
             "does not work with a step-distilled model (FLUX.1 schnell: its transformer has guidance_embeds=False): it "
-            "was trained to leap to a picture in a few steps, so its velocities lead neither back nor on in small steps. "
-            f'Edit with `encoding="{FRESH_NOISE}"`, its default, or use FLUX.1 dev'
+            "was trained to leap to a picture in a few steps, so its velocities lead neither back nor on in small "
+            f'steps. Edit with `encoding="{FRESH_NOISE}"`, its default, or use FLUX.1 dev'
         )
 
     @property
@@ -111,8 +111,8 @@ class FluxDenoiser(TransformerDenoiser):
         taken, wanted = self.transformer.config.in_channels, self.latent_channels * self.patch**2
         if taken != wanted:
             raise ValueError(
-                f"This `transformer` takes {taken} channels where {wanted} belong to the VAE's latents: those of FLUX.1 "
-                "Fill, Depth and Canny take a picture or a mask beside them. Use FLUX.1 dev or schnell."
+                f"This `transformer` takes {taken} channels where {wanted} belong to the VAE's latents: those of "
+                "FLUX.1 Fill, Depth and Canny take a picture or a mask beside them. Use FLUX.1 dev or schnell."
             )
         for name, encoder, given, expected in (
             ("text_encoder", self.pipe.text_encoder, "hidden_size", self.pooled_width),

@@ -90,8 +90,8 @@ class FluxComponents(EditComponents, Uncensored):
         )
 
     def _in_common_terms(self: Any, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-        """A call's arguments with guidance away from a negative prompt as "guidance_scale"; with FlowEdit, which has none,
-        it is what the model is told under the target's prompt.
+        """A call's arguments with guidance away from a negative prompt as "guidance_scale"; with FlowEdit, which has
+        none, it is what the model is told under the target's prompt.
 
         Raises:
             ValueError: If there is a negative prompt without such guidance, or such guidance without one.
@@ -102,19 +102,19 @@ class FluxComponents(EditComponents, Uncensored):
         is_flow_edit = arguments.get("encoding") == FLOW_EDIT
         if is_flow_edit and (scale > 1 or told):
             raise ValueError(
-                f'`{told[0] if told else "true_cfg_scale"}` does not go with `encoding="{FLOW_EDIT}"`, which follows both '
-                "prompts guided by the number that FLUX.1 is told; leave it out, or choose another encoding."
+                f'`{told[0] if told else "true_cfg_scale"}` does not go with `encoding="{FLOW_EDIT}"`, which follows '
+                "both prompts guided by the number that FLUX.1 is told; leave it out, or choose another encoding."
             )
         if told and scale <= 1:
             raise ValueError(
                 f"`{told[0]}` has an effect only with `true_cfg_scale` above 1, got {scale:g}: FLUX.1 is guided by a "
-                "number that it is told, not away from a prompt. Pass, for example, `true_cfg_scale=4`, for twice as many "
-                "evaluations, or leave the negative prompt out."
+                "number that it is told, not away from a prompt. Pass, for example, `true_cfg_scale=4`, for twice as "
+                "many evaluations, or leave the negative prompt out."
             )
         if scale > 1 and not given:
             raise ValueError(
-                f"`true_cfg_scale` {scale:g} guides away from a negative prompt, and there is none; pass one, which may "
-                "be empty, or leave it at 1."
+                f"`true_cfg_scale` {scale:g} guides away from a negative prompt, and there is none; pass one, which "
+                "may be empty, or leave it at 1."
             )
         if is_flow_edit:
             usual, asked = FluxDenoiser.flow_edit_scales[1], arguments.get("guidance_scale")

@@ -33,10 +33,10 @@ class FluxDiffEditPipeline(
     the strengths mean levels of noise, the same as Stable Diffusion has at that fraction of its steps (see
     [`Schedule.levels`]), whatever the scheduler's shift is.
 
-    Dev, and what is made from it, is guided by a number that it is told. Schnell is told none, by which it is recognised
-    (`guidance_embeds=False` in the transformer's config): it was distilled to a few steps, so it takes 4 by default and
-    encodes images by noise alone, and `invert` refuses it. FLUX.1 Fill, Depth and Canny are refused by their number of
-    channels. Kontext has the same components as dev and is taken for it.
+    Dev, and what is made from it, is guided by a number that it is told. Schnell is told none, by which it is
+    recognised (`guidance_embeds=False` in the transformer's config): it was distilled to a few steps, so it takes 4
+    by default and encodes images by noise alone, and `invert` refuses it. FLUX.1 Fill, Depth and Canny are refused by
+    their number of channels. Kontext has the same components as dev and is taken for it.
 
     Args:
         scheduler, vae, text_encoder, tokenizer, text_encoder_2, tokenizer_2, transformer, image_encoder,
@@ -102,10 +102,11 @@ class FluxDiffEditPipeline(
         The arguments mean the same as for [`DiffEditPipeline`], apart from those below.
 
         Args:
-            encoding: How the image is encoded. "inversion", the default of dev, walks the flow backwards by predictor and
-                corrector, at one evaluation of the transformer per step; "noise" adds the same noise at every level, at
-                none, and is all that schnell allows; "flowedit" does not encode, but moves the image straight from one prompt to the other (FlowEdit,
-                arXiv:2412.08629), within the mask, at two evaluations per step.
+            encoding: How the image is encoded. "inversion", the default of dev, walks the flow backwards by predictor
+                and corrector, at one evaluation of the transformer per step; "noise" adds the same noise at every
+                level, at none, and is all that schnell allows; "flowedit" does not encode, but moves the image
+                straight from one prompt to the other (FlowEdit, arXiv:2412.08629), within the mask, at two
+                evaluations per step.
             inpaint_strength, mask_encode_strength: Levels of noise, in (0, 1]: the image is encoded, and compared, at
                 the level that has the noise of Stable Diffusion at this fraction of its steps; 0.5 is sigma 0.62, 0.8
                 is sigma 0.84, and 1 is pure noise.
