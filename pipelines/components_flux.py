@@ -96,7 +96,8 @@ class FluxComponents(EditComponents, Uncensored):
         Raises:
             ValueError: If there is a negative prompt without such guidance, or such guidance without one.
         """
-        (scale,) = plain_numbers(true_cfg_scale=arguments["true_cfg_scale"])
+        (asked,) = plain_numbers(true_cfg_scale=arguments["true_cfg_scale"])
+        scale = 1.0 if asked is None else asked
         given = {name: value for name, value in arguments.items() if "negative" in name and value is not None}
         told = [name for name, value in given.items() if not isinstance(value, str) or value]
         is_flow_edit = arguments.get("encoding") == FLOW_EDIT

@@ -55,6 +55,8 @@ class FluxDiffEditPipeline(
         image_latents: torch.Tensor | list[torch.Tensor] | None = None,
         trajectory: Trajectory | None = None,
         encoding: str | None = None,
+        tau_s: float = 0.0,
+        shared_layers: tuple[str, ...] | list[str] | None = None,
         inpaint_strength: float = 0.8,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
@@ -107,6 +109,9 @@ class FluxDiffEditPipeline(
                 level, at none, and is all that schnell allows; "flowedit" does not encode, but moves the image
                 straight from one prompt to the other (FlowEdit, arXiv:2412.08629), within the mask, at two
                 evaluations per step.
+            tau_s: Fraction of the steps, from the noisy end, in which the edit takes the image's own queries and keys
+                for its picture tokens, and so keeps its structure; see [`StableDiffusion3DiffEditPipeline`].
+            shared_layers: Module paths of the attention layers that do so; by default all.
             inpaint_strength, mask_encode_strength: Levels of noise, in (0, 1]: the image is encoded, and compared, at
                 the level that has the noise of Stable Diffusion at this fraction of its steps; 0.5 is sigma 0.62, 0.8
                 is sigma 0.84, and 1 is pure noise.

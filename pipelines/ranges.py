@@ -21,7 +21,10 @@ KEPT = (
 )
 NUMBERS: dict[str, tuple[Rule, str]] = {  # by argument, with a further sentence for its error
     "guidance_scale": (real_number(0, 1000), "Above 1 it guides; 5 to 7.5 is usual."),
-    "true_cfg_scale": (real_number(0, 1000), "Above 1 it guides away from the negative prompt; 4 is usual."),
+    "true_cfg_scale": (
+        or_none(real_number(0, 1000)),
+        "Above 1 it guides away from the negative prompt; 4 is usual.",
+    ),
     "guidance_rescale": (FRACTION, "0 is off."),
     "guidance_stop": (
         or_none(FRACTION),

@@ -212,7 +212,8 @@ def test_a_words_column_is_that_words(denoiser, own, latents):
     read = [
         ids.tolist() for calls in given for call in calls for ids in [call.get("input_ids", call.get("0"))[0]]
     ]
-    assert list(tokens.ids) in read
+    ids = list(tokens.ids)  # of what follows the beginning of a chat template, in families that have one
+    assert any(ids == one[first : first + len(ids)] for one in read for first in range(len(one)))
     (place,) = tokens_of(tokens, "apple")
     changed = prompt.prompt_embeds.clone()
     changed[:, place] += torch.linspace(-1, 1, changed.shape[-1])

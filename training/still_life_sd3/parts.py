@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, SD3Transformer2DModel, StableDiffusion3Pipeline
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
+from semantic_edit.disk.writing import write_file
 from semantic_edit.still_life import model_path
 from training.saving import save_half
 from training.still_life_sd3.transformer import new_scheduler, new_transformer
@@ -57,3 +59,6 @@ def save_parts(pipe: StableDiffusion3Pipeline, folder: Path) -> None:
     """Put the pipeline, which is half precision afterwards, into `folder`."""
     written = {"tokenizer": model_path() / "tokenizer", "tokenizer_2": XL_WEIGHTS / "tokenizer_2"}
     save_half(pipe, folder, written)
+    index = folder / "model_index.json"  # diffusers leaves out what is missing, but asks for it when loading
+    absent = {"text_encoder_3": [None, None], "tokenizer_3": [None, None]}
+    write_file(index, (json.dumps({**json.loads(index.read_text()), **absent}, indent=2) + "\n").encode())
