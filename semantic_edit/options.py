@@ -90,10 +90,10 @@ def sides(options: argparse.Namespace) -> dict[str, int]:
     return {} if options.size is None else dict(zip(("width", "height"), options.size, strict=True))
 
 
-def add_mapping(parser: argparse.ArgumentParser) -> None:
+def add_mapping(parser: argparse.ArgumentParser, required: bool = True) -> None:
     parser.add_argument(
         "--mapping",
-        required=True,
+        required=required,
         metavar="ID",
         help="the learned image: a folder that `semantic-edit learn` wrote, or a Hub id",
     )
