@@ -203,13 +203,16 @@ def record(**rules: Rule) -> Rule:
     return is_right, f"an object of {', '.join(f'{name}: {meaning}' for name, (_, meaning) in rules.items())}"
 
 
-def rising(highest: int) -> Rule:
-    """The rule for a list of increasing numbers from 0 to `highest`."""
-    is_entry, _ = real_number(0, highest)
+def rising(highest: int, are_whole: bool = True) -> Rule:
+    """The rule for a list of increasing numbers from 0 to `highest`, integers by default."""
+    is_entry, _ = whole_number(0, highest) if are_whole else real_number(0, highest)
 
     def are_right(value: Any) -> bool:
         if not isinstance(value, (list, tuple)) or not all(map(is_entry, value)):
             return False
         return all(below < above for below, above in itertools.pairwise(value))
 
-    return are_right, f"increasing numbers from 0 to {highest} (the least noisy first)"
+    return (
+        are_right,
+        f"increasing {'integers' if are_whole else 'numbers'} from 0 to {highest} (the least noisy first)",
+    )

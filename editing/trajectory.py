@@ -39,7 +39,7 @@ from semantic_edit.editing.summaries import Summarised
 
 TRAJECTORY_FORMAT = "semantic_edit.trajectory/4"
 TRAJECTORY_RULES: dict[str, Rule] = {  # for the fields of a file, besides the latents
-    "timesteps": rising(highest=1_000_000),
+    "timesteps": rising(highest=1_000_000, are_whole=False),
     "num_inference_steps": whole_number(1, 1_000_000),
     "strength": real_number(0, 1),
     "prediction_type": one_of(*PREDICTION_TYPES),

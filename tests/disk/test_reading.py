@@ -72,6 +72,7 @@ INFINITE, NAN = float("inf"), float("nan")
         (one_of("a", "b"), ["a", "b"], ["c", "", None, 1, ["a"], {}]),
         (or_none(whole_number(1, 9)), [None, 1], [0, "", False]),
         (several(plain_text(), 1, 2), [["a"], ("a", "b")], [[], ["a"] * 3, "ab", [1], None, {"a": 1}]),
+        (rising(100, are_whole=False), [[0.5, 1], [2.0]], [[1.5, 1.5], [float("nan")], [True]]),
         (
             rising(100),
             [[], [0], [1, 5, 100]],

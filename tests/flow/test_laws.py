@@ -226,11 +226,12 @@ def test_a_words_column_is_that_words(denoiser, own, latents):
 
 
 def keys_of_the_first_layer(denoiser, latents, given):
-    """(1, heads, tokens, head width)."""
-    seen = []
+    """Of joint attention: (1, heads, tokens, head width)."""
+    seen, length = [], denoiser.layout(latents, given).length
 
     def note(_name, attend, query, key, *others, **named):
-        seen.append(key)
+        if key.shape[-2] == length:  # layers before those may refine picture and text apart
+            seen.append(key)
         return attend(query, key, *others, **named)
 
     with (

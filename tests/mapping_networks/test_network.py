@@ -197,7 +197,7 @@ def test_broken_tensors_are_refused(network):
         ({"reconstruction_ssim": float("inf")}, "'reconstruction_ssim'"),
         ({"sizes": {"target_size": [1, 2, 3]}}, "'sizes' .* two numbers of pixels each, or nothing, got"),
         ({"num_text_tokens": 10**9}, "'num_text_tokens' .* an integer from 1 to 8192, got 1000000000"),
-        ({"timesteps": [1, 334, 10**30]}, "'timesteps' .* increasing numbers from 0 to 1000000"),
+        ({"timesteps": [1, 334, 10**30]}, "'timesteps' .* increasing integers from 0 to 1000000"),
         ({"prompt": "half \ud800"}, "'prompt' .* text"),
         ({"text_width": 65536, "image_width": 65535}, "would hold 12,88.* values .* text_width 65536"),
         (

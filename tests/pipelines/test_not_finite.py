@@ -88,7 +88,7 @@ def test_the_decoders_pictures(pipe, spoiled, picture):
 
 def test_the_search_for_what_is_small(make_pipe, spoiled, picture):
     large = picture.resize((512, 384))
-    with names(r"the search's predictions \(timestep 1\)"):
+    with names(r"the prediction that is looked into \(timestep 1\)"):
         spoiled(make_pipe(), "unet.conv_out")(large, TARGET, SOURCE, focus=True, num_inference_steps=5)
 
 

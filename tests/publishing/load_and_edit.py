@@ -94,8 +94,11 @@ def edited(pipe, name, request):
     if name.startswith("stylediffusion"):
         network = pipe.load_mapping_network(request["mappings"][name])
         return pipe("a green pear on grass", mapping_network=network, output_type="np").images
+    picture = PIL.Image.open(request["picture"])
     return pipe(
-        image=PIL.Image.open(request["picture"]),
+        image=picture,
+        width=picture.width,
+        height=picture.height,
         source_prompt="a red apple on grass",
         prompt="a green pear on grass",
         num_inference_steps=4,

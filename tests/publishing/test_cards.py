@@ -79,7 +79,7 @@ def test_a_pipeline_s_card_says_how_to_load_it_and_what_not_to_make(tmp_path, fi
     assert {file for file, _ in check_repository(tmp_path)} == {
         "README.md",
         "pipeline.py",
-        f"pictures/{name.removesuffix('_xl')}.png",
+        f"pictures/{name.partition('_')[0]}.png",
     }
 
 
