@@ -23,12 +23,17 @@ from semantic_edit.attention_processors.layers import (
 
 @dataclass
 class AttentionMaps:
-    """The cross-attention maps of the watched layers, by module path; in float32 or better.
+    """How strongly positions attend to tokens in the watched layers, by module path; in float32 or better.
 
+    missing: Why there may be none, and what to do.
     totals: (rows, queries, tokens), the mean over heads, summed over evaluations.
     evaluations: The number of evaluations in each layer's total.
     """
 
+    missing: str = (
+        "either no watched layer ran, or none that ran has the requested number of queries. Choose the height x width "
+        "of one of the UNet's attention resolutions."
+    )
     totals: dict[str, torch.Tensor] = field(default_factory=dict)
     evaluations: dict[str, int] = field(default_factory=dict)
 
@@ -39,12 +44,14 @@ class AttentionMaps:
             ValueError: If no watched layer ran.
         """
         if not self.totals:
-            raise ValueError(
-                "No attention map was captured: either no watched layer ran, or none that ran has the requested number "
-                "of queries. Choose the height x width of one of the UNet's attention resolutions."
-            )
+            raise ValueError(f"No attention map was captured: {self.missing}")
         means = [total / self.evaluations[name] for name, total in self.totals.items()]
         return torch.stack(means).mean(dim=0)
+
+    def add(self, name: str, maps: torch.Tensor) -> None:
+        """Add one evaluation's maps of a layer, (rows, heads, queries, tokens)."""
+        self.totals[name] = self.totals.get(name, 0.0) + maps.mean(dim=1)
+        self.evaluations[name] = self.evaluations.get(name, 0) + 1
 
 
 @contextmanager
@@ -109,7 +116,9 @@ class _Watched(StandIn):
             text, *_ = text
         queries_from, keys_from = queries_from[rows], normed_text(attn, text)[rows]
         mask = prepared_mask(attn, None if attention_mask is None else attention_mask[rows], keys_from)
-        self.watch.add(attention_maps(attn, *queries_and_keys(attn, queries_from, keys_from), mask))
+        self.watch.collected.add(
+            self.watch.name, attention_maps(attn, *queries_and_keys(attn, queries_from, keys_from), mask)
+        )
 
 
 @dataclass(frozen=True)
@@ -120,9 +129,3 @@ class _LayerWatch:
     name: str
     queries: int
     rows: slice
-
-    def add(self, maps: torch.Tensor) -> None:
-        """Add one evaluation's maps, (rows, heads, queries, tokens)."""
-        totals, evaluations = self.collected.totals, self.collected.evaluations
-        totals[self.name] = totals.get(self.name, 0.0) + maps.mean(dim=1)
-        evaluations[self.name] = evaluations.get(self.name, 0) + 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
@@ -17,8 +17,14 @@ import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
 from semantic_edit.attention_processors.borrowing import BorrowedNetwork, StandIn
+from semantic_edit.attention_processors.capture import AttentionMaps
 
 Attend: TypeAlias = Callable[..., torch.Tensor]
+
+UNWATCHED = (
+    "joint attention is computed by a backend that cannot be watched. Call "
+    "`pipe.transformer.reset_attention_backend()`."
+)
 
 
 @dataclass(frozen=True)
@@ -35,39 +41,8 @@ class TokenLayout:
     length: int
 
 
-@dataclass
-class TextColumns:
-    """How strongly the picture attends to each text token, by layer; in float32.
-
-    totals: (rows, picture tokens, text tokens), the mean over heads, summed over evaluations.
-    evaluations: The number of evaluations in each layer's total.
-    """
-
-    totals: dict[str, torch.Tensor] = field(default_factory=dict)
-    evaluations: dict[str, int] = field(default_factory=dict)
-
-    def mean(self) -> torch.Tensor:
-        """The mean over layers and evaluations, (rows, picture tokens, text tokens).
-
-        Raises:
-            ValueError: If no layer was seen.
-        """
-        if not self.totals:
-            raise ValueError(
-                "No joint attention was seen. It is computed by a backend that cannot be watched: call "
-                "`pipe.transformer.reset_attention_backend()`."
-            )
-        means = [total / self.evaluations[name] for name, total in self.totals.items()]
-        return torch.stack(means).mean(dim=0)
-
-    def add(self, name: str, columns: torch.Tensor) -> None:
-        """Add one evaluation's columns, (rows, heads, picture tokens, text tokens)."""
-        self.totals[name] = self.totals.get(name, 0.0) + columns.mean(dim=1)
-        self.evaluations[name] = self.evaluations.get(name, 0) + 1
-
-
 @contextmanager
-def captured_text_columns(borrowed: BorrowedNetwork, layout: TokenLayout) -> Iterator[TextColumns]:
+def captured_text_columns(borrowed: BorrowedNetwork, layout: TokenLayout) -> Iterator[AttentionMaps]:
     """Collect the text's columns of all joint attention layers while the block runs; they carry no gradients.
 
     Args:
@@ -77,7 +52,7 @@ def captured_text_columns(borrowed: BorrowedNetwork, layout: TokenLayout) -> Ite
     Yields:
         The columns collected so far.
     """
-    columns = TextColumns()
+    columns = AttentionMaps(UNWATCHED)
 
     def seen(
         name: str, attend: Attend, query: torch.Tensor, key: torch.Tensor, *others: Any, **named: Any

@@ -12,12 +12,6 @@ from transformers import PreTrainedTokenizerBase
 from semantic_edit.attention_processors.framed_tokens import FramedPrompt, TokenRange, tokenize_framed
 from semantic_edit.attention_processors.locks import lock_of
 from semantic_edit.attention_processors.tokens import PromptTokens
-from semantic_edit.denoisers.flow_schedules import (
-    check_flow_scheduler,
-    even_sigmas,
-    schedule_of_flow,
-    shift_of_size,
-)
 from semantic_edit.denoisers.padded_text import of_one_length
 from semantic_edit.denoisers.prompts import Prompt
 from semantic_edit.denoisers.transformer import TransformerDenoiser
@@ -25,26 +19,17 @@ from semantic_edit.denoisers.truncation import MOST_SHOWN, truncation_told
 from semantic_edit.disk.reading import shortened
 from semantic_edit.disk.telling import warn_caller
 from semantic_edit.editing.conditioning import Conditioning
-from semantic_edit.editing.schedule import Schedule
 
 
 @dataclass(frozen=True, eq=False)
 class ChatDenoiser(TransformerDenoiser):
-    """What these families have in common: prompts of different lengths, and when each step is.
+    """What these families have in common: prompts of different lengths.
 
     Their conditionings hold "prompt_embeds", (batch, tokens, width), and, unless all tokens count,
     "prompt_embeds_mask", (batch, tokens).
     """
 
     own_size = (1024, 1024)
-
-    def schedule(self, num_inference_steps: int, latent_size: tuple[int, int] | None = None) -> Schedule:
-        """The scheduler's own levels; their shift may depend on the picture's size."""
-        scheduler = self.pipe.scheduler
-        check_flow_scheduler(scheduler)
-        sigmas = even_sigmas(num_inference_steps)
-        shift = shift_of_size(scheduler.config, self.num_picture_tokens(latent_size))
-        return schedule_of_flow(scheduler, num_inference_steps, sigmas=sigmas, mu=shift)
 
     @abstractmethod
     def _framed(self, text: str) -> FramedPrompt:

@@ -14,8 +14,9 @@ from semantic_edit.disk.fitting import KnownModel
 from semantic_edit.disk.models import Family
 from semantic_edit.disk.sizes import Sizes
 from semantic_edit.editing.conditioning import Conditioning
+from semantic_edit.editing.flow_edit import GuidedSide
 from semantic_edit.editing.frames import Size
-from semantic_edit.editing.guidance import classifier_free_guidance
+from semantic_edit.editing.guidance import PromptPair, classifier_free_guidance
 from semantic_edit.editing.schedule import Schedule
 from semantic_edit.editing.tuning import EditTuning
 
@@ -212,6 +213,11 @@ class Denoiser(ABC):
         """A denoiser guided by a scale as far as that is distilled into the model, and the scale that is left for
         guidance away from unconditional prompts."""
         return self, scale
+
+    def guided_side(self, prompts: PromptPair, scale: float) -> GuidedSide:
+        """One of FlowEdit's velocities, guided by a scale in the model's own way; see `guided`."""
+        model, left = self.guided(scale)
+        return GuidedSide(model, prompts if left > 1 else PromptPair(prompts.conditional), left)
 
     def attention_layers(self) -> list[str]:
         """The module paths of the layers whose attention an edit may share with its source; none by default."""

@@ -12,15 +12,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from semantic_edit.attention_processors.joint import TokenLayout
 from semantic_edit.denoisers.denoiser import ENCODINGS, FRESH_NOISE
-from semantic_edit.denoisers.flow_schedules import (
-    check_flow_scheduler,
-    even_sigmas,
-    schedule_of_flow,
-    shift_of_size,
-)
+from semantic_edit.denoisers.flow_schedules import check_flow_scheduler
 from semantic_edit.denoisers.lora import restored_lora_scale
-from semantic_edit.denoisers.pooled import POOLED_EMBEDS, check_pooled_with_text, read_pooled
-from semantic_edit.denoisers.prompts import Prompt, PromptInput
+from semantic_edit.denoisers.pooled import POOLED_EMBEDS, PooledPrompts
+from semantic_edit.denoisers.prompts import Prompt
 from semantic_edit.denoisers.transformer import (
     TransformerComponents,
     TransformerDenoiser,
@@ -30,7 +25,6 @@ from semantic_edit.denoisers.transformer import (
 from semantic_edit.disk.models import FLUX, Family
 from semantic_edit.editing.conditioning import Conditioning
 from semantic_edit.editing.frames import Size
-from semantic_edit.editing.schedule import Schedule
 
 OWN_SIDE = 128  # latents; the transformer's config does not tell
 
@@ -44,7 +38,7 @@ class FluxModules(TransformerComponents, Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class FluxDenoiser(TransformerDenoiser):
+class FluxDenoiser(PooledPrompts, TransformerDenoiser):
     """A FLUX.1 model: a CLIP for the pooled embedding, a T5 for the tokens, and text before picture.
 
     Its conditionings hold "prompt_embeds", (batch, tokens, width), and "pooled_prompt_embeds", (batch, width).
@@ -125,15 +119,6 @@ class FluxDenoiser(TransformerDenoiser):
                     "different models. Load both from one model."
                 )
 
-    def schedule(self, num_inference_steps: int, latent_size: tuple[int, int] | None = None) -> Schedule:
-        """Even levels, shifted by the scheduler; dev's shift depends on the picture's size."""
-        scheduler = self.pipe.scheduler
-        check_flow_scheduler(scheduler)
-        shift = shift_of_size(scheduler.config, self.num_picture_tokens(latent_size))
-        return schedule_of_flow(
-            scheduler, num_inference_steps, sigmas=even_sigmas(num_inference_steps), mu=shift
-        )
-
     def for_encoding(self) -> FluxDenoiser:
         """The same model, told a guidance scale of 1."""
         return replace(self, guidance_scale=1.0)
@@ -141,24 +126,6 @@ class FluxDenoiser(TransformerDenoiser):
     def guided(self, scale: float) -> tuple[FluxDenoiser, float]:
         """The same model, told this guidance scale; nothing is left over."""
         return replace(self, guidance_scale=scale), 1.0
-
-    def read_prompt(self, given: PromptInput, required: bool = True, unconditional: bool = False) -> Prompt:
-        """Check one prompt argument and those that belong with it; see [`Denoiser.read_prompt`]."""
-        check_pooled_with_text(given)
-        return super().read_prompt(given, required, unconditional)
-
-    def _read_embeds(self, given: PromptInput) -> Conditioning:
-        return read_pooled(given, super()._read_embeds(given), self.pooled_width, "transformer")
-
-    @property
-    def _can_encode(self) -> bool:
-        return (
-            super()._can_encode and self.pipe.text_encoder_2 is not None and self.pipe.tokenizer_2 is not None
-        )
-
-    def _instead_of_text(self, name: str) -> str:
-        given = PromptInput(name)
-        return f"`{given.embeds_name}` and `{given.pooled_name}`"
 
     @property
     def _tokenizers(self) -> list[PreTrainedTokenizerBase | None]:

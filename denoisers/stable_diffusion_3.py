@@ -14,8 +14,7 @@ from transformers import CLIPTextModelWithProjection, PreTrainedModel, PreTraine
 from semantic_edit.attention_processors.joint import TokenLayout
 from semantic_edit.denoisers.flow_schedules import check_flow_scheduler, schedule_of_flow, shift_of_size
 from semantic_edit.denoisers.lora import restored_lora_scale
-from semantic_edit.denoisers.pooled import POOLED_EMBEDS, check_pooled_with_text, read_pooled
-from semantic_edit.denoisers.prompts import Prompt, PromptInput
+from semantic_edit.denoisers.pooled import POOLED_EMBEDS, PooledPrompts
 from semantic_edit.denoisers.transformer import TransformerComponents, TransformerDenoiser
 from semantic_edit.disk.models import STABLE_DIFFUSION_3, Family
 from semantic_edit.editing.conditioning import Conditioning
@@ -34,7 +33,7 @@ class ThreeEncoderComponents(TransformerComponents, Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class StableDiffusion3Denoiser(TransformerDenoiser):
+class StableDiffusion3Denoiser(PooledPrompts, TransformerDenoiser):
     """A Stable Diffusion 3 or 3.5 model: two CLIPs, a T5 that may be missing, and picture before text.
 
     Its conditionings hold "prompt_embeds", (batch, tokens, width), the CLIPs' tokens before T5's, and
@@ -98,24 +97,6 @@ class StableDiffusion3Denoiser(TransformerDenoiser):
         told = {"max_shift": 1.16, **config}
         shift = shift_of_size(told, self.num_picture_tokens(latent_size))
         return schedule_of_flow(self.pipe.scheduler, num_inference_steps, mu=shift)
-
-    def read_prompt(self, given: PromptInput, required: bool = True, unconditional: bool = False) -> Prompt:
-        """Check one prompt argument and those that belong with it; see [`Denoiser.read_prompt`]."""
-        check_pooled_with_text(given)
-        return super().read_prompt(given, required, unconditional)
-
-    def _read_embeds(self, given: PromptInput) -> Conditioning:
-        return read_pooled(given, super()._read_embeds(given), self.pooled_width, "transformer")
-
-    @property
-    def _can_encode(self) -> bool:
-        return (
-            super()._can_encode and self.pipe.text_encoder_2 is not None and self.pipe.tokenizer_2 is not None
-        )
-
-    def _instead_of_text(self, name: str) -> str:
-        given = PromptInput(name)
-        return f"`{given.embeds_name}` and `{given.pooled_name}`"
 
     @property
     def _tokenizers(self) -> list[PreTrainedTokenizerBase | None]:

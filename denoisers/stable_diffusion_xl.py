@@ -12,7 +12,7 @@ from transformers import CLIPTextModelWithProjection, CLIPTokenizer, PreTrainedT
 
 from semantic_edit.denoisers.foreign_schedulers import check_own_scheduler
 from semantic_edit.denoisers.lora import restored_lora_scale
-from semantic_edit.denoisers.pooled import POOLED_EMBEDS, check_pooled_with_text, read_pooled
+from semantic_edit.denoisers.pooled import POOLED_EMBEDS, PooledPrompts
 from semantic_edit.denoisers.prompts import Prompt, PromptInput
 from semantic_edit.denoisers.unet import UNetComponents, UNetDenoiser
 from semantic_edit.denoisers.vae_precision import told_of_overflow, upcast_if_forced
@@ -37,7 +37,7 @@ class TwoEncoderComponents(UNetComponents, Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class StableDiffusionXLDenoiser(UNetDenoiser):
+class StableDiffusionXLDenoiser(PooledPrompts, UNetDenoiser):
     """A Stable Diffusion XL model: two text encoders, a pooled embedding, and a UNet that is also conditioned on sizes.
 
     Its conditionings hold "prompt_embeds", (batch, tokens, width), and "pooled_prompt_embeds", (batch, width).
@@ -55,6 +55,7 @@ class StableDiffusionXLDenoiser(UNetDenoiser):
     usual_guidance = 5.0
     further_encoders: ClassVar[int] = 1
     knows_absence: ClassVar[bool] = True
+    takes_pooled: ClassVar[str] = "UNet"
 
     def __post_init__(self) -> None:
         for name, smallest in (("original_size", 1), ("crops_coords_top_left", 0), ("target_size", 1)):
@@ -138,7 +139,6 @@ class StableDiffusionXLDenoiser(UNetDenoiser):
 
     def read_prompt(self, given: PromptInput, required: bool = True, unconditional: bool = False) -> Prompt:
         """Check one prompt argument and those that belong with it; see [`Denoiser.read_prompt`]."""
-        check_pooled_with_text(given)
         second, name_2 = given.others[0], given.other_names[0]
         if given.text is None and given.embeds is None and second is not None:
             raise ValueError(
@@ -148,9 +148,6 @@ class StableDiffusionXLDenoiser(UNetDenoiser):
         if second == "":  # in diffusers, this means the same text as the first
             given = replace(given, others=(None, *given.others[1:]))
         return super().read_prompt(given, required, unconditional)
-
-    def _read_embeds(self, given: PromptInput) -> Conditioning:
-        return read_pooled(given, super()._read_embeds(given), self.pooled_width)
 
     def absent_prompt(self, name: str, unconditional: bool = False, instead: str = "") -> Prompt:
         """Zeros if the pipeline's `force_zeros_for_empty_prompt` is set, as in diffusers, or the empty text."""
@@ -172,16 +169,6 @@ class StableDiffusionXLDenoiser(UNetDenoiser):
             else prompt
             for prompt in prompts
         ]
-
-    @property
-    def _can_encode(self) -> bool:
-        return (
-            super()._can_encode and self.pipe.text_encoder_2 is not None and self.pipe.tokenizer_2 is not None
-        )
-
-    def _instead_of_text(self, name: str) -> str:
-        given = PromptInput(name)
-        return f"`{given.embeds_name}` and `{given.pooled_name}`"
 
     @property
     def _tokenizers(self) -> list[PreTrainedTokenizerBase | None]:

@@ -13,10 +13,17 @@ from semantic_edit.attention_processors.borrowing import BorrowedNetwork
 from semantic_edit.attention_processors.joint import TokenLayout, captured_text_columns, joint_layers
 from semantic_edit.attention_processors.locks import lock_of
 from semantic_edit.denoisers.denoiser import ENCODINGS
+from semantic_edit.denoisers.flow_schedules import (
+    check_flow_scheduler,
+    even_sigmas,
+    schedule_of_flow,
+    shift_of_size,
+)
 from semantic_edit.denoisers.identity import network_identity
 from semantic_edit.denoisers.latent import LatentComponents, LatentDenoiser
 from semantic_edit.editing.conditioning import Conditioning
 from semantic_edit.editing.finite import check_finite
+from semantic_edit.editing.schedule import Schedule
 
 
 class TransformerComponents(LatentComponents, Protocol):
@@ -75,6 +82,15 @@ class TransformerDenoiser(LatentDenoiser):
     def identity(self) -> str:
         """See `network_identity`."""
         return network_identity(self.transformer, self.attention_kwargs)
+
+    def schedule(self, num_inference_steps: int, latent_size: tuple[int, int] | None = None) -> Schedule:
+        """Even levels, shifted by the scheduler, whose shift may depend on the picture's size."""
+        scheduler = self.pipe.scheduler
+        check_flow_scheduler(scheduler)
+        shift = shift_of_size(scheduler.config, self.num_picture_tokens(latent_size))
+        return schedule_of_flow(
+            scheduler, num_inference_steps, sigmas=even_sigmas(num_inference_steps), mu=shift
+        )
 
     def attention_layers(self) -> list[str]:
         """All attention layers of the transformer."""

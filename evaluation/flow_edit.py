@@ -11,8 +11,8 @@ from diffusers import DiffusionPipeline
 from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 
-from semantic_edit.denoisers import Denoiser, denoiser_of
-from semantic_edit.editing import FlowEditWalk, GuidedSide, PromptPair, flow_edit
+from semantic_edit.denoisers import denoiser_of
+from semantic_edit.editing import FlowEditWalk, PromptPair, flow_edit
 from semantic_edit.evaluation.method import (
     Edited,
     EditMethod,
@@ -90,12 +90,6 @@ class FlowEdit(EditMethod[Described]):
         return flow_edit(
             schedule,
             FlowEditWalk(clean, steps_of(schedule, "moved", self.moved), draw_noise),
-            _side(denoiser, PromptPair(source, empty), scales[0]),
-            _side(denoiser, PromptPair(target, empty), scales[1]),
+            denoiser.guided_side(PromptPair(source, empty), scales[0]),
+            denoiser.guided_side(PromptPair(target, empty), scales[1]),
         )
-
-
-def _side(denoiser: Denoiser, prompts: PromptPair, scale: float) -> GuidedSide:
-    """A velocity guided by a scale, with the model's own way to be guided if it has one."""
-    model, left = denoiser.guided(scale)
-    return GuidedSide(model, prompts if left > 1 else PromptPair(prompts.conditional), left)

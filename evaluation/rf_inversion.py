@@ -119,13 +119,10 @@ class RFInversion(EditMethod[Drawn]):
         denoiser, watch, latents = denoiser_of(pipe), FiniteWatch(), prepared.noisiest
         schedule = self.schedule(denoiser, latents)
         steps = steps_of(schedule, "stop", self.stop)
-        model, scale = denoiser.guided(self.guidance_scale)
-        prompts = self.prompts(denoiser, prompt)
-        if scale <= 1:
-            prompts = PromptPair(prompts.conditional)
+        side = denoiser.guided_side(self.prompts(denoiser, prompt), self.guidance_scale)
         for step, level in enumerate(range(schedule.num_inference_steps, 0, -1)):
             timestep = schedule.timestep(level)
-            velocity = predict_guided(model, latents, timestep, prompts, scale)
+            velocity = predict_guided(side.predictor, latents, timestep, side.prompts, side.scale)
             if step < steps:
                 from_picture = (latents - prepared.clean) / schedule.noise[level]
                 velocity = torch.lerp(velocity, from_picture, self.eta)

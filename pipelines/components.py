@@ -34,6 +34,16 @@ def handed_over(name: str, component: Any) -> Any:
     return None
 
 
+WITH_POOLED_EMBEDS = [
+    "latents",
+    "prompt_embeds",
+    "negative_prompt_embeds",
+    "pooled_prompt_embeds",
+    "negative_pooled_prompt_embeds",
+]
+"""What callbacks may ask for in families with pooled embeddings."""
+
+
 class Uncensored:
     """What families without a safety checker have in its place."""
 

@@ -22,7 +22,7 @@ from semantic_edit.disk.models import FLUX, Family
 from semantic_edit.disk.numbers import read_number
 from semantic_edit.disk.reading import Rule, real_number
 from semantic_edit.pipelines.checks import read_attention_kwargs, read_sequence_length
-from semantic_edit.pipelines.components import EditComponents, Uncensored, handed_over
+from semantic_edit.pipelines.components import WITH_POOLED_EMBEDS, EditComponents, Uncensored, handed_over
 from semantic_edit.pipelines.ranges import plain_numbers
 
 TOLD_GUIDANCE: Rule = real_number(0, 1000)
@@ -35,13 +35,7 @@ class FluxComponents(EditComponents, Uncensored):
     model_cpu_offload_seq = "text_encoder->text_encoder_2->image_encoder->transformer->vae"
     _family: ClassVar[Family] = FLUX
     _optional_components: ClassVar[list[str]] = ["image_encoder", "feature_extractor"]
-    _callback_tensor_inputs: ClassVar[list[str]] = [
-        "latents",
-        "prompt_embeds",
-        "negative_prompt_embeds",
-        "pooled_prompt_embeds",
-        "negative_pooled_prompt_embeds",
-    ]
+    _callback_tensor_inputs: ClassVar[list[str]] = WITH_POOLED_EMBEDS
 
     # prompts mean exactly what they mean to every FLUX pipeline
     encode_prompt = FluxPipeline.encode_prompt

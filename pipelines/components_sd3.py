@@ -24,7 +24,7 @@ from transformers import (
 from semantic_edit.denoisers.stable_diffusion_3 import StableDiffusion3Denoiser
 from semantic_edit.disk.models import STABLE_DIFFUSION_3, Family
 from semantic_edit.pipelines.checks import read_attention_kwargs, read_clip_skip, read_sequence_length
-from semantic_edit.pipelines.components import EditComponents, Uncensored, handed_over
+from semantic_edit.pipelines.components import WITH_POOLED_EMBEDS, EditComponents, Uncensored, handed_over
 
 
 class StableDiffusion3Components(EditComponents, Uncensored):
@@ -33,13 +33,7 @@ class StableDiffusion3Components(EditComponents, Uncensored):
     model_cpu_offload_seq = "text_encoder->text_encoder_2->text_encoder_3->image_encoder->transformer->vae"
     _family: ClassVar[Family] = STABLE_DIFFUSION_3
     _optional_components: ClassVar[list[str]] = ["image_encoder", "feature_extractor"]
-    _callback_tensor_inputs: ClassVar[list[str]] = [
-        "latents",
-        "prompt_embeds",
-        "negative_prompt_embeds",
-        "pooled_prompt_embeds",
-        "negative_pooled_prompt_embeds",
-    ]
+    _callback_tensor_inputs: ClassVar[list[str]] = WITH_POOLED_EMBEDS
 
     # prompts mean exactly what they mean to every Stable Diffusion 3 pipeline
     encode_prompt = StableDiffusion3Pipeline.encode_prompt

@@ -20,7 +20,7 @@ from semantic_edit.denoisers.stable_diffusion_xl import StableDiffusionXLDenoise
 from semantic_edit.disk.models import STABLE_DIFFUSION_XL, Family
 from semantic_edit.disk.sizes import SIZES_RULE
 from semantic_edit.pipelines.checks import read_attention_kwargs, read_clip_skip
-from semantic_edit.pipelines.components import EditComponents, Uncensored, handed_over
+from semantic_edit.pipelines.components import WITH_POOLED_EMBEDS, EditComponents, Uncensored, handed_over
 
 
 def _sizes_of(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -47,13 +47,7 @@ class StableDiffusionXLComponents(EditComponents, Uncensored):
         "image_encoder",
         "feature_extractor",
     ]
-    _callback_tensor_inputs: ClassVar[list[str]] = [
-        "latents",
-        "prompt_embeds",
-        "negative_prompt_embeds",
-        "pooled_prompt_embeds",
-        "negative_pooled_prompt_embeds",
-    ]
+    _callback_tensor_inputs: ClassVar[list[str]] = WITH_POOLED_EMBEDS
 
     # prompts mean exactly what they mean to every SDXL pipeline
     encode_prompt = StableDiffusionXLPipeline.encode_prompt

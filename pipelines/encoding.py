@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from semantic_edit.denoisers.denoiser import FLOW_EDIT, FRESH_NOISE
-from semantic_edit.editing.flow_edit import FlowEditWalk, GuidedSide, flow_edit
+from semantic_edit.editing.flow_edit import FlowEditWalk, flow_edit
 from semantic_edit.editing.guidance import PromptPair
 from semantic_edit.editing.inversion import StepHooks, Walk, predicting
 from semantic_edit.editing.masking import draw_mask_noise
@@ -20,6 +18,7 @@ from semantic_edit.pipelines.stages import (
     guidance_for_copies,
     invert_pictures,
     new_trajectory,
+    with_bar,
 )
 
 
@@ -91,20 +90,9 @@ def _flow_edited(here: Located, hooks: StepHooks) -> torch.Tensor:
     target_scale = usual if options.preset.guidance_scale is None else options.preset.guidance_scale
     assert embeds.source is not None  # FlowEdit always reads the source prompt
     source, target = (
-        GuidedSide(
-            model, PromptPair(given, embeds.target_negative if scale > 1 else None).repeat(copies), scale
-        )
-        for given, (model, scale) in (
-            (embeds.source, denoiser.guided(source_scale)),
-            (embeds.target, denoiser.guided(target_scale)),
-        )
+        denoiser.guided_side(PromptPair(given, embeds.target_negative).repeat(copies), scale)
+        for given, scale in ((embeds.source, source_scale), (embeds.target, target_scale))
     )
     walk = FlowEditWalk(clean, request.levels, draw_noise, here.mask.weights.repeat_interleave(copies, dim=0))
     with session.bar("FlowEdit", request.levels) as progress_bar:
-
-        def advance(step: int, timestep: float, tensors: dict[str, Any]) -> dict[str, Any]:
-            changed = {} if hooks.after is None else hooks.after(step, timestep, tensors)
-            progress_bar.update()
-            return changed
-
-        return flow_edit(session.schedule, walk, source, target, StepHooks(advance, hooks.should_stop))
+        return flow_edit(session.schedule, walk, source, target, with_bar(hooks, progress_bar))

@@ -171,7 +171,8 @@ def read_edit_request(denoiser: Denoiser, options: EditOptions) -> EditRequest:
         if options.image_latents is None
         else options.image_latents
     )
-    schedule = denoiser.schedule(options.preset.num_inference_steps, latent_size(denoiser, view, kept))
+    first_size = latent_size(denoiser, view, kept)
+    schedule = denoiser.schedule(options.preset.num_inference_steps, first_size)
     levels = levels_for(schedule, "inpaint_strength", options.inpaint_strength)
     if own_mask is None:
         levels_for(schedule, "mask_encode_strength", options.mask.mask_encode_strength)
@@ -204,7 +205,8 @@ def read_edit_request(denoiser: Denoiser, options: EditOptions) -> EditRequest:
         margin = max(0, options.mask_grow or 0) + 3 * (options.mask_feather or 0.0)
         view, focus = focused_view(denoiser, view, own_mask, focus, size, margin), False
     request = EditRequest(options, schedule, levels, edits, prompts, view, known, own_mask, size, focus)
-    return request.seen(denoiser, view) if known is None else request
+    is_resized = known is None and latent_size(denoiser, view) != first_size
+    return request.seen(denoiser, view) if is_resized else request
 
 
 def latent_size(denoiser: Denoiser, view: View, kept: Any = None) -> tuple[int, int] | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 
@@ -16,6 +15,7 @@ from semantic_edit.editing.guidance import Guidance, PromptPair
 from semantic_edit.editing.inversion import StepHooks, Walk, decode_latents
 from semantic_edit.pipelines.locating import Located
 from semantic_edit.pipelines.options import Sharing
+from semantic_edit.pipelines.stages import with_bar
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,11 +94,4 @@ def decode_beside_source(
         session.bar("decode", request.levels) as progress_bar,
     ):
         predictor = _BesideItsSource(denoiser, transformer, sharing, last, rows)
-
-        def advance(step: int, timestep: float, tensors: dict[str, Any]) -> dict[str, Any]:
-            changed = {} if hooks.after is None else hooks.after(step, timestep, tensors)
-            progress_bar.update()
-            return changed
-
-        hooked = StepHooks(advance, hooks.should_stop)
-        return decode_latents(predictor, schedule, beside, told, twice, hooked)[rows:]
+        return decode_latents(predictor, schedule, beside, told, twice, with_bar(hooks, progress_bar))[rows:]

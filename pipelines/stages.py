@@ -252,12 +252,6 @@ def decode_edit(
     edits, mask = len(prompts.conditional), walk.mask
     latents = walk.latents.to(session.denoiser.device).expand(-1, edits, -1, -1, -1)
     with session.bar("decode", len(latents) - 1) as progress_bar:
-
-        def advance(step: int, timestep: float, tensors: dict[str, Any]) -> dict[str, Any]:
-            changed = {} if hooks.after is None else hooks.after(step, timestep, tensors)
-            progress_bar.update()
-            return changed
-
         return decode_latents(
             session.denoiser,
             session.schedule,
@@ -267,8 +261,19 @@ def decode_edit(
             ),
             prompts.repeat(copies),
             guidance,
-            StepHooks(advance, hooks.should_stop),
+            with_bar(hooks, progress_bar),
         )
+
+
+def with_bar(hooks: StepHooks, progress_bar: Any) -> StepHooks:
+    """The same hooks, with a progress bar that each step moves."""
+
+    def advance(step: int, timestep: float, tensors: dict[str, Any]) -> dict[str, Any]:
+        changed = {} if hooks.after is None else hooks.after(step, timestep, tensors)
+        progress_bar.update()
+        return changed
+
+    return StepHooks(advance, hooks.should_stop)
 
 
 def guidance_for_copies(guidance: EditGuidance, copies: int, rescale: float) -> Guidance:
