@@ -31,12 +31,12 @@ UNWATCHED = (
 class TokenLayout:
     """Where tokens are along the sequence of joint attention.
 
-    picture: The picture's tokens, row by row.
+    image: The picture's tokens, row by row.
     text: Those of the prompt whose words are known.
     length: Number of all tokens.
     """
 
-    picture: slice
+    image: slice
     text: slice
     length: int
 
@@ -76,9 +76,9 @@ def _text_columns(
 ) -> torch.Tensor:
     """(rows, heads, picture tokens, text tokens) of the softmax over all keys, in float32."""
     scale = query.shape[-1] ** -0.5 if scale is None else scale
-    scores = scale * query[..., layout.picture, :].float() @ key.float().transpose(-1, -2)
+    scores = scale * query[..., layout.image, :].float() @ key.float().transpose(-1, -2)
     if mask is not None:
-        mask = mask if mask.shape[-2] == 1 else mask[..., layout.picture, :]
+        mask = mask if mask.shape[-2] == 1 else mask[..., layout.image, :]
         scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
     return scores.softmax(dim=-1)[..., layout.text]
 
@@ -138,7 +138,7 @@ class _Handled(TorchFunctionMode):
 @contextmanager
 def shared_projections(
     borrowed: BorrowedNetwork,
-    picture: slice,
+    image: slice,
     source_of: Mapping[int, int],
     layers: Collection[str] | None = None,
 ) -> Iterator[None]:
@@ -149,7 +149,7 @@ def shared_projections(
 
     Args:
         borrowed: A transformer.
-        picture: Where the picture's tokens are along the sequence.
+        image: Where the picture's tokens are along the sequence.
         source_of: For each row that takes another's projections, that row.
         layers: Module paths of the layers that share; by default all.
     """
@@ -157,7 +157,7 @@ def shared_projections(
 
     def taken(projected: torch.Tensor) -> torch.Tensor:
         mixed = projected.clone()
-        mixed[targets, :, picture] = projected[sources, :, picture]
+        mixed[targets, :, image] = projected[sources, :, image]
         return mixed
 
     def share(

@@ -60,14 +60,14 @@ def _figures(
     own = {"mask_image": case.changed_mask} if has_mask else {}
     generator = torch.Generator().manual_seed(0)
     done = pipe(case.image, case.prompt, case.source_prompt, generator=generator, **own, **options)
-    picture, changed = done.images[0], case.changed_mask
+    image, changed = done.images[0], case.changed_mask
     wanted = next(word for word, render in case.alternatives.items() if render == case.target_image)
-    (answer,) = judged(judge, [seen_up_close(picture, case.scene)])
+    (answer,) = judged(judge, [seen_up_close(image, case.scene)])
     return (
-        float(nearest_alternative(picture, case.alternatives, changed) == wanted),
+        float(nearest_alternative(image, case.alternatives, changed) == wanted),
         float(shows_edit(case, answer)),
-        leftover(picture, case.image, case.target_image, changed),
-        min(MOST, psnr(picture, case.image, ~changed)),
+        leftover(image, case.image, case.target_image, changed),
+        min(MOST, psnr(image, case.image, ~changed)),
     )
 
 
@@ -81,8 +81,8 @@ def large_lines(pipe: Any, repeats: int) -> Iterator[str]:
     content = io.BytesIO()
     large.save(content, "JPEG", quality=95)
 
-    def edit(picture: Image.Image) -> Any:
-        return pipe(picture, **prompts, generator=torch.Generator().manual_seed(0)).images[0]
+    def edit(image: Image.Image) -> Any:
+        return pipe(image, **prompts, generator=torch.Generator().manual_seed(0)).images[0]
 
     done = edit(large)
     peaks = [_peak_memory(lambda: edit(usual)), _peak_memory(lambda: edit(_read(content)))]
@@ -102,9 +102,9 @@ def large_lines(pipe: Any, repeats: int) -> Iterator[str]:
 
 def _read(content: io.BytesIO) -> Image.Image:
     content.seek(0)
-    picture = Image.open(content)
-    picture.load()
-    return picture
+    image = Image.open(content)
+    image.load()
+    return image
 
 
 def _peak_memory(run: Callable[[], object]) -> int:

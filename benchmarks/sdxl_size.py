@@ -102,9 +102,9 @@ def unet_cost(dtype: torch.dtype, repeats: int) -> Cost:
 
 def vae_costs(repeats: int) -> tuple[Cost, Cost]:
     """The cost of encoding and of decoding an image, in float32, as its config demands."""
-    vae, picture = AutoencoderKL(**VAE).eval(), torch.rand(1, 3, SIDE, SIDE)
+    vae, image = AutoencoderKL(**VAE).eval(), torch.rand(1, 3, SIDE, SIDE)
     latents = torch.randn(1, 4, SIDE // 8, SIDE // 8)
-    return cost_of(lambda: vae.encode(picture), repeats, vae), cost_of(
+    return cost_of(lambda: vae.encode(image), repeats, vae), cost_of(
         lambda: vae.decode(latents), repeats, vae
     )
 

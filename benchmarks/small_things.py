@@ -51,8 +51,8 @@ def _case(number: int, kind: str, split: str) -> EditCase:
     )
 
 
-def seen_up_close(picture: Image.Image, scene: Scene) -> Image.Image:
+def seen_up_close(image: Image.Image, scene: Scene) -> Image.Image:
     """The part of an image in which the object looks as in a usual still life, which is all that the judge knows."""
     item = scene.objects[0]
     left, upper = round(item.x * SMALLER - SIDE / 2), round(item.base * SMALLER - 0.76 * SIDE)
-    return picture.crop((left, upper, left + SIDE, upper + SIDE))
+    return image.crop((left, upper, left + SIDE, upper + SIDE))

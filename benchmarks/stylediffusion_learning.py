@@ -46,12 +46,12 @@ class Learner:
     learn: Learns the images.
     look: Reads from what `learn` returns the reconstruction of the first image, floats (height, width, 3), and the
         number of backward evaluations of one image.
-    pictures: How many images it learns in a call.
+    images: How many images it learns in a call.
     """
 
     learn: Callable[[], Any]
     look: Callable[[Any], tuple[np.ndarray, int]]
-    pictures: int = 1
+    images: int = 1
     forward_evaluations: float = 0.0
     backward_evaluations: int = 0
     quality: dict[str, float] | None = None
@@ -60,7 +60,7 @@ class Learner:
         """Count the evaluations and measure the reconstruction; this also warms up."""
         with counted(pipe.unet) as samples:
             learned = self.learn()
-        self.forward_evaluations = sum(samples) / self.pictures
+        self.forward_evaluations = sum(samples) / self.images
         reconstruction, self.backward_evaluations = self.look(learned)
         self.quality = measured_reconstruction(pipe, image, reconstruction)
 
@@ -68,10 +68,10 @@ class Learner:
 def still_lifes(count: int, size: int | None = None) -> list[tuple[Image.Image, str]]:
     """Unseen scenes, resized to `size` x `size` pixels if that is given, and their captions."""
     scenes = [sample_scene(number, "test") for number in range(count)]
-    pictures = [Image.fromarray(scene.render()) for scene in scenes]
+    images = [Image.fromarray(scene.render()) for scene in scenes]
     if size is not None:
-        pictures = [picture.resize((size, size), Image.Resampling.BICUBIC) for picture in pictures]
-    return [(picture, scene.caption(0)) for picture, scene in zip(pictures, scenes, strict=True)]
+        images = [image.resize((size, size), Image.Resampling.BICUBIC) for image in images]
+    return [(image, scene.caption(0)) for image, scene in zip(images, scenes, strict=True)]
 
 
 def as_published(
@@ -151,7 +151,7 @@ def table(learners: dict[str, Learner], taken: dict[str, list[float]]) -> str:
         assert learner.quality is not None
         lost = learner.quality["vae_to_picture"] - learner.quality["to_picture"]
         reached = "within 1 dB" if lost <= 1 else "not within 1 dB"
-        seconds = spread([one / learner.pictures for one in taken[name]])
+        seconds = spread([one / learner.images for one in taken[name]])
         lines.append(
             f"| {name} | {learner.forward_evaluations:.0f} | {learner.backward_evaluations} | {seconds} | "
             f"{learner.quality['to_vae']:.1f} | {lost:.2f} | {reached} |"
@@ -182,7 +182,7 @@ def learners_of(
 def gains(learners: dict[str, Learner], taken: dict[str, list[float]]) -> dict[str, list[float]]:
     """How many times as fast as the published loop each learner is, in each round."""
     return {
-        name: [one * learner.pictures for one in ratios(taken[PUBLISHED], taken[name])]
+        name: [one * learner.images for one in ratios(taken[PUBLISHED], taken[name])]
         for name, learner in learners.items()
         if name != PUBLISHED
     }
@@ -191,7 +191,7 @@ def gains(learners: dict[str, Learner], taken: dict[str, list[float]]) -> dict[s
 def lines(learners: dict[str, Learner], taken: dict[str, list[float]], steps: int) -> list[str]:
     """Lines for the table of contenders.py."""
     cells = {
-        name: f"{duration([one / learner.pictures for one in taken[name]])}, "
+        name: f"{duration([one / learner.images for one in taken[name]])}, "
         f"{learner.forward_evaluations:.0f} forward and {learner.backward_evaluations} backward"
         for name, learner in learners.items()
     }

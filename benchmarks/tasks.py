@@ -30,12 +30,12 @@ class Task:
 def recolouring(size: int | None = None, edits: int = 1, seed: int = 0) -> Task:
     """A scene that no model was trained on; `size` is the side of the image in pixels, by default 128."""
     scene = sample_scene(seed, "test", objects=1)
-    picture = Image.fromarray(scene.render())
+    image = Image.fromarray(scene.render())
     if size is not None:
-        picture = picture.resize((size, size), Image.Resampling.BICUBIC)
+        image = image.resize((size, size), Image.Resampling.BICUBIC)
     others = [colour for colour in COLOURS if colour != scene.objects[0].colour]
     prompts = tuple(scene.with_object(0, colour=colour).caption(wording=0) for colour in others[:edits])
-    return Task(picture, scene.caption(wording=0), prompts)
+    return Task(image, scene.caption(wording=0), prompts)
 
 
 def barely_learned(pipe: Any, task: Task, steps: int) -> Any:

@@ -1,4 +1,4 @@
-"""Pictures from COCO, and captions that they should be edited to match.
+"""Images from COCO, and captions that they should be edited to match.
 
 DiffEdit (arXiv 2210.11427) takes its edits on COCO from BISON (Hu et al., arXiv 1901.06595): given two similar pictures
 and a caption of one of them, the other picture is edited to match the caption.
@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from semantic_edit.datasets.captions import Captions, number_of, read_captions
+from semantic_edit.datasets.image_files import image_size, open_rgb, path_inside
 from semantic_edit.datasets.items import (
     BadRow,
     EditItem,
@@ -20,7 +21,6 @@ from semantic_edit.datasets.items import (
     digest,
     safe_name,
 )
-from semantic_edit.datasets.picture_files import open_rgb, path_inside, picture_size
 from semantic_edit.datasets.records import (
     Record,
     checked_record,
@@ -49,7 +49,7 @@ def coco_items(
     *,
     pairs: str | None = None,
     captions: str | None = None,
-    pictures: str | None = None,
+    images: str | None = None,
 ) -> list[EditItem]:
     """Edits of COCO's pictures from one caption to another.
 
@@ -66,7 +66,7 @@ def coco_items(
         report: Called with each row that is skipped; `None` warns.
         pairs, captions: Which files to use if there are several, as paths in `folder`. Pairs with `file_name` need no
             captions.
-        pictures: Where the pictures are, as a path in `folder`; `None` looks there, in images/, and for
+        images: Where the pictures are, as a path in `folder`; `None` looks there, in images/, and for
             captions_val2014.json in val2014/ and images/val2014/.
 
     Raises:
@@ -78,7 +78,7 @@ def coco_items(
     known: Captions | None = None
     if captions is not None or files_of(_tables(folder), CAPTIONS):
         known = read_captions(_table(folder, captions, CAPTIONS, "captions"))
-    places = _places(folder, pictures, known)
+    places = _places(folder, images, known)
     rows = ItemCollector(table, on_bad, report)
     if table.match(BISON):
         _collect_bison(rows, table, places, known)
@@ -99,12 +99,12 @@ def _table(folder: Path, name: str | None, patterns: tuple[str, ...], argument: 
     return only_file(_tables(folder), patterns, f"Say so by `{argument}`.")
 
 
-def _places(folder: Path, pictures: str | None, known: Captions | None) -> list[Path]:
+def _places(folder: Path, images: str | None, known: Captions | None) -> list[Path]:
     """The folders that may contain the pictures."""
-    if pictures is not None:
-        if not (folder / pictures).is_dir():
-            raise ValueError(f"`pictures` must name a folder in '{folder}', got {pictures!r}.")
-        return [folder / pictures]
+    if images is not None:
+        if not (folder / images).is_dir():
+            raise ValueError(f"`images` must name a folder in '{folder}', got {images!r}.")
+        return [folder / images]
     names = ["", "images"]
     if known is not None:
         split = known.file.stem.removeprefix("captions_")
@@ -114,7 +114,7 @@ def _places(folder: Path, pictures: str | None, known: Captions | None) -> list[
 
 def _find(places: list[Path], file_name: str) -> Path:
     path = path_inside(file_name, *places)
-    picture_size(path)
+    image_size(path)
     return path
 
 

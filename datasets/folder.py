@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from semantic_edit.datasets.image_files import image_size, load_mask, open_rgb, path_inside
 from semantic_edit.datasets.items import (
     BadRow,
     EditItem,
@@ -15,7 +16,6 @@ from semantic_edit.datasets.items import (
     digest,
     safe_name,
 )
-from semantic_edit.datasets.picture_files import load_mask, open_rgb, path_inside, picture_size
 from semantic_edit.datasets.records import (
     Record,
     checked_text,
@@ -65,14 +65,14 @@ def folder_items(
 
 def _items(folder: Path, record: Record) -> list[EditItem]:
     path = path_inside(text_of(record, "image", "file_name"), folder)
-    size = picture_size(path)
+    size = image_size(path)
     source_prompt = text_of(record, "source_prompt", may_be_empty=True)
     prompts = _prompts(record)
     kind = optional_text(record, "kind")
     mask = optional_text(record, "mask")
     mask_path = path_inside(mask, folder) if mask else None
-    if mask_path is not None and picture_size(mask_path) != size:
-        sizes = [f"{width} x {height}" for width, height in (picture_size(mask_path), size)]
+    if mask_path is not None and image_size(mask_path) != size:
+        sizes = [f"{width} x {height}" for width, height in (image_size(mask_path), size)]
         raise RowError(f"the mask {mask!r} is {sizes[0]} pixels (width x height), the picture {sizes[1]}")
     group = path.relative_to(folder).as_posix()
     return [

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from semantic_edit.datasets.image_files import image_size, open_rgb
 from semantic_edit.datasets.items import (
     BadRow,
     EditItem,
@@ -21,7 +22,6 @@ from semantic_edit.datasets.items import (
     RowError,
     safe_name,
 )
-from semantic_edit.datasets.picture_files import open_rgb, picture_size
 from semantic_edit.datasets.records import (
     Record,
     files_of,
@@ -50,7 +50,7 @@ class _Pair:
     target: str
     source_words: str
     target_words: str
-    pictures: list[Path]
+    images: list[Path]
     examples: list[Path]
 
 
@@ -64,7 +64,7 @@ def imagenet_items(
     template: str = "a photo of a {name}",
     source_template: str | None = None,
 ) -> list[EditItem]:
-    """Pictures of each pair's source class, to become its target class.
+    """Images of each pair's source class, to become its target class.
 
     A row has `source` and `target`, which are classes: names, or WordNet ids such as n02123045. The source is a
     sub-folder; the target need not have one. In prompts, a class is called by the row's `source_words` or
@@ -105,20 +105,20 @@ def imagenet_items(
     for pair in pairs:
         source_prompt = source_template.replace("{name}", pair.source_words)
         prompt = template.replace("{name}", pair.target_words)
-        for picture in pair.pictures:
-            with rows.row(f"{pair.where}, picture {picture.name!r}") as items:
-                items.append(_item(pair, picture, source_prompt, prompt))
+        for image in pair.images:
+            with rows.row(f"{pair.where}, picture {image.name!r}") as items:
+                items.append(_item(pair, image, source_prompt, prompt))
     return rows.finish()
 
 
-def _item(pair: _Pair, picture: Path, source_prompt: str, prompt: str) -> EditItem:
-    picture_size(picture)
+def _item(pair: _Pair, image: Path, source_prompt: str, prompt: str) -> EditItem:
+    image_size(image)
     return EditItem(
-        name=safe_name(f"{pair.source}-{picture.stem}-to-{pair.target}"),
+        name=safe_name(f"{pair.source}-{image.stem}-to-{pair.target}"),
         source_prompt=source_prompt,
         prompt=prompt,
-        group=f"{pair.source}/{picture.name}",
-        load_image=partial(open_rgb, picture),
+        group=f"{pair.source}/{image.name}",
+        load_image=partial(open_rgb, image),
         target_class=pair.target,
         load_examples=partial(map, open_rgb, pair.examples) if pair.examples else None,
     )
@@ -136,8 +136,8 @@ def _pair(
     if source == target:
         raise RowError(f"`source` and `target` are the same, {source!r}")
     words = [_words(record, key, one, names) for key, one in (("source", source), ("target", target))]
-    pictures, examples = _chosen(folder / source, count, seed), _pictures_of(folder / target)
-    return _Pair(where, source, target, words[0], words[1], pictures, examples)
+    images, examples = _chosen(folder / source, count, seed), _images_of(folder / target)
+    return _Pair(where, source, target, words[0], words[1], images, examples)
 
 
 def _words(record: Record, key: str, name: str, names: dict[str, str]) -> str:
@@ -156,15 +156,15 @@ def _chosen(folder: Path, count: int | None, seed: int) -> list[Path]:
 
     Unlike random draws, this does not depend on NumPy's version, and one more file changes at most one choice.
     """
-    pictures = _pictures_of(folder)
-    if len(pictures) < (count or 1):
-        raise RowError(f"the folder {folder.name!r} has {len(pictures)} pictures, of {count or 1} asked for")
+    images = _images_of(folder)
+    if len(images) < (count or 1):
+        raise RowError(f"the folder {folder.name!r} has {len(images)} pictures, of {count or 1} asked for")
     if count is None:
-        return pictures
-    return sorted(sorted(pictures, key=lambda one: _rank(seed, folder.name, one.name))[:count])
+        return images
+    return sorted(sorted(images, key=lambda one: _rank(seed, folder.name, one.name))[:count])
 
 
-def _pictures_of(folder: Path) -> list[Path]:
+def _images_of(folder: Path) -> list[Path]:
     """The pictures in a folder; none if it does not exist."""
     if not os.path.isdir(folder):  # Path.is_dir raises for names too long for the system
         return []

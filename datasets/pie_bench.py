@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from semantic_edit.datasets.image_files import image_size, open_rgb, path_inside
 from semantic_edit.datasets.items import (
     BadRow,
     EditItem,
@@ -20,7 +21,6 @@ from semantic_edit.datasets.items import (
     RowError,
     safe_name,
 )
-from semantic_edit.datasets.picture_files import open_rgb, path_inside, picture_size
 from semantic_edit.datasets.records import (
     Record,
     checked_record,
@@ -81,7 +81,7 @@ def pie_bench_items(
 
 def _item(folder: Path, key: str, entry: Record) -> EditItem:
     path = path_inside(text_of(entry, "image_path"), folder / PICTURES)
-    runs, size = _runs(entry.get("mask")), picture_size(path)
+    runs, size = _runs(entry.get("mask")), image_size(path)
     _check_fit(runs, size)
     return EditItem(
         name=safe_name(key),

@@ -173,7 +173,7 @@ class FluxDenoiser(PooledPrompts, TransformerDenoiser):
     def layout(self, latents: torch.Tensor, given: Conditioning) -> TokenLayout:
         """T5's tokens come first, then the picture."""
         text = given.prompt_embeds.shape[1]
-        length = text + self.num_picture_tokens(tuple(latents.shape[-2:]))
+        length = text + self.num_image_tokens(tuple(latents.shape[-2:]))
         return TokenLayout(slice(text, length), slice(0, text), length)
 
 

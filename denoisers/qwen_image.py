@@ -168,5 +168,5 @@ class QwenImageDenoiser(ChatDenoiser):
         """The text comes first, then the picture."""
         text = given.prompt_embeds.shape[1]
         height, width = latents.shape[-2:]
-        length = text + self.num_picture_tokens((height, width))
+        length = text + self.num_image_tokens((height, width))
         return TokenLayout(slice(text, length), slice(0, text), length)

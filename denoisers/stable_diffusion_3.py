@@ -95,7 +95,7 @@ class StableDiffusion3Denoiser(PooledPrompts, TransformerDenoiser):
         if not config.get("use_dynamic_shifting"):
             return schedule_of_flow(self.pipe.scheduler, num_inference_steps)
         told = {"max_shift": 1.16, **config}
-        shift = shift_of_size(told, self.num_picture_tokens(latent_size))
+        shift = shift_of_size(told, self.num_image_tokens(latent_size))
         return schedule_of_flow(self.pipe.scheduler, num_inference_steps, mu=shift)
 
     @property
@@ -143,6 +143,6 @@ class StableDiffusion3Denoiser(PooledPrompts, TransformerDenoiser):
     def layout(self, latents: torch.Tensor, given: Conditioning) -> TokenLayout:
         """The picture comes first, then the CLIPs' tokens, whose words are known, then T5's."""
         height, width = latents.shape[-2:]
-        picture = self.num_picture_tokens((height, width))
-        length = picture + given.prompt_embeds.shape[1]
-        return TokenLayout(slice(0, picture), slice(picture, picture + self.num_text_tokens), length)
+        image = self.num_image_tokens((height, width))
+        length = image + given.prompt_embeds.shape[1]
+        return TokenLayout(slice(0, image), slice(image, image + self.num_text_tokens), length)

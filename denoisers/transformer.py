@@ -87,7 +87,7 @@ class TransformerDenoiser(LatentDenoiser):
         """Even levels, shifted by the scheduler, whose shift may depend on the picture's size."""
         scheduler = self.pipe.scheduler
         check_flow_scheduler(scheduler)
-        shift = shift_of_size(scheduler.config, self.num_picture_tokens(latent_size))
+        shift = shift_of_size(scheduler.config, self.num_image_tokens(latent_size))
         return schedule_of_flow(
             scheduler, num_inference_steps, sigmas=even_sigmas(num_inference_steps), mu=shift
         )
@@ -96,7 +96,7 @@ class TransformerDenoiser(LatentDenoiser):
         """All attention layers of the transformer."""
         return joint_layers(self.transformer)
 
-    def num_picture_tokens(self, latent_size: Sequence[int] | None) -> int:
+    def num_image_tokens(self, latent_size: Sequence[int] | None) -> int:
         """The number of tokens of a picture whose latents have this height and width; by default of the own size."""
         height, width = latent_size or [side // self.cell for side in reversed(self.own_size)]
         return (height // self.patch) * (width // self.patch)

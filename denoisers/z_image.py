@@ -139,22 +139,22 @@ class ZImageDenoiser(ChatDenoiser):
         self, network: Any, latents: torch.Tensor, times: torch.Tensor, given: Conditioning
     ) -> torch.Tensor:
         frames = latents.to(self.network_dtype).unsqueeze(2)  # one each
-        towards_picture = network(
+        towards_image = network(
             list(frames.unbind()),
             (1000 - times) / 1000,
             unpadded_rows(given),
             joint_attention_kwargs=self.attention_kwargs,
             return_dict=False,
         )[0]
-        return -torch.stack(list(towards_picture)).squeeze(2)
+        return -torch.stack(list(towards_image)).squeeze(2)
 
     def layout(self, latents: torch.Tensor, given: Conditioning) -> TokenLayout:
         """The picture comes first, then the text, each padded by the transformer."""
         height, width = latents.shape[-2:]
-        picture = self.num_picture_tokens((height, width))
+        image = self.num_image_tokens((height, width))
         longest = max(map(len, unpadded_rows(given)))
-        begin, room = (-(-length // TOKENS_TOGETHER) * TOKENS_TOGETHER for length in (picture, longest))
-        return TokenLayout(slice(0, picture), slice(begin, begin + longest), begin + room)
+        begin, room = (-(-length // TOKENS_TOGETHER) * TOKENS_TOGETHER for length in (image, longest))
+        return TokenLayout(slice(0, image), slice(begin, begin + longest), begin + room)
 
     def attention_maps(self, latents: torch.Tensor, timestep: float, given: Conditioning) -> torch.Tensor:
         """With zeros for padding, which the transformer does not receive; see [`Denoiser.attention_maps`]."""

@@ -10,4 +10,4 @@ FRAME_RULE: Rule = record(
     size=several(whole_number(1, 2**24), 2, 2),
     look=plain_text(longest=4000),
 )
-"""For a `Frame` as `dataclasses.asdict` converts it."""
+"""For what `Frame.stored` returns."""

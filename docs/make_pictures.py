@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from semantic_edit.editing.origins import mask_as_picture
+from semantic_edit.editing.origins import mask_as_image
 from semantic_edit.evaluation.metrics import psnr
 from semantic_edit.loading import load_pipeline, quiet_loading
 from semantic_edit.pipelines import DiffEditPipeline, DiffEditPipelineOutput
@@ -42,7 +42,7 @@ def median_row(pipe: DiffEditPipeline, kind: str, objects: int, seed: int) -> Im
     """Run some edits and draw what came of the middle one, under the words that asked for it."""
     done = [edited(pipe, case, seed) for case in edit_cases(OF, seed=seed, kinds=(kind,), objects=objects)]
     _, case, output = sorted(done, key=lambda one: one[0])[OF // 2]
-    mask = mask_as_picture(output.pixel_mask[0])
+    mask = mask_as_image(output.pixel_mask[0])
     strip = edit_strip(case.image, output.images[0], mask, output.soft_mask, output.frames[0].box)
     return titled(strip, f"{case.source_prompt}   becomes   {case.prompt}")
 
@@ -72,17 +72,17 @@ def learned_row(case: EditCase) -> Image.Image:
     return titled(strip(panels), f"{case.source_prompt}, learned once")
 
 
-def titled(picture: Image.Image, title: str) -> Image.Image:
-    """`picture` below a line of text."""
-    canvas = Image.new("RGB", (picture.width, picture.height + TITLE_HEIGHT), "white")
+def titled(image: Image.Image, title: str) -> Image.Image:
+    """`image` below a line of text."""
+    canvas = Image.new("RGB", (image.width, image.height + TITLE_HEIGHT), "white")
     font = ImageFont.load_default(size=20)
-    ImageDraw.Draw(canvas).text((picture.width // 2, TITLE_HEIGHT // 2), title, "black", font, anchor="mm")
-    canvas.paste(picture, (0, TITLE_HEIGHT))
+    ImageDraw.Draw(canvas).text((image.width // 2, TITLE_HEIGHT // 2), title, "black", font, anchor="mm")
+    canvas.paste(image, (0, TITLE_HEIGHT))
     return canvas
 
 
 def stacked(rows: list[Image.Image]) -> Image.Image:
-    """Pictures of one width below each other."""
+    """Images of one width below each other."""
     canvas = Image.new("RGB", (rows[0].width, sum(row.height for row in rows)), "white")
     top = 0
     for row in rows:

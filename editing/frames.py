@@ -24,39 +24,43 @@ LEFT_ALONE = 2.0
 class Frame:
     """A part of a picture, and the size at which a model works on it.
 
-    picture: The whole picture's size.
+    image: The whole picture's size.
     box: The part.
     size: The part's size once it is resized for the model.
     look: What the whole picture looks like, so that it can be recognised; see `look_of`. "" is not compared.
     """
 
-    picture: Size
+    image: Size
     box: Box
     size: Size
     look: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         left, upper, right, lower = self.box
-        if not (0 <= left < right <= self.picture[0] and 0 <= upper < lower <= self.picture[1]):
+        if not (0 <= left < right <= self.image[0] and 0 <= upper < lower <= self.image[1]):
             raise ValueError(
-                f"A frame's box must lie inside of its picture, got {self.box} in {shown_size(self.picture)} pixels."
+                f"A frame's box must lie inside of its picture, got {self.box} in {shown_size(self.image)} pixels."
             )
 
     @classmethod
     def read(cls, stored: Mapping[str, Any]) -> Frame:
         """Read a frame from the fields that a file stores; `FRAME_RULE` checks these."""
-        parts: dict[str, Any] = {name: tuple(stored[name]) for name in ("picture", "box", "size")}
-        return cls(**parts, look=stored["look"])
+        image, box, size = (tuple(stored[name]) for name in ("picture", "box", "size"))
+        return cls(image, box, size, stored["look"])
+
+    def stored(self) -> dict[str, Any]:
+        """The fields that files store, which `read` takes; "picture" is their name for `image`."""
+        return {"picture": self.image, "box": self.box, "size": self.size, "look": self.look}
 
     @property
     def is_whole(self) -> bool:
         """Whether it covers the whole picture."""
-        return self.box == (0, 0, *self.picture)
+        return self.box == (0, 0, *self.image)
 
     @property
     def is_plain(self) -> bool:
         """Whether the model works on the picture as it is."""
-        return self.is_whole and self.size == self.picture
+        return self.is_whole and self.size == self.image
 
     @property
     def box_size(self) -> Size:
@@ -67,13 +71,13 @@ class Frame:
     @property
     def part(self) -> Region:
         """The box in fractions of the picture's sides."""
-        (width, height), (left, upper, right, lower) = self.picture, self.box
+        (width, height), (left, upper, right, lower) = self.image, self.box
         return left / width, upper / height, right / width, lower / height
 
     @property
     def share(self) -> float:
         """The part's length as a fraction of the picture's: the square root of their areas' ratio."""
-        return math.sqrt(math.prod(self.box_size) / math.prod(self.picture))
+        return math.sqrt(math.prod(self.box_size) / math.prod(self.image))
 
     @property
     def scale(self) -> float:
@@ -82,7 +86,7 @@ class Frame:
 
     def __str__(self) -> str:
         """In words, for users."""
-        whole, size = shown_size(self.picture), shown_size(self.size)
+        whole, size = shown_size(self.image), shown_size(self.size)
         if self.is_whole:
             return f"{whole} pixels" if self.is_plain else f"{whole} pixels, processed at {size}"
         left, upper = self.box[:2]
@@ -112,25 +116,25 @@ def working_size(part: Size, own: Size, multiple: int, tolerance: float = LEFT_A
     return width, height
 
 
-def whole_frame(picture: Size, own: Size, multiple: int, size: Size | None = None, look: str = "") -> Frame:
+def whole_frame(image: Size, own: Size, multiple: int, size: Size | None = None, look: str = "") -> Frame:
     """A frame of a whole picture, at its `working_size` unless another is given.
 
     Args:
-        picture: The picture's size.
+        image: The picture's size.
         own: The model's native size.
         multiple: What both sides must be multiples of, in pixels.
         size: The size to work at, if chosen.
         look: See [`Frame`].
     """
-    return Frame(picture, (0, 0, *picture), size or working_size(picture, own, multiple), look)
+    return Frame(image, (0, 0, *image), size or working_size(image, own, multiple), look)
 
 
-def box_around(region: Region, picture: Size, shape: Size, context: float, least: float) -> Box:
+def box_around(region: Region, image: Size, shape: Size, context: float, least: float) -> Box:
     """A region's surroundings: a box with the region in its middle, as far as the picture's borders allow.
 
     Args:
         region: In pixels.
-        picture: The whole picture's size.
+        image: The whole picture's size.
         shape: A size with the aspect ratio that the box has if the picture is large enough.
         context: How many times longer than the region the box is.
         least: Minimum side, in pixels, of a square with the box's area.
@@ -140,7 +144,7 @@ def box_around(region: Region, picture: Size, shape: Size, context: float, least
     stretch = (shape[0] / side, shape[1] / side)
     reach = max(least, context * (right - left) / stretch[0], context * (lower - upper) / stretch[1])
     edges = []
-    for first, last, whole, one in zip((left, upper), (right, lower), picture, stretch, strict=True):
+    for first, last, whole, one in zip((left, upper), (right, lower), image, stretch, strict=True):
         length = min(whole, math.ceil(reach * one))
         start = min(max(0, round((first + last - length) / 2)), whole - length)
         edges.append((start, start + length))

@@ -44,7 +44,7 @@ def mask_to_tensor(mask: MaskInput) -> torch.Tensor:
             )
         return torch.cat(parts)
     if isinstance(mask, PIL.Image.Image):
-        return _mask_from_picture(mask)
+        return _mask_from_image(mask)
     if isinstance(mask, (np.ndarray, torch.Tensor)):
         return _mask_from_values(native_tensor("mask_image", mask))
     raise ValueError(
@@ -53,7 +53,7 @@ def mask_to_tensor(mask: MaskInput) -> torch.Tensor:
     )
 
 
-def _mask_from_picture(mask: PIL.Image.Image) -> torch.Tensor:
+def _mask_from_image(mask: PIL.Image.Image) -> torch.Tensor:
     mask = upright("mask_image", mask)
     if mask.mode in SIXTEEN_BIT_MODES:
         return _mask_from_values(native_tensor("mask_image", np.asarray(mask).astype(np.uint16)))

@@ -34,8 +34,8 @@ class NoiseContrast:
 
 
 @dataclass(frozen=True, eq=False)
-class NoisedPictures:
-    """Pictures, each with several noise maps at one level.
+class NoisedImages:
+    """Images, each with several noise maps at one level.
 
     latents: (batch, channels, height, width), clean.
     noise: (batch, maps, channels, height, width).
@@ -115,7 +115,7 @@ def draw_mask_noise(
 
 def noise_difference(
     predictor: Predictor,
-    noised: NoisedPictures,
+    noised: NoisedImages,
     source: PromptPair,
     target: PromptPair,
     guidance_scale: float = 7.5,
@@ -145,9 +145,9 @@ def noise_difference(
     if source.unconditional is not None and target.unconditional is not None:
         sides = [source.unconditional, target.unconditional, *sides]
     schedule, level, noise = noised.schedule, noised.level, noised.noise
-    num_pictures, num_maps = noise.shape[:2]
+    num_images, num_maps = noise.shape[:2]
     changes, sizes, shifts = [], [], []
-    everything = torch.arange(num_pictures * num_maps, device=noised.latents.device)
+    everything = torch.arange(num_images * num_maps, device=noised.latents.device)
     for rows in everything.split(max(1, batches.size // len(sides))):
         owners = rows // num_maps
         samples = schedule.add_noise(noised.latents[owners], noise[owners, rows % num_maps], level)
@@ -174,7 +174,7 @@ def _mean_over_maps(chunks: list[torch.Tensor], num_maps: int) -> torch.Tensor:
     return sum(by_map[1:], start=by_map[0]) / num_maps
 
 
-def num_mask_chunks(num_pictures: int, num_maps: int, sides: int, batch_size: int) -> int:
+def num_mask_chunks(num_images: int, num_maps: int, sides: int, batch_size: int) -> int:
     """The number of evaluations that `noise_difference` makes.
 
     Args:
@@ -182,7 +182,7 @@ def num_mask_chunks(num_pictures: int, num_maps: int, sides: int, batch_size: in
         sides: 2, or 4 with different negative prompts.
         batch_size: Samples per evaluation.
     """
-    return -(-num_pictures * num_maps // max(1, batch_size // sides))
+    return -(-num_images * num_maps // max(1, batch_size // sides))
 
 
 def otsu_cut(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

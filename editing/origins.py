@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 
 import numpy as np
@@ -17,12 +16,12 @@ MASK_ORIGIN = "semantic_edit.frame"
 """The key under which a mask image, and a PNG file's text, store the frame."""
 
 
-def mask_as_picture(mask: torch.Tensor, frame: Frame | None = None) -> PIL.Image.Image:
+def mask_as_image(mask: torch.Tensor, frame: Frame | None = None) -> PIL.Image.Image:
     """A mask, (1, height, width) in [0, 1], as a greyscale image that records its frame."""
-    picture = PIL.Image.fromarray(np.uint8(np.round(mask[0].float().clamp(0, 1).cpu().numpy() * 255.0)))
+    image = PIL.Image.fromarray(np.uint8(np.round(mask[0].float().clamp(0, 1).cpu().numpy() * 255.0)))
     if frame is not None:
-        picture.info[MASK_ORIGIN] = json.dumps(dataclasses.asdict(frame))
-    return picture
+        image.info[MASK_ORIGIN] = json.dumps(frame.stored())
+    return image
 
 
 def origins_of(mask: object) -> tuple[Frame | None, ...]:

@@ -30,76 +30,76 @@ UNREADABLE = (
 """What Pillow raises for damaged or closed files and for damaged metadata."""
 
 
-def upright(name: str, picture: PIL.Image.Image) -> PIL.Image.Image:
+def upright(name: str, image: PIL.Image.Image) -> PIL.Image.Image:
     """Load an image's pixels, rotated as its EXIF tag says.
 
     Args:
         name: The caller's argument.
-        picture: The image.
+        image: The image.
 
     Raises:
         ValueError: If the pixels cannot be loaded.
     """
     try:
-        picture.load()
-        frames = getattr(picture, "n_frames", 1)
+        image.load()
+        frames = getattr(image, "n_frames", 1)
     except UNREADABLE as error:
         raise ValueError(
             f"`{name}` cannot be read ({error}): its file is damaged, cut short or closed. Open it anew, and keep it "
             "open until its pixels are loaded."
         ) from error
     if frames > 1:
-        taken = picture.tell() + 1
+        taken = image.tell() + 1
         warn_caller(f"`{name}` holds {frames} frames, of which only number {taken} is taken.")
     try:
-        return PIL.ImageOps.exif_transpose(picture)
+        return PIL.ImageOps.exif_transpose(image)
     except UNREADABLE:
         warn_caller(f"`{name}` has EXIF data that cannot be read; it is not turned by them.")
-        return picture
+        return image
 
 
-def in_srgb(name: str, picture: PIL.Image.Image) -> PIL.Image.Image:
+def in_srgb(name: str, image: PIL.Image.Image) -> PIL.Image.Image:
     """Convert an image's colours to sRGB, which models and screens expect; unchanged if they are already.
 
     Args:
         name: The caller's argument.
-        picture: The image.
+        image: The image.
     """
-    profile = picture.info.get("icc_profile")
+    profile = image.info.get("icc_profile")
     if not profile:
-        return picture
+        return image
     try:
         source = PIL.ImageCms.ImageCmsProfile(io.BytesIO(profile))
         mode = PROFILED_MODES[source.profile.xcolor_space.strip()]
         transform = PIL.ImageCms.buildTransform(source, PIL.ImageCms.createProfile("sRGB"), mode, "RGB")
-        colours = _colours(picture, mode)
+        colours = _colours(image, mode)
     except UNREADABLE:
         warn_caller(
             f"`{name}` has a colour profile that cannot be read or is of other colours than its own; it is left out."
         )
-        return picture
+        return image
     if _changes_nothing(transform, mode):
-        return picture
+        return image
     changed = PIL.ImageCms.applyTransform(colours, transform)
     assert changed is not None  # only in-place transforms return None
-    if picture.has_transparency_data:
-        changed.putalpha(picture.convert("RGBA").getchannel("A"))
+    if image.has_transparency_data:
+        changed.putalpha(image.convert("RGBA").getchannel("A"))
     return changed
 
 
-def _colours(picture: PIL.Image.Image, mode: str) -> PIL.Image.Image:
+def _colours(image: PIL.Image.Image, mode: str) -> PIL.Image.Image:
     """An image's colours, without transparency, in the mode of its profile.
 
     Raises:
         ValueError: If the profile is of another kind of colours.
     """
-    own = {"CMYK": "CMYK", "1": "L", "L": "L", "LA": "L", "La": "L"}.get(picture.mode, "RGB")
-    if picture.mode in SIXTEEN_BIT_MODES or (own != mode and (own, mode) != ("L", "RGB")):
-        raise ValueError(f"a profile of {mode} for a picture of {picture.mode}")
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")  # converting some modes directly would lay them over black
-        picture = PIL.Image.merge("RGB", picture.split()[:3])
-    return picture if picture.mode == mode else picture.convert(mode)
+    own = {"CMYK": "CMYK", "1": "L", "L": "L", "LA": "L", "La": "L"}.get(image.mode, "RGB")
+    if image.mode in SIXTEEN_BIT_MODES or (own != mode and (own, mode) != ("L", "RGB")):
+        raise ValueError(f"a profile of {mode} for a picture of {image.mode}")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")  # converting some modes directly would lay them over black
+        image = PIL.Image.merge("RGB", image.split()[:3])
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _changes_nothing(transform: PIL.ImageCms.ImageCmsTransform, mode: str) -> bool:

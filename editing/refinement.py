@@ -12,15 +12,15 @@ from semantic_edit.editing.tuning import EditTuning
 
 
 def guided_filter(
-    picture: torch.Tensor, values: torch.Tensor, radius: int, smoothness: float = 1e-3
+    image: torch.Tensor, values: torch.Tensor, radius: int, smoothness: float = 1e-3
 ) -> torch.Tensor:
-    """Smooth `values` where `picture` is smooth, and let them change where its colours do.
+    """Smooth `values` where `image` is smooth, and let them change where its colours do.
 
     In each window the result is the linear function of the colours that best fits the values; each pixel gets the mean
     over all windows that contain it.
 
     Args:
-        picture: (batch, 3, height, width) in [0, 1].
+        image: (batch, 3, height, width) in [0, 1].
         values: (batch, 1, height, width).
         radius: Pixels from a window's centre to its sides.
         smoothness: How much a window's colours must vary to be followed, as a variance with colours scaled to [-1, 1].
@@ -34,7 +34,7 @@ def guided_filter(
     def mean(planes: torch.Tensor) -> torch.Tensor:
         return _window_means(planes, radius)
 
-    colours = 2 * picture - 1
+    colours = 2 * image - 1
     mean_colours, mean_values = mean(colours), mean(values)
     covariance = mean(colours * values) - mean_colours * mean_values
     slope = _solve_symmetric(mean(_products(colours)) - _products(mean_colours), covariance, smoothness)
@@ -93,7 +93,7 @@ def drawn_mask(
     tuning: EditTuning,
     mask_threshold: float,
     factor: int,
-    picture: torch.Tensor | None = None,
+    image: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """The mask that suits an edit, in the picture's own pixels.
 
@@ -108,12 +108,12 @@ def drawn_mask(
         tuning: What suits the model.
         mask_threshold: The threshold, in (0, 1).
         factor: Pixels per latent along each side.
-        picture: (batch, 3, height * factor, width * factor) in [0, 1]; without it the map is only interpolated.
+        image: (batch, 3, height * factor, width * factor) in [0, 1]; without it the map is only interpolated.
 
     Returns:
         (batch, 1, height * factor, width * factor), float32 in [0, 1].
     """
-    followed = followed_mask(soft_mask, factor, picture)
+    followed = followed_mask(soft_mask, factor, image)
     low, high = (part * mask_threshold for part in tuning.matte)
     matte = ((followed - low) / (high - low)).clamp(0, 1)
     # the filter leaves little of an object as pale as its surroundings; the unfiltered map still shows it
@@ -131,7 +131,7 @@ def drawn_mask(
     return torch.cat(drawn)
 
 
-def followed_mask(soft_mask: torch.Tensor, factor: int, picture: torch.Tensor | None) -> torch.Tensor:
+def followed_mask(soft_mask: torch.Tensor, factor: int, image: torch.Tensor | None) -> torch.Tensor:
     """A soft map in the picture's pixels which follows the picture's edges, if the picture is given.
 
     The filter's windows reach a quarter of the picture's shorter side: of 8, 16, 24, 32 and 48 pixels in 128, those
@@ -140,12 +140,12 @@ def followed_mask(soft_mask: torch.Tensor, factor: int, picture: torch.Tensor | 
     Args:
         soft_mask: (batch, 1, height, width).
         factor: Pixels per latent along each side.
-        picture: (batch, 3, height * factor, width * factor) in [0, 1], or `None`.
+        image: (batch, 3, height * factor, width * factor) in [0, 1], or `None`.
     """
     smooth = F.interpolate(soft_mask, scale_factor=factor, mode="bilinear", align_corners=False)
-    if picture is None:
+    if image is None:
         return smooth
-    return guided_filter(picture, smooth, max(1, min(smooth.shape[-2:]) // 4))
+    return guided_filter(image, smooth, max(1, min(smooth.shape[-2:]) // 4))
 
 
 def _widened(core: torch.Tensor, pixels: int, factor: int) -> torch.Tensor:

@@ -33,8 +33,8 @@ def ssim_map(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     kernel = torch.exp(-0.5 * (offsets / 1.5).square())
     kernel = kernel / kernel.sum()
 
-    def smoothed(pictures: torch.Tensor) -> torch.Tensor:
-        along_rows = pictures.unfold(-1, len(kernel), 1) @ kernel
+    def smoothed(images: torch.Tensor) -> torch.Tensor:
+        along_rows = images.unfold(-1, len(kernel), 1) @ kernel
         return along_rows.unfold(-2, len(kernel), 1) @ kernel
 
     one, two = first.cpu().double(), second.cpu().double()

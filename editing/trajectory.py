@@ -140,6 +140,7 @@ class Trajectory(Summarised):
         """The content of the file that `save` writes."""
         fields = dataclasses.asdict(dataclasses.replace(self, latents=self.latents[:, :0]))
         del fields["latents"]
+        fields["frames"] = [frame.stored() for frame in self.frames]
         return sealed(TRAJECTORY_FORMAT, fields, {"latents": self.latents})
 
     @classmethod

@@ -14,14 +14,14 @@ from semantic_edit.evaluation.metrics import bootstrap_samples, quantile_interva
 class Curve:
     """A method at each setting of its knob, in the knob's order, on the same edits.
 
-    pictures: The picture of each edit, (edits,).
+    images: The picture of each edit, (edits,).
     success: Whether each edit shows what was asked for, (settings, edits).
     background: PSNR in dB outside what truly changes, (settings, edits).
     """
 
     name: str
     knobs: tuple[str, ...]
-    pictures: tuple[int, ...]
+    images: tuple[int, ...]
     success: np.ndarray
     background: np.ndarray
 
@@ -81,10 +81,10 @@ def gap_at_equal_success(curve: Curve, baseline: Curve, knob: str, draws: int = 
     Raises:
         ValueError: If the two are of different edits, or the baseline has no such setting.
     """
-    if curve.pictures != baseline.pictures:
+    if curve.images != baseline.images:
         raise ValueError(
-            f"The curves {curve.name!r} and {baseline.name!r} are of different edits: {len(curve.pictures)} and "
-            f"{len(baseline.pictures)} of them. Compare them on the same ones."
+            f"The curves {curve.name!r} and {baseline.name!r} are of different edits: {len(curve.images)} and "
+            f"{len(baseline.images)} of them. Compare them on the same ones."
         )
     if knob not in baseline.knobs:
         raise ValueError(
@@ -100,7 +100,7 @@ def gap_at_equal_success(curve: Curve, baseline: Curve, knob: str, draws: int = 
         return float(rates[row]), float(heights[row]), float(own_rates.max()), gap
 
     success, background, best, gap = difference(slice(None))
-    drawn = [difference(sample)[3] for sample in bootstrap_samples(curve.pictures, draws)]
+    drawn = [difference(sample)[3] for sample in bootstrap_samples(curve.images, draws)]
     resolved = [value for value in drawn if value is not None]
     interval = quantile_interval(resolved) if 2 * len(resolved) > draws else None
     return Gap(success, background, best, gap, interval, len(resolved) / draws)

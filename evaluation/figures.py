@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from semantic_edit.evaluation.grids import as_png, picture_grid
+from semantic_edit.evaluation.grids import as_png, image_grid
 from semantic_edit.evaluation.metrics.unavailable import optional_module
 from semantic_edit.evaluation.report import SCALES, TITLES
 from semantic_edit.evaluation.running import Comparison
@@ -92,8 +92,8 @@ def drawn_grids(comparison: Comparison, sweeps: Sequence[Sweep]) -> dict[str, by
             continue
         name = _file_name(sweep.name)
         size = rows[0][1][0].size
-        cells = [picture.resize(size) for _, pictures in rows for picture in pictures]
-        files[f"{name}.png"] = as_png(picture_grid(cells, columns=len(rows[0][1])))
+        cells = [image.resize(size) for _, images in rows for image in images]
+        files[f"{name}.png"] = as_png(image_grid(cells, columns=len(rows[0][1])))
         settings = ", ".join(label for label, _ in sweep.points)
         columns = f"source, reconstruction, {sweep.knob} {settings}, perfect edit where there is one"
         lines = [columns, *(words for words, _ in rows)]
@@ -113,10 +113,10 @@ def _grid_rows(
                 continue  # perhaps because the picture cannot be read
             image = item.image
             keys = [comparison.reconstruction_key(first.default, group), *edits]
-            paths = [comparison.picture_path(key) for key in keys]
+            paths = [comparison.image_path(key) for key in keys]
             perfect = Image.new("RGB", image.size, "white") if item.case is None else item.case.target_image
-            pictures = [image, *(_opened(path, image.size) for path in paths), perfect]
-            yield f"{item.source_prompt} -> {item.prompt}", pictures
+            images = [image, *(_opened(path, image.size) for path in paths), perfect]
+            yield f"{item.source_prompt} -> {item.prompt}", images
 
 
 def _file_name(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Pictures to look at: grids of samples and of edits."""
+"""Images to look at: grids of samples and of edits."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from PIL import Image
 GAP = 4  # pixels between cells
 
 
-def as_png(picture: Image.Image) -> bytes:
+def as_png(image: Image.Image) -> bytes:
     """A picture as the content of a PNG file."""
     content = io.BytesIO()
-    picture.save(content, "PNG")
+    image.save(content, "PNG")
     return content.getvalue()
 
 
-def picture_grid(pictures: Sequence[Image.Image], columns: int) -> Image.Image:
+def image_grid(images: Sequence[Image.Image], columns: int) -> Image.Image:
     """Arrange pictures of one size row by row, on white."""
-    width, height = pictures[0].size
-    rows = -(-len(pictures) // columns)
+    width, height = images[0].size
+    rows = -(-len(images) // columns)
     grid = Image.new("RGB", (columns * (width + GAP) - GAP, rows * (height + GAP) - GAP), "white")
-    for number, picture in enumerate(pictures):
+    for number, image in enumerate(images):
         row, column = divmod(number, columns)
-        grid.paste(picture, (column * (width + GAP), row * (height + GAP)))
+        grid.paste(image, (column * (width + GAP), row * (height + GAP)))
     return grid
 
 
@@ -42,4 +42,4 @@ def edit_grid(
             after,
             perfect,
         ]
-    return picture_grid(cells, columns=2 * 5)
+    return image_grid(cells, columns=2 * 5)

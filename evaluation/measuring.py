@@ -33,13 +33,13 @@ def measured_edit(
     For a mask that a method found, also its IoU and, if the perfect edit is known, the seam along its outline; for
     latents that it made, how well those outside the expected region were kept.
     """
-    picture, mask = edited.picture, edited.mask
-    values: Row = {metric.name: metric(item, picture) for metric in metrics}
+    image, mask = edited.image, edited.mask
+    values: Row = {metric.name: metric(item, image) for metric in metrics}
     truth = item.region if mask is not None else None
     if mask is not None and truth is not None:
         values[MASK_IOU] = iou(mask, truth)
     if mask is not None and item.case is not None:
-        along = seam(picture, item.case.image, item.case.target_image, mask)
+        along = seam(image, item.case.image, item.case.target_image, mask)
         values[SEAM] = None if math.isnan(along) else along
     if edited.latents is not None and item.load_mask is not None:
         kept = latents_outside(denoiser_of(pipe), item.image, edited.latents, item.load_mask())

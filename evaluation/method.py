@@ -16,7 +16,7 @@ from semantic_edit.denoisers import FLOW_EDIT, Denoiser, PromptInput, denoiser_o
 from semantic_edit.disk.numbers import read_number
 from semantic_edit.disk.reading import real_number
 from semantic_edit.editing import Conditioning, PromptPair, Schedule, eight_bits
-from semantic_edit.pipelines import read_pictures
+from semantic_edit.pipelines import read_images
 
 Prepared = TypeVar("Prepared")
 
@@ -25,12 +25,12 @@ Prepared = TypeVar("Prepared")
 class Edited:
     """What a method makes of a picture.
 
-    latents: (1, channels, height, width), clean, from which `picture` was decoded, before any pixels of the original
+    latents: (1, channels, height, width), clean, from which `image` was decoded, before any pixels of the original
         were laid over it; `None` if they are not known.
     mask: Where the edit applied, booleans (height, width), if the method finds that out.
     """
 
-    picture: Image.Image
+    image: Image.Image
     latents: torch.Tensor | None = None
     mask: np.ndarray | None = None
 
@@ -88,7 +88,7 @@ class EditMethod(ABC, Generic[Prepared]):
 
     def edit(self, pipe: DiffusionPipeline, prepared: Prepared, prompt: str, seed: int = 0) -> Image.Image:
         """Make one edit of a prepared picture; returns the picture alone."""
-        return self.edited(pipe, prepared, prompt, seed).picture
+        return self.edited(pipe, prepared, prompt, seed).image
 
     def reconstruct(self, pipe: DiffusionPipeline, prepared: Prepared) -> np.ndarray | None:
         """Reconstruct the picture from its preparation.
@@ -137,7 +137,7 @@ def pixels_of(denoiser: Denoiser, images: Sequence[Image.Image]) -> torch.Tensor
     Raises:
         ValueError: If they differ in size, or the model cannot work at their size.
     """
-    pixels = read_pictures(list(images), denoiser.multiple, denoiser.latent_channels).pixels
+    pixels = read_images(list(images), denoiser.multiple, denoiser.latent_channels).pixels
     assert pixels is not None  # only latents have none
     return pixels.to(denoiser.device)
 
@@ -158,7 +158,7 @@ def embeds_of(denoiser: Denoiser, texts: Sequence[str]) -> Conditioning:
 
 
 @torch.no_grad()
-def picture_of(denoiser: Denoiser, latents: torch.Tensor) -> Image.Image:
+def image_of(denoiser: Denoiser, latents: torch.Tensor) -> Image.Image:
     """Decode the first of some latents, (batch, channels, height, width), to an RGB picture."""
     pixels = eight_bits(denoiser.decode(latents[:1])[0])
     return Image.fromarray(pixels.permute(1, 2, 0).contiguous().cpu().numpy())
@@ -166,7 +166,7 @@ def picture_of(denoiser: Denoiser, latents: torch.Tensor) -> Image.Image:
 
 def edited_from(denoiser: Denoiser, latents: torch.Tensor) -> Edited:
     """An edit that is decoded from the first of some latents, (batch, channels, height, width)."""
-    return Edited(picture_of(denoiser, latents), latents[:1])
+    return Edited(image_of(denoiser, latents), latents[:1])
 
 
 def check_flow(denoiser: Denoiser, method: str) -> None:

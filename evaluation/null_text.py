@@ -32,7 +32,7 @@ from semantic_edit.evaluation.method import (
     latents_of,
 )
 from semantic_edit.evaluation.prompt_to_prompt import decoded_side_by_side
-from semantic_edit.mapping_networks import ActivePictures
+from semantic_edit.mapping_networks import ActiveImages
 from semantic_edit.pipelines import RestyleSettings
 
 LEARNING_RATE, RATE_DECAY = 1e-2, 0.01
@@ -190,7 +190,7 @@ class _Step:
     @torch.enable_grad()
     def learn(self, step: int, embeds: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The learned embeddings, the initial errors, and the number of updates, for each picture."""
-        active = ActivePictures({"embeds": embeds}, LEARNING_RATE * max(1 - RATE_DECAY * step, 0.01))
+        active = ActiveImages({"embeds": embeds}, LEARNING_RATE * max(1 - RATE_DECAY * step, 0.01))
         learned, first_error = embeds.clone(), torch.zeros(len(embeds), device=embeds.device)
         updates = torch.zeros(len(embeds), dtype=torch.long)
         for update in range(self.lesson.method.inner_steps):

@@ -124,8 +124,8 @@ class RFInversion(EditMethod[Drawn]):
             timestep = schedule.timestep(level)
             velocity = predict_guided(side.predictor, latents, timestep, side.prompts, side.scale)
             if step < steps:
-                from_picture = (latents - prepared.clean) / schedule.noise[level]
-                velocity = torch.lerp(velocity, from_picture, self.eta)
+                from_image = (latents - prepared.clean) / schedule.noise[level]
+                velocity = torch.lerp(velocity, from_image, self.eta)
             latents = ddim_step(latents, velocity, schedule, level)
             watch.see(at_step("the decoding", step, timestep), latents)
         watch.check()

@@ -101,7 +101,7 @@ class Comparison:
         """An edit's seed, which does not depend on the rest of the dataset."""
         return int(hashlib.sha256(f"{self.seed} {item.name}".encode()).hexdigest()[:8], 16)
 
-    def picture_path(self, key: Row) -> Path:
+    def image_path(self, key: Row) -> Path:
         """Where the picture of a row is kept, if it is kept."""
         digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
         return self.folder / "pictures" / f"{digest}.png"
@@ -174,7 +174,7 @@ def _is_done(comparison: Comparison, item: EditItem | None, key: Row) -> bool:
     if key not in comparison.rows:
         return False
     is_needed = comparison.sets is not None and item is not None and "error" not in comparison.rows[key]
-    return not is_needed or comparison.picture_path(key).is_file()
+    return not is_needed or comparison.image_path(key).is_file()
 
 
 def _of_one_size(
@@ -221,7 +221,7 @@ def _run_batch(comparison: Comparison, lot: _Lot, images: dict[str, Image.Image]
                 continue  # two sweeps meet here
             try:
                 if item is None:
-                    kept = comparison.picture_path(key) if group in comparison.kept_groups else None
+                    kept = comparison.image_path(key) if group in comparison.kept_groups else None
                     measured = _measured_reconstruction(comparison.pipe, method, prepared, image, kept)
                     comparison.rows.append(key, {**measured, **cost})
                 else:
@@ -241,7 +241,7 @@ def _run_edit(comparison: Comparison, method: EditMethod, prepared: Any, item: E
     seconds = time.perf_counter() - started
     values = measured_edit(comparison.pipe, comparison.metrics, item, edited)  # may fail: reads a file
     if item.group in comparison.kept_groups:
-        _keep(comparison.picture_path(key), edited.picture)
+        _keep(comparison.image_path(key), edited.image)
     comparison.rows.append(key, {**values, "seconds": seconds})
 
 
@@ -258,6 +258,6 @@ def _measured_reconstruction(
     return {**measured, "backward_evaluations": method.backward_evaluations(prepared)}
 
 
-def _keep(path: Path, picture: Image.Image) -> None:
+def _keep(path: Path, image: Image.Image) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_file(path, as_png(picture))
+    write_file(path, as_png(image))

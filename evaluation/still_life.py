@@ -25,14 +25,14 @@ from transformers import CLIPVisionModelWithProjection
 from semantic_edit.attention_processors import BorrowedNetwork, captured_cross_attention, lock_of
 from semantic_edit.denoisers import denoiser_of, unet_denoiser_of
 from semantic_edit.disk.writing import write_file, write_folder
-from semantic_edit.evaluation.grids import as_png, edit_grid, picture_grid
-from semantic_edit.evaluation.method import embeds_of, latents_of, picture_of
+from semantic_edit.evaluation.grids import as_png, edit_grid, image_grid
+from semantic_edit.evaluation.method import embeds_of, image_of, latents_of
 from semantic_edit.evaluation.metrics import iou, nearest_alternative, psnr, standard_error
 from semantic_edit.evaluation.verdicts import shown_objects, shows_edit, told_objects
 from semantic_edit.pipelines import DiffEditPipeline
 from semantic_edit.still_life import model_path
 from semantic_edit.still_life.cases import EditCase, edit_cases
-from semantic_edit.still_life.clip import PAIRS, embed_pictures
+from semantic_edit.still_life.clip import PAIRS, embed_images
 from semantic_edit.still_life.judge import Judge, judged, load_judge
 from semantic_edit.still_life.pixels import as_pixels
 from semantic_edit.still_life.scenes import HELD_OUT_PAIRS, Scene, sample_scene
@@ -80,16 +80,16 @@ def _scenes(count: int, split: str, objects: int | None = None) -> list[Scene]:
 
 
 @torch.no_grad()
-def _reconstructions(pipe: StableDiffusionPipeline, pictures: list[Image.Image]) -> list[Image.Image]:
+def _reconstructions(pipe: StableDiffusionPipeline, images: list[Image.Image]) -> list[Image.Image]:
     denoiser = denoiser_of(pipe)
-    latents = [latents_of(denoiser, pictures[first : first + 32]) for first in range(0, len(pictures), 32)]
-    return [picture_of(denoiser, one) for one in torch.cat(latents).split(1)]
+    latents = [latents_of(denoiser, images[first : first + 32]) for first in range(0, len(images), 32)]
+    return [image_of(denoiser, one) for one in torch.cat(latents).split(1)]
 
 
 def vae_figures(pipe: StableDiffusionPipeline, count: int, split: str, out: Path) -> Figures:
     """How well pictures survive the autoencoder."""
-    pictures = [Image.fromarray(scene.render()) for scene in _scenes(count, split)]
-    values = [psnr(*pair) for pair in zip(pictures, _reconstructions(pipe, pictures), strict=True)]
+    images = [Image.fromarray(scene.render()) for scene in _scenes(count, split)]
+    values = [psnr(*pair) for pair in zip(images, _reconstructions(pipe, images), strict=True)]
     return {"VAE reconstruction, PSNR in dB": _mean(values)}
 
 
@@ -110,7 +110,7 @@ def clip_figures(pipe: StableDiffusionPipeline, count: int, split: str, out: Pat
     named = denoiser_of(pipe).pooled_text([f"a photo of a {colour} {kind}" for colour, kind in PAIRS])
     texts = functional.normalize(named.float(), dim=-1)
     pixels = as_pixels(np.stack([scene.render() for scene in scenes])).to(pipe.device)
-    best = (embed_pictures(image_encoder, pixels) @ texts.T).argmax(dim=-1).tolist()
+    best = (embed_images(image_encoder, pixels) @ texts.T).argmax(dim=-1).tolist()
     right = [PAIRS[choice] == told_objects(scene)[0] for choice, scene in zip(best, scenes, strict=True)]
     return {"tiny CLIP, zero-shot object and colour": _mean(right)}
 
@@ -121,10 +121,10 @@ def generation_figures(pipe: StableDiffusionPipeline, count: int, split: str, ou
     judge, shown = load_judge(), []
     for objects in (1, 2):
         scenes = _scenes(count, split, objects)
-        pictures = _generated(pipe, [scene.caption(0) for scene in scenes])
+        images = _generated(pipe, [scene.caption(0) for scene in scenes])
         right = [
             sorted(shown_objects(answer)) == sorted(told_objects(scene))
-            for answer, scene in zip(judged(judge, pictures), scenes, strict=True)
+            for answer, scene in zip(judged(judge, images), scenes, strict=True)
         ]
         name = "one object" if objects == 1 else "both of two objects"
         figures[f"generated pictures show the prompt, {name}"] = _mean(right)
@@ -132,8 +132,8 @@ def generation_figures(pipe: StableDiffusionPipeline, count: int, split: str, ou
         if any(unseen):
             held_out = [one for one, new in zip(right, unseen, strict=True) if new]
             figures[f"… of these, with a pair that training held out, {name}"] = _mean(held_out)
-        shown += [(picture, scene.caption(0)) for picture, scene in zip(pictures[:32], scenes, strict=False)]
-    grid = picture_grid([picture for picture, _ in shown], columns=8)
+        shown += [(image, scene.caption(0)) for image, scene in zip(images[:32], scenes, strict=False)]
+    grid = image_grid([image for image, _ in shown], columns=8)
     _write_shown(out, "samples", grid, [prompt for _, prompt in shown])
     return figures
 
@@ -144,12 +144,12 @@ def _write_shown(out: Path, name: str, grid: Image.Image, lines: list[str]) -> N
 
 
 def _generated(pipe: StableDiffusionPipeline, prompts: list[str]) -> list[Image.Image]:
-    pictures: list[Image.Image] = []
+    images: list[Image.Image] = []
     for first in range(0, len(prompts), 32):
         batch = prompts[first : first + 32]
         seeds = [torch.Generator().manual_seed(first + number) for number in range(len(batch))]
-        pictures += pipe(batch, num_inference_steps=25, guidance_scale=7.5, generator=seeds).images
-    return pictures
+        images += pipe(batch, num_inference_steps=25, guidance_scale=7.5, generator=seeds).images
+    return images
 
 
 def edit_figures(pipe: StableDiffusionPipeline, count: int, split: str, out: Path) -> Figures:
@@ -192,16 +192,16 @@ def _edited(
 def _verdicts(
     named: str, cases: list[EditCase], results: list[tuple[np.ndarray, np.ndarray, Image.Image]], judge: Judge
 ) -> Figures:
-    answers = judged(judge, [picture for _, _, picture in results])
+    answers = judged(judge, [image for _, _, image in results])
     overlaps, judged_right, nearest_right, others_right, kept = [], [], [], [], []
-    for case, (_, mask, picture), answer in zip(cases, results, answers, strict=True):
+    for case, (_, mask, image), answer in zip(cases, results, answers, strict=True):
         overlaps.append(iou(mask > 0.5, case.changed_mask))
         shown, told = shown_objects(answer), told_objects(case.target_scene)
         judged_right.append(shows_edit(case, answer))
-        nearest = nearest_alternative(picture, case.alternatives, case.changed_mask)
+        nearest = nearest_alternative(image, case.alternatives, case.changed_mask)
         nearest_right.append(nearest == case.target_word)
         others_right.append(shown == told)
-        kept.append(psnr(picture, case.image, ~case.changed_mask))
+        kept.append(psnr(image, case.image, ~case.changed_mask))
     figures = {
         f"mask IoU, {named}": _mean(overlaps),
         f"edit success by the judge, {named}": _mean(judged_right),
@@ -217,16 +217,16 @@ def _verdicts(
 def round_trip_figures(pipe: StableDiffusionPipeline, count: int, split: str, out: Path) -> Figures:
     """50 DDIM steps into noise and back without guidance, against the autoencoder's own reconstruction."""
     editor = _silent_editor(pipe)
-    pictures = [Image.fromarray(scene.render()) for scene in _scenes(max(count // 8, 1), split)]
+    images = [Image.fromarray(scene.render()) for scene in _scenes(max(count // 8, 1), split)]
     everywhere = torch.ones(1, 1, 16, 16)
     returned = editor(
-        image=pictures,
-        prompt=[""] * len(pictures),
+        image=images,
+        prompt=[""] * len(images),
         mask_image=everywhere,
         inpaint_strength=1.0,
         guidance_scale=1.0,
     ).images
-    values = [psnr(*pair) for pair in zip(returned, _reconstructions(pipe, pictures), strict=True)]
+    values = [psnr(*pair) for pair in zip(returned, _reconstructions(pipe, images), strict=True)]
     return {"DDIM round trip of 50 steps, PSNR in dB": _mean(values)}
 
 
@@ -241,7 +241,7 @@ def background_figures(pipe: StableDiffusionPipeline, count: int, split: str, ou
         outside = (edited.mask == 0).expand_as(edited.images[:1])
         latent_gaps.append((edited.images - edited.trajectory.latents[0])[outside].abs().max().item())
         pasted = call(mask_image=edited.mask, trajectory=edited.trajectory, preserve_background=True)
-        after, before = (np.asarray(picture, dtype=np.int16) for picture in (pasted.images[0], case.image))
+        after, before = (np.asarray(image, dtype=np.int16) for image in (pasted.images[0], case.image))
         kept = np.kron(edited.mask[0, 0].cpu().numpy(), np.ones((8, 8))) == 0
         pixel_gaps.append(float(np.abs(after - before)[kept].max()))
     return {

@@ -65,7 +65,7 @@ def curve_of(
     return Curve(
         name=sweep.name,
         knobs=tuple(label for label, _ in sweep.points),
-        pictures=tuple(groups[item.group] for item in items),
+        images=tuple(groups[item.group] for item in items),
         success=_values(rows, success),
         background=_values(rows, background),
     )
@@ -115,8 +115,8 @@ def set_table(comparison: Comparison, sweeps: Sequence[Sweep]) -> Tabled:
         items = usable_items(comparison, sweeps, kind)
         for sweep in sweeps if items else ():
             for label, method in sweep.points:
-                pictures = [comparison.picture_path(comparison.edit_key(method, item)) for item in items]
-                table.append({**_point_line(kind, sweep, label, items), **comparison.sets(items, pictures)})
+                images = [comparison.image_path(comparison.edit_key(method, item)) for item in items]
+                table.append({**_point_line(kind, sweep, label, items), **comparison.sets(items, images)})
     return table
 
 
@@ -172,7 +172,7 @@ def gap_table(comparison: Comparison, curves: Sequence[Sweep], baselines: Sequen
                             "difference_low": low,
                             "difference_high": high,
                             "resolved": gap.resolved,
-                            "n": len(own.pictures),
+                            "n": len(own.images),
                         }
                     )
     return table

@@ -37,9 +37,9 @@ def judge_metric() -> EditMetric:
     """`shows_edit` as the metric "judge", for still lifes."""
     judge = load_judge()
 
-    def measure(item: EditItem, picture: Image.Image) -> float:
+    def measure(item: EditItem, image: Image.Image) -> float:
         assert item.case is not None, "EditMetric asks only where there is one"
-        (answer,) = judged(judge, [picture])
+        (answer,) = judged(judge, [image])
         return float(shows_edit(item.case, answer))
 
     return EditMetric(JUDGE, "case", measure)

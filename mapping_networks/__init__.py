@@ -15,11 +15,11 @@ from semantic_edit.mapping_networks.network import MappingNetwork
 from semantic_edit.mapping_networks.problem import LearningDenoiser, LearningInputs, LearningOptions
 from semantic_edit.mapping_networks.report import LearningReport, LearningResult, StepReport
 from semantic_edit.mapping_networks.settings import LearningSettings
-from semantic_edit.mapping_networks.updates import ActivePictures
+from semantic_edit.mapping_networks.updates import ActiveImages
 
 __all__ = [
     "VARIANTS",
-    "ActivePictures",
+    "ActiveImages",
     "LearningDenoiser",
     "LearningInputs",
     "LearningOptions",

@@ -58,10 +58,10 @@ def _weighted(values: list[torch.Tensor], weights: torch.Tensor) -> torch.Tensor
 def best_of(candidates: list[Candidate]) -> Candidate:
     """For each picture the candidate with the smallest loss; of equals, the first."""
     losses = torch.stack([outcome.loss for _, outcome in candidates])
-    best, pictures = losses.argmin(dim=0), torch.arange(losses.shape[1], device=losses.device)
+    best, images = losses.argmin(dim=0), torch.arange(losses.shape[1], device=losses.device)
 
     def chosen(values: list[torch.Tensor]) -> torch.Tensor:
-        return torch.stack(values)[best, pictures]
+        return torch.stack(values)[best, images]
 
     networks = {name: chosen([one[name] for one, _ in candidates]) for name in candidates[0][0]}
     outcomes = [outcome for _, outcome in candidates]

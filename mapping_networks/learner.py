@@ -10,7 +10,7 @@ from semantic_edit.mapping_networks.checkpoint import FinishedStep
 from semantic_edit.mapping_networks.combination import Candidate, best_of, combine
 from semantic_edit.mapping_networks.objective import Objective, Outcome
 from semantic_edit.mapping_networks.report import StepReport
-from semantic_edit.mapping_networks.updates import ActivePictures
+from semantic_edit.mapping_networks.updates import ActiveImages
 
 
 def learn_step(
@@ -50,16 +50,16 @@ class _LearningStep:
         self.objective, self.settings, self.step = objective, objective.settings, step
         self.goal = objective.goal(step, latents)
         betas = (self.settings.adam_beta1, self.settings.adam_beta2)
-        self.active = ActivePictures(parameters, self.settings.learning_rate_at(step), betas)
+        self.active = ActiveImages(parameters, self.settings.learning_rate_at(step), betas)
         self.learned = {name: value.detach().clone() for name, value in parameters.items()}
-        pictures = len(latents)
+        images = len(latents)
         self.latents = torch.empty_like(latents)
-        self.settled = torch.zeros(pictures, dtype=torch.bool, device=latents.device)
-        self.before = latents.new_zeros(2, pictures)
-        self.after = latents.new_zeros(2, pictures)
+        self.settled = torch.zeros(images, dtype=torch.bool, device=latents.device)
+        self.before = latents.new_zeros(2, images)
+        self.after = latents.new_zeros(2, images)
         self.trail: list[tuple[torch.Tensor, dict[str, torch.Tensor], Outcome]] = []
-        self.updates = [0] * pictures
-        self.forward_evaluations = [1] * pictures  # the unconditional one
+        self.updates = [0] * images
+        self.forward_evaluations = [1] * images  # the unconditional one
 
     def learn(self) -> FinishedStep:
         steps = len(self.objective.inputs.trajectory) - 1

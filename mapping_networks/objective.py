@@ -79,9 +79,9 @@ class Objective:
             self.options.variant, *self.inputs.text_embeds.shape[1:], *self.inputs.image_tokens.shape[1:]
         )
         drawn = initial_parameters(shapes, self.settings.seed)
-        pictures = len(self.inputs.image_tokens)
+        images = len(self.inputs.image_tokens)
         parameters = {
-            name: value.to(self.inputs.image_tokens).expand(pictures, *value.shape)
+            name: value.to(self.inputs.image_tokens).expand(images, *value.shape)
             for name, value in drawn.items()
         }
         return parameters, self.inputs.trajectory[-1]
@@ -120,7 +120,7 @@ class Objective:
         conditional, maps = self.denoiser.evaluate(latents, goal.level, values, rows)
         guided = unconditional + self.options.guidance_scale * (conditional.to(latents.dtype) - unconditional)
         reached = self.denoiser.step_back(latents, guided, goal.level)
-        latent_error = _error_by_picture(reached, goal.target[rows])
+        latent_error = _error_by_image(reached, goal.target[rows])
         attention_error = self._attention_error(goal, maps, rows, torch.zeros_like(latent_error))
         settings = self.settings
         loss = settings.latent_weight * latent_error + settings.attention_weight * attention_error
@@ -171,9 +171,9 @@ class Objective:
                 f"{expected}."
             )
         for layer, stored in zip(maps, goal.maps, strict=True):
-            total = total + _error_by_picture(layer.to(total.dtype), stored[rows])
+            total = total + _error_by_image(layer.to(total.dtype), stored[rows])
         return total
 
 
-def _error_by_picture(values: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
+def _error_by_image(values: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
     return (values - goal).square().flatten(1).mean(dim=1)

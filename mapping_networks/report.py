@@ -90,7 +90,7 @@ class LearningResult:
     def __repr__(self) -> str:
         return f"{type(self).__name__}(latents {tuple(self.latents.shape)}, {self.report})"
 
-    def picture(self, index: int) -> dict[str, torch.Tensor]:
+    def image(self, index: int) -> dict[str, torch.Tensor]:
         """One picture's parameters, (steps, *shape) each, as `MappingNetwork.fill` takes them."""
         return {name: value[index] for name, value in self.parameters.items()}
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 
 
-class ActivePictures:
+class ActiveImages:
     """The pictures that are still learning at a step: their parameters and a new Adam.
 
     Every operation acts on each picture separately, so apart from rounding no picture's numbers depend on another's.

@@ -8,6 +8,7 @@ from semantic_edit.pipelines.diffedit_qwen import QwenImageDiffEditPipeline
 from semantic_edit.pipelines.diffedit_sd3 import StableDiffusion3DiffEditPipeline
 from semantic_edit.pipelines.diffedit_xl import StableDiffusionXLDiffEditPipeline
 from semantic_edit.pipelines.diffedit_z_image import ZImageDiffEditPipeline
+from semantic_edit.pipelines.images import opaque_rgb, read_images
 from semantic_edit.pipelines.outputs import (
     AttentionMapsOutput,
     DiffEditInversionPipelineOutput,
@@ -15,7 +16,6 @@ from semantic_edit.pipelines.outputs import (
     DiffEditPipelineOutput,
     StyleDiffusionPipelineOutput,
 )
-from semantic_edit.pipelines.pictures import opaque_rgb, read_pictures
 from semantic_edit.pipelines.presets import PRESETS
 from semantic_edit.pipelines.restyling import Restyling, restyle
 from semantic_edit.pipelines.stages import Session
@@ -44,7 +44,7 @@ __all__ = [
     "levels_for",
     "opaque_rgb",
     "pipeline_around",
-    "read_pictures",
+    "read_images",
     "read_prompt_rows",
     "restyle",
 ]

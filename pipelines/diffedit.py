@@ -20,8 +20,8 @@ from semantic_edit.editing.mask_shapes import MaskInput
 from semantic_edit.editing.trajectory import Trajectory
 from semantic_edit.pipelines.components_sd import StableDiffusionComponents
 from semantic_edit.pipelines.diffedit_method import DiffEditMixin
+from semantic_edit.pipelines.images import ImageInput
 from semantic_edit.pipelines.outputs import DiffEditInversionPipelineOutput, DiffEditPipelineOutput
-from semantic_edit.pipelines.pictures import PictureInput
 
 
 class DiffEditPipeline(
@@ -55,7 +55,7 @@ class DiffEditPipeline(
     @torch.no_grad()
     def __call__(
         self,
-        image: PictureInput | None = None,
+        image: ImageInput | None = None,
         prompt: str | list[str] | None = None,
         source_prompt: str | list[str] | None = "",
         mask_image: MaskInput | None = None,
@@ -113,7 +113,7 @@ class DiffEditPipeline(
 
         Args:
             image: One or more images, of any size but all of the same: PIL images, arrays (height, width, 3) or tensors
-                (3, height, width) with floats in [0, 1]; see `read_pictures`. May be left out if a `trajectory` or
+                (3, height, width) with floats in [0, 1]; see `read_images`. May be left out if a `trajectory` or
                 `image_latents` hold the image.
             prompt: What the edited image shows.
             source_prompt: What the image shows; "" if there is no caption.
@@ -197,7 +197,7 @@ class DiffEditPipeline(
     @torch.no_grad()
     def generate_mask(
         self,
-        image: PictureInput | None = None,
+        image: ImageInput | None = None,
         target_prompt: str | list[str] | None = None,
         target_negative_prompt: str | list[str] | None = None,
         target_prompt_embeds: torch.Tensor | None = None,
@@ -242,7 +242,7 @@ class DiffEditPipeline(
     def invert(
         self,
         prompt: str | list[str] | None = None,
-        image: PictureInput | None = None,
+        image: ImageInput | None = None,
         num_inference_steps: int | None = None,
         inpaint_strength: float = 0.8,
         guidance_scale: float = 1.0,

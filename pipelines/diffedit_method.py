@@ -26,10 +26,11 @@ from semantic_edit.pipelines.checks import (
     levels_for,
 )
 from semantic_edit.pipelines.encoding import encode_and_decode
-from semantic_edit.pipelines.explaining import attention_in_pictures
-from semantic_edit.pipelines.finishing import Composition, convert_pixels, finish_pictures
+from semantic_edit.pipelines.explaining import attention_in_images
+from semantic_edit.pipelines.finishing import Composition, convert_pixels, finish_images
+from semantic_edit.pipelines.images import ImageInput
 from semantic_edit.pipelines.locating import locate_request
-from semantic_edit.pipelines.masks import mask_pictures
+from semantic_edit.pipelines.masks import mask_images
 from semantic_edit.pipelines.options import (
     OF_PRESETS,
     read_edit_options,
@@ -43,7 +44,6 @@ from semantic_edit.pipelines.outputs import (
     DiffEditPipelineOutput,
     as_tuple,
 )
-from semantic_edit.pipelines.pictures import PictureInput
 from semantic_edit.pipelines.presets import guidance_of, preset_of
 from semantic_edit.pipelines.ranges import read_numbers
 from semantic_edit.pipelines.request import (
@@ -55,14 +55,14 @@ from semantic_edit.pipelines.request import (
 )
 from semantic_edit.pipelines.session import components_restored, session_of
 from semantic_edit.pipelines.stages import (
-    encode_pictures,
-    invert_pictures,
+    encode_images,
+    invert_images,
     locate_edit,
     new_trajectory,
 )
 from semantic_edit.pipelines.upstream import Regularization, regularised
 from semantic_edit.pipelines.views import read_size, read_view
-from semantic_edit.pipelines.words import word_pictures
+from semantic_edit.pipelines.words import word_images
 
 SIZES = ("height", "width")
 
@@ -107,7 +107,7 @@ class DiffEditMixin:
             edited, inversion = encode_and_decode(here, guidance, hooks)
             whole = here.whole_mask(denoiser.cell)
             laid = Composition(view, mask, request.preserves, whole, _seen_only(request, found))
-            images, flags = finish_pictures(denoiser, edited, options.output_type, laid, self._censored)
+            images, flags = finish_images(denoiser, edited, options.output_type, laid, self._censored)
         output = DiffEditPipelineOutput(
             images=images,
             nsfw_content_detected=flags,
@@ -124,7 +124,7 @@ class DiffEditMixin:
     @torch.no_grad()
     def locate(
         self,
-        image: PictureInput,
+        image: ImageInput,
         source_prompt: str | list[str] = "",
         prompt: str | list[str] | None = None,
         **arguments: Any,
@@ -154,7 +154,7 @@ class DiffEditMixin:
             here = locate_request(session_of(self, denoiser, request.schedule), request)
         whole, found = here.whole_mask(denoiser.cell), here.found
         return DiffEditMaskOutput(
-            masks=mask_pictures(whole),
+            masks=mask_images(whole),
             pixel_mask=whole,
             soft_mask=None if found is None else found.soft_mask,
             mask_confidence=None if found is None else found.confidence,
@@ -165,7 +165,7 @@ class DiffEditMixin:
     @torch.no_grad()
     def explain(
         self,
-        image: PictureInput,
+        image: ImageInput,
         prompt: str | list[str],
         generator: torch.Generator | list[torch.Generator] | None = None,
         **arguments: Any,
@@ -199,11 +199,11 @@ class DiffEditMixin:
         schedule = denoiser.schedule(options.preset.num_inference_steps, latent_size(denoiser, view))
         with components_restored(self):
             (embeds,) = denoiser.embed([asked], rows)
-            clean = encode_pictures(denoiser, view.pictures).expand(rows, -1, -1, -1)
+            clean = encode_images(denoiser, view.images).expand(rows, -1, -1, -1)
             session = session_of(self, denoiser, schedule)
-            maps = attention_in_pictures(session, clean, embeds, generator)  # type: ignore[arg-type]
+            maps = attention_in_images(session, clean, embeds, generator)  # type: ignore[arg-type]
         texts = [denoiser.tokens(text) for text in asked.texts * (rows // len(asked.texts))]
-        return AttentionMapsOutput(word_pictures(texts, maps, view.frame(0).picture))
+        return AttentionMapsOutput(word_images(texts, maps, view.frame(0).image))
 
     def _arguments(self, name: str, others: Mapping[str, Any], **given: Any) -> Mapping[str, Any]:
         """The arguments of a call, for a method that takes some of them and leaves out the rest."""
@@ -231,7 +231,7 @@ class DiffEditMixin:
         check_generator(given["generator"], edits)
         with components_restored(self):
             embeds = prompts.embed(denoiser, edits)
-            clean = encode_pictures(denoiser, view.pictures).expand(edits, -1, -1, -1)
+            clean = encode_images(denoiser, view.images).expand(edits, -1, -1, -1)
             session = session_of(self, denoiser, schedule)
             found = locate_edit(session, clean, embeds, settings, guidance_scale, given["generator"])
         if given["output_type"] == "pt":
@@ -270,14 +270,14 @@ class DiffEditMixin:
             told = PromptPair(embeds.target, embeds.target_negative)
             predict = predicting(denoiser.for_encoding(), schedule, told, guidance_scale)
             session = session_of(self, denoiser, schedule)
-            clean = encode_pictures(denoiser, view.pictures).expand(edits, -1, -1, -1)
+            clean = encode_images(denoiser, view.images).expand(edits, -1, -1, -1)
             made = dataclasses.replace(
                 new_trajectory(session, clean, levels, given["inpaint_strength"], view.frames),
                 guidance_scale=guidance_scale,
                 prompts=prompts.target.texts,
             )
             on_step = every_steps(given.get("callback"), given.get("callback_steps", 1))
-            trajectory = invert_pictures(
+            trajectory = invert_images(
                 session, regularised(predict, schedule, towards_white), clean, made, on_step
             )
             latents = trajectory.latents.transpose(0, 1).flip(1)

@@ -20,8 +20,8 @@ from semantic_edit.editing.mask_shapes import MaskInput
 from semantic_edit.editing.trajectory import Trajectory
 from semantic_edit.pipelines.components_xl import StableDiffusionXLComponents
 from semantic_edit.pipelines.diffedit_method import DiffEditMixin
+from semantic_edit.pipelines.images import ImageInput
 from semantic_edit.pipelines.outputs import DiffEditInversionPipelineOutput, DiffEditPipelineOutput
-from semantic_edit.pipelines.pictures import PictureInput
 
 
 class StableDiffusionXLDiffEditPipeline(
@@ -51,7 +51,7 @@ class StableDiffusionXLDiffEditPipeline(
     @torch.no_grad()
     def __call__(
         self,
-        image: PictureInput | None = None,
+        image: ImageInput | None = None,
         prompt: str | list[str] | None = None,
         source_prompt: str | list[str] | None = None,
         mask_image: MaskInput | None = None,
@@ -138,7 +138,7 @@ class StableDiffusionXLDiffEditPipeline(
     @torch.no_grad()
     def generate_mask(
         self,
-        image: PictureInput | None = None,
+        image: ImageInput | None = None,
         target_prompt: str | list[str] | None = None,
         target_negative_prompt: str | list[str] | None = None,
         target_prompt_embeds: torch.Tensor | None = None,
@@ -192,7 +192,7 @@ class StableDiffusionXLDiffEditPipeline(
     def invert(
         self,
         prompt: str | list[str] | None = None,
-        image: PictureInput | None = None,
+        image: ImageInput | None = None,
         num_inference_steps: int | None = None,
         inpaint_strength: float = 0.8,
         guidance_scale: float = 1.0,

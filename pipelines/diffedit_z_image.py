@@ -15,8 +15,8 @@ from semantic_edit.editing.mask_shapes import MaskInput
 from semantic_edit.editing.trajectory import Trajectory
 from semantic_edit.pipelines.components_z_image import ZImageComponents
 from semantic_edit.pipelines.diffedit_method import DiffEditMixin
+from semantic_edit.pipelines.images import ImageInput
 from semantic_edit.pipelines.outputs import DiffEditInversionPipelineOutput, DiffEditPipelineOutput
-from semantic_edit.pipelines.pictures import PictureInput
 
 
 class ZImageDiffEditPipeline(
@@ -45,7 +45,7 @@ class ZImageDiffEditPipeline(
     @torch.no_grad()
     def __call__(
         self,
-        image: PictureInput | None = None,
+        image: ImageInput | None = None,
         prompt: str | list[str] | None = None,
         source_prompt: str | list[str] = "",
         mask_image: MaskInput | None = None,
@@ -123,7 +123,7 @@ class ZImageDiffEditPipeline(
     @torch.no_grad()
     def generate_mask(
         self,
-        image: PictureInput | None = None,
+        image: ImageInput | None = None,
         target_prompt: str | list[str] | None = None,
         target_negative_prompt: str | list[str] | None = None,
         source_prompt: str | list[str] | None = None,
@@ -168,7 +168,7 @@ class ZImageDiffEditPipeline(
     def invert(
         self,
         prompt: str | list[str] | None = None,
-        image: PictureInput | None = None,
+        image: ImageInput | None = None,
         num_inference_steps: int | None = None,
         inpaint_strength: float = 0.8,
         guidance_scale: float = 0.0,

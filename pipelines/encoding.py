@@ -16,7 +16,7 @@ from semantic_edit.pipelines.sharing import decode_beside_source
 from semantic_edit.pipelines.stages import (
     decode_edit,
     guidance_for_copies,
-    invert_pictures,
+    invert_images,
     new_trajectory,
     with_bar,
 )
@@ -54,7 +54,7 @@ def _inverted(here: Located) -> Trajectory:
     session, clean = here.session, here.clean
     empty = here.embeds.inversion.rows(slice(len(clean)))  # type: ignore[union-attr]
     predict = predicting(session.denoiser.for_encoding(), session.schedule, PromptPair(empty))
-    return invert_pictures(session, predict, clean, _to_be_made(here))
+    return invert_images(session, predict, clean, _to_be_made(here))
 
 
 def _noised(here: Located) -> Trajectory:

@@ -16,7 +16,7 @@ more of it the model still has to find out what is where."""
 NOISES = 2
 
 
-def attention_in_pictures(
+def attention_in_images(
     session: Session[Denoiser],
     clean: torch.Tensor,
     given: Conditioning,

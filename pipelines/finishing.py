@@ -40,7 +40,7 @@ class Composition:
     seen_only: Sequence[bool] = ()
 
 
-def finish_pictures(
+def finish_images(
     denoiser: Denoiser, latents: torch.Tensor, output_type: str, laid: Composition, censor: Censor
 ) -> Finished:
     """Turn latents into pictures and safety flags.
@@ -62,7 +62,7 @@ def finish_pictures(
     if output_type == "latent":
         return latents, None
     view, mask = laid.view, laid.mask
-    kept = view.pictures.pixels
+    kept = view.images.pixels
     seen = None
     if kept is None:
         images = edited = denoiser.decode(latents)
@@ -85,17 +85,17 @@ def finish_pictures(
     images, flags = censor(images)
     if view.is_plain:
         return convert_pixels(images, output_type), flags
-    pictures = []
+    finished = []
     for row in range(len(latents)):
         edit = row // copies
         covers = laid.whole_mask if laid.preserve_background else None
         opacity = _opacity(view, edit, covers, None if seen is None else seen[row])
         one = _laid_over(view, edit, edited[row].cpu(), mask, opacity, output_type != "pil")
-        pictures.append(one * (not flags or not flags[row]))
+        finished.append(one * (not flags or not flags[row]))
     if output_type == "pil":
-        arrays = [eight_bits(one).permute(1, 2, 0).contiguous().numpy() for one in pictures]
+        arrays = [eight_bits(one).permute(1, 2, 0).contiguous().numpy() for one in finished]
         return [PIL.Image.fromarray(array) for array in arrays], flags
-    return convert_pixels(torch.stack(pictures).to(latents.device), output_type), flags
+    return convert_pixels(torch.stack(finished).to(latents.device), output_type), flags
 
 
 def convert_pixels(

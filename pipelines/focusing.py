@@ -68,7 +68,7 @@ def focused_view(
         margin: Pixels to add around the regions.
     """
     regions = [
-        mask_region(mask[row if len(mask) > 1 else 0, 0], (0, 0, *view.frame(row).picture), margin)
+        mask_region(mask[row if len(mask) > 1 else 0, 0], (0, 0, *view.frame(row).image), margin)
         for row in range(max(len(mask), len(view.frames)))
     ]
     return unless_large(closer_view(denoiser, view, regions, focus, size), view, focus)
@@ -126,7 +126,7 @@ def _closer_frame(
 ) -> Frame:
     own, multiple = denoiser.own_size, denoiser.multiple
     least = math.sqrt(math.prod(own)) * (SMALLEST if focus else 1)
-    closer = replace(frame, box=box_around(region, frame.picture, size or own, context, least))
+    closer = replace(frame, box=box_around(region, frame.image, size or own, context, least))
     if not focus and closer.share > STEP * frame.share:
         return frame
     return replace(closer, size=size or working_size(closer.box_size, own, multiple, tolerance=1))

@@ -37,7 +37,7 @@ from semantic_edit.mapping_networks import (
     learn_mappings,
 )
 from semantic_edit.pipelines.graphs import differentiable_graph, records_graphs
-from semantic_edit.pipelines.pictures import Pictures
+from semantic_edit.pipelines.images import Images
 from semantic_edit.pipelines.stages import Session
 
 Maps = list[torch.Tensor]
@@ -82,24 +82,24 @@ class Lesson:
 
 
 @torch.no_grad()
-def encode_image_tokens(pipe: Any, pictures: Pictures) -> torch.Tensor:
+def encode_image_tokens(pipe: Any, images: Images) -> torch.Tensor:
     """All vision tokens after the tower's last normalisation, (pictures, image tokens, image width) in float32.
 
     transformers normalises only the class token; StyleDiffusion uses all tokens normalised.
 
     Args:
         pipe: A pipeline with an image encoder and its feature extractor.
-        pictures: In pixels.
+        images: In pixels.
 
     Raises:
         FloatingPointError: If the encoder gives NaN or infinite values.
     """
-    assert pictures.planes is not None  # `learn_mapping` refuses bare latents
-    pixels = eight_bits(pictures.planes).permute(0, 2, 3, 1).cpu().numpy()
-    images = [PIL.Image.fromarray(np.ascontiguousarray(one)) for one in pixels]
+    assert images.planes is not None  # `learn_mapping` refuses bare latents
+    pixels = eight_bits(images.planes).permute(0, 2, 3, 1).cpu().numpy()
+    inputs = [PIL.Image.fromarray(np.ascontiguousarray(one)) for one in pixels]
     encoder = pipe.image_encoder
-    inputs = pipe.feature_extractor(images=images, return_tensors="pt").pixel_values
-    hidden = encoder(inputs.to(pipe._execution_device, encoder.dtype)).last_hidden_state
+    features = pipe.feature_extractor(images=inputs, return_tensors="pt").pixel_values
+    hidden = encoder(features.to(pipe._execution_device, encoder.dtype)).last_hidden_state
     tower = getattr(encoder, "vision_model", encoder)
     tokens = tower.post_layernorm(hidden).float()
     check_finite("the image encoder", tokens)
@@ -125,7 +125,7 @@ class Learned:
     identity: str
 
 
-def learn_pictures(session: Session[UNetDenoiser], lesson: Lesson, checkpoint: Any = None) -> Learned:
+def learn_images(session: Session[UNetDenoiser], lesson: Lesson, checkpoint: Any = None) -> Learned:
     """Invert the pictures and learn their networks.
 
     Args:
@@ -335,9 +335,9 @@ def learned_network(
         reconstruction_ssim=batch_ssim(best, reached).item() if large_enough else None,
         text_fingerprint=text_look(lesson.given.rows(row), lesson.negative.rows(row)),
         sizes=session.denoiser.sizes(*lesson.clean.shape[2:]) or None,
-        frame=asdict(lesson.frames[index if len(lesson.frames) > 1 else 0]) if lesson.frames else None,
+        frame=lesson.frames[index if len(lesson.frames) > 1 else 0].stored() if lesson.frames else None,
     )
-    network.fill(result.picture(index), lesson.image_tokens[index], learned.noisiest[index])
+    network.fill(result.image(index), lesson.image_tokens[index], learned.noisiest[index])
     watch = FiniteWatch()
     for name, values in network.state_dict().items():
         watch.see(f"the learning, in what it leaves as {name}", values)

@@ -42,7 +42,7 @@ def find_or_cut_mask(
             follows_edges=options.preset.mask_refine,
             is_shaped=options.is_shaped,
         )
-        drawn = draw_edit_mask(found, view.pictures, drawing)
+        drawn = draw_edit_mask(found, view.images, drawing)
     shape = mask_shape(request, denoiser.cell)
     return found, shape_edit_mask(
         drawn, request.edits, clean, denoiser.cell, shape, is_found=found is not None
@@ -87,7 +87,7 @@ def locate_request(session: Session[Denoiser], request: EditRequest) -> Located:
     embeds = request.prompts.embed(denoiser, request.edits)
     view, clean = searched_view(session, request, embeds)
     if clean is None:
-        clean = clean_latents(denoiser, view.pictures, request.trajectory)
+        clean = clean_latents(denoiser, view.images, request.trajectory)
     if view is not request.view:
         request = request.seen(denoiser, view)
         session = replace(session, schedule=request.schedule)

@@ -12,7 +12,7 @@ from semantic_edit.editing.mask_shapes import MaskShape, grow_mask, mask_to_late
 from semantic_edit.editing.masking import NEGLIGIBLE_DIFFERENCE, MaskResult, outline_mask
 from semantic_edit.editing.refinement import drawn_mask, followed_mask
 from semantic_edit.editing.tuning import EditTuning
-from semantic_edit.pipelines.pictures import Pictures
+from semantic_edit.pipelines.images import Images
 
 
 @dataclass(frozen=True)
@@ -48,17 +48,17 @@ class Drawing:
     is_shaped: bool
 
 
-def draw_edit_mask(found: MaskResult, pictures: Pictures, drawing: Drawing) -> torch.Tensor:
+def draw_edit_mask(found: MaskResult, images: Images, drawing: Drawing) -> torch.Tensor:
     """Draw a found mask in pixels, (edits, 1, height, width) in [0, 1]."""
     if not drawing.follows_edges:
         return outline_mask(found.soft_mask, drawing.threshold, drawing.cell)
-    picture = pictures.pixels
-    if picture is not None:
-        picture = picture.to(found.soft_mask.device).expand(found.soft_mask.shape[0], -1, -1, -1)
+    image = images.pixels
+    if image is not None:
+        image = image.to(found.soft_mask.device).expand(found.soft_mask.shape[0], -1, -1, -1)
     if drawing.is_shaped:
-        return (followed_mask(found.soft_mask, drawing.cell, picture) > drawing.threshold).float()
+        return (followed_mask(found.soft_mask, drawing.cell, image) > drawing.threshold).float()
     return drawn_mask(
-        found.soft_mask, found.recolours, drawing.tuning, drawing.threshold, drawing.cell, picture
+        found.soft_mask, found.recolours, drawing.tuning, drawing.threshold, drawing.cell, image
     )
 
 
@@ -82,7 +82,7 @@ def shape_edit_mask(
     return EditMask(pixels, weights, empty=pixels.flatten(1).amax(1) == 0)
 
 
-def mask_pictures(whole: torch.Tensor) -> list[PIL.Image.Image]:
+def mask_images(whole: torch.Tensor) -> list[PIL.Image.Image]:
     """Masks of whole pictures, (edits, 1, height, width) in [0, 1], as black and white images, cut at a half."""
     cut = (255 * (whole[:, 0] >= 0.5)).to(torch.uint8).cpu().numpy()
     return [PIL.Image.fromarray(one) for one in cut]

@@ -12,7 +12,7 @@ from semantic_edit.editing.conditioning import Conditioning
 from semantic_edit.editing.mask_shapes import grow_mask
 from semantic_edit.pipelines.focusing import CLOSER, closer_view, mask_region, unless_large
 from semantic_edit.pipelines.request import EditRequest
-from semantic_edit.pipelines.stages import EditEmbeds, Session, encode_pictures
+from semantic_edit.pipelines.stages import EditEmbeds, Session, encode_images
 from semantic_edit.pipelines.views import View
 
 LOOKS = 3
@@ -52,7 +52,7 @@ def searched_view(
     if request.own_mask is not None or focus is False:
         return view, None
     least = math.sqrt(math.prod(session.denoiser.own_size))
-    if focus is None and any(least > CLOSER * math.sqrt(math.prod(frame.picture)) for frame in view.frames):
+    if focus is None and any(least > CLOSER * math.sqrt(math.prod(frame.image)) for frame in view.frames):
         return view, None
     told = [_telling_words(session, request, embeds, edit) for edit in range(request.edits)]
     if not all(words for _, words in told):
@@ -64,7 +64,7 @@ def searched_view(
         return view, None
     looked_at: dict[View, torch.Tensor] = {}
     for look in range(LOOKS):
-        looked_at[view] = encode_pictures(session.denoiser, view.pictures)
+        looked_at[view] = encode_images(session.denoiser, view.images)
         clean = looked_at[view].expand(request.edits, -1, -1, -1)
         regions = []
         for edit, telling in enumerate(told):

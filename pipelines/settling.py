@@ -15,7 +15,7 @@ from semantic_edit.editing.origins import origins_of
 from semantic_edit.editing.trajectory import Trajectory
 from semantic_edit.pipelines.checks import common_batch_size
 from semantic_edit.pipelines.focusing import focused_view, mask_region
-from semantic_edit.pipelines.pictures import PictureInput
+from semantic_edit.pipelines.images import ImageInput
 from semantic_edit.pipelines.views import View, check_learned, check_made_of, read_view
 
 
@@ -67,7 +67,7 @@ def settled_view(
 
 def read_lesson_view(
     denoiser: Denoiser,
-    image: PictureInput,
+    image: ImageInput,
     mask_image: MaskInput | None,
     size: Size | None,
     focus: bool | None,
@@ -100,7 +100,7 @@ def read_lesson_view(
 def learned_view(
     denoiser: Denoiser,
     config: Mapping[str, Any],
-    image: PictureInput | None,
+    image: ImageInput | None,
     own_mask: torch.Tensor | None,
     origins: Sequence[Frame | None],
     preserve_background: bool,
@@ -144,7 +144,7 @@ def _check_mask(name: str, mask: torch.Tensor | None, remembered: Sequence[Frame
     if mask is None or not view.frames:
         return
     check_made_of("mask_image", remembered, view)
-    _check_shape(mask, view.frames[0].picture)  # all pictures have one size
+    _check_shape(mask, view.frames[0].image)  # all pictures have one size
     if not _within(mask, view.frames):
         raise ValueError(
             f"`mask_image` reaches beyond the part that the `{name}` covers ({view.frames[0]}). Keep the mask "
@@ -152,15 +152,15 @@ def _check_mask(name: str, mask: torch.Tensor | None, remembered: Sequence[Frame
         )
 
 
-def _check_shape(mask: torch.Tensor, picture: Size) -> None:
+def _check_shape(mask: torch.Tensor, image: Size) -> None:
     """Raise a ValueError if the aspect ratio of a mask, (any number, 1, any, any), is not the picture's."""
     height, width = mask.shape[-2:]
-    ratio = width * picture[1] / (height * picture[0])
+    ratio = width * image[1] / (height * image[0])
     if max(ratio, 1 / ratio) > 1 + 1.5 / min(
-        height, width, *picture
+        height, width, *image
     ):  # sides may have been rounded to whole cells
         raise ValueError(
-            f"`mask_image` is {shown_size((width, height))} and the picture {shown_size(picture)}, which is another "
+            f"`mask_image` is {shown_size((width, height))} and the picture {shown_size(image)}, which is another "
             "shape: this is no mask of this picture. A mask may have any size in its shape."
         )
 
@@ -184,7 +184,7 @@ def _within(mask: torch.Tensor, frames: Sequence[Frame]) -> bool:
     """Whether masks of whole pictures, (frames or 1, 1, any, any), are empty outside the frames."""
     for row in range(max(len(mask), len(frames))):
         frame = frames[row if len(frames) > 1 else 0]
-        region = mask_region(mask[row if len(mask) > 1 else 0, 0], (0, 0, *frame.picture))
+        region = mask_region(mask[row if len(mask) > 1 else 0, 0], (0, 0, *frame.image))
         left, upper, right, lower = frame.box
         if region is None or frame.is_whole:
             continue

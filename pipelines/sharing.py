@@ -43,8 +43,8 @@ class _BesideItsSource:
             for first in range(0, len(latents), both)
             for row in range(self.rows)
         }
-        picture = self.denoiser.layout(latents, given).picture
-        with shared_projections(self.borrowed, picture, source_of, self.sharing.layers):
+        image = self.denoiser.layout(latents, given).image
+        with shared_projections(self.borrowed, image, source_of, self.sharing.layers):
             return self.denoiser.through(self.borrowed).predict(latents, timestep, given)
 
     def guide(

@@ -17,7 +17,7 @@ from semantic_edit.editing.inversion import PredictAt, StepHooks, Walk, decode_l
 from semantic_edit.editing.masking import (
     Batches,
     MaskResult,
-    NoisedPictures,
+    NoisedImages,
     draw_mask_noise,
     find_mask,
     noise_difference,
@@ -26,8 +26,8 @@ from semantic_edit.editing.masking import (
 from semantic_edit.editing.schedule import Schedule
 from semantic_edit.editing.trajectory import Trajectory
 from semantic_edit.pipelines.checks import levels_for
+from semantic_edit.pipelines.images import Images
 from semantic_edit.pipelines.masks import warn_of_alike_prompts
-from semantic_edit.pipelines.pictures import Pictures
 from semantic_edit.pipelines.presets import EditGuidance
 
 SAME_PICTURE_TOLERANCE = 0.1
@@ -87,15 +87,15 @@ class EditEmbeds:
         return PromptPair(self.source, self.source_negative), PromptPair(self.target, self.target_negative)
 
 
-def encode_pictures(denoiser: Denoiser, pictures: Pictures) -> torch.Tensor:
+def encode_images(denoiser: Denoiser, images: Images) -> torch.Tensor:
     """Scaled latents, (batch, channels, height, width) in float32; see [`Denoiser.encode`]."""
-    pixels = pictures.pixels
+    pixels = images.pixels
     if pixels is None:
-        return pictures.latents.to(denoiser.device)  # type: ignore[union-attr]
+        return images.latents.to(denoiser.device)  # type: ignore[union-attr]
     return denoiser.encode(pixels)
 
 
-def check_same_picture(latents: torch.Tensor, trajectory: Trajectory) -> None:
+def check_same_image(latents: torch.Tensor, trajectory: Trajectory) -> None:
     """Raise unless a trajectory is of the call's picture.
 
     Args:
@@ -119,16 +119,16 @@ def check_same_picture(latents: torch.Tensor, trajectory: Trajectory) -> None:
         )
 
 
-def clean_latents(denoiser: Denoiser, pictures: Pictures, trajectory: Trajectory | None) -> torch.Tensor:
+def clean_latents(denoiser: Denoiser, images: Images, trajectory: Trajectory | None) -> torch.Tensor:
     """The pictures' own latents, (batch, channels, height, width), from a known inversion if there is one.
 
     Raises:
         ValueError: If the inversion is of another picture.
     """
     if trajectory is None:
-        return encode_pictures(denoiser, pictures)
-    if pictures.batch_size:
-        check_same_picture(encode_pictures(denoiser, pictures), trajectory)
+        return encode_images(denoiser, images)
+    if images.batch_size:
+        check_same_image(encode_images(denoiser, images), trajectory)
     return trajectory.latents[0].to(denoiser.device).float()
 
 
@@ -158,7 +158,7 @@ def locate_edit(
     with session.bar("mask, in batches", chunks) as progress_bar:
         contrast = noise_difference(
             session.denoiser,
-            NoisedPictures(session.schedule, latents, noise, level),
+            NoisedImages(session.schedule, latents, noise, level),
             source,
             target,
             guidance_scale,
@@ -170,7 +170,7 @@ def locate_edit(
     return found
 
 
-def invert_pictures(
+def invert_images(
     session: Session[Denoiser],
     predict: PredictAt,
     clean: torch.Tensor,

@@ -18,8 +18,8 @@ from diffusers.pipelines.pipeline_utils import StableDiffusionMixin
 from semantic_edit.editing.mask_shapes import MaskInput
 from semantic_edit.mapping_networks import LearningSettings, MappingNetwork
 from semantic_edit.pipelines.components_sd import StableDiffusionComponents
+from semantic_edit.pipelines.images import ImageInput
 from semantic_edit.pipelines.outputs import StyleDiffusionPipelineOutput
-from semantic_edit.pipelines.pictures import PictureInput
 from semantic_edit.pipelines.stylediffusion_method import StyleDiffusionMixin
 
 
@@ -55,7 +55,7 @@ class StyleDiffusionPipeline(
 
     def learn_mapping(
         self,
-        image: PictureInput,
+        image: ImageInput,
         prompt: str | list[str],
         num_inference_steps: int = 30,
         guidance_scale: float = 7.5,
@@ -77,7 +77,7 @@ class StyleDiffusionPipeline(
         rounding, each is learned as if it were alone.
 
         Args:
-            image: One or more images, of any size but all of the same; see `read_pictures`.
+            image: One or more images, of any size but all of the same; see `read_images`.
             prompt: What the image shows; a single word will do. One for all images, or one for each.
             num_inference_steps: Number of steps of the schedule; edits take as many.
             guidance_scale: The guidance scale of later edits.
@@ -130,7 +130,7 @@ class StyleDiffusionPipeline(
         mask_image: MaskInput | None = None,
         mask_grow: int = 0,
         mask_feather: float = 0.0,
-        image: PictureInput | None = None,
+        image: ImageInput | None = None,
         preserve_background: bool = False,
         generator: torch.Generator | list[torch.Generator] | None = None,
         output_type: str = "pil",

@@ -36,12 +36,12 @@ from semantic_edit.pipelines.checks import (
     check_output_type,
     common_batch_size,
 )
-from semantic_edit.pipelines.finishing import Composition, finish_pictures
+from semantic_edit.pipelines.finishing import Composition, finish_images
 from semantic_edit.pipelines.learning import (
     Lesson,
     attention_resolution,
     encode_image_tokens,
-    learn_pictures,
+    learn_images,
     learned_network,
 )
 from semantic_edit.pipelines.masks import mask_of_everything, shape_edit_mask
@@ -50,9 +50,9 @@ from semantic_edit.pipelines.ranges import read_numbers
 from semantic_edit.pipelines.restyling import Restyling, restyle
 from semantic_edit.pipelines.session import components_restored, session_of
 from semantic_edit.pipelines.settling import learned_view, read_lesson_view
-from semantic_edit.pipelines.stages import encode_pictures
+from semantic_edit.pipelines.stages import encode_images
 from semantic_edit.pipelines.views import View, read_size
-from semantic_edit.pipelines.words import RestyleSettings, read_prompt_rows, word_pictures
+from semantic_edit.pipelines.words import RestyleSettings, read_prompt_rows, word_images
 
 
 class StyleDiffusionMixin:
@@ -87,13 +87,13 @@ class StyleDiffusionMixin:
         # tensors made in inference mode cannot be used in learning
         with components_restored(self), torch.inference_mode(False), torch.no_grad():
             told, negative = denoiser.embed(prompts, count)
-            clean = encode_pictures(denoiser, view.pictures)
+            clean = encode_images(denoiser, view.images)
             lesson = Lesson(
                 prompts=prompts,
                 clean=clean.expand(count, -1, -1, -1),
                 given=told,  # type: ignore[arg-type]
                 negative=negative,  # type: ignore[arg-type]
-                image_tokens=encode_image_tokens(self, view.pictures).expand(count, -1, -1),
+                image_tokens=encode_image_tokens(self, view.images).expand(count, -1, -1),
                 variant=given["variant"],
                 guidance_scale=float(given["guidance_scale"]),
                 settings=settings,
@@ -103,7 +103,7 @@ class StyleDiffusionMixin:
                 base_model=str(self.config.get("_name_or_path") or ""),
             )
             session = session_of(self, denoiser, schedule)
-            learned = learn_pictures(session, lesson, given["checkpoint"])
+            learned = learn_images(session, lesson, given["checkpoint"])
             networks = [learned_network(session, lesson, learned, index) for index in range(count)]
         is_list = not isinstance(given["prompt"], str) or isinstance(given["image"], (list, tuple))
         return networks if is_list or count > 1 else networks[0]
@@ -159,18 +159,16 @@ class StyleDiffusionMixin:
             done = restyle(session_of(self, denoiser, schedule), restyling, hooks)
             laid = Composition(view, mask, keeps, view.whole_mask(mask.pixels, drawn, shape))
             how = given["output_type"]
-            images, flags = finish_pictures(denoiser, done.latents[1:], how, laid, self._censored)
+            images, flags = finish_images(denoiser, done.latents[1:], how, laid, self._censored)
             alone = Composition(View(), mask)
-            source, _ = finish_pictures(denoiser, done.latents[:1], how, alone, self._censored)
+            source, _ = finish_images(denoiser, done.latents[:1], how, alone, self._censored)
         size = tuple(side * denoiser.cell for side in reversed(config.latent_shape[1:]))
         output = StyleDiffusionPipelineOutput(
             images=images,
             nsfw_content_detected=flags,
             reconstruction=source,
             blend_masks=done.blend_masks,
-            attention_maps=None
-            if done.word_maps is None
-            else word_pictures(rows.tokens, done.word_maps, size),
+            attention_maps=None if done.word_maps is None else word_images(rows.tokens, done.word_maps, size),
             frames=view.frames,
         )
         return output if arguments["return_dict"] else as_tuple(output)

@@ -18,8 +18,8 @@ from diffusers.pipelines.pipeline_utils import StableDiffusionMixin
 from semantic_edit.editing.mask_shapes import MaskInput
 from semantic_edit.mapping_networks import LearningSettings, MappingNetwork
 from semantic_edit.pipelines.components_xl import StableDiffusionXLComponents
+from semantic_edit.pipelines.images import ImageInput
 from semantic_edit.pipelines.outputs import StyleDiffusionPipelineOutput
-from semantic_edit.pipelines.pictures import PictureInput
 from semantic_edit.pipelines.stylediffusion_method import StyleDiffusionMixin
 
 
@@ -50,7 +50,7 @@ class StableDiffusionXLStyleDiffusionPipeline(
 
     def learn_mapping(
         self,
-        image: PictureInput,
+        image: ImageInput,
         prompt: str | list[str],
         num_inference_steps: int = 30,
         guidance_scale: float = 7.5,
@@ -111,7 +111,7 @@ class StableDiffusionXLStyleDiffusionPipeline(
         mask_image: MaskInput | None = None,
         mask_grow: int = 0,
         mask_feather: float = 0.0,
-        image: PictureInput | None = None,
+        image: ImageInput | None = None,
         preserve_background: bool = False,
         generator: torch.Generator | list[torch.Generator] | None = None,
         output_type: str = "pil",

@@ -14,7 +14,7 @@ from semantic_edit.denoisers.denoiser import Denoiser
 from semantic_edit.editing.frames import Frame, Size, shown_size, whole_frame
 from semantic_edit.editing.mask_shapes import MaskShape, resize_mask, shape_mask
 from semantic_edit.editing.stitching import cut_out, look_of, looks_like
-from semantic_edit.pipelines.pictures import PictureInput, Pictures, read_pictures
+from semantic_edit.pipelines.images import ImageInput, Images, read_images
 from semantic_edit.pipelines.ranges import plain_numbers
 
 FADING = 8
@@ -23,13 +23,13 @@ FADING = 8
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """Pictures, and the area of them that a model works on.
+    """Images, and the area of them that a model works on.
 
     originals: The pictures as they were given; none if only an inversion is known.
     frames: One for each picture or each edit, all of one working size; () if no pixels are known.
     """
 
-    originals: Pictures = field(default_factory=Pictures)
+    originals: Images = field(default_factory=Images)
     frames: tuple[Frame, ...] = ()
 
     @property
@@ -63,12 +63,12 @@ class View:
         return planes[edit if len(planes) > 1 else 0]
 
     @cached_property
-    def pictures(self) -> Pictures:
+    def images(self) -> Images:
         """What the model receives: the frames, cut out and resized; or the latents, if that is what was given."""
         if not self.has_pixels:
             return self.originals
         cut = [cut_out(self.original(row), self.frame(row)) for row in range(self.rows)]
-        return Pictures(planes=torch.cat(cut))
+        return Images(planes=torch.cat(cut))
 
     def cut_mask(self, mask: torch.Tensor) -> torch.Tensor:
         """The parts of masks of the whole pictures, (edits or 1, 1, any, any), that lie in the frames."""
@@ -91,7 +91,7 @@ class View:
         """
         if self.is_plain:
             return cut
-        width, height = self.frames[0].picture
+        width, height = self.frames[0].image
         if own is None and all(frame.is_whole for frame in self.frames):
             return F.interpolate(cut, size=(height, width), mode="bilinear", antialias=True).clamp_(0, 1)
         whole = cut.new_zeros(len(cut), 1, height, width)
@@ -118,7 +118,7 @@ def _fading(frame: Frame) -> torch.Tensor:
     left, upper, right, lower = frame.box
     reach = max(1, round(FADING * frame.scale))
     sides = []
-    for first, last, whole in ((upper, lower, frame.picture[1]), (left, right, frame.picture[0])):
+    for first, last, whole in ((upper, lower, frame.image[1]), (left, right, frame.image[0])):
         places = torch.arange(last - first) + 0.5
         before = places / reach if first > 0 else torch.ones_like(places)
         behind = (last - first - places) / reach if last < whole else torch.ones_like(places)
@@ -150,7 +150,7 @@ def read_size(height: Any, width: Any, multiple: int) -> Size | None:
     return width, height
 
 
-def read_view(denoiser: Denoiser, image: PictureInput | None, size: Size | None = None) -> View:
+def read_view(denoiser: Denoiser, image: ImageInput | None, size: Size | None = None) -> View:
     """Read pictures of any size, for a model that works on them whole.
 
     Args:
@@ -163,17 +163,17 @@ def read_view(denoiser: Denoiser, image: PictureInput | None, size: Size | None 
     """
     if image is None:
         raise ValueError("`image` is missing; pass the picture that is to be edited.")
-    pictures = read_pictures(image, latent_channels=denoiser.latent_channels)
-    if pictures.planes is None:
+    images = read_images(image, latent_channels=denoiser.latent_channels)
+    if images.planes is None:
         if size is not None:
             raise ValueError("`image` holds latents, which keep their size; leave out `height` and `width`.")
-        return View(pictures)
+        return View(images)
     own, multiple = denoiser.own_size, denoiser.multiple
     return View(
-        pictures,
+        images,
         tuple(
             whole_frame((planes.shape[2], planes.shape[1]), own, multiple, size, look_of(planes))
-            for planes in pictures.planes
+            for planes in images.planes
         ),
     )
 
@@ -214,14 +214,14 @@ def check_learned(frame: Frame, view: View) -> None:
         reason = _difference(frame, view.frames[0])
     if reason:
         raise ValueError(
-            f"`image` must be the learned picture, {shown_size(frame.picture)} pixels (width x height): {reason}."
+            f"`image` must be the learned picture, {shown_size(frame.image)} pixels (width x height): {reason}."
         )
 
 
 def _difference(made_of: Frame, here: Frame) -> str:
     """Why two frames must be of different pictures, or "" if they may be of the same one."""
-    if made_of.picture != here.picture:
-        return f"that one has {shown_size(made_of.picture)} pixels, this one {shown_size(here.picture)}"
+    if made_of.image != here.image:
+        return f"that one has {shown_size(made_of.image)} pixels, this one {shown_size(here.image)}"
     if looks_like(made_of.look, here.look, made_of.part):
         return ""
     return "they are of one size and look different, if only in a small place"
@@ -230,5 +230,5 @@ def _difference(made_of: Frame, here: Frame) -> str:
 def _part(mask: torch.Tensor, row: int, frame: Frame) -> torch.Tensor:
     """The part of one of the masks of whole pictures that lies in a frame's box, (1, 1, height, width)."""
     left, upper, right, lower = frame.box
-    whole = resize_mask(mask[row : row + 1] if len(mask) > 1 else mask, *frame.picture[::-1])
+    whole = resize_mask(mask[row : row + 1] if len(mask) > 1 else mask, *frame.image[::-1])
     return whole[..., upper:lower, left:right]

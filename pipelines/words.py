@@ -153,7 +153,7 @@ def _blended_tokens(prompts: Sequence[PromptTokens], words: Sequence[str]) -> tu
     return tuple(blended)
 
 
-def word_pictures(
+def word_images(
     prompts: Sequence[PromptTokens], maps: torch.Tensor, size: tuple[int, int]
 ) -> list[dict[str, PIL.Image.Image]]:
     """For each row, a heat map of each of its words.
@@ -168,7 +168,7 @@ def word_pictures(
     Returns:
         For each row greyscale images by word, each with its maximum white.
     """
-    pictures: list[dict[str, PIL.Image.Image]] = []
+    images: list[dict[str, PIL.Image.Image]] = []
     for row, tokens in enumerate(prompts):
         covered: dict[str, list[int]] = {}
         for word in tokens.words:
@@ -179,5 +179,5 @@ def word_pictures(
             heat = maps[row, :, :, indices].mean(dim=-1)
             levels = (255 * heat / heat.max().clamp(min=1e-12)).round().byte().cpu().numpy()
             own[text] = PIL.Image.fromarray(levels).resize(size, PIL.Image.Resampling.BICUBIC)
-        pictures.append(own)
-    return pictures
+        images.append(own)
+    return images

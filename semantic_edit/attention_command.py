@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, TypeAlias
 from semantic_edit.disk.writing import write_file
 from semantic_edit.files import (
     UsageError,
+    check_images,
     check_inputs,
     check_outputs,
-    check_pictures,
     check_suffix,
-    encode_picture,
+    encode_image,
 )
 from semantic_edit.loading import (
     check_mapping,
     check_model_choice,
+    load_image,
     load_mapping,
-    load_picture,
     load_pipeline,
     load_pipeline_for,
     quiet_loading,
@@ -64,11 +64,11 @@ def run(options: argparse.Namespace) -> None:
     check_outputs({"--output": options.output}, inputs)
     if options.prompt is not None and not options.prompt.split():
         raise UsageError(NO_WORDS)
-    title, picture, heats = _of_an_image(options) if options.mapping is None else _of_a_learned_one(options)
+    title, image, heats = _of_an_image(options) if options.mapping is None else _of_a_learned_one(options)
     from semantic_edit.strips import heat_over, strip
 
-    panels = [(title, picture), *((word, heat_over(picture, heat)) for word, heat in heats.items())]
-    write_file(options.output, encode_picture(strip(panels, PANELS_IN_A_ROW), options.output))
+    panels = [(title, image), *((word, heat_over(image, heat)) for word, heat in heats.items())]
+    write_file(options.output, encode_image(strip(panels, PANELS_IN_A_ROW), options.output))
     say(options.output)
 
 
@@ -76,16 +76,16 @@ def _of_an_image(options: argparse.Namespace) -> Drawn:
     if options.prompt is None:
         raise UsageError("--prompt must say what the image shows")
     check_inputs({"the image": options.image})
-    check_pictures({"the image": options.image})
+    check_images({"the image": options.image})
     check_model_choice(model_choice(options))
     quiet_loading()
-    picture = load_picture(options.image)
+    image = load_image(options.image)
     import torch
 
     pipe = load_pipeline("diffedit", model_choice(options))
     with refusals():
-        output = pipe.explain(picture, options.prompt, torch.Generator("cpu").manual_seed(0))
-    return options.prompt, picture, output.attention_maps[0]
+        output = pipe.explain(image, options.prompt, torch.Generator("cpu").manual_seed(0))
+    return options.prompt, image, output.attention_maps[0]
 
 
 def _of_a_learned_one(options: argparse.Namespace) -> Drawn:
@@ -102,5 +102,5 @@ def _of_a_learned_one(options: argparse.Namespace) -> Drawn:
     output = run_edit(
         pipe, "try other words", prompt=prompt, mapping_network=network, output_attention_maps=True
     )
-    (picture,) = output.reconstruction if own else output.images
-    return prompt, picture, output.attention_maps[0 if own else 1]
+    (image,) = output.reconstruction if own else output.images
+    return prompt, image, output.attention_maps[0 if own else 1]

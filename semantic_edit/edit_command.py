@@ -11,16 +11,16 @@ from PIL import Image
 from semantic_edit.disk.writing import write_files
 from semantic_edit.files import (
     UsageError,
+    check_images,
     check_inputs,
     check_outputs,
-    check_pictures,
     check_suffix,
-    encode_picture,
-    read_picture,
+    encode_image,
+    read_image,
 )
 from semantic_edit.loading import (
     check_model_choice,
-    load_picture,
+    load_image,
     load_pipeline,
     load_trajectory,
     quiet_loading,
@@ -162,9 +162,9 @@ def run(options: argparse.Namespace) -> None:
             "warning", "--source has no effect here: it helps to find a mask, and --mask already gives one"
         )
     quiet_loading()
-    picture = load_picture(options.image)
-    output = _edit(options, picture, _pipeline_arguments(options))
-    contents = _contents(outputs, picture, output)
+    image = load_image(options.image)
+    output = _edit(options, image, _pipeline_arguments(options))
+    contents = _contents(outputs, image, output)
     if options.save_trajectory is not None and options.save_trajectory not in contents:
         advice = "lower --mask-threshold" if options.mask is None else f"{options.mask} is not white anywhere"
         raise UsageError(f"--save-trajectory: the mask is empty, so nothing was inverted; {advice}")
@@ -176,8 +176,8 @@ def run(options: argparse.Namespace) -> None:
 def _checked(options: argparse.Namespace) -> dict[str, Path]:
     """The files to write, by option, after checking everything that was typed."""
     _check_together(options)
-    pictures = {"--output": options.output, "--save-mask": options.save_mask, "--strip": options.strip}
-    named = {option: path for option, path in pictures.items() if path is not None}
+    images = {"--output": options.output, "--save-mask": options.save_mask, "--strip": options.strip}
+    named = {option: path for option, path in images.items() if path is not None}
     for option, path in named.items():
         check_suffix(option, path)
     if options.save_trajectory is not None:
@@ -187,7 +187,7 @@ def _checked(options: argparse.Namespace) -> dict[str, Path]:
     inputs = {option: path for option, path in read.items() if path is not None}
     check_outputs(named, inputs)
     check_inputs(inputs)
-    check_pictures({option: path for option, path in inputs.items() if option != "--trajectory"})
+    check_images({option: path for option, path in inputs.items() if option != "--trajectory"})
     check_model_choice(model_choice(options))
     return named
 
@@ -207,43 +207,43 @@ def _pipeline_arguments(options: argparse.Namespace) -> dict[str, Any]:
     """The arguments of the pipeline besides the image."""
     arguments = typed(options, _PIPELINE_OPTIONS) | sides(options)
     if options.mask is not None:
-        arguments["mask_image"] = read_picture(options.mask)
+        arguments["mask_image"] = read_image(options.mask)
     if options.trajectory is not None:
         arguments["trajectory"] = load_trajectory(options.trajectory)
     return {"prompt": options.prompt, "source_prompt": options.source, **arguments}
 
 
 def _edit(
-    options: argparse.Namespace, picture: Image.Image, arguments: dict[str, Any]
+    options: argparse.Namespace, image: Image.Image, arguments: dict[str, Any]
 ) -> DiffEditPipelineOutput:
     import torch
 
     pipe = load_pipeline("diffedit", model_choice(options))
     generator = torch.Generator("cpu").manual_seed(options.seed or 0)
     advice = "try other words or another --seed"
-    return run_edit(pipe, advice, image=picture, generator=generator, **arguments)
+    return run_edit(pipe, advice, image=image, generator=generator, **arguments)
 
 
 def _contents(
-    outputs: dict[str, Path], picture: Image.Image, output: DiffEditPipelineOutput
+    outputs: dict[str, Path], image: Image.Image, output: DiffEditPipelineOutput
 ) -> dict[Path, bytes]:
     """The content of each file."""
-    from semantic_edit.editing.origins import mask_as_picture
+    from semantic_edit.editing.origins import mask_as_image
     from semantic_edit.strips import edit_strip
 
     after, mask, frames = output.images[0], output.pixel_mask, output.frames
     assert isinstance(after, Image.Image)  # by the pipeline's default output type
     assert mask is not None  # only the three-stage call with bare latents has none
     assert frames is not None  # as the image is given in pixels
-    mask_picture = mask_as_picture(mask[0], frames[0])
-    pictures = {
+    mask_image = mask_as_image(mask[0], frames[0])
+    images = {
         "--output": after,
-        "--save-mask": mask_picture,
-        "--strip": edit_strip(picture, after, mask_picture, output.soft_mask, frames[0].box),
+        "--save-mask": mask_image,
+        "--strip": edit_strip(image, after, mask_image, output.soft_mask, frames[0].box),
     }
     contents = {
-        outputs[option]: encode_picture(drawn, outputs[option])
-        for option, drawn in pictures.items()
+        outputs[option]: encode_image(drawn, outputs[option])
+        for option, drawn in images.items()
         if option in outputs
     }
     if "--save-trajectory" in outputs and output.trajectory is not None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image, PngImagePlugin
 
-from semantic_edit.disk.pictures import UnreadablePicture, decoded_picture
+from semantic_edit.disk.images import UnreadableImage, decoded_image
 from semantic_edit.disk.reading import check_is_file, read_object
 from semantic_edit.disk.writing import entries, place_kind, settle
 
@@ -22,32 +22,32 @@ class UsageError(Exception):
     """An error that the user can correct; its text is one line."""
 
 
-def read_picture(path: Path) -> Image.Image:
+def read_image(path: Path) -> Image.Image:
     """Read the image or mask in a file, in the file's own mode.
 
     Raises:
-        UsageError: Naming the file, if it cannot be read; see `decoded_picture`.
+        UsageError: Naming the file, if it cannot be read; see `decoded_image`.
     """
     try:
-        return decoded_picture(path)
-    except UnreadablePicture as error:
+        return decoded_image(path)
+    except UnreadableImage as error:
         raise UsageError(f"{path} {error}") from None
 
 
-def encode_picture(picture: Image.Image, path: Path) -> bytes:
-    """Encode `picture` in the format that the name of `path` asks for.
+def encode_image(image: Image.Image, path: Path) -> bytes:
+    """Encode `image` in the format that the name of `path` asks for.
 
     Raises:
         UsageError: If that format cannot hold an image of this size.
     """
-    kind = _picture_format(path)
+    kind = _image_format(path)
     try:
-        content = _encoded(picture, kind)
-        whole = _opened_size(content) == picture.size
+        content = _encoded(image, kind)
+        whole = _opened_size(content) == image.size
     except (OSError, ValueError, struct.error) as error:  # what encoders raise
         raise UsageError(f"{path}: {kind} cannot hold this image ({error}); use .png") from error
     if not whole:
-        raise UsageError(f"{path}: {kind} cannot hold {picture.width} x {picture.height} pixels; use .png")
+        raise UsageError(f"{path}: {kind} cannot hold {image.width} x {image.height} pixels; use .png")
     return content
 
 
@@ -75,18 +75,18 @@ def check_inputs(inputs: Mapping[str, Path]) -> None:
             raise UsageError(error) from None
 
 
-def check_pictures(pictures: Mapping[str, Path]) -> None:
+def check_images(images: Mapping[str, Path]) -> None:
     """Raise unless all images can be read, before anything slow is imported.
 
     Args:
-        pictures: Option, as typed, to path.
+        images: Option, as typed, to path.
 
     Raises:
         UsageError: Naming the path and the reason.
     """
-    check_inputs(pictures)
-    for path in pictures.values():
-        read_picture(path)
+    check_inputs(images)
+    for path in images.values():
+        read_image(path)
 
 
 def check_outputs(outputs: Mapping[str, Path], inputs: Mapping[str, Path]) -> None:
@@ -146,43 +146,43 @@ def is_mapping_folder(folder: Path) -> bool:
 
 def check_suffix(option: str, path: Path, suffixes: Collection[str] | None = None) -> None:
     """Raise unless a file name ends in one of `suffixes`, by default those of formats that can store any image."""
-    is_right = _keeps_pictures(path) if suffixes is None else path.suffix.lower() in suffixes
+    is_right = _keeps_images(path) if suffixes is None else path.suffix.lower() in suffixes
     if not is_right:
         hint = ", ".join(suffixes or (".png", ".jpg", ".webp", ".tiff"))
         raise UsageError(f"{option} {path}: the name must end in one of {hint}")
 
 
-def _keeps_pictures(path: Path) -> bool:
+def _keeps_images(path: Path) -> bool:
     """Whether an image written under this name can be read again: some of Pillow's formats cannot be written, or hold
     only small images."""
     try:
-        kind = _picture_format(path)
+        kind = _image_format(path)
         tried = [Image.new(mode, (300, 200)) for mode in ("RGB", "L")]
-        return all(_opened_size(_encoded(picture, kind)) == picture.size for picture in tried)
+        return all(_opened_size(_encoded(image, kind)) == image.size for image in tried)
     except (KeyError, OSError, ValueError):
         return False
 
 
-def _picture_format(path: Path) -> str:
+def _image_format(path: Path) -> str:
     suffix = path.suffix.lower()
     Image.preinit()  # the usual formats; all of them take a tenth of a second
     return Image.EXTENSION[suffix] if suffix in Image.EXTENSION else Image.registered_extensions()[suffix]
 
 
-def _encoded(picture: Image.Image, kind: str) -> bytes:
+def _encoded(image: Image.Image, kind: str) -> bytes:
     buffer = io.BytesIO()
     notes = PngImagePlugin.PngInfo()
-    for name, value in picture.info.items():
+    for name, value in image.info.items():
         if str(name).startswith(OUR_NOTES):
             notes.add_text(str(name), str(value))
     # each is for some formats, and the others ignore it
-    picture.save(buffer, kind, quality=95, pnginfo=notes)
+    image.save(buffer, kind, quality=95, pnginfo=notes)
     return buffer.getvalue()
 
 
 def _opened_size(content: bytes) -> tuple[int, int]:
-    with Image.open(io.BytesIO(content)) as picture:
-        return picture.size
+    with Image.open(io.BytesIO(content)) as image:
+        return image.size
 
 
 def _real(path: Path) -> Path:

@@ -9,12 +9,12 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from semantic_edit.files import UsageError, check_folder, check_pictures, is_mapping_folder, read_picture
+from semantic_edit.files import UsageError, check_folder, check_images, is_mapping_folder, read_image
 from semantic_edit.loading import (
     check_image_encoder,
     check_model_choice,
+    load_image,
     load_image_encoder,
-    load_picture,
     load_pipeline,
     quiet_loading,
 )
@@ -115,12 +115,12 @@ def run(options: argparse.Namespace) -> None:
     if options.mask is None and options.focus is not None:
         raise UsageError("--focus works on the area around a mask; pass one with --mask")
     read = {"the image": options.image, "--mask": options.mask}
-    check_pictures({option: path for option, path in read.items() if path is not None})
+    check_images({option: path for option, path in read.items() if path is not None})
     check_model_choice(model_choice(options))
     check_image_encoder(options.image_encoder)
     quiet_loading()
-    picture = load_picture(options.image)
-    network = _learn(options, _load(options), picture)
+    image = load_image(options.image)
+    network = _learn(options, _load(options), image)
     network.save_pretrained(options.output)
     say(options.output)
     say(f"reconstruction: {network.config.reconstruction_psnr:.1f} dB")
@@ -149,7 +149,7 @@ def _load(options: argparse.Namespace) -> AnyStyleDiffusion:
     return pipe
 
 
-def _learn(options: argparse.Namespace, pipe: AnyStyleDiffusion, picture: Any) -> MappingNetwork:
+def _learn(options: argparse.Namespace, pipe: AnyStyleDiffusion, image: Any) -> MappingNetwork:
     from semantic_edit.editing.frames import Frame
     from semantic_edit.mapping_networks import LearningSettings
 
@@ -158,8 +158,8 @@ def _learn(options: argparse.Namespace, pipe: AnyStyleDiffusion, picture: Any) -
         warnings.filterwarnings("ignore", "The learning did not converge")  # it advises in terms of Python
         arguments = typed(options, _PIPELINE_OPTIONS) | sides(options)
         if options.mask is not None:
-            arguments["mask_image"] = read_picture(options.mask)
-        network = pipe.learn_mapping(picture, options.prompt, settings=settings, **arguments)
+            arguments["mask_image"] = read_image(options.mask)
+        network = pipe.learn_mapping(image, options.prompt, settings=settings, **arguments)
     assert not isinstance(network, list)  # one image under one prompt
     assert network.report is not None  # it was learned just now
     if network.config.frame is not None:

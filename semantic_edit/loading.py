@@ -13,7 +13,7 @@ from PIL import Image
 from semantic_edit.disk.hub_ids import is_hub_id
 from semantic_edit.disk.models import unserved_folder, variants_alone, variants_of
 from semantic_edit.disk.reading import read_object
-from semantic_edit.files import UsageError, read_picture
+from semantic_edit.files import UsageError, read_image
 from semantic_edit.hub import network_unless, reason_for
 from semantic_edit.options import STILL_LIFE_MODEL, ModelChoice
 from semantic_edit.running import refusals
@@ -171,7 +171,7 @@ def load_trajectory(path: Path) -> Trajectory:
         raise UsageError(error) from error
 
 
-def load_picture(path: Path) -> Image.Image:
+def load_image(path: Path) -> Image.Image:
     """Read an image as the pipelines would: upright, opaque and in 8-bit RGB.
 
     Raises:
@@ -180,7 +180,7 @@ def load_picture(path: Path) -> Image.Image:
     from semantic_edit.pipelines import opaque_rgb
 
     with refusals():
-        return opaque_rgb(read_picture(path))
+        return opaque_rgb(read_image(path))
 
 
 def _base_model(network: MappingNetwork, is_folder: bool) -> str | None:

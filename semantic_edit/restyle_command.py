@@ -11,17 +11,17 @@ from PIL import Image
 from semantic_edit.disk.writing import write_files
 from semantic_edit.files import (
     UsageError,
+    check_images,
     check_outputs,
-    check_pictures,
     check_suffix,
-    encode_picture,
-    read_picture,
+    encode_image,
+    read_image,
 )
 from semantic_edit.loading import (
     check_mapping,
     check_model_choice,
+    load_image,
     load_mapping,
-    load_picture,
     load_pipeline_for,
     quiet_loading,
 )
@@ -185,7 +185,7 @@ def _checked(options: argparse.Namespace) -> dict[str, Path]:
     read = {"--mask": options.mask, "--image": options.image}
     inputs = {option: path for option, path in read.items() if path is not None}
     check_outputs(named, inputs)
-    check_pictures(inputs)
+    check_images(inputs)
     check_mapping(options.mapping)
     if options.model is not None:  # otherwise it is the one that the image was learned with
         check_model_choice(model_choice(options))
@@ -209,9 +209,9 @@ def _pipeline_arguments(options: argparse.Namespace) -> dict[str, Any]:
     if options.reweight is not None:
         arguments["reweight"] = dict(options.reweight)
     if options.mask is not None:
-        arguments["mask_image"] = read_picture(options.mask)
+        arguments["mask_image"] = read_image(options.mask)
     if options.image is not None:
-        arguments |= {"image": load_picture(options.image), "preserve_background": True}
+        arguments |= {"image": load_image(options.image), "preserve_background": True}
     return arguments
 
 
@@ -224,9 +224,9 @@ def _contents(
     edits: list[Image.Image] = list(output.images)
     (reconstruction,) = output.reconstruction  # type: ignore[misc]
     panels = [(source, reconstruction), *zip(options.prompt, edits, strict=True)]
-    pictures = {
+    images = {
         **dict(zip(_edit_names(options), edits, strict=True)),
         "--save-reconstruction": reconstruction,
         "--strip": strip(panels),
     }
-    return {path: encode_picture(pictures[option], path) for option, path in outputs.items()}
+    return {path: encode_image(images[option], path) for option, path in outputs.items()}

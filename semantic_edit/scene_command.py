@@ -5,7 +5,7 @@ import argparse
 from PIL import Image
 
 from semantic_edit.disk.writing import write_file
-from semantic_edit.files import check_outputs, check_suffix, encode_picture
+from semantic_edit.files import check_outputs, check_suffix, encode_image
 from semantic_edit.options import add_output, seed, whole
 from semantic_edit.terminal import say
 
@@ -34,6 +34,6 @@ def run(options: argparse.Namespace) -> None:
     from semantic_edit.still_life.scenes import sample_scene
 
     drawn = sample_scene(options.seed, objects=options.objects)
-    picture = Image.fromarray(drawn.render(options.scale))
-    write_file(options.output, encode_picture(picture, options.output))
+    image = Image.fromarray(drawn.render(options.scale))
+    write_file(options.output, encode_image(image, options.output))
     say(drawn.caption(wording=0))

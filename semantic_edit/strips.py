@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from semantic_edit.editing.origins import mask_as_picture
+from semantic_edit.editing.origins import mask_as_image
 
 if TYPE_CHECKING:
     import torch
@@ -37,15 +37,15 @@ def edit_strip(
     if soft_mask is not None:
         size = (box[2] - box[0], box[3] - box[1])
         heat = Image.new("L", before.size)
-        heat.paste(mask_as_picture(soft_mask[0]).resize(size, Image.Resampling.BICUBIC), box)
+        heat.paste(mask_as_image(soft_mask[0]).resize(size, Image.Resampling.BICUBIC), box)
         panels.append(("soft map", heat))
     return strip([*panels, ("mask", mask), ("after", after)])
 
 
-def heat_over(picture: Image.Image, heat: Image.Image) -> Image.Image:
+def heat_over(image: Image.Image, heat: Image.Image) -> Image.Image:
     """An image in grey under a heat map of its size, which goes from black over red to yellow."""
     colours = ImageOps.colorize(heat.convert("L"), black="#000018", mid="#c82040", white="#fff060")
-    return Image.blend(picture.convert("L").convert("RGB"), colours, 0.6)
+    return Image.blend(image.convert("L").convert("RGB"), colours, 0.6)
 
 
 def strip(panels: Sequence[tuple[str, Image.Image]], columns: int | None = None) -> Image.Image:
@@ -55,8 +55,8 @@ def strip(panels: Sequence[tuple[str, Image.Image]], columns: int | None = None)
         panels: Captions and images; captions wider than their image are broken into lines.
         columns: Images in a row; by default there is one row.
     """
-    height = min(HIGHEST_PANEL, max(PANEL_HEIGHT, *(picture.height for _, picture in panels)))
-    scaled = [(caption, _at_height(picture.convert("RGB"), height)) for caption, picture in panels]
+    height = min(HIGHEST_PANEL, max(PANEL_HEIGHT, *(image.height for _, image in panels)))
+    scaled = [(caption, _at_height(image.convert("RGB"), height)) for caption, image in panels]
     columns = columns or len(scaled)
     rows = [_row(scaled[start : start + columns]) for start in range(0, len(scaled), columns)]
     canvas = Image.new("RGB", (max(row.width for row in rows), sum(row.height for row in rows)), "white")
@@ -71,17 +71,17 @@ def _row(panels: Sequence[tuple[str, Image.Image]]) -> Image.Image:
     """Captioned images of one height side by side."""
     times = max(1, round(panels[0][1].height / PANEL_HEIGHT))
     font = ImageFont.load_default(size=15 * times)
-    captions = [_broken(caption, picture.width, font) for caption, picture in panels]
+    captions = [_broken(caption, image.width, font) for caption, image in panels]
     caption_height = times * (CAPTION_HEIGHT + LINE_HEIGHT * max(caption.count("\n") for caption in captions))
-    width = sum(picture.width for _, picture in panels) + GAP * (len(panels) + 1)
+    width = sum(image.width for _, image in panels) + GAP * (len(panels) + 1)
     canvas = Image.new("RGB", (width, caption_height + panels[0][1].height + GAP), "white")
     draw = ImageDraw.Draw(canvas)
     left = GAP
-    for caption, (_, picture) in zip(captions, panels, strict=True):
-        middle = (left + picture.width // 2, caption_height // 2)
+    for caption, (_, image) in zip(captions, panels, strict=True):
+        middle = (left + image.width // 2, caption_height // 2)
         draw.text(middle, caption, "black", font, anchor="mm", align="center")
-        canvas.paste(picture, (left, caption_height))
-        left += picture.width + GAP
+        canvas.paste(image, (left, caption_height))
+        left += image.width + GAP
     return canvas
 
 
@@ -97,6 +97,6 @@ def _broken(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.Imag
     return "\n".join(lines)
 
 
-def _at_height(picture: Image.Image, height: int) -> Image.Image:
-    width = max(1, round(picture.width * height / picture.height))
-    return picture.resize((width, height), Image.Resampling.BICUBIC)
+def _at_height(image: Image.Image, height: int) -> Image.Image:
+    width = max(1, round(image.width * height / image.height))
+    return image.resize((width, height), Image.Resampling.BICUBIC)

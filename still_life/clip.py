@@ -14,7 +14,7 @@ PAIRS = [(colour, kind) for colour in COLOURS for kind in KINDS]
 
 
 @torch.no_grad()
-def embed_pictures(image_encoder: CLIPVisionModelWithProjection, pixels: torch.Tensor) -> torch.Tensor:
+def embed_images(image_encoder: CLIPVisionModelWithProjection, pixels: torch.Tensor) -> torch.Tensor:
     """Unit vectors (images, 128) in the space of the text encoder's pooled output, which is not projected.
 
     Args:

@@ -54,12 +54,12 @@ def load_judge() -> Judge:
 
 
 @torch.no_grad()
-def judged(judge: Judge, pictures: list[Image.Image]) -> list[tuple[str, ...]]:
+def judged(judge: Judge, images: list[Image.Image]) -> list[tuple[str, ...]]:
     """For each picture: surface, left kind, left colour, right kind, right colour; "nothing" where no object is."""
     answers = []
-    for first in range(0, len(pictures), 64):
+    for first in range(0, len(images), 64):
         pixels = as_pixels(
-            np.stack([np.asarray(picture.convert("RGB")) for picture in pictures[first : first + 64]])
+            np.stack([np.asarray(image.convert("RGB")) for image in images[first : first + 64]])
         )
         parts = judge(pixels).split([len(answer) for answer in ANSWERS], dim=-1)
         best = torch.stack([part.argmax(-1) for part in parts], dim=-1)

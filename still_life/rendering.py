@@ -49,15 +49,15 @@ def _canvas(scale: int) -> _Canvas:
 def render(scene: Scene, scale: int = 1) -> Array:
     """The scene in RGB, uint8, (SIDE * scale, SIDE * scale, 3)."""
     canvas = _canvas(scale)
-    picture = _backdrop(scene, canvas, _surface(scene, canvas))
+    image = _backdrop(scene, canvas, _surface(scene, canvas))
     bounce = mean_colour(scene.surface)
     for item in _far_to_near(scene):
-        picture = picture * (1 - _shadow(scene, canvas, item)[..., None])
+        image = image * (1 - _shadow(scene, canvas, item)[..., None])
     for item in _far_to_near(scene):
         (rows, columns), channels = _placed(canvas, item)
         coverage = channels[..., :1]
-        picture[rows, columns] = picture[rows, columns] * (1 - coverage) + _lit(scene, item, channels, bounce)
-    return np.clip(picture * 255 + 0.5, 0, 255).astype(np.uint8)
+        image[rows, columns] = image[rows, columns] * (1 - coverage) + _lit(scene, item, channels, bounce)
+    return np.clip(image * 255 + 0.5, 0, 255).astype(np.uint8)
 
 
 def object_masks(scene: Scene) -> Array:

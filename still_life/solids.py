@@ -278,9 +278,9 @@ def _gradient(field: Field, points: Array, step: float = 5e-3) -> Array:
     return slopes / np.maximum(_length(slopes)[:, None], 1e-9)
 
 
-def _blurred(picture: Array, width: int) -> Array:
+def _blurred(image: Array, width: int) -> Array:
     kernel = np.hanning(width + 2)[1:-1]
     kernel /= kernel.sum()
     for axis in (0, 1):
-        picture = np.apply_along_axis(np.convolve, axis, picture, kernel, mode="same")
-    return picture.astype(np.float32)
+        image = np.apply_along_axis(np.convolve, axis, image, kernel, mode="same")
+    return image.astype(np.float32)

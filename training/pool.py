@@ -22,7 +22,7 @@ def pool_scenes(split: str, count: int) -> list[Scene]:
     return [sample_scene(seed, split) for seed in range(count)]
 
 
-def pool_pictures(folder: Path, split: str, count: int) -> np.ndarray:
+def pool_images(folder: Path, split: str, count: int) -> np.ndarray:
     """The renders of the first `count` scenes of a split: a read-only memory map (count, SIDE, SIDE, 3) of uint8.
 
     Rendered once, on all cores, into `folder`; found there the next time.

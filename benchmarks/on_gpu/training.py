@@ -21,7 +21,7 @@ from training.still_life import unet, vae
 PICTURES, PILOT = 16_000, 60
 
 
-def training(out: Path, seconds: float, pictures: int = PICTURES, pilot: int = PILOT) -> Iterator[Figure]:
+def training(out: Path, seconds: float, images: int = PICTURES, pilot: int = PILOT) -> Iterator[Figure]:
     """Render and encode images, time a few steps, and make as many more as fit into the given seconds.
 
     The weights, in half precision, and the log are written to `out`.
@@ -29,9 +29,9 @@ def training(out: Path, seconds: float, pictures: int = PICTURES, pilot: int = P
     ends, model = time.monotonic() + seconds, model_path()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        latents = vae.pool_latents(AutoencoderKL.from_pretrained(model / "vae"), work, pictures)
-        pool = LatentPool(latents, pool_coverage(work / "pictures", "train", pictures))
-        yield Figure(f"{pictures} pictures rendered and encoded", seconds - (ends - time.monotonic()))
+        latents = vae.pool_latents(AutoencoderKL.from_pretrained(model / "vae"), work, images)
+        pool = LatentPool(latents, pool_coverage(work / "pictures", "train", images))
+        yield Figure(f"{images} pictures rendered and encoded", seconds - (ends - time.monotonic()))
 
         def train(steps: int) -> float:
             began = time.monotonic()

@@ -26,35 +26,35 @@ class Clip:
     """Texts and pictures in one space.
 
     embed_text: A text's embedding, (width,), not normalised.
-    embed_picture: A picture's.
+    embed_image: A picture's.
     """
 
     embed_text: Callable[[str], torch.Tensor]
-    embed_picture: Callable[[Image.Image], torch.Tensor]
+    embed_image: Callable[[Image.Image], torch.Tensor]
 
     @torch.no_grad()
-    def agreement(self, text: str, picture: Image.Image, where: np.ndarray | None = None) -> float:
+    def agreement(self, text: str, image: Image.Image, where: np.ndarray | None = None) -> float:
         """Cosine of the text's and the picture's embeddings, in [-1, 1].
 
         Args:
             text: Truncated to what the tokenizer allows.
-            picture: Of any size.
+            image: Of any size.
             where: Booleans (height, width), to score only an edited region: everything else is made black, and the text
                 stays whole, as in PIE-Bench (arXiv:2310.01506). Nothing is cropped.
 
         Raises:
             ValueError: If `where` does not have the picture's size.
         """
-        seen = picture if where is None else only_inside(picture, where)
+        seen = image if where is None else only_inside(image, where)
         told = self.embed_text(text).cpu().double()
-        return F.cosine_similarity(told, self.embed_picture(seen).cpu().to(told), dim=0).item()
+        return F.cosine_similarity(told, self.embed_image(seen).cpu().to(told), dim=0).item()
 
-    def score(self, text: str, picture: Image.Image, where: np.ndarray | None = None) -> float:
+    def score(self, text: str, image: Image.Image, where: np.ndarray | None = None) -> float:
         """100 max(cosine, 0), the form in which agreement is usually reported.
 
         Source: CLIPScore, Hessel et al., arXiv:2104.08718, which has 2.5 in place of 100.
         """
-        return 100 * max(self.agreement(text, picture, where), 0.0)
+        return 100 * max(self.agreement(text, image, where), 0.0)
 
 
 def pipeline_clip(pipe: DiffusionPipeline) -> Clip:
@@ -92,11 +92,11 @@ def pipeline_clip(pipe: DiffusionPipeline) -> Clip:
     def embed_text(words: str) -> torch.Tensor:
         return denoiser.pooled_text([words])[0]
 
-    def embed_picture(picture: Image.Image) -> torch.Tensor:
-        pixels = processor(images=picture.convert("RGB"), return_tensors="pt").pixel_values
+    def embed_image(image: Image.Image) -> torch.Tensor:
+        pixels = processor(images=image.convert("RGB"), return_tensors="pt").pixel_values
         return tower(pixels.to(tower.device, tower.dtype)).image_embeds[0]
 
-    return Clip(embed_text, embed_picture)
+    return Clip(embed_text, embed_image)
 
 
 def cached_clip(device: torch.device | str = "cpu", name: str = CLIP) -> Clip:
@@ -123,8 +123,8 @@ def cached_clip(device: torch.device | str = "cpu", name: str = CLIP) -> Clip:
         )
         return model.text_projection(model.text_model(inputs.input_ids.to(device)).pooler_output)[0]
 
-    def embed_picture(picture: Image.Image) -> torch.Tensor:
-        pixels = processor(images=picture.convert("RGB"), return_tensors="pt").pixel_values
+    def embed_image(image: Image.Image) -> torch.Tensor:
+        pixels = processor(images=image.convert("RGB"), return_tensors="pt").pixel_values
         return model.visual_projection(model.vision_model(pixels.to(device)).pooler_output)[0]
 
-    return Clip(embed_text, embed_picture)
+    return Clip(embed_text, embed_image)

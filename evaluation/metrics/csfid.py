@@ -67,5 +67,5 @@ def csfid(
     """
     embed = embed or cached_inception()
     wanted = {name: references[name] for name in dict.fromkeys(classes) if references.get(name)}
-    means = {name: embed(pictures).cpu().double().mean(0) for name, pictures in wanted.items()}
+    means = {name: embed(images).cpu().double().mean(0) for name, images in wanted.items()}
     return class_mean_distance(embed(results), classes, means)

@@ -40,14 +40,14 @@ class EditMetric:
     needs: str
     measure: Callable[[EditItem, Image.Image], float]
 
-    def __call__(self, item: EditItem, picture: Image.Image) -> float | None:
+    def __call__(self, item: EditItem, image: Image.Image) -> float | None:
         """Measure an edited picture; `None` if the item lacks what is needed, or its region is too small.
 
         Raises:
             ValueError: If the picture does not have the item's size, for measures that compare the two pixel by pixel.
         """
         lacks = {"case": item.case is None, "mask": item.load_mask is None}
-        value = math.nan if lacks.get(self.needs) else self.measure(item, picture)
+        value = math.nan if lacks.get(self.needs) else self.measure(item, image)
         return None if math.isnan(value) else value
 
 
@@ -105,26 +105,26 @@ def _mask(item: EditItem) -> np.ndarray:
     return item.load_mask()
 
 
-def _finds_target(item: EditItem, picture: Image.Image) -> float:
+def _finds_target(item: EditItem, image: Image.Image) -> float:
     case = _case(item)
-    return float(nearest_alternative(picture, case.alternatives, case.changed_mask) == case.target_word)
+    return float(nearest_alternative(image, case.alternatives, case.changed_mask) == case.target_word)
 
 
-def _leftover(item: EditItem, picture: Image.Image) -> float:
+def _leftover(item: EditItem, image: Image.Image) -> float:
     case = _case(item)
-    return leftover(picture, case.image, case.target_image, case.changed_mask)
+    return leftover(image, case.image, case.target_image, case.changed_mask)
 
 
-def _kept(item: EditItem, picture: Image.Image) -> float:
+def _kept(item: EditItem, image: Image.Image) -> float:
     """PSNR to the input outside the expected region; if nothing changed, the most that 8 bits can tell."""
-    return min(psnr(picture, item.image, ~_mask(item)), MOST)
+    return min(psnr(image, item.image, ~_mask(item)), MOST)
 
 
-def _to_target(item: EditItem, picture: Image.Image, around: bool = False) -> float:
+def _to_target(item: EditItem, image: Image.Image, around: bool = False) -> float:
     """PSNR to the perfect edit, inside the changed pixels or around them."""
     case = _case(item)
     where = surroundings(case.changed_mask) if around else case.changed_mask
-    return psnr(picture, case.target_image, where)
+    return psnr(image, case.target_image, where)
 
 
 def _layer_distance(layers: Layers, first: Image.Image, second: Image.Image) -> float:

@@ -48,15 +48,15 @@ def feature_distance(first: Sequence[torch.Tensor], second: Sequence[torch.Tenso
 
 
 @torch.no_grad()
-def vision_layers(image_encoder: Any, feature_extractor: Any, picture: Image.Image) -> list[torch.Tensor]:
+def vision_layers(image_encoder: Any, feature_extractor: Any, image: Image.Image) -> list[torch.Tensor]:
     """The patch tokens after each layer of a CLIP vision tower, without the class token: (patches, width) each."""
-    pixels = feature_extractor(images=picture.convert("RGB"), return_tensors="pt").pixel_values
+    pixels = feature_extractor(images=image.convert("RGB"), return_tensors="pt").pixel_values
     tower = image_encoder(pixels.to(image_encoder.device, image_encoder.dtype), output_hidden_states=True)
     return [layer[0, 1:] for layer in tower.hidden_states[1:]]
 
 
 @torch.no_grad()
-def vae_layers(pipe: DiffusionPipeline, picture: Image.Image) -> list[torch.Tensor]:
+def vae_layers(pipe: DiffusionPipeline, image: Image.Image) -> list[torch.Tensor]:
     """The features after each downsampling block of a pipeline's VAE encoder: (places, channels) each."""
     found: list[torch.Tensor] = []
     hooks = [
@@ -64,7 +64,7 @@ def vae_layers(pipe: DiffusionPipeline, picture: Image.Image) -> list[torch.Tens
         for block in pipe.vae.encoder.down_blocks
     ]
     try:
-        denoiser_of(pipe).encode(as_planes(picture) / 255)
+        denoiser_of(pipe).encode(as_planes(image) / 255)
     finally:
         for hook in hooks:
             hook.remove()

@@ -72,7 +72,7 @@ def fid(
 def cached_inception(device: torch.device | str = "cpu") -> Embed:
     """The 2048 pooled features of FID's own Inception-v3, as in torchmetrics, with weights from torch.hub's cache.
 
-    Pictures may have any sizes: each is resized to 299 x 299.
+    Images may have any sizes: each is resized to 299 x 299.
 
     Raises:
         MetricUnavailable: If torchmetrics, torch-fidelity, torchvision or the weights are not there.
@@ -83,7 +83,7 @@ def cached_inception(device: torch.device | str = "cpu") -> Embed:
     network = metrics.FrechetInceptionDistance(feature=2048).inception.to(device)
 
     @torch.no_grad()
-    def embed(pictures: Sequence[Image.Image]) -> torch.Tensor:
-        return torch.cat([network(as_planes(one).to(device)).cpu() for one in pictures])
+    def embed(images: Sequence[Image.Image]) -> torch.Tensor:
+        return torch.cat([network(as_planes(one).to(device)).cpu() for one in images])
 
     return embed

@@ -44,7 +44,7 @@ class Networks:
     def patches(self) -> Tokens:
         """The patch tokens of the CLIP vision tower's last layer."""
         tower, processor = self._tower()
-        return lambda picture: patch_features(tower, processor, [picture.convert("RGB")])[0]
+        return lambda image: patch_features(tower, processor, [image.convert("RGB")])[0]
 
     @cached_property
     def clip(self) -> Clip:
@@ -70,7 +70,7 @@ class Networks:
     def pooled_vision(self) -> Embed:
         """The mean over the patch tokens of the CLIP vision tower's last layer."""
         tower, processor = self._tower()
-        return lambda pictures: patch_features(tower, processor, pictures).mean(dim=1).float().cpu()
+        return lambda images: patch_features(tower, processor, images).mean(dim=1).float().cpu()
 
     @cached_property
     def inception(self) -> Embed:

@@ -9,14 +9,14 @@ import torch
 import torch.nn.functional as F
 
 from semantic_edit.editing import grow_mask
-from semantic_edit.evaluation.metrics.similarity import Picture, as_floats
+from semantic_edit.evaluation.metrics.similarity import ImageLike, as_floats
 
 AROUND = 8  # pixels beyond the changed ones that count as their surroundings
 EDGE = 2  # pixels on either side of a mask's outline in which a seam would be visible
 NEAR = 2  # pixels within which an edge in a render explains an edge in the result
 
 
-def leftover(result: Picture, source: Picture, target: Picture, changed: np.ndarray) -> float:
+def leftover(result: ImageLike, source: ImageLike, target: ImageLike, changed: np.ndarray) -> float:
     """The fraction of the truly changed pixels that end nearer to the source than to the target, in [0, 1].
 
     Args:
@@ -38,7 +38,7 @@ def surroundings(changed: np.ndarray) -> np.ndarray:
     return _grown(changed, AROUND) & ~changed
 
 
-def seam(result: Picture, source: Picture, target: Picture, mask: np.ndarray) -> float:
+def seam(result: ImageLike, source: ImageLike, target: ImageLike, mask: np.ndarray) -> float:
     """What a cut adds along a mask's outline, in levels of 255: edges that neither render has there.
 
     An edge is the largest difference between neighbouring pixels, over the channels. Within `EDGE` pixels of the
@@ -64,9 +64,9 @@ def _squared(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return ((first - second) ** 2).sum(axis=-1)
 
 
-def _edges(picture: Picture) -> np.ndarray:
+def _edges(image: ImageLike) -> np.ndarray:
     """The larger of each pixel's differences to its neighbours on the right and below, (height, width)."""
-    pixels = as_floats(picture)
+    pixels = as_floats(image)
     edges = np.zeros(pixels.shape[:2])
     edges[:, :-1] = np.abs(np.diff(pixels, axis=1)).max(axis=-1)
     edges[:-1] = np.maximum(edges[:-1], np.abs(np.diff(pixels, axis=0)).max(axis=-1))

@@ -73,21 +73,21 @@ class SetMetrics:
                     else:
                         self._inputs[network, item.group] = embed([image])[0]
 
-    def __call__(self, items: Sequence[EditItem], pictures: Sequence[Path]) -> dict[str, float | None]:
+    def __call__(self, items: Sequence[EditItem], images: Sequence[Path]) -> dict[str, float | None]:
         """Each metric of some edits; `None` if there are too few.
 
         CSFID leaves out items for whose target class the data has no pictures.
 
         Args:
             items: The edits.
-            pictures: The files with their results.
+            images: The files with their results.
         """
-        return {name: self._measured(*SET_METRICS[name], items, pictures) for name in self.names}
+        return {name: self._measured(*SET_METRICS[name], items, images) for name in self.names}
 
     def _measured(
-        self, network: str, by_class: bool, items: Sequence[EditItem], pictures: Sequence[Path]
+        self, network: str, by_class: bool, items: Sequence[EditItem], images: Sequence[Path]
     ) -> float | None:
-        pairs = list(zip(items, pictures, strict=True))
+        pairs = list(zip(items, images, strict=True))
         if by_class:
             pairs = [pair for pair in pairs if (network, pair[0].target_class) in self._classes]
         groups = dict.fromkeys(item.group for item, _ in pairs)

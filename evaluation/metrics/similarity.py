@@ -12,28 +12,24 @@ from semantic_edit.editing import ssim_map
 
 WINDOW = 11  # pixels per side of SSIM's window
 
-Picture = Image.Image | np.ndarray
+ImageLike = Image.Image | np.ndarray
 
 
-def as_floats(picture: Picture) -> np.ndarray:
+def as_floats(image: ImageLike) -> np.ndarray:
     """RGB in [0, 1], float64, (height, width, 3); arrays are returned as they are."""
-    return (
-        np.asarray(picture.convert("RGB")) / 255.0
-        if isinstance(picture, Image.Image)
-        else np.asarray(picture)
-    )
+    return np.asarray(image.convert("RGB")) / 255.0 if isinstance(image, Image.Image) else np.asarray(image)
 
 
-def as_planes(picture: Image.Image) -> torch.Tensor:
+def as_planes(image: Image.Image) -> torch.Tensor:
     """RGB in 8 bits, (1, 3, height, width)."""
-    return torch.from_numpy(np.array(picture.convert("RGB"))).movedim(-1, 0)[None]
+    return torch.from_numpy(np.array(image.convert("RGB"))).movedim(-1, 0)[None]
 
 
-def psnr(first: Picture, second: Picture, where: np.ndarray | None = None) -> float:
+def psnr(first: ImageLike, second: ImageLike, where: np.ndarray | None = None) -> float:
     """Peak signal-to-noise ratio in dB.
 
     Args:
-        first, second: Pictures of one size; arrays are (height, width, 3) in [0, 1].
+        first, second: Images of one size; arrays are (height, width, 3) in [0, 1].
         where: Booleans (height, width): the pixels that count.
 
     Returns:
@@ -50,13 +46,13 @@ def psnr(first: Picture, second: Picture, where: np.ndarray | None = None) -> fl
     return math.inf if error == 0 else -10 * math.log10(error)
 
 
-def ssim(first: Picture, second: Picture, where: np.ndarray | None = None) -> float:
+def ssim(first: ImageLike, second: ImageLike, where: np.ndarray | None = None) -> float:
     """Structural similarity in [-1, 1], by Gaussian windows of 11 x 11 as in `editing.similarity.ssim_map`.
 
     Args:
-        first, second: Pictures of one size, with sides of at least 11; arrays are (height, width, 3) in [0, 1].
+        first, second: Images of one size, with sides of at least 11; arrays are (height, width, 3) in [0, 1].
         where: Booleans (height, width). Only windows that lie entirely inside it count, so that nothing outside has any
-            influence. (Pictures multiplied by a mask, as in PIE-Bench, would agree in all of the black.)
+            influence. (Images multiplied by a mask, as in PIE-Bench, would agree in all of the black.)
 
     Returns:
         The mean over windows and channels; NaN if no window fits into `where`.
@@ -75,12 +71,14 @@ def ssim(first: Picture, second: Picture, where: np.ndarray | None = None) -> fl
     return similar.mean().item() if similar.numel() else math.nan
 
 
-def _same_sized(first: Picture, second: Picture, where: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+def _same_sized(
+    first: ImageLike, second: ImageLike, where: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
     arrays = as_floats(first), as_floats(second)
     sizes = [array.shape[:2] for array in arrays] + ([] if where is None else [where.shape])
     if len(set(sizes)) > 1:
         got = ", ".join(f"{width} x {height}" for height, width in sizes)
         raise ValueError(
-            f"Pictures to compare, and the mask, must have one size, got {got} pixels. Resize them beforehand."
+            f"Images to compare, and the mask, must have one size, got {got} pixels. Resize them beforehand."
         )
     return arrays

@@ -50,17 +50,15 @@ def structure_distance(first: torch.Tensor, second: torch.Tensor) -> torch.Tenso
 
 
 @torch.no_grad()
-def patch_features(
-    image_encoder: Any, feature_extractor: Any, pictures: Sequence[Image.Image]
-) -> torch.Tensor:
+def patch_features(image_encoder: Any, feature_extractor: Any, images: Sequence[Image.Image]) -> torch.Tensor:
     """The patch tokens of a CLIP vision tower's last layer, without the class token: (pictures, patches, width)."""
-    inputs = feature_extractor(images=list(pictures), return_tensors="pt").pixel_values
+    inputs = feature_extractor(images=list(images), return_tensors="pt").pixel_values
     tower = image_encoder(inputs.to(image_encoder.device, image_encoder.dtype))
     return tower.last_hidden_state[:, 1:]
 
 
 @torch.no_grad()
-def dino_keys(model: Any, picture: Image.Image) -> torch.Tensor:
+def dino_keys(model: Any, image: Image.Image) -> torch.Tensor:
     """The keys of the last layer's attention, with the heads concatenated and the class token first: (tokens, width).
 
     As in Splice and PIE-Bench, the shorter side is resized to 224 pixels, or to fewer if the longer side would exceed
@@ -68,13 +66,13 @@ def dino_keys(model: Any, picture: Image.Image) -> torch.Tensor:
 
     Args:
         model: transformers' `ViTModel`.
-        picture: The picture.
+        image: The picture.
     """
     found: list[torch.Tensor] = []
     layer = [module for name, module in model.named_modules() if name.rpartition(".")[2] in _KEYS][-1]
     hook = layer.register_forward_hook(lambda module, inputs, output: found.append(output))
     try:
-        model(_dino_pixels(picture).to(model.device, model.dtype), interpolate_pos_encoding=True)
+        model(_dino_pixels(image).to(model.device, model.dtype), interpolate_pos_encoding=True)
     finally:
         hook.remove()
     return found[0][0]
@@ -95,13 +93,13 @@ def cached_dino(
     from transformers import ViTModel
 
     model = from_cache(ViTModel.from_pretrained, name, "The structure distance of DINO").eval().to(device)
-    return lambda picture: dino_keys(model, picture)
+    return lambda image: dino_keys(model, image)
 
 
-def _dino_pixels(picture: Image.Image) -> torch.Tensor:
-    scale = min(_SHORTER_SIDE / min(picture.size), _LONGEST_SIDE / max(picture.size))
-    size = (round(picture.height * scale), round(picture.width * scale))
-    pixels = as_planes(picture) / 255.0
+def _dino_pixels(image: Image.Image) -> torch.Tensor:
+    scale = min(_SHORTER_SIDE / min(image.size), _LONGEST_SIDE / max(image.size))
+    size = (round(image.height * scale), round(image.width * scale))
+    pixels = as_planes(image) / 255.0
     resized = F.interpolate(pixels, size, mode="bilinear", antialias=True)
     mean, deviation = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[..., None, None]
     return (resized - mean) / deviation

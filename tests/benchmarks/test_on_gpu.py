@@ -142,7 +142,7 @@ def test_the_shell_can_read_its_scripts(name):
 
 @pytest.mark.slow
 def test_training_leaves_weights(tmp_path):
-    (rendered, taken) = training(tmp_path, 60, pictures=64, pilot=1)
+    (rendered, taken) = training(tmp_path, 60, images=64, pilot=1)
     assert rendered.value > 0
     assert taken.value > 0
     assert (tmp_path / "diffusion_pytorch_model.safetensors").is_file()

@@ -84,9 +84,9 @@ def test_pictures_are_looked_for_where_they_usually_are(coco, write_lines, place
 def test_pictures_are_where_the_caller_says(coco, write_lines):
     (coco / "val2014").rename(coco / "moved")
     write_lines(coco / "caption_pairs.jsonl", ROW)
-    assert coco_items(coco, pictures="moved")[0].image.size == (8, 6)
-    with pytest.raises(ValueError, match=r"`pictures` must name a folder in '.*', got 'none'"):
-        coco_items(coco, pictures="none")
+    assert coco_items(coco, images="moved")[0].image.size == (8, 6)
+    with pytest.raises(ValueError, match=r"`images` must name a folder in '.*', got 'none'"):
+        coco_items(coco, images="none")
 
 
 def test_pairs_by_name_need_no_captions(coco, write_lines):
@@ -143,7 +143,7 @@ def test_bison_needs_captions_and_its_own_layout(coco):
         ValueError, match=r"gives captions by their ids: put COCO's captions_val2014.json beside it"
     ):
         coco_items(coco)
-    assert len(coco_items(coco, captions="elsewhere.json", pictures="val2014")) == 1
+    assert len(coco_items(coco, captions="elsewhere.json", images="val2014")) == 1
     (coco / "bison_annotations.json").write_text("[]")
     with pytest.raises(ValueError, match=r"must hold an object with a list under `data`"):
         coco_items(coco, captions="elsewhere.json", pairs="bison_annotations.json")

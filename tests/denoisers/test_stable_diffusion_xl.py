@@ -15,7 +15,7 @@ from semantic_edit.denoisers import (
 from semantic_edit.editing.conditioning import Conditioning
 from semantic_edit.editing.guidance import Guidance, PromptPair, predict_guided
 from semantic_edit.editing.inversion import Walk, ddim_step, decode_latents, invert_latents, predicting
-from semantic_edit.editing.masking import NoisedPictures, draw_mask_noise, find_mask, noise_difference
+from semantic_edit.editing.masking import NoisedImages, draw_mask_noise, find_mask, noise_difference
 
 LONG = "a red apple on the green grass, a blue pear on grass, a mug of the photo"
 
@@ -212,7 +212,7 @@ class TestOneModelInTwoLayouts:
             schedule = denoiser.schedule(10)
             latents = denoiser.encode(seeded(2, 3, 48, 64).sigmoid())
             noise = draw_mask_noise(2, 4, latents.shape[1:], torch.Generator().manual_seed(0))
-            pictures = NoisedPictures(schedule, latents, noise, schedule.levels(0.5))
+            pictures = NoisedImages(schedule, latents, noise, schedule.levels(0.5))
             sides = PromptPair(source, away), PromptPair(target, away)
             contrast = noise_difference(denoiser, pictures, *sides, guidance_scale=3.0)
             found = find_mask(contrast, denoiser.tuning)

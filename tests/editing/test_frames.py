@@ -1,4 +1,3 @@
-import dataclasses
 import json
 import math
 
@@ -100,7 +99,7 @@ def test_a_box_outside_of_its_picture_is_refused(box):
 
 def test_a_frame_comes_back_from_a_file():
     frame = Frame((4032, 3024), (100, 200, 1124, 1224), (512, 512), "00ff" * 96)
-    stored = json.loads(json.dumps(dataclasses.asdict(frame)))
+    stored = json.loads(json.dumps(frame.stored()))
     is_frame, _ = FRAME_RULE
     assert is_frame(stored)
     assert Frame.read(stored) == frame

@@ -14,7 +14,7 @@ from semantic_edit.editing.mask_shapes import resize_mask
 from semantic_edit.editing.masking import (
     Batches,
     NoiseContrast,
-    NoisedPictures,
+    NoisedImages,
     draw_mask_noise,
     find_mask,
     noise_difference,
@@ -184,7 +184,7 @@ def noised(scheduler, pictures, maps):
     schedule = schedule_from_scheduler(scheduler, 10)
     latents = torch.randn(pictures, 4, 5, 6, generator=torch.Generator().manual_seed(1))
     noise = torch.randn(pictures, maps, 4, 5, 6, generator=torch.Generator().manual_seed(0))
-    return NoisedPictures(schedule, latents, noise, 5)
+    return NoisedImages(schedule, latents, noise, 5)
 
 
 def four_prompts(pictures):

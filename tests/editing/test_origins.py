@@ -6,8 +6,8 @@ import torch
 
 from semantic_edit.editing.frames import Frame
 from semantic_edit.editing.mask_shapes import mask_to_tensor
-from semantic_edit.editing.origins import MASK_ORIGIN, mask_as_picture, origins_of
-from semantic_edit.files import encode_picture
+from semantic_edit.editing.origins import MASK_ORIGIN, mask_as_image, origins_of
+from semantic_edit.files import encode_image
 
 FRAME = Frame((64, 48), (8, 0, 40, 32), (64, 64), "0a" * 192)
 
@@ -18,19 +18,19 @@ def mask():
 
 
 def test_a_mask_s_picture_remembers_its_frame_and_so_does_its_png(mask, tmp_path):
-    picture = mask_as_picture(mask, FRAME)
+    picture = mask_as_image(mask, FRAME)
     torch.testing.assert_close(mask_to_tensor(picture)[0], mask, rtol=0, atol=0.51 / 255)
-    opened = PIL.Image.open(io.BytesIO(encode_picture(picture, tmp_path / "mask.png")))
+    opened = PIL.Image.open(io.BytesIO(encode_image(picture, tmp_path / "mask.png")))
     for one in (picture, opened):
         assert origins_of(one) == (FRAME,)
     assert origins_of([picture, mask]) == (FRAME, None)
 
 
 def test_others_remember_nothing(mask, tmp_path):
-    assert origins_of(mask_as_picture(mask)) == (None,)
+    assert origins_of(mask_as_image(mask)) == (None,)
     assert origins_of(mask) == (None,)
     assert origins_of(mask.numpy()) == (None,)
-    jpeg = PIL.Image.open(io.BytesIO(encode_picture(mask_as_picture(mask, FRAME), tmp_path / "mask.jpg")))
+    jpeg = PIL.Image.open(io.BytesIO(encode_image(mask_as_image(mask, FRAME), tmp_path / "mask.jpg")))
     assert origins_of(jpeg) == (None,)
 
 
@@ -47,7 +47,7 @@ def test_others_remember_nothing(mask, tmp_path):
     ],
 )
 def test_what_was_changed_into_something_else_is_refused(mask, text, reason):
-    picture = mask_as_picture(mask)
+    picture = mask_as_image(mask)
     picture.info[MASK_ORIGIN] = text
     with pytest.raises(ValueError, match=reason):
         origins_of(picture)

@@ -191,7 +191,7 @@ def test_encode_decode_is_diffedit_with_a_mask_of_ones(loaded, picture, strength
     (prepared,) = masked.prepare(loaded, [picture], [SOURCE])
     edited = masked.edited(loaded, prepared, TARGET)
     assert edited.mask.all()
-    assert_alike(plain(loaded, picture, SOURCE, TARGET), edited.picture)
+    assert_alike(plain(loaded, picture, SOURCE, TARGET), edited.image)
     (inverted,) = plain.prepare(loaded, [picture], [SOURCE])
     assert_close(plain.reconstruct(loaded, inverted), masked.reconstruct(loaded, prepared))
 
@@ -223,7 +223,7 @@ def test_diffedit_edits_as_the_pipeline_does(loaded, picture, with_reference, pr
     method = DiffEditMethod(4, **settings, with_reference=with_reference)
     (prepared,) = method.prepare(loaded, [picture], [SOURCE])
     done = method.edited(loaded, prepared, TARGET, seed=5)
-    edited, mask = done.picture, done.mask
+    edited, mask = done.image, done.mask
     direct = another_pipeline(DIFFEDIT, loaded)(
         picture,
         TARGET,
@@ -249,7 +249,7 @@ def test_the_mask_is_the_same_with_and_without_encoding(loaded, picture):
         edits.append(method.edited(loaded, prepared, TARGET, seed=1))
     encoded, noised = edits
     assert (encoded.mask == noised.mask).all()
-    assert (pixels(encoded.picture) != pixels(noised.picture)).any()
+    assert (pixels(encoded.image) != pixels(noised.image)).any()
 
 
 @pytest.mark.parametrize("encoding", ["inversion", "noise"])

@@ -20,8 +20,8 @@ from semantic_edit.denoisers import denoiser_of
 from semantic_edit.evaluation.method import (
     embeds_of,
     floats_of,
+    image_of,
     latents_of,
-    picture_of,
     vae_reconstruction,
 )
 from semantic_edit.evaluation.metrics import psnr
@@ -111,7 +111,7 @@ def test_a_word_swap_that_swaps_nothing_is_the_ddim_round_trip(loaded, picture):
     for timestep in scheduler.timesteps:
         latents = scheduler.step(denoiser.predict(latents, timestep, embeds), timestep, latents).prev_sample
     assert_close(method.reconstruct(loaded, prepared), floats_of(denoiser, latents), rtol=0, atol=1e-4)
-    returned = np.asarray(picture_of(denoiser, latents)).astype(int)
+    returned = np.asarray(image_of(denoiser, latents)).astype(int)
     assert np.abs(np.asarray(method.edit(loaded, prepared, SOURCE)) - returned).max() <= 1
 
 

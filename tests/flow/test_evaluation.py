@@ -87,11 +87,11 @@ def test_each_method_gives_the_same_again_and_another_for_another_prompt(loaded,
     first, again, other = (
         method.edited(loaded, prepared, prompt, seed=1) for prompt in (TARGET, TARGET, "a blue mug")
     )
-    assert first.picture.size == image.size
+    assert first.image.size == image.size
     assert first.latents.shape == clean.shape
     assert torch.equal(first.latents, again.latents)
     assert not torch.equal(first.latents, other.latents)
-    assert np.array_equal(np.asarray(first.picture), np.asarray(again.picture))
+    assert np.array_equal(np.asarray(first.image), np.asarray(again.image))
 
 
 @pytest.mark.parametrize("method", METHODS[3:], ids=NAMES[3:])

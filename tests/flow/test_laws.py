@@ -162,9 +162,9 @@ def test_the_scheduler_stays_as_it_is(denoiser, pipe, latents):
 
 
 def test_encoding_and_decoding_are_the_pipelines_own(family, own, denoiser, picture):
-    from semantic_edit.pipelines import read_pictures
+    from semantic_edit.pipelines import read_images
 
-    pixels = read_pictures(picture).pixels
+    pixels = read_images(picture).pixels
     with torch.no_grad():
         clean = denoiser.encode(pixels)
         ours = denoiser.decode(clean)
@@ -223,7 +223,7 @@ def test_a_words_column_is_that_words(denoiser, own, latents):
     assert keys.shape[-2] == layout.length
     moved = (keys - other_keys).abs().flatten(0, 1).amax(dim=(0, -1))
     assert int(moved.argmax()) == layout.text.start + place
-    assert not moved[layout.picture].any()
+    assert not moved[layout.image].any()
 
 
 def keys_of_the_first_layer(denoiser, latents, given):

@@ -52,7 +52,7 @@ def test_sharing_in_no_step_is_no_sharing(family, pipe, picture):
 def test_a_row_alone_takes_nothing(family, denoiser, latents):
     """Rows that share with a row of the same picture and prompt compute what they would have computed."""
     two, given = latents.repeat(2, 1, 1, 1), prompts(denoiser, [SOURCE, SOURCE])
-    picture = denoiser.layout(two, given).picture
+    picture = denoiser.layout(two, given).image
     timestep = denoiser.schedule(4, tuple(latents.shape[-2:])).timestep(2)
     usual = denoiser.predict(two, timestep, given)
     with BorrowedNetwork(denoiser.transformer) as borrowed, shared_projections(borrowed, picture, {1: 0}):

@@ -31,7 +31,7 @@ class Toy:
     calls: For each evaluation the level, the rows and whether it was differentiated.
     """
 
-    pictures: int
+    images: int
     levels: int
     dtype: torch.dtype
     image_width: int
@@ -46,7 +46,7 @@ class Toy:
 
     def __post_init__(self) -> None:
         latents = [self.weights["latents"]]
-        rows = torch.arange(self.pictures)
+        rows = torch.arange(self.images)
         for level in range(1, self.levels + 1):
             noise, self.maps[level] = self.denoise(
                 latents[-1], level, self.text_embeds, self.text_embeds[rows]
@@ -101,7 +101,7 @@ class Toy:
         return learn_mappings(denoiser, inputs, options, **changes)
 
     def alone(self, index: int) -> Toy:
-        """The same problem for one of the pictures."""
+        """The same problem for one of the images."""
         one = slice(index, index + 1)
         weights = {**self.weights, "latents": self.weights["latents"][one]}
         return Toy(
@@ -118,7 +118,7 @@ class Toy:
 @pytest.fixture(scope="session")
 def make_toy() -> Callable[..., Toy]:
     def make(
-        pictures: int = 1,
+        images: int = 1,
         levels: int = 4,
         dtype: torch.dtype = torch.float32,
         num_image_tokens: int = 5,
@@ -134,10 +134,10 @@ def make_toy() -> Callable[..., Toy]:
             "hidden": draw(size + TOKENS * TEXT_WIDTH, hidden, scale=0.2),
             "noise": draw(hidden, size, scale=0.3),
             "queries": draw(hidden, HEADS * QUERIES),
-            "latents": draw(pictures, CHANNELS, HEIGHT, WIDTH),
+            "latents": draw(images, CHANNELS, HEIGHT, WIDTH),
         }
-        text, tokens = draw(pictures, TOKENS, TEXT_WIDTH), draw(pictures, num_image_tokens, image_width)
-        return Toy(pictures, levels, dtype, image_width, weights, text, tokens)
+        text, tokens = draw(images, TOKENS, TEXT_WIDTH), draw(images, num_image_tokens, image_width)
+        return Toy(images, levels, dtype, image_width, weights, text, tokens)
 
     return make
 

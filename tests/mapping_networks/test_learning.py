@@ -145,7 +145,7 @@ def test_short_schedule_costs_what_it_should(make_toy):
 
 
 def test_the_loss_falls(make_toy):
-    toy = make_toy(pictures=2, levels=1)
+    toy = make_toy(images=2, levels=1)
     report = toy.learn(settings=PUBLISHED).report
     (step,) = report.steps
     for before, after in zip(step.latent_before, step.latent_after, strict=True):
@@ -154,7 +154,7 @@ def test_the_loss_falls(make_toy):
 
 def test_the_loop_is_closed(make_toy):
     """Each step starts where the one before ended, and replaying the learned networks gives the same latents."""
-    toy = make_toy(pictures=2, levels=5)
+    toy = make_toy(images=2, levels=5)
     seen = {}
 
     def evaluate_unconditional(latents, level):
@@ -185,7 +185,7 @@ def test_the_loop_is_closed(make_toy):
 )
 def test_a_batch_equals_each_picture_alone(make_toy, settings):
     """Up to rounding, in double precision because Adam amplifies it so much."""
-    toy = make_toy(pictures=3, levels=4, dtype=torch.float64)
+    toy = make_toy(images=3, levels=4, dtype=torch.float64)
     together = toy.learn(settings=settings)
     updates = [step.updates for step in together.report.steps]
     assert any(len(set(row)) > 1 for row in updates)  # some picture stopped before another
@@ -195,12 +195,12 @@ def test_a_batch_equals_each_picture_alone(make_toy, settings):
         assert alone.report.forward_evaluations == together.report.forward_evaluations[index : index + 1]
         torch.testing.assert_close(alone.latents[0], together.latents[index], rtol=0, atol=1e-9)
         tokens = toy.image_tokens[index].expand(4, -1, -1)
-        ours, theirs = (mapping_forward(one, tokens) for one in (alone.picture(0), together.picture(index)))
+        ours, theirs = (mapping_forward(one, tokens) for one in (alone.image(0), together.image(index)))
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
 
 
 def test_combining_is_never_worse_than_what_it_combines(make_toy):
-    toy = make_toy(pictures=3, levels=1)
+    toy = make_toy(images=3, levels=1)
     settings = dataclasses.replace(SHORT, stop_below=0.0)
 
     def losses(**changes):
@@ -235,14 +235,14 @@ def test_combination_weights_solve_the_least_squares():
 
 
 def test_stopping_on_the_loss_acts_after_the_update(make_toy):
-    toy = make_toy(pictures=2, levels=2)
+    toy = make_toy(images=2, levels=2)
     result = toy.learn(settings=dataclasses.replace(PUBLISHED, stop_below=1e9))
     assert [step.updates for step in result.report.steps] == [(1, 1), (1, 1)]
     assert [step.forward_evaluations for step in result.report.steps] == [(3, 3), (3, 3)]
 
 
 def test_stopping_on_the_latent_error_acts_before_the_update(make_toy):
-    toy = make_toy(pictures=2, levels=2)
+    toy = make_toy(images=2, levels=2)
     result = toy.learn(settings=dataclasses.replace(SHORT, stop_below=1e9))
     assert [step.updates for step in result.report.steps] == [(0, 0), (0, 0)]
     assert [step.forward_evaluations for step in result.report.steps] == [(2, 2), (2, 2)]
@@ -254,7 +254,7 @@ def test_stopping_on_the_latent_error_acts_before_the_update(make_toy):
 
 
 def test_pictures_that_stopped_are_not_evaluated(make_toy):
-    toy = make_toy(pictures=3, levels=1)
+    toy = make_toy(images=3, levels=1)
     free = toy.learn(settings=dataclasses.replace(SHORT, stop_below=0.0))
     errors = sorted(free.report.steps[0].latent_before)
     toy.calls.clear()
@@ -326,7 +326,7 @@ def test_the_attention_loss_brings_the_maps_closer(make_toy):
 
 
 def test_the_report_follows_the_learning(make_toy):
-    toy, seen = make_toy(pictures=2, levels=3), []
+    toy, seen = make_toy(images=2, levels=3), []
     with pytest.warns(UserWarning, match=r"did not converge for picture 0 .* latents is 1e-12 or more"):
         result = toy.learn(settings=dataclasses.replace(SHORT, converged_below=1e-12), on_step=seen.append)
     report = result.report
@@ -345,7 +345,7 @@ def test_a_learning_that_converged_says_nothing(make_toy):
 
 
 def test_a_loss_that_is_not_finite_is_an_error(make_toy):
-    toy = make_toy(pictures=3)
+    toy = make_toy(images=3)
 
     def evaluate(latents, level, values, rows):
         noise, maps = toy.evaluate(latents, level, values, rows)
@@ -403,6 +403,6 @@ def test_arguments_that_disagree_are_refused(make_toy, change, message):
 def test_what_was_learned_fills_a_network(make_toy, make_network):
     toy = make_toy(levels=3)
     result = toy.learn()
-    network = make_network().fill(result.picture(0), toy.image_tokens[0], toy.trajectory[-1, 0])
+    network = make_network().fill(result.image(0), toy.image_tokens[0], toy.trajectory[-1, 0])
     assert torch.equal(network.conv_out_weight[2], result.parameters["conv_out_weight"][0, 2])
     assert network.value_embeds(2, toy.text_embeds).shape == (1, 4, 6)

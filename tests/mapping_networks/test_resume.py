@@ -40,12 +40,12 @@ def assert_same_bits(first, second):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_checkpoint_changes_nothing(make_toy, tmp_path, dtype):
-    toy = make_toy(pictures=2, dtype=dtype)
+    toy = make_toy(images=2, dtype=dtype)
     assert_same_bits(learn(toy, tmp_path / "run"), learn(toy))
 
 
 def test_killed_anywhere_it_ends_with_the_same_bits(make_toy, tmp_path):
-    toy = make_toy(pictures=3)
+    toy = make_toy(images=3)
     expected = learn(toy)
     calls = len(toy.calls)
     for number in range(calls):
@@ -61,7 +61,7 @@ def test_killed_anywhere_it_ends_with_the_same_bits(make_toy, tmp_path):
 
 
 def test_killed_at_every_level_in_a_row(make_toy, tmp_path):
-    toy = make_toy(pictures=2)
+    toy = make_toy(images=2)
     expected = learn(toy)
     for level in range(toy.levels - 1, 0, -1):
 

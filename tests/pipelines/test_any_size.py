@@ -11,7 +11,7 @@ import torch
 from benchmarks.small_things import small_cases
 from semantic_edit.editing import stitching
 from semantic_edit.editing.frames import Frame
-from semantic_edit.editing.origins import mask_as_picture
+from semantic_edit.editing.origins import mask_as_image
 from semantic_edit.editing.trajectory import Trajectory
 from semantic_edit.mapping_networks import LearningSettings, MappingNetwork
 from semantic_edit.pipelines import DiffEditPipeline, searching
@@ -67,7 +67,7 @@ def test_a_picture_of_any_size_comes_back_at_its_size(edit, size, preset):
     done = edit(photo, preset=preset, mask_threshold=0.2)
     assert done.images[0].size == photo.size
     assert done.pixel_mask.shape == (1, 1, photo.height, photo.width)
-    assert done.frames[0].picture == photo.size
+    assert done.frames[0].image == photo.size
     if preset == "default":
         kept = done.pixel_mask[0, 0].numpy() == 0
         assert np.array_equal(np.asarray(done.images[0])[kept], np.asarray(photo)[kept])
@@ -251,7 +251,7 @@ def test_a_whole_trajectory_is_not_looked_at_closer(edit, photo, small):
 
 def test_a_mask_remembers_its_picture(edit, photo, small):
     first = edit(photo, mask_image=small)
-    kept = mask_as_picture(first.pixel_mask[0], first.frames[0])
+    kept = mask_as_image(first.pixel_mask[0], first.frames[0])
     again = edit(photo, mask_image=kept)
     assert again.frames == first.frames
     assert np.array_equal(np.asarray(again.images[0]), np.asarray(first.images[0]))
@@ -328,7 +328,7 @@ def lesson(make_style_pipe, photo, small):
 @pytest.mark.families("sd", "sdxl")
 def test_a_learned_picture_is_laid_over_the_original(style_pipe, lesson, photo, small, tmp_path):
     frame = Frame.read(lesson.config["frame"])
-    assert frame.picture == photo.size
+    assert frame.image == photo.size
     assert frame.size == (64, 64)
     assert not frame.is_whole
     lesson.save_pretrained(tmp_path)

@@ -91,13 +91,13 @@ class World:
     plain: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.array = np.array(self.picture)
+        self.array = np.array(self.image)
         self.floats = self.array.astype(np.float32) / np.float32(255)
         self.tensor = torch.from_numpy(self.floats).permute(2, 0, 1).contiguous()
 
     def call(self, name: str, pipes: dict[str, Any] | None = None, **given: Any) -> Any:
         pipe, style = (pipes or {}).get("pipe", self.pipe), (pipes or {}).get("style", self.style)
-        common = {"image": self.picture, "num_inference_steps": 3}
+        common = {"image": self.image, "num_inference_steps": 3}
         if name == "edit":
             seed = torch.Generator().manual_seed(0)
             common |= {"prompt": TARGET, "source_prompt": SOURCE, "mask_image": MASK, "generator": seed}
@@ -358,15 +358,15 @@ NO_PICTURES: dict[str, Any] = {
     "an empty list": ([], Refused()),
     "an empty tuple": ((), Refused()),
     "a list of nothing": ([None], Refused()),
-    "a list of lists": (lambda w: [[w.picture]], Refused()),
+    "a list of lists": (lambda w: [[w.image]], Refused()),
     "numbers in lists": (lambda w: w.array.tolist(), Refused()),
-    "a picture and nothing": (lambda w: [w.picture, None], Refused()),
-    "a picture and text": (lambda w: [w.picture, "picture.png"], Refused()),
-    "a dict of pictures": (lambda w: {"a": w.picture}, Refused()),
-    "an iterator": (lambda w: iter([w.picture]), Refused()),
-    "a generator": (lambda w: (one for one in [w.picture]), Refused()),
+    "a picture and nothing": (lambda w: [w.image, None], Refused()),
+    "a picture and text": (lambda w: [w.image, "picture.png"], Refused()),
+    "a dict of pictures": (lambda w: {"a": w.image}, Refused()),
+    "an iterator": (lambda w: iter([w.image]), Refused()),
+    "a generator": (lambda w: (one for one in [w.image]), Refused()),
     "a set": (lambda w: {1, 2}, Refused()),
-    "two sizes": (lambda w: [w.picture, w.picture.resize((48, 64))], Refused()),
+    "two sizes": (lambda w: [w.image, w.image.resize((48, 64))], Refused()),
     "no pixels, Pillow": (lambda w: Image.new("RGB", (0, 0)), Refused()),
     "no columns, Pillow": (lambda w: Image.new("RGB", (0, 9)), Refused()),
     "no pixels, array": (np.zeros((0, 0, 3)), Refused()),
@@ -410,13 +410,13 @@ NO_PICTURES: dict[str, Any] = {
     "LAB": (lambda w: Image.new("LAB", (64, 48)), Refused()),
     "32 bits": (lambda w: Image.new("I", (64, 48)), Refused()),
     "floats of Pillow": (lambda w: Image.new("F", (64, 48)), Refused()),
-    "closed": (lambda w: closed(w.picture), Refused()),
-    "truncated": (lambda w: truncated(w.picture), Refused()),
+    "closed": (lambda w: closed(w.image), Refused()),
+    "truncated": (lambda w: truncated(w.image), Refused()),
     "latents of NaN": (torch.full((1, 4, 6, 8), NAN), Refused()),
     "latents of whole numbers": (torch.full((1, 4, 6, 8), -3), Refused()),
     "latents without values": (torch.zeros(1, 4, 0, 8), Refused()),
     "no latents": (torch.zeros(0, 4, 6, 8), Refused()),
-    "latents and a picture": (lambda w: [torch.randn(4, 6, 8), w.picture], Refused()),
+    "latents and a picture": (lambda w: [torch.randn(4, 6, 8), w.image], Refused()),
     "latents of two sizes": (lambda w: [torch.randn(4, 6, 8), torch.randn(4, 8, 6)], Refused()),
     "sparse latents": (lambda w: torch.randn(1, 4, 6, 8).to_sparse(), Refused()),
 }
@@ -435,11 +435,11 @@ ODD_PICTURES: dict[str, Any] = {  # that are what they say
         lambda w: torch.from_numpy(w.array.astype(np.uint16) * 257).permute(2, 0, 1),
         Edits(kept=lambda w: w.array),
     ),
-    "8 bits": (lambda w: w.array, Same(lambda w: w.picture)),
-    "8 bits, tensor": (lambda w: torch.from_numpy(w.array).permute(2, 0, 1), Same(lambda w: w.picture)),
-    "read only": (lambda w: read_only(w.array), Same(lambda w: w.picture)),
-    "columns first in memory": (lambda w: np.asfortranarray(w.array), Same(lambda w: w.picture)),
-    "backwards in memory": (lambda w: w.array[::-1].copy()[::-1], Same(lambda w: w.picture)),
+    "8 bits": (lambda w: w.array, Same(lambda w: w.image)),
+    "8 bits, tensor": (lambda w: torch.from_numpy(w.array).permute(2, 0, 1), Same(lambda w: w.image)),
+    "read only": (lambda w: read_only(w.array), Same(lambda w: w.image)),
+    "columns first in memory": (lambda w: np.asfortranarray(w.array), Same(lambda w: w.image)),
+    "backwards in memory": (lambda w: w.array[::-1].copy()[::-1], Same(lambda w: w.image)),
     "one number for all": (np.broadcast_to(np.float32(0.5), (48, 64, 3)), Edits()),
     "a matrix": (lambda w: np.matrix(w.floats[..., 0]), Same(lambda w: w.floats[..., 0])),
     "grey": (lambda w: w.array[..., 0], Same(lambda w: w.array[..., :1])),
@@ -455,65 +455,65 @@ ODD_PICTURES: dict[str, Any] = {  # that are what they say
         Same(lambda w: w.tensor),
     ),
     "turned by its sign bit": (lambda w: torch._neg_view(-w.tensor), Same(lambda w: w.tensor)),
-    "a list of one": (lambda w: [w.picture], Same(lambda w: w.picture)),
-    "a tuple of one": (lambda w: (w.picture,), Same(lambda w: w.picture)),
+    "a list of one": (lambda w: [w.image], Same(lambda w: w.image)),
+    "a tuple of one": (lambda w: (w.image,), Same(lambda w: w.image)),
     "kinds mixed": (
-        lambda w: [w.picture, w.array, w.floats, w.tensor],
+        lambda w: [w.image, w.array, w.floats, w.tensor],
         Edits(count=4, kept=lambda w: w.array),
     ),
-    "batches mixed": (lambda w: [w.array[None].repeat(2, 0), w.picture], Edits(count=3)),
-    "opaque": (lambda w: with_alpha(w.picture, 255), Same(lambda w: w.picture)),
-    "half transparent": (lambda w: with_alpha(w.picture, 128), Edits(warns="`image` is transparent")),
-    "wholly transparent": (lambda w: with_alpha(w.picture, 0), Edits(warns="`image` is transparent")),
-    "a palette": (lambda w: w.picture.quantize(16), Same(lambda w: w.picture.quantize(16).convert("RGB"))),
+    "batches mixed": (lambda w: [w.array[None].repeat(2, 0), w.image], Edits(count=3)),
+    "opaque": (lambda w: with_alpha(w.image, 255), Same(lambda w: w.image)),
+    "half transparent": (lambda w: with_alpha(w.image, 128), Edits(warns="`image` is transparent")),
+    "wholly transparent": (lambda w: with_alpha(w.image, 0), Edits(warns="`image` is transparent")),
+    "a palette": (lambda w: w.image.quantize(16), Same(lambda w: w.image.quantize(16).convert("RGB"))),
     "black and white": (
-        lambda w: w.picture.convert("1"),
-        Same(lambda w: w.picture.convert("1").convert("RGB")),
+        lambda w: w.image.convert("1"),
+        Same(lambda w: w.image.convert("1").convert("RGB")),
     ),
-    "CMYK": (lambda w: w.picture.convert("CMYK"), Same(lambda w: w.picture.convert("CMYK").convert("RGB"))),
+    "CMYK": (lambda w: w.image.convert("CMYK"), Same(lambda w: w.image.convert("CMYK").convert("RGB"))),
     "YCbCr": (
-        lambda w: w.picture.convert("YCbCr"),
-        Same(lambda w: w.picture.convert("YCbCr").convert("RGB")),
+        lambda w: w.image.convert("YCbCr"),
+        Same(lambda w: w.image.convert("YCbCr").convert("RGB")),
     ),
-    "HSV": (lambda w: w.picture.convert("HSV"), Same(lambda w: w.picture.convert("HSV").convert("RGB"))),
-    "premultiplied": (lambda w: with_alpha(w.picture, 200).convert("RGBa"), Edits(warns="transparent")),
-    "padded": (lambda w: w.picture.convert("RGBX"), Same(lambda w: w.picture)),
+    "HSV": (lambda w: w.image.convert("HSV"), Same(lambda w: w.image.convert("HSV").convert("RGB"))),
+    "premultiplied": (lambda w: with_alpha(w.image, 200).convert("RGBa"), Edits(warns="transparent")),
+    "padded": (lambda w: w.image.convert("RGBX"), Same(lambda w: w.image)),
     "16 bits of grey": (lambda w: Image.new("I;16", (64, 48), 40000), Edits()),
     "16 bits of grey, the other order": (lambda w: Image.new("I;16B", (64, 48), 40000), Edits()),
-    "lazy": (lambda w: in_file(w.picture, "PNG"), Same(lambda w: w.picture)),
-    "several frames": (lambda w: frames_of(w.picture, "GIF"), Edits(warns="`image` holds 2 frames")),
-    "several frames of PNG": (lambda w: frames_of(w.picture, "PNG"), Edits(warns="`image` holds 2 frames")),
-    "on its side": (lambda w: with_orientation(w.picture, 3), Same(lambda w: w.picture.rotate(180))),
-    "orientation 99": (lambda w: with_orientation(w.picture, 99), Same(lambda w: w.picture)),
-    "orientation as text": (lambda w: with_orientation(w.picture, "x"), Same(lambda w: w.picture)),
-    "broken EXIF": (lambda w: with_info(w.picture, exif=b"Exif\x00\x00II*"), Same(lambda w: w.picture)),
-    "EXIF that is text": (lambda w: with_info(w.picture, exif="x"), Edits()),
+    "lazy": (lambda w: in_file(w.image, "PNG"), Same(lambda w: w.image)),
+    "several frames": (lambda w: frames_of(w.image, "GIF"), Edits(warns="`image` holds 2 frames")),
+    "several frames of PNG": (lambda w: frames_of(w.image, "PNG"), Edits(warns="`image` holds 2 frames")),
+    "on its side": (lambda w: with_orientation(w.image, 3), Same(lambda w: w.image.rotate(180))),
+    "orientation 99": (lambda w: with_orientation(w.image, 99), Same(lambda w: w.image)),
+    "orientation as text": (lambda w: with_orientation(w.image, "x"), Same(lambda w: w.image)),
+    "broken EXIF": (lambda w: with_info(w.image, exif=b"Exif\x00\x00II*"), Same(lambda w: w.image)),
+    "EXIF that is text": (lambda w: with_info(w.image, exif="x"), Edits()),
     "a broken profile": (
-        lambda w: with_info(w.picture, icc_profile=b"x" * 200),
-        Same(lambda w: w.picture, warns="`image` has a colour profile"),
+        lambda w: with_info(w.image, icc_profile=b"x" * 200),
+        Same(lambda w: w.image, warns="`image` has a colour profile"),
     ),
     "a profile that is text": (
-        lambda w: with_info(w.picture, icc_profile="x"),
-        Same(lambda w: w.picture, warns="`image` has a colour profile"),
+        lambda w: with_info(w.image, icc_profile="x"),
+        Same(lambda w: w.image, warns="`image` has a colour profile"),
     ),
     "sRGB's profile": (
         lambda w: with_info(
-            w.picture, icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+            w.image, icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
         ),
-        Same(lambda w: w.picture),
+        Same(lambda w: w.image),
     ),
     "LAB's profile": (
         lambda w: with_info(
-            w.picture, icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+            w.image, icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
         ),
-        Same(lambda w: w.picture, warns="`image` has a colour profile"),
+        Same(lambda w: w.image, warns="`image` has a colour profile"),
     ),
 }
 ODD_SIZES: dict[str, Any] = {
     "1 x 1": (lambda w: Image.new("RGB", (1, 1), "red"), Edits((1, 1))),
     "5000 x 3": (lambda w: Image.new("RGB", (5000, 3), "red"), Edits((5000, 3))),
     "2 x 1500": (lambda w: Image.new("RGB", (2, 1500), "red"), Edits((2, 1500))),
-    "61 x 47": (lambda w: w.picture.resize((61, 47)), Edits((61, 47))),
+    "61 x 47": (lambda w: w.image.resize((61, 47)), Edits((61, 47))),
     "1 x 1, 8 bits, array": (np.zeros((1, 1, 3), np.uint8), Edits((1, 1))),
     "latents": (lambda w: torch.randn(1, 4, 6, 8), Edits()),
     "one latent": (lambda w: torch.randn(4, 1, 1), Edits((8, 8))),
@@ -553,7 +553,7 @@ NO_MASKS: dict[str, Any] = {
     "nested": (lambda w: torch.nested.nested_tensor([torch.ones(6, 8)] * 2), Refused()),
     "32 bits": (lambda w: Image.new("I", (64, 48), 1), Refused()),
     "floats of Pillow": (lambda w: Image.new("F", (64, 48), 1), Refused()),
-    "closed": (lambda w: closed(w.picture), Refused()),
+    "closed": (lambda w: closed(w.image), Refused()),
     "remembers nonsense": (
         lambda w: with_info(Image.new("L", (64, 48), 255), **{MASK_ORIGIN: "{"}),
         Refused(),
@@ -805,11 +805,11 @@ NO_TRAJECTORIES: dict[str, Any] = {
         Refused(),
     ),
     "of another picture": (
-        lambda w: w.pipe.invert(image=w.pictures[1], num_inference_steps=3).trajectory,
+        lambda w: w.pipe.invert(image=w.images[1], num_inference_steps=3).trajectory,
         Refused(),
     ),
     "of a weaker inversion": (
-        lambda w: w.pipe.invert(image=w.picture, num_inference_steps=3, inpaint_strength=0.4).trajectory,
+        lambda w: w.pipe.invert(image=w.image, num_inference_steps=3, inpaint_strength=0.4).trajectory,
         Refused(),
     ),
 }
@@ -951,7 +951,7 @@ COMBINED: dict[str, Any] = {  # what only together is wrong, or right
     "focus and no mask": ({"mask_image": None, "focus": True}, Refused("`focus=True` found no part")),
     "focus, black": ({"mask_image": np.zeros((6, 8)), "focus": True}, Edits(kept=lambda w: w.array)),
     "focus, three pictures": (
-        lambda w: {"image": w.pictures, "mask_image": np.stack([MASK] * 3), "focus": True},
+        lambda w: {"image": w.images, "mask_image": np.stack([MASK] * 3), "focus": True},
         Edits(count=3),
     ),
     "latents and their background": (
@@ -990,11 +990,11 @@ COMBINED: dict[str, Any] = {  # what only together is wrong, or right
     ),
     "neither": ({"prompt": None}, Refused("`prompt` nor `prompt_embeds`")),
     "all from two": (
-        lambda w: {"image": w.pictures[:2], "prompt": [TARGET] * 2, "mask_image": [MASK] * 2},
+        lambda w: {"image": w.images[:2], "prompt": [TARGET] * 2, "mask_image": [MASK] * 2},
         Edits(count=2),
     ),
     "three pictures, two prompts": (
-        lambda w: {"image": w.pictures, "prompt": [TARGET] * 2},
+        lambda w: {"image": w.images, "prompt": [TARGET] * 2},
         Refused("in number"),
     ),
     "old latents": ({"latents": torch.zeros(1)}, Edits(warns="`latents` has no effect")),
@@ -1247,8 +1247,8 @@ WORDS: dict[str, Any] = {
     "no taus": ({"tau_v": 0, "tau_c": 0, "tau_s": 0, "tau_u": 0}, Edits()),
     "all taus": ({"tau_v": 1, "tau_c": 1, "tau_s": 1, "tau_u": 1}, Edits()),
     "a background without a picture": ({"preserve_background": True}, Refused("`preserve_background=True`")),
-    "another picture": (lambda w: {"image": w.pictures[1]}, Refused("`image`")),
-    "two pictures": (lambda w: {"image": w.pictures[:2]}, Refused("`image`")),
+    "another picture": (lambda w: {"image": w.images[1]}, Refused("`image`")),
+    "two pictures": (lambda w: {"image": w.images[:2]}, Refused("`image`")),
     "latents": ({"image": torch.randn(4, 6, 8)}, Refused("`image`")),
     "an empty prompt": ({"prompt": ""}, Edits()),
     "a prompt far too long": ({"prompt": "a green pear " * 500}, Edits(warns="is longer than the 16 tokens")),
@@ -1261,7 +1261,7 @@ WORDS: dict[str, Any] = {
     ),
     "a black mask": ({"mask_image": np.zeros((6, 8))}, Edits(warns="is empty")),
     "its own pixels": (
-        lambda w: {"mask_image": MASK, "image": w.picture, "preserve_background": True},
+        lambda w: {"mask_image": MASK, "image": w.image, "preserve_background": True},
         Edits(kept=lambda w: w.array),
     ),
     "heat": ({"output_attention_maps": True}, Edits()),
@@ -1293,10 +1293,10 @@ LEARNING: dict[str, Any] = {
     ),
     "a checkpoint that is a network": (lambda w: {"checkpoint": w.folder / "learned"}, Refused("learned")),
     "three prompts for two": (
-        lambda w: {"image": w.pictures[:2], "prompt": [SOURCE] * 3},
+        lambda w: {"image": w.images[:2], "prompt": [SOURCE] * 3},
         Refused("in number"),
     ),
-    "two": (lambda w: {"image": w.pictures[:2], "prompt": [SOURCE] * 2}, Edits(count=2)),
+    "two": (lambda w: {"image": w.images[:2], "prompt": [SOURCE] * 2}, Edits(count=2)),
     "no guidance": ({"guidance_scale": 0}, Edits()),
     "the strongest guidance": ({"guidance_scale": 1000}, Edits()),
 }

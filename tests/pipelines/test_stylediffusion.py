@@ -10,8 +10,8 @@ from semantic_edit.denoisers import Prompt, schedule_from_scheduler
 from semantic_edit.editing import PromptPair, invert_latents, predicting
 from semantic_edit.mapping_networks import LearningSettings, MappingNetwork
 from semantic_edit.pipelines import learning, restyling
-from semantic_edit.pipelines.pictures import read_pictures
-from semantic_edit.pipelines.stages import encode_pictures
+from semantic_edit.pipelines.images import read_images
+from semantic_edit.pipelines.stages import encode_images
 
 pytestmark = pytest.mark.families("sd", slow=["sdxl"])
 
@@ -64,7 +64,7 @@ def plainly_guided(family):
 @pytest.fixture
 def encoded(family):
     """A picture's latents."""
-    return lambda pipe, picture: encode_pictures(family.denoiser(pipe), read_pictures(picture))
+    return lambda pipe, picture: encode_images(family.denoiser(pipe), read_images(picture))
 
 
 @pytest.fixture

@@ -46,7 +46,7 @@ class Users:
     style: Any
     diffedit: Any
     plain: Any
-    picture: Any
+    image: Any
     learned: Any
 
     def restyles(self, **options: Any) -> np.ndarray:
@@ -59,7 +59,7 @@ class Users:
     def edits(self) -> np.ndarray:
         options = {"num_inference_steps": STEPS, "num_maps_per_mask": 2, "output_type": "np"}
         generator = torch.Generator().manual_seed(0)
-        return self.diffedit(self.picture, TARGET, SOURCE, generator=generator, **options).images
+        return self.diffedit(self.image, TARGET, SOURCE, generator=generator, **options).images
 
     def draws(self) -> np.ndarray:
         """A foreign pipeline, with as many rows as an edit with one prompt."""
@@ -69,7 +69,7 @@ class Users:
 
     def learns(self) -> np.ndarray:
         settings = LearningSettings(inner_steps=2, stop_below=0.0, converged_below=100.0)
-        network = self.style.learn_mapping(self.picture, SOURCE, 2, settings=settings)
+        network = self.style.learn_mapping(self.image, SOURCE, 2, settings=settings)
         return torch.cat([one.flatten() for one in network.state_dict().values()]).numpy()
 
 

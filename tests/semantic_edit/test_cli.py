@@ -32,11 +32,11 @@ def edit(tmp_path, model_folder, picture_file, load_once, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("semantic_edit.edit_command.load_pipeline", load_once)
 
-    def run(*options, picture=picture_file):
+    def run(*options, image=picture_file):
         model = () if "--model" in options else ("--model", model_folder)
         steps = () if "--steps" in options else ("--steps", "5")
         return main(
-            [str(part) for part in ("edit", picture, *WORDS, "-o", "out.png", *model, *steps, *options)]
+            [str(part) for part in ("edit", image, *WORDS, "-o", "out.png", *model, *steps, *options)]
         )
 
     return run
@@ -120,7 +120,7 @@ def test_a_saved_trajectory_and_mask_give_the_same_edit_without_inverting(edit, 
     paper = ("--preset", "paper")  # which does not look at the kind of edit
     assert edit(*paper, "--save-mask", "mask.png", "--save-trajectory", "way.safetensors") == 0
     first = pixels("out.png")
-    monkeypatch.setattr("semantic_edit.pipelines.diffedit_method.invert_pictures", None)
+    monkeypatch.setattr("semantic_edit.pipelines.diffedit_method.invert_images", None)
     assert edit(*paper, "--mask", "mask.png", "--trajectory", "way.safetensors", "--strip", "strip.png") == 0
     # up to rounding: the prompts are encoded in other batches
     assert np.abs(pixels("out.png").astype(int) - first).max() <= 1
@@ -301,7 +301,7 @@ def test_a_negative_prompt_without_guidance_is_refused(edit, only_error):
 
 def test_a_pipe_as_picture_mask_or_trajectory_is_refused_and_not_waited_for(edit, tmp_path, only_error):
     os.mkfifo(tmp_path / "fifo.png")
-    assert edit(picture="fifo.png") == 2
+    assert edit(image="fifo.png") == 2
     assert "'fifo.png' is a pipe, and a file is needed" in only_error()
     for option in ("--mask", "--trajectory"):
         assert edit(option, "fifo.png") == 2
@@ -332,7 +332,7 @@ def test_a_picture_that_is_cut_short_is_refused_in_one_line(edit, picture, tmp_p
     path = tmp_path / f"cut{suffix}"
     picture.save(path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    assert edit(picture=path) == 2
+    assert edit(image=path) == 2
     assert f"cut{suffix}" in only_error()
 
 
@@ -366,7 +366,7 @@ def test_pictures_of_other_modes_are_edited(edit, picture, tmp_path, mode):
     grey = np.asarray(picture.convert("L")).astype(np.uint16) * 257
     other = Image.fromarray(grey) if mode == "I;16" else picture.convert(mode)
     other.save(tmp_path / f"other.{suffix}")
-    assert edit("--size", "32x32", picture=tmp_path / f"other.{suffix}") == 0
+    assert edit("--size", "32x32", image=tmp_path / f"other.{suffix}") == 0
     assert (Image.open("out.png").mode, Image.open("out.png").size) == ("RGB", (64, 48))
 
 
@@ -379,7 +379,7 @@ def test_what_a_file_carries_and_loses_is_told(edit, picture, capsys):
         "seen.png": "the image is transparent in places; they are laid over white",
         "two.gif": "the image holds 2 frames, of which only number 1 is taken",
     }.items():
-        assert edit("--mask-threshold", "0.9", picture=name) == 0
+        assert edit("--mask-threshold", "0.9", image=name) == 0
         assert capsys.readouterr().err == f"semantic-edit: warning: {reason}" + (
             ", and the result has no transparency.\n" if name == "seen.png" else ".\n"
         )
@@ -401,7 +401,7 @@ def test_what_a_file_carries_and_loses_is_told(edit, picture, capsys):
 def test_pictures_that_are_elsewhere_or_of_a_phone(edit, name, reason, only_error, monkeypatch):
     Path("photo.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    assert edit(picture=name) == 2
+    assert edit(image=name) == 2
     assert reason in only_error()
 
 
@@ -415,7 +415,7 @@ def test_with_its_plugin_a_phone_s_picture_is_read(edit, picture, monkeypatch):
     opened = Image.open
     plugin = types.SimpleNamespace(register_heif_opener=register_heif_opener)
     monkeypatch.setitem(sys.modules, "pillow_heif", plugin)
-    assert edit("--mask-threshold", "0.9", picture="photo.heic") == 0
+    assert edit("--mask-threshold", "0.9", image="photo.heic") == 0
 
 
 def test_further_frames_of_a_mask_are_told(edit, capsys):
@@ -450,13 +450,13 @@ def photo(tmp_path):
 
 
 def test_a_photograph_comes_back_at_its_size_and_what_was_done_is_told(edit, photo, capsys):
-    assert edit("--mask-threshold", "0.9", "--save-mask", "mask.png", picture=photo) == 0
+    assert edit("--mask-threshold", "0.9", "--save-mask", "mask.png", image=photo) == 0
     note = "semantic-edit: note: the image: 451 x 303 pixels, processed at 80 x 56\n"
     assert capsys.readouterr().err == note
     outside = pixels("mask.png") == 0
     assert pixels("out.png").shape == (303, 451, 3)
     assert (pixels("out.png")[outside] == pixels(photo)[outside]).all()
-    assert edit("--mask-threshold", "0.9", "--size", "96x64", picture=photo) == 0
+    assert edit("--mask-threshold", "0.9", "--size", "96x64", image=photo) == 0
     assert capsys.readouterr().err == note.replace("80 x 56", "96 x 64")
 
 
@@ -465,20 +465,20 @@ def test_a_small_mask_is_looked_at_closer_and_its_files_know_the_picture(edit, p
     mask.paste(255, (300, 100, 320, 130))
     mask.save("mine.png")
     files = ("--save-mask", "mask.png", "--save-trajectory", "way.safetensors")
-    assert edit("--mask", "mine.png", *files, picture=photo) == 0
+    assert edit("--mask", "mine.png", *files, image=photo) == 0
     note = "semantic-edit: note: the image: 66 x 66 pixels at (277, 82) of 451 x 303, processed at 64 x 64\n"
     assert capsys.readouterr().err.endswith(note)
     first = pixels("out.png")
     assert (first[pixels("mine.png") == 0] == pixels(photo)[pixels("mine.png") == 0]).all()
-    assert edit("--mask", "mask.png", "--trajectory", "way.safetensors", picture=photo) == 0
+    assert edit("--mask", "mask.png", "--trajectory", "way.safetensors", image=photo) == 0
     assert (pixels("out.png") == first).all()
     assert capsys.readouterr().err.endswith(note)
-    assert edit("--mask", "mine.png", "--no-focus", picture=photo) == 0
+    assert edit("--mask", "mine.png", "--no-focus", image=photo) == 0
     assert "80 x 56" in capsys.readouterr().err
     Image.open(photo).rotate(180).save("other.png")
     for option, other in (("--mask", ()), ("--trajectory", ("--trajectory", "way.safetensors"))):
         mask = "mine.png" if other else "mask.png"
-        assert edit("--mask", mask, *other, picture="other.png") == 2
+        assert edit("--mask", mask, *other, image="other.png") == 2
         assert f"the {option} is of another picture than the image" in capsys.readouterr().err.lower()
 
 
@@ -486,7 +486,7 @@ def test_a_picture_turned_by_exif_comes_out_upright(edit, picture, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # to be shown turned by a quarter
     picture.save(tmp_path / "turned.jpg", exif=exif)
-    assert edit(picture=tmp_path / "turned.jpg") == 0
+    assert edit(image=tmp_path / "turned.jpg") == 0
     assert Image.open("out.png").size == (48, 64)
 
 

@@ -8,48 +8,48 @@ from semantic_edit.disk.writing import write_folder
 from semantic_edit.files import (
     UsageError,
     check_folder,
+    check_images,
     check_outputs,
-    check_pictures,
     check_suffix,
-    encode_picture,
-    read_picture,
+    encode_image,
+    read_image,
 )
 
 
 def test_reads_back_what_was_written(picture_file):
-    assert read_picture(picture_file).size == (64, 48)
+    assert read_image(picture_file).size == (64, 48)
 
 
 def test_missing_file_is_named(tmp_path):
     with pytest.raises(UsageError, match=r"nowhere\.png cannot be read: No such file"):
-        read_picture(tmp_path / "nowhere.png")
+        read_image(tmp_path / "nowhere.png")
 
 
 def test_folder_is_no_picture(tmp_path):
     with pytest.raises(UsageError, match="cannot be read: Is a directory"):
-        read_picture(tmp_path)
+        read_image(tmp_path)
 
 
 def test_text_is_no_picture(tmp_path):
     (tmp_path / "notes.png").write_text("not pixels")
     with pytest.raises(UsageError, match="is not a picture in a format"):
-        read_picture(tmp_path / "notes.png")
+        read_image(tmp_path / "notes.png")
 
 
 def test_empty_file_is_no_picture(tmp_path):
     (tmp_path / "empty.png").touch()
     with pytest.raises(UsageError, match="is not a picture in a format"):
-        read_picture(tmp_path / "empty.png")
+        read_image(tmp_path / "empty.png")
 
 
 def test_a_picture_too_large_to_decode_is_refused(tmp_path, monkeypatch):
     Image.new("L", (64, 64)).save(tmp_path / "large.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # 4096 pixels: an error in Pillow
     with pytest.raises(UsageError, match="million pixels; shrink it first"):
-        read_picture(tmp_path / "large.png")
+        read_image(tmp_path / "large.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3000)  # only a warning there
     with pytest.raises(UsageError, match="million pixels; shrink it first"):
-        read_picture(tmp_path / "large.png")
+        read_image(tmp_path / "large.png")
 
 
 def test_one_place_for_two_outputs_is_refused(tmp_path):
@@ -104,7 +104,7 @@ def test_every_suffix_that_passes_gives_the_picture_back_and_every_other_is_refu
             refused.add(suffix)
             continue
         for drawn in (picture, picture.convert("L")):
-            path.write_bytes(encode_picture(drawn, path))
+            path.write_bytes(encode_image(drawn, path))
             assert Image.open(path).size == (280, 270), suffix
     assert {".png", ".jpg", ".webp", ".tiff", ".gif", ".bmp"}.isdisjoint(refused)
     # what Pillow lists and cannot write, cannot read again, or makes smaller
@@ -113,9 +113,9 @@ def test_every_suffix_that_passes_gives_the_picture_back_and_every_other_is_refu
 
 def test_a_format_that_cannot_hold_so_large_a_picture_is_told(tmp_path):
     with pytest.raises(UsageError, match=r"a\.webp: WEBP cannot hold this image .*; use \.png"):
-        encode_picture(Image.new("RGB", (17_000, 8)), tmp_path / "a.webp")
+        encode_image(Image.new("RGB", (17_000, 8)), tmp_path / "a.webp")
     with pytest.raises(UsageError, match=r"a\.ico: ICO cannot hold 300 x 200 pixels; use \.png"):
-        encode_picture(Image.new("RGB", (300, 200)), tmp_path / "a.ico")
+        encode_image(Image.new("RGB", (300, 200)), tmp_path / "a.ico")
 
 
 def test_a_pipe_a_socket_or_a_name_too_long_is_no_destination(tmp_path):
@@ -142,13 +142,13 @@ def test_what_is_no_file_is_no_input(tmp_path):
         (Path("/dev/null"), "is a device, and a file is needed"),
     ):
         with pytest.raises(UsageError, match=reason):
-            check_pictures({"the picture": path})
+            check_images({"the picture": path})
 
 
 def test_a_picture_whose_range_nobody_knows_is_refused_in_words(tmp_path):
     Image.new("F", (8, 8)).save(tmp_path / "floats.tiff")
     with pytest.raises(UsageError, match=r"floats\.tiff has mode F, whose range .* save it in 8 bits"):
-        check_pictures({"--mask": tmp_path / "floats.tiff"})
+        check_images({"--mask": tmp_path / "floats.tiff"})
 
 
 def test_leftovers_of_a_killed_run_do_not_make_a_folder_somebody_elses(tmp_path, killed_anywhere):

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from semantic_edit.denoisers import denoiser_of
 from semantic_edit.still_life import edit_cases, model_path
-from semantic_edit.still_life.clip import PAIRS, embed_pictures
+from semantic_edit.still_life.clip import PAIRS, embed_images
 from semantic_edit.still_life.judge import judged, load_judge
 from semantic_edit.still_life.pixels import as_pixels
 from semantic_edit.still_life.scenes import sample_scene
@@ -60,7 +60,7 @@ def test_the_tiny_clip_names_objects_and_colours(pipe: StableDiffusionPipeline):
     scenes = [sample_scene(seed, objects=1) for seed in range(48)]
     texts = denoiser_of(pipe).pooled_text([f"a photo of a {colour} {kind}" for colour, kind in PAIRS])
     texts = functional.normalize(texts, dim=-1)
-    pictures = embed_pictures(pipe.image_encoder, as_pixels(np.stack([scene.render() for scene in scenes])))
+    pictures = embed_images(pipe.image_encoder, as_pixels(np.stack([scene.render() for scene in scenes])))
     best = [PAIRS[choice] for choice in (pictures @ texts.T).argmax(dim=-1).tolist()]
     right = [
         pair == (scene.objects[0].colour, scene.objects[0].kind)

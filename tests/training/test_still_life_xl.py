@@ -171,7 +171,7 @@ def test_the_pool_has_some_pictures_again_as_if_they_had_been_small(
     pool = scene_pool(xl.vae, tmp_path, 24)
     assert pool.reductions.tolist() == [1] * 24 + [4, 4, 8, 8]
     assert pool.scenes[24:] == pool.scenes[:2] * 2
-    latents, coverage = pool.pictures.latents.float(), pool.pictures.coverage
+    latents, coverage = pool.images.latents.float(), pool.images.coverage
     assert torch.equal(coverage[24:], coverage[:2].repeat(2, 1, 1, 1))
     gaps = [(latents[24 + 2 * place : 26 + 2 * place] - latents[:2]).square().mean() for place in range(2)]
     assert 0 < gaps[0] < gaps[1]

@@ -42,21 +42,21 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def run_stage(
-    stage: str, out: Path, pictures: int, steps: int | None = None, start_from: Path | None = None
+    stage: str, out: Path, images: int, steps: int | None = None, start_from: Path | None = None
 ) -> None:
     """Run one stage and save its part of the model under `out`/model; earlier parts are read from there."""
     model = out / "model"
     if stage == "vae":
-        vae.train_vae(out, pictures, vae.SETTINGS.lasting(steps)).save_pretrained(model / "vae")
+        vae.train_vae(out, images, vae.SETTINGS.lasting(steps)).save_pretrained(model / "vae")
     elif stage == "clip":
-        towers.save_parts(clip.train_clip(out, pictures, clip.SETTINGS.lasting(steps)), model)
+        towers.save_parts(clip.train_clip(out, images, clip.SETTINGS.lasting(steps)), model)
     elif stage == "vision":
         trained = towers.load_parts(model)
-        clip.train_vision(trained, out, pictures, clip.VISION_SETTINGS.lasting(steps))
+        clip.train_vision(trained, out, images, clip.VISION_SETTINGS.lasting(steps))
         towers.save_parts(trained, model)
     elif stage == "unet":
-        latents = vae.pool_latents(AutoencoderKL.from_pretrained(model / "vae"), out, pictures)
-        pool = LatentPool(latents, pool_coverage(out / "pictures", "train", pictures))
+        latents = vae.pool_latents(AutoencoderKL.from_pretrained(model / "vae"), out, images)
+        pool = LatentPool(latents, pool_coverage(out / "pictures", "train", images))
         text_encoder = CLIPTextModel.from_pretrained(model / "text_encoder")
         tokenizer = CLIPTokenizer.from_pretrained(model / "tokenizer")
         settings = unet.SETTINGS.lasting(steps)
@@ -65,10 +65,10 @@ def run_stage(
         trained_unet.save_pretrained(model / "unet")
     elif stage == "decoder":
         trained_vae = AutoencoderKL.from_pretrained(model / "vae")
-        vae.polish_decoder(trained_vae, out, pictures, vae.DECODER_SETTINGS.lasting(steps))
+        vae.polish_decoder(trained_vae, out, images, vae.DECODER_SETTINGS.lasting(steps))
         trained_vae.save_pretrained(model / "vae")
     else:
-        judge.train_judge(out, pictures, judge.SETTINGS.lasting(steps))
+        judge.train_judge(out, images, judge.SETTINGS.lasting(steps))
 
 
 def assemble(model: Path) -> None:

@@ -17,7 +17,7 @@ from semantic_edit.still_life.scenes import HELD_OUT_PAIRS, Scene
 from semantic_edit.still_life.solids import KINDS
 from semantic_edit.still_life.surfaces import SURFACES
 from training.loop import LoopSettings, LossFunction, device, train
-from training.pool import object_labels, pool_pictures, pool_scenes
+from training.pool import object_labels, pool_images, pool_scenes
 from training.still_life.towers import new_clip, write_tokenizer
 
 BATCH = 64
@@ -32,12 +32,12 @@ class _Student(nn.Module):
         super().__init__()
         self.clip = clip
         self.classes = (len(SURFACES), len(KINDS), len(COLOURS), len(KINDS), len(COLOURS))
-        self.picture_head = nn.Linear(128, sum(self.classes))
+        self.image_head = nn.Linear(128, sum(self.classes))
         self.noun_head = nn.Linear(128, len(COLOURS))
 
-    def pictures(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def images(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         pooled = self.clip.vision_model(pixels).pooler_output
-        return functional.normalize(self.clip.visual_projection(pooled).float(), dim=-1), self.picture_head(
+        return functional.normalize(self.clip.visual_projection(pooled).float(), dim=-1), self.image_head(
             pooled
         )
 
@@ -47,33 +47,33 @@ class _Student(nn.Module):
         return functional.normalize(projected.float(), dim=-1), self.noun_head(encoded.last_hidden_state)
 
 
-def train_clip(folder: Path, pictures: int, settings: LoopSettings = SETTINGS) -> CLIPModel:
+def train_clip(folder: Path, images: int, settings: LoopSettings = SETTINGS) -> CLIPModel:
     """Train both towers together, from nothing."""
     torch.manual_seed(settings.seed)
     student = _Student(new_clip(write_tokenizer(folder / "model" / "tokenizer")))
-    train(student, _lesson(student, folder, pictures), settings, folder / "clip")
+    train(student, _lesson(student, folder, images), settings, folder / "clip")
     return student.clip
 
 
 def train_vision(
-    clip: CLIPModel, folder: Path, pictures: int, settings: LoopSettings = VISION_SETTINGS
+    clip: CLIPModel, folder: Path, images: int, settings: LoopSettings = VISION_SETTINGS
 ) -> None:
     """Train the vision tower on, with the text tower, which the denoiser reads, left exactly as it is."""
     torch.manual_seed(settings.seed)
     student = _Student(clip)
     clip.text_model.requires_grad_(False)
-    train(student, _lesson(student, folder, pictures), settings, folder / "clip-vision")
+    train(student, _lesson(student, folder, images), settings, folder / "clip-vision")
 
 
-def _lesson(student: _Student, folder: Path, pictures: int) -> LossFunction:
+def _lesson(student: _Student, folder: Path, images: int) -> LossFunction:
     """The loss over batches of the pool: pictures find their captions, and lone objects their pair of words."""
     where = device()
     student.to(where)
     if where.type == "cpu":
         student.clip.set_attn_implementation("eager")  # the fused backward is slow on CPUs in bfloat16
     tokenizer = CLIPTokenizer.from_pretrained(folder / "model" / "tokenizer")
-    scenes = pool_scenes("train", pictures)
-    labels, pool = object_labels(scenes), pool_pictures(folder / "pictures", "train", pictures)
+    scenes = pool_scenes("train", images)
+    labels, pool = object_labels(scenes), pool_images(folder / "pictures", "train", images)
     pair_texts = tokenize(tokenizer, [f"a photo of a {colour} {kind}" for colour, kind in PAIRS]).to(where)
     held_out = torch.tensor([pair in HELD_OUT_PAIRS for pair in PAIRS], device=where)
     colour_ids = {
@@ -89,7 +89,7 @@ def _lesson(student: _Student, folder: Path, pictures: int) -> LossFunction:
         pixels = _shifted(as_pixels(pool[chosen.numpy()]), generator).to(where)
         target = labels[chosen].to(where)
         with torch.autocast(where.type, torch.bfloat16):
-            seen, picture_logits = student.pictures(pixels)
+            seen, image_logits = student.images(pixels)
             told, noun_logits = student.texts(torch.cat([ids.to(where), pair_texts]))
         scale = student.clip.logit_scale.exp().clamp(max=60)
         logits = scale * seen @ told[: 2 * BATCH].T
@@ -101,7 +101,7 @@ def _lesson(student: _Student, folder: Path, pictures: int) -> LossFunction:
         pair = functional.cross_entropy(pair_logits, pair_target)
         heads = sum(
             functional.cross_entropy(part.float(), target[:, column], ignore_index=-1)
-            for column, part in enumerate(picture_logits.split(student.classes, dim=-1))
+            for column, part in enumerate(image_logits.split(student.classes, dim=-1))
         )
         noun = functional.cross_entropy(
             noun_logits[: 2 * BATCH].float().flatten(0, 1),

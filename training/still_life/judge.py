@@ -14,20 +14,20 @@ from semantic_edit.still_life.pixels import as_pixels
 from semantic_edit.still_life.rendering import COLOURS, SIDE
 from semantic_edit.still_life.solids import KINDS
 from training.loop import LoopSettings, device, train
-from training.pool import object_labels, pool_pictures, pool_scenes
+from training.pool import object_labels, pool_images, pool_scenes
 
 BATCH = 48
 SETTINGS = LoopSettings(steps=1_500, learning_rate=2e-3, weight_decay=0.02)
 
 
-def train_judge(folder: Path, pictures: int, settings: LoopSettings = SETTINGS) -> Judge:
+def train_judge(folder: Path, images: int, settings: LoopSettings = SETTINGS) -> Judge:
     """Train on renders, slightly blurred, moved and noisy, so that an autoencoder's softness does not decide."""
     torch.manual_seed(settings.seed)
     where = device()
     judge = Judge().to(where)
-    labels = object_labels(pool_scenes("train", pictures))
+    labels = object_labels(pool_scenes("train", images))
     labels[:, 3:] = torch.where(labels[:, 3:] < 0, torch.tensor([len(KINDS), len(COLOURS)]), labels[:, 3:])
-    pool = pool_pictures(folder / "pictures", "train", pictures)
+    pool = pool_images(folder / "pictures", "train", images)
 
     def loss(generator: torch.Generator) -> tuple[torch.Tensor, dict[str, float]]:
         chosen = torch.randint(len(pool), (BATCH,), generator=generator)

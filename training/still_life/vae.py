@@ -16,7 +16,7 @@ from semantic_edit.disk.writing import write_file
 from semantic_edit.still_life.pixels import as_pixels
 from semantic_edit.still_life.rendering import SIDE
 from training.loop import LoopSettings, device, train
-from training.pool import pool_pictures
+from training.pool import pool_images
 
 BATCH = 8
 KL_WEIGHT = 1e-4
@@ -51,11 +51,11 @@ def reconstruction_loss(
     }
 
 
-def train_vae(folder: Path, pictures: int, settings: LoopSettings = SETTINGS) -> AutoencoderKL:
+def train_vae(folder: Path, images: int, settings: LoopSettings = SETTINGS) -> AutoencoderKL:
     """Train encoder and decoder together, and set `scaling_factor` so that the latents' spread is one."""
     torch.manual_seed(settings.seed)
     vae = new_vae().to(device())
-    pool = pool_pictures(folder / "pictures", "train", pictures)
+    pool = pool_images(folder / "pictures", "train", images)
 
     def loss(generator: torch.Generator) -> tuple[torch.Tensor, dict[str, float]]:
         pixels = _batch(pool, generator)
@@ -75,14 +75,14 @@ def train_vae(folder: Path, pictures: int, settings: LoopSettings = SETTINGS) ->
 
 
 def polish_decoder(
-    vae: AutoencoderKL, folder: Path, pictures: int, settings: LoopSettings = DECODER_SETTINGS
+    vae: AutoencoderKL, folder: Path, images: int, settings: LoopSettings = DECODER_SETTINGS
 ) -> None:
     """Train the decoder on, with the encoder and so the latents left exactly as they are."""
     vae.to(device()).requires_grad_(False)
     decoder = nn.ModuleDict({"post_quant_conv": vae.post_quant_conv, "decoder": vae.decoder}).requires_grad_(
         True
     )
-    pool = pool_pictures(folder / "pictures", "train", pictures)
+    pool = pool_images(folder / "pictures", "train", images)
 
     def loss(generator: torch.Generator) -> tuple[torch.Tensor, dict[str, float]]:
         pixels = _batch(pool, generator)
@@ -98,7 +98,7 @@ def polish_decoder(
 
 @torch.no_grad()
 def pool_latents(
-    vae: AutoencoderKL, folder: Path, pictures: int, count: int | None = None, reduction: int = 1
+    vae: AutoencoderKL, folder: Path, images: int, count: int | None = None, reduction: int = 1
 ) -> torch.Tensor:
     """Scaled latents (the posterior's mode) of the training pool, float16, (count, 4, 16, 16).
 
@@ -109,11 +109,11 @@ def pool_latents(
         reduction: Scale each picture down by this whole number, and up again, beforehand.
     """
     weights = [value.cpu().numpy().tobytes() for value in vae.encoder.state_dict().values()]
-    count = pictures if count is None else count
+    count = images if count is None else count
     kind = f"{count}" if reduction == 1 else f"{count}-reduced-{reduction}"
     path = folder / f"latents-{hashlib.sha256(b''.join(weights)).hexdigest()[:12]}-{kind}.safetensors"
     if not path.exists():
-        where, pool = device(), pool_pictures(folder / "pictures", "train", pictures)
+        where, pool = device(), pool_images(folder / "pictures", "train", images)
         vae.to(where)
         chunks = []
         for first in range(0, count, 64):

@@ -47,12 +47,12 @@ def main(arguments: list[str] | None = None) -> None:
         train(options.out, options.pictures, options.steps)
 
 
-def train(out: Path, pictures: int, steps: int | None = None) -> None:
+def train(out: Path, images: int, steps: int | None = None) -> None:
     """Train the transformer and leave it in `out`/weights."""
     pipe = new_pipeline()
-    latents = pool_latents(pipe.vae, out, pictures)
-    pool = LatentPool(latents, pool_coverage(out / "pictures", "train", pictures))
-    train_transformer(pipe, out, pool, pool_scenes("train", pictures), SETTINGS.lasting(steps))
+    latents = pool_latents(pipe.vae, out, images)
+    pool = LatentPool(latents, pool_coverage(out / "pictures", "train", images))
+    train_transformer(pipe, out, pool, pool_scenes("train", images), SETTINGS.lasting(steps))
     pipe.transformer.half().save_pretrained(out / "weights" / "transformer")
 
 

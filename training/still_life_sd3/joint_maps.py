@@ -65,14 +65,14 @@ class _RecordingJointAttnProcessor:
         value = torch.cat(
             [heads(attn.to_v(hidden_states)), heads(attn.add_v_proj(encoder_hidden_states))], dim=2
         )
-        picture = hidden_states.shape[1]
+        image = hidden_states.shape[1]
         scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
         bias = torch.zeros(scores.shape[-1], device=scores.device, dtype=scores.dtype)
-        bias[picture + self.words :] = math.log(self.copies)
+        bias[image + self.words :] = math.log(self.copies)
         probs = (scores + bias).softmax(dim=-1)
-        self.maps.append(probs[:, :, :picture, picture : picture + self.words].mean(dim=1))
+        self.maps.append(probs[:, :, :image, image : image + self.words].mean(dim=1))
         mixed = (probs.to(value.dtype) @ value).transpose(1, 2).flatten(2)
-        mixed_picture, mixed_text = mixed[:, :picture], mixed[:, picture:]
+        mixed_image, mixed_text = mixed[:, :image], mixed[:, image:]
         if not attn.context_pre_only:
             mixed_text = attn.to_add_out(mixed_text)
-        return attn.to_out[1](attn.to_out[0](mixed_picture)), mixed_text
+        return attn.to_out[1](attn.to_out[0](mixed_image)), mixed_text

@@ -52,12 +52,12 @@ def main(arguments: list[str] | None = None) -> None:
         train(options.out, options.pictures, options.steps)
 
 
-def train(out: Path, pictures: int, steps: int | None = None) -> None:
+def train(out: Path, images: int, steps: int | None = None) -> None:
     """Train the second text encoder, then the UNet, and leave what differs in `out`/weights."""
     base = StableDiffusionPipeline.from_pretrained(model_path())
     tokenizer_2 = write_tokenizer(out / "tokenizer_2", pad_token="!")
     student = teach_text_encoder(
-        out, base.text_encoder, (base.tokenizer, tokenizer_2), pictures, TEXT_SETTINGS.lasting(steps)
+        out, base.text_encoder, (base.tokenizer, tokenizer_2), images, TEXT_SETTINGS.lasting(steps)
     )
     bridge = student.bridge.weight.detach()
     pipe = StableDiffusionXLPipeline(
@@ -72,7 +72,7 @@ def train(out: Path, pictures: int, steps: int | None = None) -> None:
         feature_extractor=base.feature_extractor,
         add_watermarker=False,
     )
-    train_unet(pipe, out, scene_pool(base.vae, out, pictures), SETTINGS.lasting(steps))
+    train_unet(pipe, out, scene_pool(base.vae, out, images), SETTINGS.lasting(steps))
     written = {"tokenizer": model_path() / "tokenizer", "tokenizer_2": out / "tokenizer_2"}
     save_half(pipe, out / "whole", written)
     shutil.copytree(

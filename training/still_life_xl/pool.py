@@ -19,9 +19,9 @@ SHARE = 12  # one picture in so many is there again for each reduction
 
 @dataclass(frozen=True, eq=False)
 class ScenePool:
-    """Pictures, the scene of each, and what it was scaled down by, and up again: whole numbers, (pictures,)."""
+    """Images, the scene of each, and what it was scaled down by, and up again: whole numbers, (pictures,)."""
 
-    pictures: LatentPool
+    images: LatentPool
     scenes: list[Scene]
     reductions: torch.Tensor
 

@@ -55,7 +55,7 @@ def teach_text_encoder(
     folder: Path,
     teacher: CLIPTextModel,
     tokenizers: tuple[CLIPTokenizer, CLIPTokenizer],
-    pictures: int,
+    images: int,
     settings: LoopSettings = SETTINGS,
 ) -> Student:
     """Train a second text encoder on the captions of the training pool's scenes, from nothing.
@@ -66,7 +66,7 @@ def teach_text_encoder(
     torch.manual_seed(settings.seed)
     student = Student(new_text_encoder(tokenizers[1]), teacher.config.hidden_size).to(device())
     teacher.to(device())
-    texts = _captions(pictures)
+    texts = _captions(images)
     first, second = (tokenize(tokenizer, texts).to(torch.int16) for tokenizer in tokenizers)
     special = set(tokenizers[0].all_special_ids)
     words = torch.tensor(sorted(set(tokenizers[0].get_vocab().values()) - special))
@@ -89,10 +89,10 @@ def teach_text_encoder(
     return student
 
 
-def _captions(pictures: int) -> list[str]:
+def _captions(images: int) -> list[str]:
     """No words at all, and every scene of the pool in several wordings."""
     rng = np.random.default_rng(0)
-    said = ["", *(scene.caption(0) for scene in pool_scenes("train", pictures))]
-    for scene in pool_scenes("train", pictures):
+    said = ["", *(scene.caption(0) for scene in pool_scenes("train", images))]
+    for scene in pool_scenes("train", images):
         said += [scene.caption(int(wording)) for wording in rng.integers(1, 2**31, WORDINGS - 1)]
     return said

@@ -96,7 +96,7 @@ def train_unet(
             "added_cond_kwargs": {"text_embeds": pooled * summary[:, None], "time_ids": sizes.to(device())},
         }
 
-    train_denoiser(pipe.unet, tell, pool.pictures, pipe.tokenizer, settings, folder / "unet")
+    train_denoiser(pipe.unet, tell, pool.images, pipe.tokenizer, settings, folder / "unet")
 
 
 def kept_parts(count: int, generator: torch.Generator) -> torch.Tensor:

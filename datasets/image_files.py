@@ -1,4 +1,4 @@
-"""Pictures and masks in a dataset's folder: found, checked without decoding, and read when they are needed."""
+"""Images and masks in a dataset's folder: found, checked without decoding, and read when they are needed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from semantic_edit.datasets.items import RowError
-from semantic_edit.disk.pictures import UnreadablePicture, decoded_picture, size_of_file
+from semantic_edit.disk.images import UnreadableImage, decoded_image, size_of_file
 from semantic_edit.editing import mask_to_tensor
 from semantic_edit.pipelines import opaque_rgb
 
@@ -33,7 +33,7 @@ def path_inside(name: str, *folders: Path) -> Path:
     raise RowError(f"there is no file {name!r} in {' or '.join(repr(str(folder)) for folder in folders)}")
 
 
-def picture_size(path: Path) -> tuple[int, int]:
+def image_size(path: Path) -> tuple[int, int]:
     """(width, height) of a picture in its upright position, from its header: nothing is decoded.
 
     Raises:
@@ -50,7 +50,7 @@ def open_rgb(path: Path) -> Image.Image:
         RowError: If it is damaged, or has a mode with an unknown range of values.
     """
     with _named(path):
-        return opaque_rgb(decoded_picture(path))
+        return opaque_rgb(decoded_image(path))
 
 
 def load_mask(path: Path) -> np.ndarray:
@@ -60,7 +60,7 @@ def load_mask(path: Path) -> np.ndarray:
         RowError: If it is damaged, or so dark throughout that white was hardly meant as true.
     """
     with _named(path):
-        lightness = mask_to_tensor(decoded_picture(path))[0, 0].numpy()
+        lightness = mask_to_tensor(decoded_image(path))[0, 0].numpy()
     if 0 < lightness.max() <= 0.5:
         brightest = f"{round(255 * float(lightness.max()))} of 255"
         raise RowError(
@@ -74,7 +74,7 @@ def _named(path: Path) -> Iterator[None]:
     """Name the file in errors about its picture."""
     try:
         yield
-    except UnreadablePicture as error:
+    except UnreadableImage as error:
         raise RowError(f"'{path}' {error}") from None
     except ValueError as error:  # a mode that no pipeline accepts
         raise RowError(f"'{path}' cannot be taken: {error}") from None

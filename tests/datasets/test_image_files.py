@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from semantic_edit.datasets.image_files import image_size, load_mask, open_rgb, path_inside
 from semantic_edit.datasets.items import RowError
-from semantic_edit.datasets.picture_files import load_mask, open_rgb, path_inside, picture_size
 
 
 def damaged(path, size=(64, 48)):
@@ -46,7 +46,7 @@ def test_links_lead_where_the_folders_owner_wants(tmp_path, paint):
     paint(tmp_path / "elsewhere" / "x.png")
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "in").symlink_to(tmp_path / "elsewhere")
-    assert picture_size(path_inside("in/x.png", tmp_path / "data")) == (8, 6)
+    assert image_size(path_inside("in/x.png", tmp_path / "data")) == (8, 6)
 
 
 def test_the_size_is_of_the_upright_picture_as_it_will_be_loaded(tmp_path):
@@ -54,15 +54,15 @@ def test_the_size_is_of_the_upright_picture_as_it_will_be_loaded(tmp_path):
     exif[0x0112] = 6
     for name in ("x.jpg", "x.png", "x.webp"):
         Image.new("RGB", (8, 6)).save(tmp_path / name, exif=exif)
-        assert picture_size(tmp_path / name) == open_rgb(tmp_path / name).size == (6, 8)
+        assert image_size(tmp_path / name) == open_rgb(tmp_path / name).size == (6, 8)
 
 
 def test_what_is_no_picture_shows_at_once_and_damaged_pixels_when_read(tmp_path):
     (tmp_path / "x.png").write_text("no picture")
     with pytest.raises(RowError, match=r"x.png' is not a picture in a format that Pillow reads"):
-        picture_size(tmp_path / "x.png")
+        image_size(tmp_path / "x.png")
     broken = damaged(tmp_path / "y.png")
-    assert picture_size(broken) == (64, 48)
+    assert image_size(broken) == (64, 48)
     with pytest.raises(ValueError, match=r"y.png' cannot be read: damaged\? "):
         open_rgb(broken)
 
@@ -71,7 +71,7 @@ def test_too_many_pixels_are_refused(tmp_path, paint, monkeypatch):
     path = paint(tmp_path / "x.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40)
     with pytest.raises(RowError, match=r"has more than 0 million pixels; shrink it first"):
-        picture_size(path)
+        image_size(path)
 
 
 def test_pictures_become_rgb(tmp_path, paint):

@@ -8,7 +8,7 @@ import PIL.ImageCms
 import pytest
 import torch
 
-from semantic_edit.pipelines.pictures import read_pictures
+from semantic_edit.pipelines.images import read_images
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +17,7 @@ def array(picture):
 
 
 def pixels(image, factor=8):
-    read = read_pictures(image, factor).pixels
+    read = read_images(image, factor).pixels
     assert read.dtype == torch.float32
     return read
 
@@ -100,7 +100,7 @@ def test_grey_arrays_and_tensors_get_three_channels(array):
 def test_tensors_with_the_vaes_channels_are_latents():
     latents = torch.randn(2, 4, 6, 8)
     for form in (latents, list(latents), [latents]):
-        read = read_pictures(form)
+        read = read_images(form)
         assert read.pixels is None
         assert torch.equal(read.latents, latents)
         assert read.batch_size == 2
@@ -142,7 +142,7 @@ def test_a_tensor_with_transparency_is_not_taken_for_latents(kind):
     )
     for form in (rgba, rgba[None], [rgba]):
         with pytest.raises(ValueError, match=r"four channels .* transparency.*Lay it over a background"):
-            read_pictures(form)
+            read_images(form)
     over_white = rgba[:3] * rgba[3:] + 1 - rgba[3:] if kind == "floats" else rgba[:3]
     assert pixels(over_white).shape == (1, 3, 32, 32)
     as_array = np.asarray(rgba.permute(1, 2, 0))
@@ -294,4 +294,4 @@ def test_what_is_closed_or_cut_short_is_refused(picture, tmp_path):
 )
 def test_what_cannot_be_read_is_refused(image, error, message):
     with pytest.raises(error, match=message):
-        read_pictures(image, factor=8)
+        read_images(image, factor=8)

@@ -14,7 +14,7 @@ from semantic_edit.editing.numbers import check_dense, native_tensor, unit_float
 from semantic_edit.editing.pillow import SIXTEEN_BIT_MODES, in_srgb, upright
 from semantic_edit.editing.stitching import eight_bits
 
-PictureInput = (
+ImageInput = (
     PIL.Image.Image
     | np.ndarray
     | torch.Tensor
@@ -26,7 +26,7 @@ EIGHT_BIT_MODES = ("1", "L", "P", "RGB", "RGBA", "LA", "PA", "RGBX", "RGBa", "La
 
 
 @dataclass(frozen=True, eq=False)
-class Pictures:
+class Images:
     """What to edit: pixels, or latents that are already scaled (tensors with the VAE's number of channels).
 
     planes: (batch, 3, height, width): 8-bit if the pictures were, otherwise float32 in [0, 1]; or `None`.
@@ -53,7 +53,7 @@ class Pictures:
         return 0 if held is None else held.shape[0]
 
 
-def read_pictures(image: PictureInput, factor: int = 1, latent_channels: int = 4) -> Pictures:
+def read_images(image: ImageInput, factor: int = 1, latent_channels: int = 4) -> Images:
     """Read one or more images of one size, without loss of precision and without modifying them.
 
     PIL images of any 8-bit mode and of 16-bit greyscale are converted to RGB: rotated as their EXIF tag says, converted
@@ -73,15 +73,15 @@ def read_pictures(image: PictureInput, factor: int = 1, latent_channels: int = 4
         TypeError: If `image` is not an image.
         ValueError: If an image's size, shape, range or mode is unusable, or a batch mixes sizes.
     """
-    pictures = list(image) if isinstance(image, (list, tuple)) else [image]
-    if not pictures:
+    images = list(image) if isinstance(image, (list, tuple)) else [image]
+    if not images:
         raise ValueError("`image` is an empty list; pass at least one picture.")
-    tensors = [picture for picture in pictures if isinstance(picture, torch.Tensor)]
+    tensors = [one for one in images if isinstance(one, torch.Tensor)]
     for tensor in tensors:
         check_dense("image", tensor)
-    if len(tensors) == len(pictures) and all(_holds_latents(one, latent_channels) for one in tensors):
-        return Pictures(latents=_read_latents(tensors))
-    parts = [_read_one(picture) for picture in pictures]
+    if len(tensors) == len(images) and all(_holds_latents(one, latent_channels) for one in tensors):
+        return Images(latents=_read_latents(tensors))
+    parts = [_read_one(one) for one in images]
     sizes = sorted({(part.shape[-1], part.shape[-2]) for part in parts})
     if len(sizes) > 1:
         raise ValueError(
@@ -91,16 +91,16 @@ def read_pictures(image: PictureInput, factor: int = 1, latent_channels: int = 4
     _check_size(*sizes[0], factor)
     if any(part.dtype != torch.uint8 for part in parts):
         parts = [_as_floats(part) for part in parts]
-    return Pictures(planes=parts[0] if len(parts) == 1 else torch.cat(parts))
+    return Images(planes=parts[0] if len(parts) == 1 else torch.cat(parts))
 
 
-def opaque_rgb(picture: PIL.Image.Image) -> PIL.Image.Image:
+def opaque_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
     """An image as the pipelines see it: upright, in sRGB, opaque, 8-bit.
 
     Raises:
-        ValueError: As for `read_pictures`.
+        ValueError: As for `read_images`.
     """
-    planes = read_pictures(picture).planes
+    planes = read_images(image).planes
     assert planes is not None  # only latents have none
     return PIL.Image.fromarray(eight_bits(planes[0]).permute(1, 2, 0).contiguous().numpy())
 
@@ -152,45 +152,45 @@ def _read_latents(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
     return latents.detach().float()
 
 
-def _read_one(picture: object) -> torch.Tensor:
+def _read_one(image: object) -> torch.Tensor:
     """One picture, or one batch, as `planes`."""
-    if isinstance(picture, PIL.Image.Image):
-        return _read_pil(picture)
-    if isinstance(picture, np.ndarray):
-        return _read_array(picture)
-    if isinstance(picture, torch.Tensor):
-        picture = native_tensor("image", picture)
-        if picture.ndim not in (3, 4) or picture.shape[-3] not in (1, 3, 4):
+    if isinstance(image, PIL.Image.Image):
+        return _read_pil(image)
+    if isinstance(image, np.ndarray):
+        return _read_array(image)
+    if isinstance(image, torch.Tensor):
+        image = native_tensor("image", image)
+        if image.ndim not in (3, 4) or image.shape[-3] not in (1, 3, 4):
             raise ValueError(
                 "A tensor `image` must have shape (3, height, width) or (batch, 3, height, width), or 1 "
-                f"channel for grey or 4 for transparency, got {tuple(picture.shape)}."
+                f"channel for grey or 4 for transparency, got {tuple(image.shape)}."
             )
-        return _three_channels(_checked_range(picture if picture.ndim == 4 else picture[None]))
-    if isinstance(picture, str):
+        return _three_channels(_checked_range(image if image.ndim == 4 else image[None]))
+    if isinstance(image, str):
         raise TypeError(
-            f"`image` is the text {picture!r}, but must be a picture: the picture comes first, or by name, "
+            f"`image` is the text {image!r}, but must be a picture: the picture comes first, or by name, "
             "as in `pipe(image=picture, prompt=...)`. Open a file with `PIL.Image.open(path)`, and one on the web with "
             "`diffusers.utils.load_image(url)`."
         )
     raise TypeError(
         "`image` must be a PIL image, a numpy array, a torch tensor or a list of them, got "
-        f"{type(picture).__name__}."
+        f"{type(image).__name__}."
     )
 
 
-def _read_pil(picture: PIL.Image.Image) -> torch.Tensor:
-    picture = in_srgb("image", upright("image", picture))
-    if picture.mode in SIXTEEN_BIT_MODES:
-        return _read_array(np.asarray(picture).astype(np.uint16))
-    if picture.mode not in EIGHT_BIT_MODES:
+def _read_pil(image: PIL.Image.Image) -> torch.Tensor:
+    image = in_srgb("image", upright("image", image))
+    if image.mode in SIXTEEN_BIT_MODES:
+        return _read_array(np.asarray(image).astype(np.uint16))
+    if image.mode not in EIGHT_BIT_MODES:
         raise ValueError(
-            f"`image` has mode {picture.mode!r}, whose range of values is not known, so it cannot be "
+            f"`image` has mode {image.mode!r}, whose range of values is not known, so it cannot be "
             "converted without guessing. Scale it yourself, for example "
             "`numpy.asarray(image) / 65535.0` for 16-bit values in a 32-bit file, and pass the array."
         )
-    if picture.has_transparency_data:
-        return _read_array(np.array(picture.convert("RGBA")))
-    return _read_array(np.array(picture if picture.mode == "RGB" else picture.convert("RGB")))
+    if image.has_transparency_data:
+        return _read_array(np.array(image.convert("RGBA")))
+    return _read_array(np.array(image if image.mode == "RGB" else image.convert("RGB")))
 
 
 def _read_array(array: np.ndarray) -> torch.Tensor:

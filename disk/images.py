@@ -15,37 +15,35 @@ _SIDEWAYS = (5, 6, 7, 8)  # its values for which width and height change places
 _UNKNOWN_RANGE = ("I", "F")
 
 
-class UnreadablePicture(ValueError):
+class UnreadableImage(ValueError):
     """Why a file cannot be read as a picture, as a clause that follows the file's name."""
 
 
-def decoded_picture(path: str | os.PathLike[str]) -> Image.Image:
+def decoded_image(path: str | os.PathLike[str]) -> Image.Image:
     """The decoded picture of a file, in the file's own mode and not yet turned upright.
 
     Raises:
-        UnreadablePicture: If the file is missing, not a picture or damaged, has more pixels than Pillow considers safe,
+        UnreadableImage: If the file is missing, not a picture or damaged, has more pixels than Pillow considers safe,
             or has a mode whose range of values is unknown.
     """
     with _explained(path):
-        picture = Image.open(path)
-        picture.load()
-    if picture.mode in _UNKNOWN_RANGE:
-        raise UnreadablePicture(
-            f"has mode {picture.mode}, whose range of values is not known; save it in 8 bits"
-        )
-    return picture
+        image = Image.open(path)
+        image.load()
+    if image.mode in _UNKNOWN_RANGE:
+        raise UnreadableImage(f"has mode {image.mode}, whose range of values is not known; save it in 8 bits")
+    return image
 
 
 def size_of_file(path: str | os.PathLike[str]) -> tuple[int, int]:
     """The (width, height) of a picture when upright, from the file's header; nothing is decoded.
 
     Raises:
-        UnreadablePicture: If the file is missing or not a picture, or has more pixels than Pillow considers safe.
+        UnreadableImage: If the file is missing or not a picture, or has more pixels than Pillow considers safe.
     """
-    with _explained(path), Image.open(path) as picture:
-        width, height = picture.size
+    with _explained(path), Image.open(path) as image:
+        width, height = image.size
         # asking a PNG without such a block before its pixels would decode the pixels
-        turned = "exif" in picture.info and picture.getexif().get(_ORIENTATION) in _SIDEWAYS
+        turned = "exif" in image.info and image.getexif().get(_ORIENTATION) in _SIDEWAYS
     return (height, width) if turned else (width, height)
 
 
@@ -61,16 +59,16 @@ def _explained(path: str | os.PathLike[str]) -> Iterator[None]:
             yield
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         limit = (Image.MAX_IMAGE_PIXELS or 0) // 10**6
-        raise UnreadablePicture(f"has more than {limit} million pixels; shrink it first") from None
+        raise UnreadableImage(f"has more than {limit} million pixels; shrink it first") from None
     except UnidentifiedImageError:
         if is_heic:
-            raise UnreadablePicture(
+            raise UnreadableImage(
                 "is a HEIC picture, which Pillow reads by a plugin: pip install pillow-heif, or save it as JPEG"
             ) from None
-        raise UnreadablePicture("is not a picture in a format that Pillow reads") from None
+        raise UnreadableImage("is not a picture in a format that Pillow reads") from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:  # what decoders raise for damaged data
         reason = error.strerror if isinstance(error, OSError) and error.strerror else f"damaged? {error}"
-        raise UnreadablePicture(f"cannot be read: {reason}") from None
+        raise UnreadableImage(f"cannot be read: {reason}") from None
 
 
 def _is_heic(path: str | os.PathLike[str]) -> bool:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from semantic_edit.disk.pictures import UnreadablePicture, decoded_picture, size_of_file
+from semantic_edit.disk.images import UnreadableImage, decoded_image, size_of_file
 
 
 @pytest.mark.filterwarnings("ignore:Truncated File Read")
@@ -18,9 +18,9 @@ def test_every_cut_of_a_file_is_read_or_refused_in_a_clause(tmp_path, suffix):
     cut = tmp_path / f"cut{suffix}"
     for length in range(0, len(content), max(1, len(content) // 40)):
         cut.write_bytes(content[:length])
-        for read in (decoded_picture, size_of_file):
+        for read in (decoded_image, size_of_file):
             with contextlib.suppress(
-                UnreadablePicture
+                UnreadableImage
             ):  # anything else is what a person would see as a traceback
                 read(cut)
 
@@ -32,10 +32,10 @@ def test_the_header_tells_the_size_of_the_upright_picture(tmp_path, suffix, orie
     exif[0x0112] = orientation
     path = tmp_path / f"turned{suffix}"
     Image.new("RGB", (8, 6)).save(path, exif=exif)
-    assert size_of_file(path) == ImageOps.exif_transpose(decoded_picture(path)).size
+    assert size_of_file(path) == ImageOps.exif_transpose(decoded_image(path)).size
 
 
-@pytest.mark.parametrize("read", [decoded_picture, size_of_file])
+@pytest.mark.parametrize("read", [decoded_image, size_of_file])
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
@@ -50,13 +50,13 @@ def test_what_is_no_picture_is_told_in_a_clause(tmp_path, monkeypatch, read, nam
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     (tmp_path / "words.png").write_text("not pixels")
     (tmp_path / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
-    with pytest.raises(UnreadablePicture, match=reason):
+    with pytest.raises(UnreadableImage, match=reason):
         read(f"{tmp_path}/{name}")
 
 
 @pytest.mark.parametrize("mode", ["I", "F"])
 def test_values_whose_range_nobody_knows_are_refused(tmp_path, mode):
     Image.new(mode, (8, 6)).save(tmp_path / "x.tiff")
-    with pytest.raises(UnreadablePicture, match=f"^has mode {mode}, whose range .* save it in 8 bits$"):
-        decoded_picture(tmp_path / "x.tiff")
+    with pytest.raises(UnreadableImage, match=f"^has mode {mode}, whose range .* save it in 8 bits$"):
+        decoded_image(tmp_path / "x.tiff")
     assert size_of_file(tmp_path / "x.tiff") == (8, 6)
