@@ -42,24 +42,28 @@ class TokenLayout:
 
 
 @contextmanager
-def captured_text_columns(borrowed: BorrowedNetwork, layout: TokenLayout) -> Iterator[AttentionMaps]:
+def captured_text_columns(
+    borrowed: BorrowedNetwork, layout: TokenLayout, rows: slice | None = None
+) -> Iterator[AttentionMaps]:
     """Collect the text's columns of all joint attention layers while the block runs; they carry no gradients.
 
     Args:
         borrowed: A transformer.
         layout: Of its evaluations in the block.
+        rows: The rows of the batch to keep; by default all.
 
     Yields:
         The columns collected so far.
     """
-    columns = AttentionMaps(UNWATCHED)
+    columns, kept = AttentionMaps(UNWATCHED), rows or slice(None)
 
     def seen(
         name: str, attend: Attend, query: torch.Tensor, key: torch.Tensor, *others: Any, **named: Any
     ) -> torch.Tensor:
         if query.shape[-2] == layout.length == key.shape[-2]:
             mask, scale = named.get("attn_mask", others[1] if len(others) > 1 else None), named.get("scale")
-            columns.add(name, _text_columns(query, key, mask, scale, layout))
+            mask = mask if mask is None or len(mask) == 1 else mask[kept]
+            columns.add(name, _text_columns(query[kept], key[kept], mask, scale, layout))
         return attend(query, key, *others, **named)
 
     with attention_calls(borrowed, seen):

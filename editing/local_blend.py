@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
+
+BLEND_FROM = 0.2  # fraction of the steps before LocalBlend sets in, as in Prompt-to-Prompt
 
 
 def attended_region(maps: torch.Tensor, height: int, width: int, threshold: float = 0.3) -> torch.Tensor:
@@ -23,6 +27,28 @@ def attended_region(maps: torch.Tensor, height: int, width: int, threshold: floa
     resized = F.interpolate(widened, size=(height, width))
     highest = resized.amax((1, 2, 3), keepdim=True)
     return ((resized > threshold * highest) & (highest > 0)).float()
+
+
+def word_regions(
+    maps: torch.Tensor, words: Sequence[Sequence[int]], size: tuple[int, int], threshold: float
+) -> torch.Tensor:
+    """Where each row's words are attended to; see `attended_region`.
+
+    Args:
+        maps: (batch, rows, columns, tokens).
+        words: For each row of the batch the tokens of its words; without any it has no region.
+        size: The latents' height and width.
+        threshold: As for `attended_region`.
+
+    Returns:
+        (batch, 1, height, width): 1.0 inside, 0.0 outside.
+    """
+    empty = maps.new_zeros(maps.shape[1:3])
+    attention = [
+        row[..., list(tokens)].mean(dim=-1) if tokens else empty
+        for row, tokens in zip(maps, words, strict=True)
+    ]
+    return attended_region(torch.stack(attention), *size, threshold=threshold)
 
 
 def blend_into_source(

@@ -48,6 +48,8 @@ class StableDiffusion3DiffEditPipeline(
         encoding: str | None = None,
         tau_s: float = 0.0,
         shared_layers: tuple[str, ...] | list[str] | None = None,
+        local_blend: str | list[str] | tuple[str, ...] | None = None,
+        local_blend_threshold: float = 0.3,
         inpaint_strength: float = 0.8,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
@@ -109,6 +111,11 @@ class StableDiffusion3DiffEditPipeline(
                 and `preserve_background=False` this is Prompt-to-Prompt by itself.
             shared_layers: Module paths of the attention layers that do so, such as "transformer_blocks.0.attn"; by
                 default all.
+            local_blend: Words of the two prompts; within the mask, only the regions that attend to them may change
+                (Prompt-to-Prompt's LocalBlend, read from the text's columns of joint attention). It costs a second row
+                for each edit.
+            local_blend_threshold: Fraction of a word's highest attention from which a position belongs to its region,
+                in (0, 1).
             inpaint_strength, mask_encode_strength: Levels of noise, in (0, 1]: the image is encoded, and compared, at
                 the level that has the noise of Stable Diffusion at this fraction of its steps; 0.5 is sigma 0.62, 0.8
                 is sigma 0.84, and 1 is pure noise.

@@ -45,7 +45,7 @@ def encode_and_decode(
     walk = Walk(inversion.latents[: request.levels + 1], here.mask.weights)
     prompts = PromptPair(here.embeds.target, here.embeds.away_from(guidance.from_source))
     strength = guidance_for_copies(guidance, copies, options.guidance_rescale)
-    if options.sharing.until > 0:
+    if options.sharing.is_wanted:
         return decode_beside_source(here, walk, prompts, strength, hooks), inversion
     return decode_edit(here.session, walk, prompts, copies, strength, hooks), inversion
 

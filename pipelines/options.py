@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from semantic_edit.denoisers.denoiser import ENCODINGS, FLOW_EDIT, Denoiser
@@ -13,20 +13,30 @@ from semantic_edit.pipelines.presets import Preset, preset_of
 from semantic_edit.pipelines.ranges import read_numbers
 from semantic_edit.pipelines.stages import MaskSettings
 from semantic_edit.pipelines.upstream import check_decoding
+from semantic_edit.pipelines.words import read_blended
 
 OF_PRESETS = tuple(field.name for field in fields(Preset))
 
 
 @dataclass(frozen=True)
 class Sharing:
-    """How long, and where, an edit uses its source's attention.
+    """What an edit takes from its source, which is decoded beside it: attention, and what is outside of words' regions.
 
-    until: The fraction of the steps, from the noisy end (Prompt-to-Prompt's tau_s); 0 is never.
-    layers: Module paths of the layers; `None` for all.
+    until: The fraction of the steps, from the noisy end, in which attention is shared (Prompt-to-Prompt's tau_s).
+    layers: Module paths of the layers that share; `None` for all.
+    words: Only where these are attended to may the edit differ; () is everywhere.
+    threshold: The fraction of a word's highest attention from which a position belongs to its region.
     """
 
     until: float = 0.0
     layers: tuple[str, ...] | None = None
+    words: tuple[str, ...] = ()
+    threshold: float = 0.3
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether the edit needs its source beside it."""
+        return self.until > 0 or bool(self.words)
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +137,7 @@ def read_encoding(denoiser: Denoiser, given: Mapping[str, Any]) -> str:
 
 
 def read_sharing(denoiser: Denoiser, given: Mapping[str, Any], encoding: str) -> Sharing:
-    """How a call's edits share their sources' attention; families without the arguments share nothing.
+    """What a call's edits take from their sources; in families without the arguments, nothing.
 
     Args:
         denoiser: The model.
@@ -135,16 +145,23 @@ def read_sharing(denoiser: Denoiser, given: Mapping[str, Any], encoding: str) ->
         encoding: How the pictures are encoded.
 
     Raises:
-        ValueError: If a layer is no attention layer of the transformer, or the encoding has no source to share.
+        ValueError, TypeError: If a layer is no attention layer of the transformer, `local_blend` holds no words, or the
+            encoding has no source to share.
     """
-    until, layers = given.get("tau_s", 0.0), given.get("shared_layers")
-    if until and encoding == FLOW_EDIT:
+    layers = given.get("shared_layers")
+    sharing = Sharing(
+        until=given.get("tau_s", 0.0),
+        words=read_blended(given.get("local_blend")),
+        threshold=given.get("local_blend_threshold", Sharing.threshold),
+    )
+    if sharing.is_wanted and encoding == FLOW_EDIT:
+        name = "tau_s" if sharing.until > 0 else "local_blend"
         raise ValueError(
-            '`tau_s` shares the attention of the encoded image, and `encoding="flowedit"` encodes none; leave one '
-            "of the two out."
+            f'`{name}` decodes the edit beside the encoded image, and `encoding="flowedit"` encodes none; leave one of '
+            "the two out."
         )
     if layers is None:
-        return Sharing(until)
+        return sharing
     known = denoiser.attention_layers()
     chosen = (layers,) if isinstance(layers, str) else tuple(layers)
     if unknown := [name for name in chosen if name not in known]:
@@ -152,7 +169,7 @@ def read_sharing(denoiser: Denoiser, given: Mapping[str, Any], encoding: str) ->
             f"`shared_layers` names {unknown[0]!r}, which is no attention layer of the transformer. It has "
             f"{known[0]!r} to {known[-1]!r}; leave it out to share in all of them."
         )
-    return Sharing(until, chosen)
+    return replace(sharing, layers=chosen)
 
 
 def read_mask_settings(given: Mapping[str, Any], preset: Preset) -> MaskSettings:

@@ -24,6 +24,7 @@ from semantic_edit.pipelines.settling import settled_view
 from semantic_edit.pipelines.stages import EditEmbeds
 from semantic_edit.pipelines.upstream import trajectory_from_image_latents
 from semantic_edit.pipelines.views import View, check_made_of, read_size, read_view
+from semantic_edit.pipelines.words import blended_tokens
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,7 @@ class EditRequest:
     levels: Number of levels of `schedule` that are inverted and decoded.
     view: The area of the pictures that the model works on, as far as it is known before a mask is found.
     own_mask: (edits or 1, 1, any, any), or `None` to find one.
+    blended: For each edit, the tokens of LocalBlend's words in the source prompt and in the prompt; () without words.
     trajectory: A given inversion, or `None`.
     size, focus: As given, if a closer view may still be found; otherwise `None` and `False`.
     """
@@ -138,6 +140,7 @@ class EditRequest:
     view: View
     trajectory: Trajectory | None
     own_mask: torch.Tensor | None
+    blended: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = ()
     size: Size | None = None
     focus: bool | None = False
 
@@ -188,7 +191,7 @@ def read_edit_request(denoiser: Denoiser, options: EditOptions) -> EditRequest:
         options.prompts,
         PromptUses(
             guided=options.usual_guidance > 1 or options.encoding == FLOW_EDIT,
-            contrasts=own_mask is None or options.encoding == FLOW_EDIT or options.sharing.until > 0,
+            contrasts=own_mask is None or options.encoding == FLOW_EDIT or options.sharing.is_wanted,
             inverts=known is None and options.encoding == INVERSION,
         ),
     )
@@ -204,9 +207,38 @@ def read_edit_request(denoiser: Denoiser, options: EditOptions) -> EditRequest:
     if own_mask is not None and focus is not False:
         margin = max(0, options.mask_grow or 0) + 3 * (options.mask_feather or 0.0)
         view, focus = focused_view(denoiser, view, own_mask, focus, size, margin), False
-    request = EditRequest(options, schedule, levels, edits, prompts, view, known, own_mask, size, focus)
+    blended = read_blended_words(denoiser, options.sharing.words, prompts, edits)
+    request = EditRequest(
+        options, schedule, levels, edits, prompts, view, known, own_mask, blended, size, focus
+    )
     is_resized = known is None and latent_size(denoiser, view) != first_size
     return request.seen(denoiser, view) if is_resized else request
+
+
+def read_blended_words(
+    denoiser: Denoiser, words: tuple[str, ...], prompts: EditPrompts, edits: int
+) -> tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]:
+    """For each edit, the tokens of LocalBlend's words in its source prompt and in its prompt; () without words.
+
+    Raises:
+        ValueError: If a word is in none of the prompts, an edit has none of them, or the prompts are embeddings.
+    """
+    if not words:
+        return ()
+    read = []
+    for prompt in (prompts.source, prompts.target):
+        if prompt is None or prompt.texts is None:
+            raise ValueError("`local_blend` looks for words in the prompts; pass both prompts as text.")
+        texts = prompt.texts if len(prompt.texts) == edits else prompt.texts * edits
+        read += [denoiser.tokens(text) for text in texts]
+    found = blended_tokens(read, words)
+    pairs = tuple(zip(found[:edits], found[edits:], strict=True))
+    if without := [edit for edit, pair in enumerate(pairs) if not any(pair)]:
+        raise ValueError(
+            f"`local_blend` has no word of the prompts of edit {without[0]}, which could change nowhere; add one of "
+            "its words."
+        )
+    return pairs
 
 
 def latent_size(denoiser: Denoiser, view: View, kept: Any = None) -> tuple[int, int] | None:

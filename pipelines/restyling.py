@@ -19,11 +19,9 @@ from semantic_edit.editing.conditioning import Conditioning
 from semantic_edit.editing.finite import FiniteWatch, at_step
 from semantic_edit.editing.guidance import PromptPair
 from semantic_edit.editing.inversion import StepHooks, ddim_step
-from semantic_edit.editing.local_blend import attended_region, blend_into_source
+from semantic_edit.editing.local_blend import BLEND_FROM, blend_into_source, word_regions
 from semantic_edit.pipelines.stages import Session
 from semantic_edit.pipelines.words import PromptRows, RestyleSettings
-
-BLEND_FROM = 0.2  # fraction of the steps before LocalBlend sets in, as in Prompt-to-Prompt
 
 ValueEmbeds = Callable[[int, torch.Tensor], torch.Tensor]
 """`values(step, prompt_embeds)`: what attention computes its values from at a step, instead of these prompts."""
@@ -184,14 +182,8 @@ def _blend_masks(
     call: Restyling, maps: torch.Tensor, side: tuple[int, int], size: tuple[int, int]
 ) -> torch.Tensor:
     """Where the named words are attended to, in the source's row or the target's: (T, 1, height, width)."""
-    empty = maps.new_zeros(maps.shape[1])
-    words = [
-        maps[row, :, list(tokens)].mean(dim=1) if tokens else empty
-        for row, tokens in enumerate(call.prompts.blended)
-    ]
-    regions = attended_region(
-        torch.stack(words).unflatten(1, side), *size, threshold=call.settings.local_blend_threshold
-    )
+    threshold = call.settings.local_blend_threshold
+    regions = word_regions(maps.unflatten(1, side), call.prompts.blended, size, threshold)
     return torch.maximum(regions[1:], regions[:1])
 
 

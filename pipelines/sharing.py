@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
 from semantic_edit.attention_processors.borrowing import BorrowedNetwork
-from semantic_edit.attention_processors.joint import shared_projections
+from semantic_edit.attention_processors.capture import AttentionMaps
+from semantic_edit.attention_processors.joint import captured_text_columns, shared_projections
 from semantic_edit.attention_processors.locks import lock_of
 from semantic_edit.denoisers.transformer import TransformerDenoiser
 from semantic_edit.editing.conditioning import Conditioning
 from semantic_edit.editing.guidance import Guidance, PromptPair
 from semantic_edit.editing.inversion import StepHooks, Walk, decode_latents
+from semantic_edit.editing.local_blend import BLEND_FROM, blend_into_source, word_regions
 from semantic_edit.pipelines.locating import Located
 from semantic_edit.pipelines.options import Sharing
 from semantic_edit.pipelines.stages import with_bar
@@ -35,8 +40,9 @@ class _BesideItsSource:
 
     def predict(self, latents: torch.Tensor, timestep: float, given: Conditioning) -> torch.Tensor:
         """See [`Predictor.predict`]."""
+        predictor = self.denoiser.through(self.borrowed)
         if timestep < self.last:
-            return self.denoiser.predict(latents, timestep, given)
+            return predictor.predict(latents, timestep, given)
         both = 2 * self.rows
         source_of = {
             first + self.rows + row: first + row
@@ -45,13 +51,48 @@ class _BesideItsSource:
         }
         image = self.denoiser.layout(latents, given).image
         with shared_projections(self.borrowed, image, source_of, self.sharing.layers):
-            return self.denoiser.through(self.borrowed).predict(latents, timestep, given)
+            return predictor.predict(latents, timestep, given)
 
     def guide(
         self, unconditional: torch.Tensor, conditional: torch.Tensor, scale: float | torch.Tensor
     ) -> torch.Tensor:
         """See [`Predictor.guide`]."""
         return self.denoiser.guide(unconditional, conditional, scale)
+
+
+@dataclass(frozen=True, eq=False)
+class _Blend:
+    """LocalBlend: after a step the edits stay with their sources outside of the regions of their words.
+
+    maps: The attention of the conditional rows so far, the sources' and then the edits'.
+    words: For each of these rows the tokens of its words.
+    side: Rows and columns of the tokens of the picture.
+    first: The step after which it begins.
+    """
+
+    maps: AttentionMaps
+    words: Sequence[Sequence[int]]
+    side: tuple[int, int]
+    threshold: float
+    first: int
+
+    def around(self, hooks: StepHooks) -> StepHooks:
+        """The same hooks, which get blended latents."""
+
+        def blended(step: int, timestep: float, tensors: dict[str, Any]) -> dict[str, Any]:
+            latents = tensors["latents"]
+            if step >= self.first:
+                size = (latents.shape[-2], latents.shape[-1])
+                maps = self.maps.mean().unflatten(1, self.side)
+                source, edited = latents.chunk(2)
+                inside = torch.maximum(*word_regions(maps, self.words, size, self.threshold).chunk(2))
+                latents = torch.cat([source, blend_into_source(edited, source, inside)])
+            changed = (
+                {} if hooks.after is None else hooks.after(step, timestep, {**tensors, "latents": latents})
+            )
+            return {"latents": latents, **changed}
+
+        return StepHooks(blended, hooks.should_stop)
 
 
 def decode_beside_source(
@@ -91,7 +132,28 @@ def decode_beside_source(
     with (
         lock_of(denoiser.transformer),
         BorrowedNetwork(denoiser.transformer) as transformer,
+        _blending(here, transformer, beside, told, hooks) as hooks,
         session.bar("decode", request.levels) as progress_bar,
     ):
         predictor = _BesideItsSource(denoiser, transformer, sharing, last, rows)
         return decode_latents(predictor, schedule, beside, told, twice, with_bar(hooks, progress_bar))[rows:]
+
+
+@contextmanager
+def _blending(
+    here: Located, borrowed: BorrowedNetwork, beside: Walk, told: PromptPair, hooks: StepHooks
+) -> Iterator[StepHooks]:
+    """The hooks of a decoding beside its source, which also blend if words were named."""
+    request, sharing, denoiser = here.request, here.request.options.sharing, here.session.denoiser
+    assert isinstance(denoiser, TransformerDenoiser)
+    if not sharing.words:
+        yield hooks
+        return
+    latents, copies = beside.latents[0], request.options.num_images_per_prompt
+    words = [tokens for side in zip(*request.blended, strict=True) for tokens in side for _ in range(copies)]
+    layout = denoiser.layout(latents, told.conditional)
+    height, width = (side // denoiser.patch for side in latents.shape[-2:])
+    first = int(BLEND_FROM * request.levels)
+    # those of the source and the edit under their prompts: the last rows, with guidance and without
+    with captured_text_columns(borrowed, layout, slice(-len(words), None)) as maps:
+        yield _Blend(maps, words, (height, width), sharing.threshold, first).around(hooks)

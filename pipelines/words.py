@@ -40,22 +40,29 @@ class RestyleSettings:
         """
         named = {field.name: arguments[field.name] for field in fields(cls)}
         given = {name: value for name, value in named.items() if value is not None}
-        blended = given.get("local_blend", ())
-        return cls(**{**given, "local_blend": (blended,) if isinstance(blended, str) else blended})
+        return cls(**{**given, "local_blend": read_blended(given.get("local_blend"))})
 
     def __post_init__(self) -> None:
         for name in PER_WORD:
             object.__setattr__(self, name, _read_words(name, getattr(self, name)))
-        if not isinstance(self.local_blend, (list, tuple)) or not all(
-            isinstance(word, str) for word in self.local_blend
-        ):
-            raise TypeError(f"`local_blend` must be a word or a list of words, got {self.local_blend!r}.")
         if self.edit_type is not None and (
             not isinstance(self.edit_type, str) or self.edit_type not in ("replace", "refine")
         ):
             raise ValueError(
                 f'`edit_type` must be "replace", "refine" or None to choose by the prompts, got {self.edit_type!r}.'
             )
+
+
+def read_blended(given: Any) -> tuple[str, ...]:
+    """The words of `local_blend`, which may be one word, several or `None`.
+
+    Raises:
+        TypeError: If it is something else.
+    """
+    words = (given,) if isinstance(given, str) else () if given is None else given
+    if not isinstance(words, (list, tuple)) or not all(isinstance(word, str) for word in words):
+        raise TypeError(f"`local_blend` must be a word or a list of words, got {given!r}.")
+    return tuple(words)
 
 
 def _read_words(name: str, values: Any) -> dict[str, float]:
@@ -114,7 +121,7 @@ def read_prompt_rows(prompts: Sequence[PromptTokens], settings: RestyleSettings)
             self_until=settings.tau_s,
             unconditional_self_until=settings.tau_u,
         ),
-        blended=_blended_tokens(tokens, settings.local_blend),
+        blended=blended_tokens(tokens, settings.local_blend),
     )
 
 
@@ -145,7 +152,12 @@ def _word_factors(
     return torch.stack(rows)
 
 
-def _blended_tokens(prompts: Sequence[PromptTokens], words: Sequence[str]) -> tuple[tuple[int, ...], ...]:
+def blended_tokens(prompts: Sequence[PromptTokens], words: Sequence[str]) -> tuple[tuple[int, ...], ...]:
+    """For each prompt, its tokens of LocalBlend's words.
+
+    Raises:
+        ValueError: If a word is in none of the prompts.
+    """
     blended: list[tuple[int, ...]] = [() for _ in prompts]
     for word in words:
         for row in _owners("local_blend", prompts, word):

@@ -78,9 +78,47 @@ def test_layers_are_named_and_an_unknown_one_is_refused(family, pipe, picture, d
         edited(pipe, family, picture, TARGET, mask_image=mask, tau_s=1.0, shared_layers=["attn"])
 
 
-def test_flow_edit_has_nothing_to_share(family, pipe, picture):
-    with pytest.raises(ValueError, match="`tau_s` shares the attention of the encoded image"):
-        edited(pipe, family, picture, TARGET, tau_s=0.5, encoding="flowedit")
+@pytest.mark.parametrize(("name", "value"), [("tau_s", 0.5), ("local_blend", "pear")])
+def test_flow_edit_has_nothing_to_share(family, pipe, picture, name, value):
+    with pytest.raises(ValueError, match=f"`{name}` decodes the edit beside the encoded image"):
+        edited(pipe, family, picture, TARGET, encoding="flowedit", **{name: value})
+
+
+def test_edits_blend_into_the_image_outside_of_the_regions_of_their_words(family, pipe, picture):
+    mask = torch.ones(1, 1, picture.height, picture.width)
+    options = {"mask_image": mask, "local_blend": ["apple", "pear"]}
+    free = edited(pipe, family, picture, TARGET, mask_image=mask).images
+    every = edited(pipe, family, picture, TARGET, **options, local_blend_threshold=1e-6).images
+    assert_close(every, free, rtol=1e-4, atol=1e-4)
+    few = edited(pipe, family, picture, [TARGET, "a pear"], **options, local_blend_threshold=0.999)
+    clean = few.trajectory.latents[0]
+    kept = (few.images == clean).all(dim=1)
+    for row in kept:
+        assert row.any()
+        assert not row.all()
+
+
+def test_each_edit_blends_by_its_own_words(family, pipe, picture):
+    mask = torch.ones(1, 1, picture.height, picture.width)
+    options = {"mask_image": mask, "local_blend": ["pear", "mug"], "local_blend_threshold": 0.98}
+    both = edited(pipe, family, picture, [TARGET, "a blue mug"], num_images_per_prompt=2, **options).images
+    for row, prompt in enumerate([TARGET, "a blue mug"]):
+        word = options["local_blend"][row]
+        alone = edited(pipe, family, picture, prompt, **{**options, "local_blend": word}).images
+        assert_close(both[2 * row : 2 * row + 2], alone.expand(2, -1, -1, -1), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words", "reason"),
+    [
+        (TARGET, "plum", "`local_blend` does not fit the prompts: .*plum"),
+        ([TARGET, "a blue mug"], "pear", "`local_blend` has no word of the prompts of edit 1"),
+        (TARGET, {"pear": 1}, "`local_blend` must be a word or a list of words"),
+    ],
+)
+def test_words_that_nothing_can_blend_by_are_refused(family, pipe, picture, prompt, words, reason):
+    with pytest.raises((ValueError, TypeError), match=reason):
+        edited(pipe, family, picture, prompt, local_blend=words)
 
 
 def test_a_callback_that_fails_leaves_the_transformer_as_it_was(family, pipe, picture):
