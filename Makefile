@@ -102,7 +102,7 @@ docs: $(READY)
 # make lock TORCH=torch==2.14.0
 lock:
 	@test -x $(UV)/uv || { $(PYTHON) -m venv build/uv && $(UV)/python $(PIP_INSTALL) uv; }
-	echo '$(TORCH)' | $(UV)/uv pip compile --quiet --universal --python-version 3.10 --upgrade --extra dev \
+	echo '$(TORCH)' | $(UV)/uv pip compile --quiet --universal --python-version 3.10 --upgrade --extra dev --extra web \
 		--excludes requirements/cuda.txt --custom-compile-command 'make lock' --output-file $(LOCK) setup.py -
 
 # Exit status 0 whether the tests pass or fail: it tells what a release elsewhere broke, and gates nothing. Any other
@@ -110,7 +110,7 @@ lock:
 test-newest:
 	rm -rf build/newest && $(PYTHON) -m venv build/newest
 	@$(call install_torch,$(NEWEST)/python,torch)
-	$(NEWEST)/python $(PIP_INSTALL) --editable '.[dev]'
+	$(NEWEST)/python $(PIP_INSTALL) --editable '.[dev,web]'
 	@$(NEWEST)/python -m pytest $(PYTEST_FLAGS) $(TESTS); status=$$?; test $$status -le 1 || exit $$status; \
 		echo "What is not in $(LOCK):"; \
 		$(NEWEST)/python -m pip freeze --exclude-editable | tr A-Z_ a-z- | grep -vxF "$$(sed 's/ ;.*//' $(LOCK))"; \

@@ -1,9 +1,11 @@
-"""Warnings that point to the line of whoever called this package, however deep they are raised."""
+"""What users are told: warnings that point to their own line of code, and sentences in the words that they typed."""
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
+from collections.abc import Mapping, Sequence
 
 OF_CALLS = ("torch.utils._contextlib", "contextlib", "diffusers.configuration_utils")
 """Modules whose wrappers stand between this package's functions."""
@@ -19,3 +21,32 @@ def warn_caller(message: str) -> None:
         if name.partition(".")[0] != own and name not in OF_CALLS:
             break
     warnings.warn(message, stacklevel=level)
+
+
+ARGUMENT = re.compile(r"`([a-z_]+)(?:=[^`]*)?`")
+TWICE = re.compile(r"(--[a-z-]+)(?: x | and |, )\1(?![a-z-])")
+
+
+def in_typed_words(text: str, words: Mapping[str, str]) -> str:
+    """Replace the pipelines' arguments in a message by what a user sees of them: options, or labels of a page.
+
+    Args:
+        text: The message.
+        words: From an argument's name to the option.
+    """
+    return TWICE.sub(r"\1", ARGUMENT.sub(lambda found: words.get(found[1], found[0]), text))
+
+
+def withheld_results(flags: Sequence[bool] | None, advice: str) -> str | None:
+    """Which results a safety checker has blackened, and what to do, or `None` if there are none.
+
+    Args:
+        flags: One for each result; `None` without a safety checker.
+        advice: What to try.
+    """
+    flags = flags or []
+    withheld = [str(index) for index, flag in enumerate(flags, start=1) if flag]
+    if not withheld:
+        return None
+    which = "the result" if len(flags) == 1 else f"the result of prompt {', '.join(withheld)}"
+    return f"the model's safety checker withheld {which}; {advice}"

@@ -25,11 +25,13 @@ from semantic_edit import (
     publish_command,
     restyle_command,
     scene_command,
+    web_command,
 )
+from semantic_edit.disk.telling import in_typed_words
 from semantic_edit.files import UsageError
 from semantic_edit.options import add_traceback
 from semantic_edit.stopping import Stopped, stoppable
-from semantic_edit.terminal import complain, in_typed_words, visible
+from semantic_edit.terminal import complain, visible
 
 # Each module has `add_options(parser)` and `run(options)`, and may have `WORDS`, its names for pipelines' arguments.
 COMMANDS = {
@@ -41,6 +43,7 @@ COMMANDS = {
     "bundle": (bundle_command, "write a pipeline to a single file"),
     "publish": (publish_command, "upload a pipeline, the still-life model or a learned image to the Hub"),
     "scene": (scene_command, "render a still life to edit"),
+    "web": (web_command, "serve a page to edit, learn and restyle in a browser"),
 }
 
 

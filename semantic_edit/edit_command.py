@@ -229,7 +229,7 @@ def _contents(
 ) -> dict[Path, bytes]:
     """The content of each file."""
     from semantic_edit.editing.origins import mask_as_image
-    from semantic_edit.strips import edit_strip
+    from semantic_edit.pipelines.strips import edit_strip
 
     after, mask, frames = output.images[0], output.pixel_mask, output.frames
     assert isinstance(after, Image.Image)  # by the pipeline's default output type

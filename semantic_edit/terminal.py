@@ -1,14 +1,9 @@
-"""Messages on the terminal: one line each, without control characters, in terms of the command line's options."""
+"""Messages on the terminal: one line each, without control characters."""
 
 from __future__ import annotations
 
-import re
 import sys
-from collections.abc import Mapping
 from typing import TextIO
-
-_NAME = re.compile(r"`([a-z_]+)(?:=[^`]*)?`")
-_TWICE = re.compile(r"(--[a-z-]+)(?: x | and |, )\1(?![a-z-])")
 
 
 def say(line: object) -> None:
@@ -24,15 +19,6 @@ def complain(kind: str, reason: object) -> None:
 def visible(text: str) -> str:
     """Escape whatever a terminal would not show: file names may contain anything."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
-
-
-def in_typed_words(text: str, words: Mapping[str, str]) -> str:
-    """Replace the pipelines' arguments in a message by the command line's options.
-
-    Args:
-        words: From an argument's name to the option.
-    """
-    return _TWICE.sub(r"\1", _NAME.sub(lambda found: words.get(found[1], found[0]), text))
 
 
 def _print(line: str, stream: TextIO) -> None:

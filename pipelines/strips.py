@@ -1,4 +1,4 @@
-"""Several captioned images in one: what an edit did, or where the model attends to words."""
+"""Several captioned images in one: what an edit did, or where the model attends to words; and maps as images."""
 
 from __future__ import annotations
 
@@ -35,11 +35,22 @@ def edit_strip(
     """
     panels = [("before", before)]
     if soft_mask is not None:
-        size = (box[2] - box[0], box[3] - box[1])
-        heat = Image.new("L", before.size)
-        heat.paste(mask_as_image(soft_mask[0]).resize(size, Image.Resampling.BICUBIC), box)
-        panels.append(("soft map", heat))
+        panels.append(("soft map", soft_map(soft_mask, before.size, box)))
     return strip([*panels, ("mask", mask), ("after", after)])
+
+
+def soft_map(soft_mask: torch.Tensor, size: tuple[int, int], box: tuple[int, int, int, int]) -> Image.Image:
+    """The first of some soft maps as a greyscale image of a whole picture's size.
+
+    Args:
+        soft_mask: (batch, 1, height, width) in [0, 1].
+        size: The picture's (width, height).
+        box: The part of the picture that the map covers.
+    """
+    part = (box[2] - box[0], box[3] - box[1])
+    heat = Image.new("L", size)
+    heat.paste(mask_as_image(soft_mask[0]).resize(part, Image.Resampling.BICUBIC), box)
+    return heat
 
 
 def heat_over(image: Image.Image, heat: Image.Image) -> Image.Image:

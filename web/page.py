@@ -1,0 +1,126 @@
+"""The whole page, and the server behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from PIL import Image
+
+from semantic_edit.still_life.cases import edit_cases
+from semantic_edit.web.editing_tab import editing_tab, new_canvas
+from semantic_edit.web.learning_tab import learning_tab
+from semantic_edit.web.running import AT_ONCE, handler, show_warnings_on_page
+from semantic_edit.web.studio import Session, Studio
+from semantic_edit.web.uploads import MOST_BYTES, Upload, read_upload
+
+SAMPLES = 6
+MOST_WAITING = 50
+CSS = """
+.gradio-container { max-width: 1180px !important; margin: 0 auto !important; }
+#samples img { height: 72px !important; width: 72px !important; object-fit: cover; }
+"""
+
+
+def page(studio: Studio) -> gr.Blocks:
+    """The page of a studio."""
+    cases = [*edit_cases(SAMPLES, seed=1, kinds=("colour", "object"), objects=1)]
+    with gr.Blocks(title="Semantic edit", analytics_enabled=False) as blocks:
+        gr.Markdown(
+            "# Semantic edit\nSay what a picture shows and what it should show instead; only the part that differs is "
+            f"redone. Model: {studio.model or 'the small still-life model'}."
+        )
+        with gr.Row():
+            with gr.Column(scale=2, min_width=300):
+                upload = Upload(
+                    label="Picture: drop, paste or choose",
+                    sources=["upload", "clipboard"],
+                    height=320,
+                    elem_id="picture",
+                    buttons=[],
+                )
+                samples = gr.Dataset(
+                    label="Still lifes to try",
+                    components=[gr.Image(visible=False)],
+                    samples=[
+                        [str(_sample(studio.root, index, case.image))] for index, case in enumerate(cases)
+                    ],
+                    type="index",
+                    elem_id="samples",
+                )
+                source = gr.Textbox(
+                    label="What it shows", placeholder="a pink apple on grass", elem_id="source"
+                )
+            with gr.Column(scale=3, min_width=320), gr.Tabs():
+                with gr.Tab("Edit"):
+                    canvas, prompt = editing_tab(studio, source)
+                with gr.Tab("Learn and restyle"):
+                    learning_tab(studio, source)
+
+        def leave(request: gr.Request) -> None:
+            studio.forget(str(request.session_hash))
+
+        def take(session: Session, path: Path | None) -> Any:
+            session.take(None)
+            if path is None:
+                return None, None
+            try:
+                picture = read_upload(path)
+            finally:
+                if path.parent.parent == studio.root:  # as it was uploaded, rather than a file of the page
+                    path.unlink(missing_ok=True)
+            session.take(picture)
+            return session.save(f"{path.stem}.png", picture), new_canvas(session)
+
+        def choose(session: Session, index: int) -> Any:
+            case = cases[index]
+            session.take(case.image)
+            return (
+                session.save("picture.png", case.image),
+                new_canvas(session),
+                case.source_prompt,
+                case.prompt,
+            )
+
+        gr.on([upload.upload, upload.clear], handler(studio, take), upload, [upload, canvas], **AT_ONCE)
+        samples.click(handler(studio, choose), samples, [upload, canvas, source, prompt], **AT_ONCE)
+        blocks.unload(leave)
+    return blocks
+
+
+def serve(studio: Studio, server: Mapping[str, Any]) -> gr.Blocks:
+    """Show the page, and return it with the addresses at which it is.
+
+    Args:
+        studio: What the page works with.
+        server: Arguments of Gradio's `launch`, such as `server_name`.
+
+    Raises:
+        OSError: If the port is taken, or the host is not this machine's.
+    """
+    blocks = page(studio)
+    show_warnings_on_page()
+    blocks.queue(max_size=MOST_WAITING).launch(
+        css=CSS,
+        theme=gr.themes.Default(),
+        footer_links=[],
+        quiet=True,
+        show_error=False,
+        max_file_size=MOST_BYTES,
+        enable_monitoring=False,
+        run_history=False,
+        ssr_mode=False,
+        pwa=False,
+        mcp_server=False,
+        **server,
+    )
+    return blocks
+
+
+def _sample(root: Path, index: int, image: Image.Image) -> Path:
+    path = root / "samples" / "of the page" / f"{index}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path)
+    return path
