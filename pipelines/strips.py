@@ -12,11 +12,28 @@ from semantic_edit.editing.origins import mask_as_image
 if TYPE_CHECKING:
     import torch
 
+    from semantic_edit.pipelines.outputs import DiffEditPipelineOutput
+
 PANEL_HEIGHT = 256
 HIGHEST_PANEL = 512
 GAP = 8
 CAPTION_HEIGHT = 24
 LINE_HEIGHT = 18
+
+
+def edit_images(image: Image.Image, output: DiffEditPipelineOutput) -> dict[str, Image.Image]:
+    """What there is to see of an edit of one image: "edited", "mask" and "strip".
+
+    Args:
+        image: The image that was edited, upright.
+        output: The edit, with an image in pixels.
+    """
+    assert output.pixel_mask is not None  # as the image was given in pixels
+    assert output.frames is not None
+    (edited,), frame = output.images, output.frames[0]
+    mask = mask_as_image(output.pixel_mask[0], frame)
+    overview = edit_strip(image, edited, mask, output.soft_mask, frame.box)
+    return {"edited": edited, "mask": mask, "strip": overview}
 
 
 def edit_strip(

@@ -6,6 +6,7 @@ import argparse
 import importlib.util
 import os
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from semantic_edit.loading import (
     quiet_loading,
 )
 from semantic_edit.options import ModelChoice, add_image_encoder, add_model, model_choice, whole
+from semantic_edit.recipes import edit_recipes
 from semantic_edit.terminal import say
 
 if TYPE_CHECKING:
@@ -90,8 +92,8 @@ def studio_of(choice: ModelChoice, vision: dict[str, object], root: Path) -> Stu
     from semantic_edit.auto import load
     from semantic_edit.web.studio import Studio
 
-    edits = load_pipeline("diffedit", choice)
-    studio = Studio(edits, root=root, model=shown_model(choice))
+    edits, model = load_pipeline("diffedit", choice), shown_model(choice)
+    studio = Studio(edits, root, partial(edit_recipes, model=model), model or "the small still-life model")
     try:
         styles = load(edits, "stylediffusion", **vision)
     except ValueError as error:

@@ -13,7 +13,6 @@ from semantic_edit.mapping_networks import MappingNetwork, pack_network, unpack_
 from semantic_edit.pipelines.strips import heat_over
 from semantic_edit.web.running import AT_ONCE, Work, call_watched, handler, notes
 from semantic_edit.web.studio import Session, Studio
-from semantic_edit.web.uploads import ArchiveButton
 
 MOST_PROMPTS = 8
 TAUS = {
@@ -41,7 +40,7 @@ def learning_tab(studio: Studio, source: gr.Textbox) -> None:
     said = gr.Markdown("Nothing is learned yet.", elem_id="learned")
     with gr.Row():
         saving = gr.DownloadButton("Save what was learned (.zip)", interactive=False, elem_id="save-network")
-        loading = ArchiveButton("Load a .zip", file_types=[".zip"], elem_id="load-network")
+        loading = gr.UploadButton("Load a .zip", file_types=[".zip"], elem_id="load-network")
     prompts = gr.Textbox(
         label="Prompts, one on each line",
         lines=3,
@@ -64,8 +63,6 @@ def learning_tab(studio: Studio, source: gr.Textbox) -> None:
 
     def learn(session: Session, source: str, steps: float) -> Any:
         began = time.monotonic()
-        if session.picture is None:
-            raise ValueError("There is no picture yet: drop one, or choose a still life.")
         network = call_watched(
             session, studio.styles, "learn_mapping", session.picture, source, num_inference_steps=int(steps)
         )
@@ -114,7 +111,6 @@ def learning_tab(studio: Studio, source: gr.Textbox) -> None:
     Work(learn, [source, steps], [said, saving], buttons, stop).on(studio, learning.click)
     Work(restyle, [prompts, *taus], [results, words, told], buttons, stop).on(studio, restyling.click)
     loading.upload(handler(studio, load), loading, [said, saving], **AT_ONCE)
-    stop.click(handler(studio, lambda session: session.stop.set()), None, None, **AT_ONCE)
 
 
 def _saved(session: Session, images: list[tuple[Image.Image, str]]) -> list[tuple[str, str]]:

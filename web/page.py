@@ -14,13 +14,17 @@ from semantic_edit.web.editing_tab import editing_tab, new_canvas
 from semantic_edit.web.learning_tab import learning_tab
 from semantic_edit.web.running import AT_ONCE, handler, show_warnings_on_page
 from semantic_edit.web.studio import Session, Studio
-from semantic_edit.web.uploads import MOST_BYTES, Upload, read_upload
+from semantic_edit.web.uploads import MOST_BYTES, hand_over_files, read_upload, take_files_alone
 
 SAMPLES = 6
 MOST_WAITING = 50
 CSS = """
 .gradio-container { max-width: 1180px !important; margin: 0 auto !important; }
-#samples img { height: 72px !important; width: 72px !important; object-fit: cover; }
+#samples img { height: 76px !important; width: 76px !important; object-fit: cover; }
+#picture img { height: 100%; object-fit: contain; }
+.gradio-container .grid-wrap { min-height: 0; }
+#edits .grid-container { grid-template-columns: repeat(auto-fill, minmax(120px, 1fr)) !important; }
+#downloads [aria-label^="Remove"] { display: none; }
 """
 
 
@@ -30,34 +34,34 @@ def page(studio: Studio) -> gr.Blocks:
     with gr.Blocks(title="Semantic edit", analytics_enabled=False) as blocks:
         gr.Markdown(
             "# Semantic edit\nSay what a picture shows and what it should show instead; only the part that differs is "
-            f"redone. Model: {studio.model or 'the small still-life model'}."
+            f"redone. Model: {studio.model}."
         )
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
-                upload = Upload(
+                upload = gr.Image(
                     label="Picture: drop, paste or choose",
                     sources=["upload", "clipboard"],
-                    height=320,
+                    height=280,
                     elem_id="picture",
                     buttons=[],
                 )
+                hand_over_files(upload)
+            with gr.Column(scale=3, min_width=320):
                 samples = gr.Dataset(
                     label="Still lifes to try",
                     components=[gr.Image(visible=False)],
-                    samples=[
-                        [str(_sample(studio.root, index, case.image))] for index, case in enumerate(cases)
-                    ],
+                    samples=[[_sample(studio.root, index, case.image)] for index, case in enumerate(cases)],
                     type="index",
                     elem_id="samples",
                 )
                 source = gr.Textbox(
                     label="What it shows", placeholder="a pink apple on grass", elem_id="source"
                 )
-            with gr.Column(scale=3, min_width=320), gr.Tabs():
-                with gr.Tab("Edit"):
-                    canvas, prompt = editing_tab(studio, source)
-                with gr.Tab("Learn and restyle"):
-                    learning_tab(studio, source)
+        with gr.Tabs():
+            with gr.Tab("Edit"):
+                canvas, prompt = editing_tab(studio, source)
+            with gr.Tab("Learn and restyle"):
+                learning_tab(studio, source)
 
         def leave(request: gr.Request) -> None:
             studio.forget(str(request.session_hash))
@@ -87,6 +91,8 @@ def page(studio: Studio) -> gr.Blocks:
         gr.on([upload.upload, upload.clear], handler(studio, take), upload, [upload, canvas], **AT_ONCE)
         samples.click(handler(studio, choose), samples, [upload, canvas, source, prompt], **AT_ONCE)
         blocks.unload(leave)
+    for component in blocks.blocks.values():
+        take_files_alone(component)
     return blocks
 
 
@@ -119,8 +125,8 @@ def serve(studio: Studio, server: Mapping[str, Any]) -> gr.Blocks:
     return blocks
 
 
-def _sample(root: Path, index: int, image: Image.Image) -> Path:
+def _sample(root: Path, index: int, image: Image.Image) -> str:
     path = root / "samples" / "of the page" / f"{index}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path)
-    return path
+    return str(path)

@@ -134,8 +134,15 @@ class Work:
             return switch(True)
 
         switched = [*self.busy, self.stop]
+        self.stop.click(handler(studio, lambda session: session.stop.set()), None, None, **AT_ONCE)
         (
             gr.on(triggers, handler(studio, begin), None, switched, **AT_ONCE)
-            .then(handler(studio, self.run), self.inputs, self.outputs, **ONE_AT_A_TIME)
+            .then(
+                handler(studio, self.run),
+                self.inputs,
+                self.outputs,
+                show_progress_on=self.outputs[0],
+                **ONE_AT_A_TIME,
+            )
             .then(lambda: switch(False), None, switched, **AT_ONCE)
         )

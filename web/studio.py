@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Lock
@@ -17,10 +18,36 @@ from semantic_edit.editing.strokes import Strokes
 from semantic_edit.editing.trajectory import Trajectory
 from semantic_edit.mapping_networks import MappingNetwork
 from semantic_edit.pipelines.outputs import DiffEditMaskOutput, DiffEditPipelineOutput
-from semantic_edit.web.recipes import Asked
 
-Found = DiffEditMaskOutput | DiffEditPipelineOutput
 MOST_SESSIONS = 100
+CANVAS = (640, 640)
+FINDING = ("source_prompt", "mask_threshold")  # arguments without effect on a given mask
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a visitor asks for.
+
+    arguments: Of the pipeline, besides images, an inversion and the generator.
+    seed: Of the generator.
+    """
+
+    arguments: dict[str, Any]
+    seed: int
+
+    @property
+    def words(self) -> dict[str, Any]:
+        """All that finding depends on, besides the threshold."""
+        return {**self.arguments, "mask_threshold": None, "inpaint_strength": None, "seed": self.seed}
+
+    @property
+    def inversion(self) -> tuple[Any, ...]:
+        """All that an inversion depends on, besides the picture."""
+        return self.arguments["num_inference_steps"], self.arguments["inpaint_strength"]
+
+    def given(self, has_mask: bool) -> dict[str, Any]:
+        """The arguments of a call, with or without a mask of one's own."""
+        return {name: value for name, value in self.arguments.items() if not (has_mask and name in FINDING)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,25 +65,34 @@ class Session:
 
     folder: Holds all files of the session.
     stop: Set to stop what is running.
-    picture: What is edited.
     found, asked: Where the prompts disagree, and what had been asked for.
-    strokes: On the canvas.
-    kept: Inversions by steps and strength.
+    kept: Inversions of the picture.
     """
 
     folder: Path
     stop: Event = field(default_factory=Event)
-    picture: Image.Image | None = None
-    found: Found | None = None
+    image: Image.Image | None = None
+    found: DiffEditMaskOutput | DiffEditPipelineOutput | None = None
     asked: Asked | None = None
-    strokes: Strokes = field(default_factory=lambda: Strokes.none((1, 1)))
-    kept: dict[tuple[int, float], Trajectory] = field(default_factory=dict)
+    strokes: Strokes = field(default_factory=lambda: Strokes.none(CANVAS))
+    kept: dict[tuple[Any, ...], Trajectory | None] = field(default_factory=dict)
     edits: tuple[Done, ...] = ()
     network: MappingNetwork | None = None
 
-    def take(self, picture: Image.Image | None) -> None:
+    @property
+    def picture(self) -> Image.Image:
+        """The picture.
+
+        Raises:
+            ValueError: If there is none yet.
+        """
+        if self.image is None:
+            raise ValueError("There is no picture yet: drop one, or choose a still life.")
+        return self.image
+
+    def take(self, image: Image.Image | None) -> None:
         """Begin with another picture; the edits of earlier ones stay."""
-        self.picture, self.found, self.asked, self.kept = picture, None, None, {}
+        self.image, self.found, self.asked, self.kept = image, None, None, {}
 
     def save(self, name: str, content: Image.Image | bytes) -> str:
         """Write a file, an image as PNG, into a folder of its own."""
@@ -64,21 +100,19 @@ class Session:
         path.write_bytes(content if isinstance(content, bytes) else encoded_image(content, "PNG"))
         return str(path)
 
-    def found_mask(self) -> Image.Image:
-        """What was found, at the picture's size and with the frame that it was found in; black without."""
-        assert self.picture is not None  # only called with one
+    def mask(self) -> Image.Image:
+        """What was found, at the picture's size; black without."""
         if self.found is None or self.found.pixel_mask is None:
             return Image.new("L", self.picture.size)
-        return mask_as_image(self.found.pixel_mask[0], (self.found.frames or (None,))[0])
+        return mask_as_image(self.found.pixel_mask[0])
 
     def reusable(self, asked: Asked) -> Trajectory | None:
         """An inversion that fits: of the whole picture, or of the part that these words were found in."""
-        kept = self.kept.get((asked.steps, asked.strength))
+        kept = self.kept.get(asked.inversion)
         if kept is None or all(frame.is_plain for frame in kept.frames):
             return kept
-        if self.asked is None or self.found is None or self.asked.words != asked.words:
-            return None
-        return kept if self.found.frames == kept.frames else None
+        is_found = self.found is not None and self.asked is not None and self.asked.words == asked.words
+        return kept if is_found and self.found.frames == kept.frames else None  # type: ignore[union-attr]
 
 
 @dataclass(eq=False)
@@ -86,14 +120,17 @@ class Studio:
     """The model that everybody shares, and each visitor's session.
 
     edits, styles: The pipelines, of one model; if `styles` is `None`, `why_no_styles` says why.
-    model: The model's name in commands; `None` for the embedded one.
+    root: Where the files of sessions are kept.
+    recipes: `recipes(arguments, seed, has_mask)`: an edit as a command line and as Python.
+    model: The model's name, for visitors.
     """
 
     edits: Any
+    root: Path
+    recipes: Callable[[dict[str, Any], int, bool], tuple[str, str]]
+    model: str
     styles: Any = None
     why_no_styles: str = ""
-    model: str | None = None
-    root: Path = field(default_factory=lambda: Path(tempfile.gettempdir()))
     sessions: dict[str, Session] = field(default_factory=dict)
     lock: Lock = field(default_factory=Lock)
 

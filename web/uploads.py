@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.blocks import Block
 from gradio.components.base import server
-from gradio.components.image_editor import AcceptBlobs, EditorDataBlobs
 from gradio_client.utils import is_http_url_like
 from PIL import Image
 
@@ -20,54 +18,35 @@ MOST_PIXELS = 40_000_000
 MOST_LAYERS = 50  # that were sent and not yet asked for
 
 
-async def files_alone(self: Block, url_or_file_path: Any) -> str | None:
-    """In place of a method of Gradio's components, which would also download what is at an address.
+def take_files_alone(component: Any) -> None:
+    """Let a component refuse an address in place of a file, which Gradio would otherwise download."""
+    move = component.async_move_resource_to_block_cache
 
-    Raises:
-        gr.Error: If it is an address.
-    """
-    if is_http_url_like(str(url_or_file_path)):
-        raise gr.Error("Files are uploaded here, not fetched from an address.", print_exception=False)
-    return await Block.async_move_resource_to_block_cache(self, url_or_file_path)
+    async def checked(place: Any) -> str | None:
+        if is_http_url_like(str(place)):
+            raise gr.Error("Files are uploaded here, not fetched from an address.", print_exception=False)
+        return await move(place)
 
-
-class Upload(gr.Image):
-    """A picture's file as it was sent; Gradio itself does not open it."""
-
-    is_template = True  # it looks as its base class does
-    async_move_resource_to_block_cache = files_alone
-
-    def preprocess(self, payload: Any) -> Path | None:
-        """The file, not read yet."""
-        return None if payload is None or payload.path is None else Path(payload.path)
+    component.async_move_resource_to_block_cache = checked
 
 
-class ArchiveButton(gr.UploadButton):
-    """Sends a file of another kind."""
-
-    is_template = True
-    async_move_resource_to_block_cache = files_alone
+def hand_over_files(upload: gr.Image) -> None:
+    """Let a component hand over a picture's file as it was sent: Gradio itself would open it."""
+    upload.preprocess = lambda sent: None if sent is None or sent.path is None else Path(sent.path)
 
 
-class Canvas(gr.ImageEditor):
-    """A picture to brush on, of which only what was brushed is kept and comes back."""
+def hand_over_layers(canvas: gr.ImageEditor) -> None:
+    """Let a canvas hand over only the layer that was brushed, as bytes, and keep nothing else that was sent."""
+    layers: dict[str, bytes] = {}
 
-    is_template = True
-    async_move_resource_to_block_cache = files_alone
+    def accept_blobs(sent: Any) -> None:
+        if sent.data["type"] == "layer" and sent.data["index"] == "0":
+            layers[sent.data["id"]] = sent.files[0][1]
+            for old in list(layers)[:-MOST_LAYERS]:
+                layers.pop(old, None)
 
-    @server
-    def accept_blobs(self, data: AcceptBlobs) -> None:
-        """Keep a layer until it is asked for."""
-        if data.data["type"] == "layer" and data.data["index"] == "0":
-            blobs = EditorDataBlobs(background=None, layers=[data.files[0][1]], composite=None)
-            self.blob_storage[data.data["id"]] = blobs
-            for old in list(self.blob_storage)[:-MOST_LAYERS]:
-                del self.blob_storage[old]
-
-    def preprocess(self, payload: Any) -> bytes | None:
-        """The brushed layer as an image file, not read yet."""
-        kept = None if payload is None else self.blob_storage.pop(payload.id, None)
-        return kept.layers[0] if kept is not None and kept.layers else None
+    canvas.accept_blobs = server(accept_blobs)
+    canvas.preprocess = lambda sent: None if sent is None else layers.pop(sent.id, None)
 
 
 def read_upload(path: Path) -> Image.Image:
