@@ -93,7 +93,7 @@ class Visitor:
 
     def error(self) -> str:
         """The sentence in the page's latest message."""
-        return self.page.locator(".toast-body, [data-testid=toast-body]").last.inner_text()
+        return self.page.locator(".toast-body").last.inner_text().splitlines()[-1]
 
     def downloads(self, folder: Path) -> dict[str, Path]:
         """Every download of the shown edit."""

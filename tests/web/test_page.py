@@ -149,7 +149,7 @@ def test_stop_ends_an_edit_within_a_step(visit, evaluations):
 
 def upload(visitor, path):
     visitor.page.locator("#picture input[type=file]").set_input_files(path)
-    visitor.page.wait_for_selector("[data-testid=toast-body], .toast-body")
+    visitor.page.wait_for_selector(".toast-body")
     return visitor.error()
 
 
@@ -176,7 +176,7 @@ def test_files_of_too_many_bytes_are_refused(visit, tmp_path):
 def test_what_is_missing_is_said(visit):
     visitor = visit()
     visitor.page.click("#edit")
-    visitor.page.wait_for_selector("[data-testid=toast-body], .toast-body")
+    visitor.page.wait_for_selector(".toast-body")
     assert visitor.error() == "There is no picture yet: drop one, or choose a still life."
 
 
@@ -229,7 +229,7 @@ def test_learn_keep_load_and_restyle(visit, tmp_path):
     other.page.locator("#load-network input[type=file], input[type=file][accept*=zip]").set_input_files(
         tmp_path / "half.zip"
     )
-    other.page.wait_for_selector("[data-testid=toast-body], .toast-body")
+    other.page.wait_for_selector(".toast-body")
     assert "half.zip must hold config.json, diffusion_pytorch_model.safetensors" in other.error()
     other.page.locator("#load-network input[type=file], input[type=file][accept*=zip]").set_input_files(
         tmp_path / "learned.zip"
