@@ -31,8 +31,8 @@ class Flux2KleinParts(TransformerComponents, Protocol):
 class Flux2KleinDenoiser(ChatDenoiser):
     """A FLUX.2 klein model: latents whose statistics the VAE has for each place in a patch, text before picture.
 
-    The latents are the VAE's, 8 pixels a side, normalised; diffusers' own pipeline holds the same numbers as patches, 16
-    pixels a side, with four times the channels. All tokens of the text count, padding as well.
+    The latents are the VAE's, 8 pixels a side, normalised. diffusers' own pipeline holds the same numbers as patches of
+    16 pixels a side, with four times the channels. All tokens of the text count, padding as well.
     """
 
     pipe: Flux2KleinParts

@@ -117,7 +117,15 @@ FLUX_2_KLEIN = Family(
     ("diffedit",),
     foreign_encoder="Mistral",  # FLUX.2 dev's
 )
-FAMILIES = (STABLE_DIFFUSION, STABLE_DIFFUSION_XL, STABLE_DIFFUSION_3, FLUX, QWEN_IMAGE, Z_IMAGE, FLUX_2_KLEIN)
+FAMILIES = (
+    STABLE_DIFFUSION,
+    STABLE_DIFFUSION_XL,
+    STABLE_DIFFUSION_3,
+    FLUX,
+    QWEN_IMAGE,
+    Z_IMAGE,
+    FLUX_2_KLEIN,
+)
 ONLY_SERVED = (
     f"only models of {', '.join(one.title for one in FAMILIES[:-1])} and {FAMILIES[-1].title} are served"
 )

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 from diffusers import (
     AutoencoderKLFlux2,
+    FlowMatchEulerDiscreteScheduler,
     Flux2KleinPipeline,
     Flux2Transformer2DModel,
-    FlowMatchEulerDiscreteScheduler,
 )
 from transformers import Qwen2TokenizerFast, Qwen3ForCausalLM
 
@@ -25,7 +25,8 @@ from semantic_edit.pipelines.checks import (
 )
 from semantic_edit.pipelines.components import EditComponents, Uncensored
 
-STEPS_OF_DISTILLED = 4
+STEPS_OF_DISTILLED = 8
+"""Twice what they were distilled to: of 4 steps, an `inpaint_strength` of 0.8 would leave one at 1024 pixels a side."""
 
 
 class Flux2KleinComponents(EditComponents, Uncensored):

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from diffusers import (
     AutoencoderKLFlux2,
+    FlowMatchEulerDiscreteScheduler,
     Flux2KleinPipeline,
     Flux2Transformer2DModel,
-    FlowMatchEulerDiscreteScheduler,
 )
 from transformers import Qwen3Config, Qwen3ForCausalLM
 

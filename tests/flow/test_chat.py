@@ -158,7 +158,10 @@ def test_words_are_drawn_for_prompts_of_different_lengths(pipe):
 def test_embeddings_take_the_place_of_text(family, pipe):
     source, target = "a red apple", "a green pear on the grass"
     if family is KLEIN:
-        given = {"source_prompt_embeds": pipe.encode_prompt(source)[0], "prompt_embeds": pipe.encode_prompt(target)[0]}
+        given = {
+            "source_prompt_embeds": pipe.encode_prompt(source)[0],
+            "prompt_embeds": pipe.encode_prompt(target)[0],
+        }
     elif family is QWEN:
         given = {}
         for name, text in (("source_prompt", source), ("prompt", target)):
