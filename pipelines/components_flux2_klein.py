@@ -86,7 +86,8 @@ class Flux2KleinComponents(EditComponents, Uncensored):
         if not Flux2KleinDenoiser(self).is_step_distilled:
             return {**arguments, name: read_guidance(arguments, name, none=1.0)}
         idle = negative_prompts_of(arguments)
-        if not idle and read_guidance(arguments, name, none=1.0, usual=1.0) > 1 and "encoding" in arguments:
+        asked = None if idle else read_guidance(arguments, name, none=1.0, usual=1.0)
+        if asked is not None and asked > 1 and "encoding" in arguments:  # the stages have the base model's number
             idle = [name]
         if idle:
             raise ValueError(
