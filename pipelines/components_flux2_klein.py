@@ -87,7 +87,8 @@ class Flux2KleinComponents(EditComponents, Uncensored):
             return {**arguments, name: read_guidance(arguments, name, none=1.0)}
         idle = negative_prompts_of(arguments)
         asked = None if idle else read_guidance(arguments, name, none=1.0, usual=1.0)
-        if asked is not None and asked > 1 and "encoding" in arguments:  # the stages have the base model's number
+        # the stages, which have no encoding, are called with the base model's number unless they are told another
+        if asked is not None and asked > 1 and "encoding" in arguments:
             idle = [name]
         if idle:
             raise ValueError(
