@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from transformers import PreTrainedTokenizerBase
 
@@ -30,6 +30,8 @@ class ChatDenoiser(TransformerDenoiser):
     """
 
     own_size = (1024, 1024)
+    layers_read: ClassVar[int] = 1
+    """How many of the text encoder's layers stand side by side in an embedding."""
 
     @abstractmethod
     def _framed(self, text: str) -> FramedPrompt:
@@ -69,7 +71,7 @@ class ChatDenoiser(TransformerDenoiser):
     def _check_text_width(self) -> None:
         """Raise a ValueError if the text encoder is of another model than the transformer."""
         encoder = self.pipe.text_encoder
-        width = None if encoder is None else encoder.config.get_text_config().hidden_size
+        width = None if encoder is None else self.layers_read * encoder.config.get_text_config().hidden_size
         if width not in (None, self.text_width):
             raise ValueError(
                 f"The `text_encoder` gives embeddings {width} wide, but the transformer takes {self.text_width}: they "

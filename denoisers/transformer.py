@@ -93,12 +93,14 @@ class TransformerDenoiser(LatentDenoiser):
 
     def schedule(self, num_inference_steps: int, latent_size: tuple[int, int] | None = None) -> Schedule:
         """Even levels, shifted by the scheduler, whose shift may depend on the picture's size."""
-        scheduler = self.pipe.scheduler
-        check_flow_scheduler(scheduler)
-        shift = shift_of_size(scheduler.config, self.num_image_tokens(latent_size))
-        return schedule_of_flow(
-            scheduler, num_inference_steps, sigmas=even_sigmas(num_inference_steps), mu=shift
-        )
+        check_flow_scheduler(self.pipe.scheduler)
+        sigmas = even_sigmas(num_inference_steps)
+        shift = self._shift(len(sigmas), self.num_image_tokens(latent_size))
+        return schedule_of_flow(self.pipe.scheduler, num_inference_steps, sigmas=sigmas, mu=shift)
+
+    def _shift(self, steps: int, tokens: int) -> float:
+        """The shift of the noise levels for so many steps and tokens of the picture."""
+        return shift_of_size(self.pipe.scheduler.config, tokens)
 
     def attention_layers(self) -> list[str]:
         """All attention layers of the transformer."""

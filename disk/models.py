@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ class Family:
     needed: Components that every model of it has.
     foreign: Components that none of it has.
     network: The class of its denoising network.
+    foreign_encoder: How the class of a text encoder begins that none of it has, or "".
     methods: Those of `PIPELINE_METHODS` that edit with its models.
     """
 
@@ -38,6 +39,7 @@ class Family:
     foreign: frozenset[str]
     network: str = "UNet2DConditionModel"
     methods: tuple[str, ...] = ("diffedit", "stylediffusion")
+    foreign_encoder: str = ""
 
     @property
     def pipeline(self) -> str:
@@ -105,41 +107,58 @@ Z_IMAGE = Family(
     "ZImageTransformer2DModel",
     ("diffedit",),
 )
-FAMILIES = (STABLE_DIFFUSION, STABLE_DIFFUSION_XL, STABLE_DIFFUSION_3, FLUX, QWEN_IMAGE, Z_IMAGE)
+FLUX_2_KLEIN = Family(
+    "flux-2-klein",
+    "FLUX.2 klein",
+    "Flux2Klein",
+    _OF_ALL | _TRANSFORMER,
+    _OF_OTHERS | _UNET | _SECOND | _THIRD | _NOT_TEXT_ALONE,
+    "Flux2Transformer2DModel",
+    ("diffedit",),
+    foreign_encoder="Mistral",  # FLUX.2 dev's
+)
+FAMILIES = (
+    STABLE_DIFFUSION,
+    STABLE_DIFFUSION_XL,
+    STABLE_DIFFUSION_3,
+    FLUX,
+    QWEN_IMAGE,
+    Z_IMAGE,
+    FLUX_2_KLEIN,
+)
 ONLY_SERVED = (
     f"only models of {', '.join(one.title for one in FAMILIES[:-1])} and {FAMILIES[-1].title} are served"
 )
 
 
-def family_of(components: Collection[str], networks: Collection[str]) -> Family | None:
+def family_of(classes: Mapping[str, str]) -> Family | None:
     """Which family a model is of, or `None` if none here serves it.
 
     Args:
-        components: The names of what it is made of.
-        networks: The classes of its denoising network: one, or none if that is not known.
+        classes: Of what it is made of, by its name; "" where that is not known.
     """
-    held = set(components)
-    return next(
-        (
-            one
-            for one in FAMILIES
-            if one.needed <= held and not one.foreign & held and all(name == one.network for name in networks)
-        ),
-        None,
-    )
+    networks, encoder = _networks(classes), classes.get("text_encoder", "")
+
+    def fits(one: Family) -> bool:
+        is_foreign = bool(one.foreign_encoder) and encoder.startswith(one.foreign_encoder)
+        has_parts = one.needed <= classes.keys() and not one.foreign & classes.keys()
+        return has_parts and not is_foreign and all(name == one.network for name in networks)
+
+    return next(filter(fits, FAMILIES), None)
 
 
 def family_of_modules(components: Mapping[str, Any]) -> Family | None:
     """The same of a loaded pipeline's components."""
     # of a compiled module, that inside
-    classes = {name: type(getattr(one, "_orig_mod", one)).__name__ for name, one in components.items()}
-    return family_of(components, _networks(classes))
+    return family_of(
+        {name: type(getattr(one, "_orig_mod", one)).__name__ for name, one in components.items()}
+    )
 
 
 def family_of_folder(index: Mapping[str, Any]) -> Family | None:
     """The same of a folder's `model_index.json`."""
     held = {name: value for name, value in index.items() if isinstance(value, list) and name != "_class_name"}
-    return family_of(held, _networks({name: str(value[-1]) if value else "" for name, value in held.items()}))
+    return family_of({name: str(value[-1]) if value else "" for name, value in held.items()})
 
 
 def _networks(classes: Mapping[str, str]) -> list[str]:

@@ -34,6 +34,7 @@ AnyDiffEdit: TypeAlias = (
     | pipelines.FluxDiffEditPipeline
     | pipelines.QwenImageDiffEditPipeline
     | pipelines.ZImageDiffEditPipeline
+    | pipelines.Flux2KleinDiffEditPipeline
 )
 AnyStyleDiffusion: TypeAlias = (
     pipelines.StyleDiffusionPipeline | pipelines.StableDiffusionXLStyleDiffusionPipeline
@@ -80,7 +81,8 @@ def load(model: Model = None, method: str = "diffedit", **kwargs: Any) -> AnyDif
         [`StableDiffusionXLDiffEditPipeline`] or [`StableDiffusionXLStyleDiffusionPipeline`] for one of SDXL,
         [`StableDiffusion3DiffEditPipeline`] for one of Stable Diffusion 3,
         [`FluxDiffEditPipeline`] for one of FLUX.1, [`QwenImageDiffEditPipeline`] for one of
-        Qwen-Image, [`ZImageDiffEditPipeline`] for one of Z-Image.
+        Qwen-Image, [`ZImageDiffEditPipeline`] for one of Z-Image, [`Flux2KleinDiffEditPipeline`] for one of
+        FLUX.2 klein.
 
     Raises:
         ValueError: If there is no such method, or no pipeline here can use the model; says what the model is.

@@ -15,14 +15,26 @@ from semantic_edit.pipelines import pipeline_around
 from tests.conftest import make_picture
 from tests.flow.family import FlowFamily
 from tests.flow.flux import FLUX_DEV, FLUX_SCHNELL
+from tests.flow.flux2_klein import KLEIN, KLEIN_DISTILLED
 from tests.flow.qwen import QWEN
 from tests.flow.sd3 import SD3, SD3_WITHOUT_T5
 from tests.flow.z_image import Z_IMAGE, Z_IMAGE_LIMITED, Z_IMAGE_TURBO
 
-FLOWS = (SD3, FLUX_DEV, QWEN, Z_IMAGE)
+FLOWS = (SD3, FLUX_DEV, QWEN, Z_IMAGE, KLEIN)
 """One of each family."""
 
-FAMILIES = (SD3, SD3_WITHOUT_T5, FLUX_DEV, FLUX_SCHNELL, QWEN, Z_IMAGE, Z_IMAGE_LIMITED, Z_IMAGE_TURBO)
+FAMILIES = (
+    SD3,
+    SD3_WITHOUT_T5,
+    FLUX_DEV,
+    FLUX_SCHNELL,
+    QWEN,
+    Z_IMAGE,
+    Z_IMAGE_LIMITED,
+    Z_IMAGE_TURBO,
+    KLEIN,
+    KLEIN_DISTILLED,
+)
 
 
 @pytest.fixture(params=FAMILIES, ids=str)
