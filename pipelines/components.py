@@ -161,9 +161,24 @@ class EditComponents:
             NotImplementedError: Always.
         """
         raise NotImplementedError(
-            f"{type(self).__name__} takes no IP-Adapter, because its image would condition the UNet in addition to the "
-            f"two prompts; load it into a {self._family.pipeline}, and describe what you want in `prompt` here."
+            f"{type(self).__name__} takes no IP-Adapter, because its image would condition the model in addition to "
+            f"the two prompts; describe what you want in `prompt` instead."
         )
+
+    def load_textual_inversion(self: Any, *args: Any, **kwargs: Any) -> None:
+        """Teach the text encoder new words; see [`StableDiffusionPipeline.load_textual_inversion`].
+
+        Raises:
+            NotImplementedError: If diffusers has none for this family.
+        """
+        loader = getattr(super(), "load_textual_inversion", None)
+        if loader is None:
+            raise NotImplementedError(
+                f"{type(self).__name__} takes no textual inversions: diffusers' {self._family.pipeline} has none for "
+                f"the text encoders of {self._family.title} either. Load a LoRA of what you want to name, by "
+                "`load_lora_weights`."
+            )
+        loader(*args, **kwargs)
 
     def to_json_string(self: Any) -> str:
         """The config as `save_pretrained` writes it: under the name of diffusers' own pipeline, which these files
