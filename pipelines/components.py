@@ -15,7 +15,7 @@ import torch
 from diffusers.image_processor import VaeImageProcessor
 from diffusers.utils import logging
 
-from semantic_edit.disk.models import Family, family_of_modules, unserved, unserved_folder
+from semantic_edit.disk.models import Family, family_of_pipeline, unserved, unserved_folder
 from semantic_edit.pipelines.calls import OfTheCall
 from semantic_edit.pipelines.versions import check_diffusers
 
@@ -147,9 +147,8 @@ class EditComponents:
         Raises:
             ValueError: If the other pipeline is of another family of models.
         """
-        components = getattr(pipeline, "components", None)  # if there are none, diffusers raises below
-        if components:
-            found = family_of_modules(components)
+        if getattr(pipeline, "components", None):  # if there are none, diffusers raises below
+            found = family_of_pipeline(pipeline)
             if reason := unserved(type(pipeline).__name__, found, (cls.__name__, cls._family)):
                 raise ValueError(f"`pipeline` {reason}.")
         return super().from_pipe(pipeline, **kwargs)  # type: ignore[misc]

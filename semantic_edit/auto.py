@@ -16,7 +16,7 @@ from semantic_edit.disk.models import (
     PIPELINE_METHODS,
     Family,
     family_of_folder,
-    family_of_modules,
+    family_of_pipeline,
     unserved,
     unserved_folder,
 )
@@ -141,7 +141,7 @@ def _family_of_named(name: str, where: dict[str, Any]) -> tuple[Family, list[str
 
 def _around(class_for: Callable[[Family], Any], pipe: DiffusionPipeline, **kwargs: Any) -> Any:
     """A pipeline of another one's modules, as they are."""
-    found = family_of_modules(pipe.components)
+    found = family_of_pipeline(pipe)
     if found is None:
         raise ValueError(f"`model` {unserved(type(pipe).__name__, None)}.")
     served = class_for(found)

@@ -83,7 +83,7 @@ def test_one_image_or_one_prompt_serves_all_edits(family, pipe, edited):
     assert len(edited(pipe, image=pictures(family), prompt=SHORT, source_prompt="a mug")) == 2
     with pytest.raises(ValueError, match="`generator` holds 2 generators for 3 edits"):
         edited(pipe, image=image, prompt=prompts, generator=generators(1, 2))
-    with pytest.raises(ValueError, match="do not match in number: `prompt` 3.*`image` 2"):
+    with pytest.raises(ValueError, match=r"do not match in number: `prompt` 3.*`image` 2"):
         edited(pipe, image=pictures(family), prompt=prompts)
 
 

@@ -143,23 +143,27 @@ def test_components_stay_as_they_were_however_a_call_ends(family, lora_pipe, edi
         pytest.skip("it shares no attention")
     usual, freed, changes = edit(lora_pipe), [], scaled(lora_pipe, 0.5)
     monkeypatch.setattr(lora_pipe, "maybe_free_model_hooks", lambda: freed.append(True))
-    before, (width, height) = state_of(lora_pipe), family.size
+    before = state_of(lora_pipe)
+
+    def explain(pipe, **changes):
+        width, height = family.size
+        told = {"height": height, "width": width, "num_inference_steps": 4, **family.called, **changes}
+        return pipe.explain(make_picture(1, width, height), "a red apple", **told)
 
     def fail(*_):
         raise error("boom")
 
-    with monkeypatch.context() as spoiled, pytest.raises(error, match="boom"):
-        if where == "callback":
-            edit(lora_pipe, callback_on_step_end=fail, **changes)
-        elif where == "words":
-            fail_in(last_layer(lora_pipe), error, spoiled)
-            told = {**family.called, **changes, "height": height, "width": width, "num_inference_steps": 4}
-            lora_pipe.explain(make_picture(1, width, height), "a red apple", **told)
-        else:
-            part = last_layer(lora_pipe) if where in ("transformer", "sharing") else getattr(lora_pipe, where)
-            method = part.encoder if where == "vae" else part
-            fail_in(method, error, spoiled, first=5 if where in ("transformer", "sharing") else 0)
-            edit(lora_pipe, **changes, **({"tau_s": 1.0} if where == "sharing" else {}))
+    call = explain if where == "words" else edit
+    changes |= {"callback": {"callback_on_step_end": fail}, "sharing": {"tau_s": 1.0}}.get(where, {})
+    with monkeypatch.context() as spoiled:
+        if where == "vae":
+            fail_in(lora_pipe.vae.encoder, error, spoiled)
+        elif where == "text_encoder":
+            fail_in(lora_pipe.text_encoder, error, spoiled)
+        elif where != "callback":
+            fail_in(last_layer(lora_pipe), error, spoiled, first=0 if where == "words" else 5)
+        with pytest.raises(error, match="boom"):
+            call(lora_pipe, **changes)
     assert state_of(lora_pipe) == before
     assert freed == [True]
     assert is_free(lock_of(lora_pipe.transformer))

@@ -116,7 +116,9 @@ def test_a_trajectory_and_lora(make_pipe, make_unet, edit, invert, counted):
     with_it, without = invert(adapted), invert(plain)
     half = invert(adapted, cross_attention_kwargs={"scale": 0.5})
     before = counted.samples
-    with pytest.raises(ValueError, match="`trajectory` was made with a LoRA, but none is active in this call"):
+    with pytest.raises(
+        ValueError, match="`trajectory` was made with a LoRA, but none is active in this call"
+    ):
         edit(plain, trajectory=with_it)
     with pytest.raises(ValueError, match="`trajectory` was made without the LoRA that the model has"):
         edit(adapted, trajectory=without)
