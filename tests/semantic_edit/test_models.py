@@ -229,9 +229,13 @@ SINGLE_FILES = {
     ),
     "refiner": ({XL_BASE.replace("embedders.1", "embedders.0"): (1,)}, "is SDXL's refiner"),
     "playground": ({"edm_mean": (1,), XL_BASE: (1,)}, "is of the EDM kind"),
+    "flux2": (
+        {"single_stream_modulation.lin.weight": (1,)},
+        f"is a copy of black-forest-labs/FLUX.2-dev, and {ONLY_SERVED}",
+    ),
     "flux": (
         {"double_blocks.0.img_attn.norm.key_norm.scale": (1,)},
-        f"is a copy of black-forest-labs/FLUX.1-schnell, and {ONLY_SERVED}",
+        "hf download black-forest-labs/FLUX.1-schnell --include",
     ),
     "xl": ({XL_BASE: (1,)}, "hf download stabilityai/stable-diffusion-xl-base-1.0 --include"),
 }
