@@ -15,9 +15,8 @@ from semantic_edit.attention_processors.tokens import PromptTokens
 from semantic_edit.denoisers.padded_text import of_one_length
 from semantic_edit.denoisers.prompts import Prompt
 from semantic_edit.denoisers.transformer import TransformerDenoiser
-from semantic_edit.denoisers.truncation import MOST_SHOWN, truncation_told
+from semantic_edit.denoisers.truncation import truncation_told, warn_of_cut_off
 from semantic_edit.disk.reading import shortened
-from semantic_edit.disk.telling import warn_caller
 from semantic_edit.editing.conditioning import Conditioning
 
 
@@ -54,11 +53,7 @@ class ChatDenoiser(TransformerDenoiser):
         for prompt in prompts:
             for text in (prompt.texts or ()) if prompt is not None else ():
                 if cut_off := self.tokens(text).cut_off:
-                    warn_caller(
-                        f"`{prompt.name}` is longer than the {self.max_sequence_length} tokens of "  # type: ignore[union-attr]
-                        f"`max_sequence_length`; what is cut off: {cut_off[:MOST_SHOWN]!r}"
-                        f"{'' if len(cut_off) <= MOST_SHOWN else ' and more'}."
-                    )
+                    warn_of_cut_off(prompt.name, self.max_sequence_length, cut_off)  # type: ignore[union-attr]
         return of_one_length(given)
 
     def _tokenizing(self, prompt: Prompt) -> list[tuple[str, Sequence[str], list[PreTrainedTokenizerBase]]]:

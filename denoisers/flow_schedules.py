@@ -31,7 +31,8 @@ def schedule_of_flow(scheduler: Any, num_inference_steps: int, **timing: Any) ->
     steps = _read_steps(num_inference_steps)
     own = copy.deepcopy(scheduler)  # `set_timesteps` writes to it, and the shift may have been set on it
     try:
-        own.set_timesteps(steps, **timing)
+        with np.errstate(all="ignore"):  # what is not finite is refused below
+            own.set_timesteps(steps, **timing)
     except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
         raise ValueError(
             f"The `scheduler`'s config gives no noise levels ({error}). Load the scheduler again from the model's "

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from semantic_edit.disk.siblings import why_sibling
+
 WEIGHTS = re.compile(
     r"(?:diffusion_pytorch_model|pytorch_model|model)(?:-\d+-of-\d+)?(?:\.(?P<variant>\w+))?(?:-\d+-of-\d+)?"
     r"\.(?:safetensors|bin)"
@@ -155,8 +157,15 @@ def family_of_modules(components: Mapping[str, Any]) -> Family | None:
     )
 
 
+def family_of_pipeline(pipe: Any) -> Family | None:
+    """The same of a loaded pipeline, of which the class counts too."""
+    return None if why_sibling(type(pipe).__name__) else family_of_modules(pipe.components)
+
+
 def family_of_folder(index: Mapping[str, Any]) -> Family | None:
     """The same of a folder's `model_index.json`."""
+    if why_sibling(_pipeline_of(index)):
+        return None
     held = {name: value for name, value in index.items() if isinstance(value, list) and name != "_class_name"}
     return family_of({name: str(value[-1]) if value else "" for name, value in held.items()})
 
@@ -206,7 +215,7 @@ def unserved(pipeline: str, found: Family | None, served: tuple[str, Family] | N
         served: The class of ours that is to work with it, and its family; any of them by default.
     """
     if found is None:
-        return f"is the model of a {pipeline}, and {ONLY_SERVED}"
+        return f"is the model of a {pipeline}, {why_sibling(pipeline) or f'and {ONLY_SERVED}'}"
     if served is None or served[1] == found:
         return ""
     name, _ = served
@@ -221,9 +230,12 @@ def unserved(pipeline: str, found: Family | None, served: tuple[str, Family] | N
 
 def unserved_folder(index: Mapping[str, Any], served: tuple[str, Family] | None = None) -> str:
     """The same of a folder's `model_index.json`."""
-    name = index["_class_name"]
-    pipeline = str(name[-1] if isinstance(name, list) and name else name)
-    return unserved(pipeline, family_of_folder(index), served)
+    return unserved(_pipeline_of(index), family_of_folder(index), served)
+
+
+def _pipeline_of(index: Mapping[str, Any]) -> str:
+    name = index.get("_class_name", "")
+    return str(name[-1] if isinstance(name, list) and name else name)
 
 
 def variants_alone(folder: Path) -> dict[str, set[str]]:

@@ -12,7 +12,7 @@ import torch
 from diffusers import DiffusionPipeline
 from PIL import Image
 
-from semantic_edit.denoisers import FLOW_EDIT, Denoiser, PromptInput, denoiser_of
+from semantic_edit.denoisers import FLOW_EDIT, INVERSION, Denoiser, PromptInput, denoiser_of
 from semantic_edit.disk.numbers import read_number
 from semantic_edit.disk.reading import real_number
 from semantic_edit.editing import Conditioning, PromptPair, Schedule, eight_bits
@@ -177,9 +177,10 @@ def check_flow(denoiser: Denoiser, method: str) -> None:
         method: The name of the method that needs one.
     """
     if FLOW_EDIT not in denoiser.encodings:
+        lacks = "predicts noise" if INVERSION in denoiser.encodings else "was distilled to a few long steps"
         raise ValueError(
             f"{method} moves along the velocities of a rectified flow, such as Stable Diffusion 3, and this model of "
-            f"{denoiser.family.title} predicts noise. Use a model of Stable Diffusion 3, or another method."
+            f"{denoiser.family.title} {lacks}. Use a model of Stable Diffusion 3, or another method."
         )
 
 

@@ -246,7 +246,7 @@ def read_guidance(
     said = negative_prompts_of(arguments)
     if said and scale <= none:
         what = (
-            f"`{name}` {scale:g}" if given is not None else f"this model, whose usual `{name}` is {scale:g},"
+            f"`{name}` {scale:g}" if given is not None else f"this model, whose usual `{name}` is {scale:g}"
         )
         raise ValueError(
             f"`{said[0]}` has no effect with {what}: there is no guidance away from it. Pass a `{name}` above "

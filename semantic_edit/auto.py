@@ -16,7 +16,7 @@ from semantic_edit.disk.models import (
     PIPELINE_METHODS,
     Family,
     family_of_folder,
-    family_of_modules,
+    family_of_pipeline,
     unserved,
     unserved_folder,
 )
@@ -73,8 +73,9 @@ def load(model: Model = None, method: str = "diffedit", **kwargs: Any) -> AnyDif
             network is used only for an id, and not even then with `local_files_only=True`.
         method: "diffedit" or "stylediffusion".
         kwargs: For the class's `from_pretrained`, or for its `from_single_file` if `model` is a single file, whose
-            configuration is taken from the local cache unless `config` names a folder with it. With a loaded pipeline,
-            only components that replace its own.
+            configuration is taken from the local cache unless `config` names a folder with it. Of a rectified flow's
+            single file only the transformer is used; the rest of the model is taken from the cache or that folder. With
+            a loaded pipeline, only components that replace its own.
 
     Returns:
         [`DiffEditPipeline`] or [`StyleDiffusionPipeline`] for a model of Stable Diffusion 1.x or 2.x,
@@ -116,7 +117,7 @@ def load_as(class_for: Callable[[Family], Any], model: Model, **kwargs: Any) -> 
         )
     name = os.fspath(model)
     if os.path.isfile(name):
-        return load_single_file(class_for, Path(name), **kwargs)
+        return load_single_file(class_for, Path(name), load_as, **kwargs)
     if os.path.isdir(name):
         kwargs["local_files_only"] = True
     elif not is_hub_id(name):
@@ -143,7 +144,7 @@ def _family_of_named(name: str, where: dict[str, Any]) -> tuple[Family, list[str
 
 def _around(class_for: Callable[[Family], Any], pipe: DiffusionPipeline, **kwargs: Any) -> Any:
     """A pipeline of another one's modules, as they are."""
-    found = family_of_modules(pipe.components)
+    found = family_of_pipeline(pipe)
     if found is None:
         raise ValueError(f"`model` {unserved(type(pipe).__name__, None)}.")
     served = class_for(found)

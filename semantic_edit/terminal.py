@@ -7,7 +7,11 @@ import sys
 from collections.abc import Mapping
 from typing import TextIO
 
-_NAME = re.compile(r"`([a-z_]+)(?:=[^`]*)?`")
+_NAME = re.compile(r"`([a-z_0-9]+)(?:=([^`]*))?`")
+_PARTS = re.compile(
+    "unet|transformer|vae|scheduler|image_encoder|feature_extractor|(text_encoder|tokenizer)(_[23])?"
+)
+_NUMBER = re.compile(r"\d+(\.\d+)?")
 _TWICE = re.compile(r"(--[a-z-]+)(?: x | and |, )\1(?![a-z-])")
 
 
@@ -27,12 +31,19 @@ def visible(text: str) -> str:
 
 
 def in_typed_words(text: str, words: Mapping[str, str]) -> str:
-    """Replace the pipelines' arguments in a message by the command line's options.
+    """Replace the pipelines' arguments in a message by the command line's options, with the numbers to pass.
 
     Args:
         words: From an argument's name to the option.
     """
-    return _TWICE.sub(r"\1", _NAME.sub(lambda found: words.get(found[1], found[0]), text))
+
+    def typed(found: re.Match[str]) -> str:
+        name, value = found.groups()
+        if name not in words:
+            return name if _PARTS.fullmatch(name) and value is None else found[0]
+        return f"{words[name]} {value}" if _NUMBER.fullmatch(value or "") else words[name]
+
+    return _TWICE.sub(r"\1", _NAME.sub(typed, text))
 
 
 def _print(line: str, stream: TextIO) -> None:

@@ -98,6 +98,12 @@ def test_a_step_is_the_pipelines_own(family, own, pipe, denoiser, latents, promp
 
 
 def test_the_transformer_receives_what_its_own_pipeline_gives_it(family, own, pipe, denoiser, latents):
+    check_received(family, own, pipe, latents)
+
+
+def check_received(family, own, pipe, latents):
+    """Compare what a transformer is given in a first, guided step by its own pipeline and by ours."""
+    denoiser = pipe._denoiser({**family.called, **family.guidance})
     _, expected = own_walk(family, own, latents)
     schedule = denoiser.schedule(STEPS, tuple(latents.shape[-2:]))
     with torch.no_grad(), received(own.transformer) as calls:
@@ -108,6 +114,7 @@ def test_the_transformer_receives_what_its_own_pipeline_gives_it(family, own, pi
     assert theirs.keys() == ours.keys()
     for name, value in theirs.items():
         assert len(value) == len(ours[name]), name
+        assert {one.dtype for one in value} == {one.dtype for one in ours[name]}, name
         for one, other in zip(in_order(value), in_order(ours[name]), strict=True):
             assert_close(other, one, rtol=0, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}")
 
