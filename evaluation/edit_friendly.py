@@ -81,8 +81,8 @@ class EditFriendly(EditMethod[NoiseMaps]):
         clean = latents_of(denoiser, images)
         schedule = self.schedule(denoiser, clean)
         steps = schedule.num_inference_steps
-        empty = embeds_of(denoiser, [""]).expand(len(clean))
-        told = PromptPair(embeds_of(denoiser, source_prompts), empty)
+        given = embeds_of(denoiser, [*source_prompts, ""])
+        told = PromptPair(given.rows(slice(-1)), given.rows(slice(-1, None)).expand(len(clean)))
         predict = predicting(denoiser, schedule, told, self.source_guidance)
         shape = (steps, 1, *clean.shape[1:])
         noise = randn_tensor(shape, generator=preparing_generator(), device=clean.device)

@@ -60,11 +60,26 @@ class LEDITSPlusPlus(EditMethod[Ready]):
         super().check(pipe)
         pipeline_class(LEDITS, pipe)
 
+    def check_steps(self, pipe: DiffusionPipeline) -> None:
+        """Also raise a ValueError if the steps that are left out are too many on top of the others."""
+        super().check_steps(pipe)
+        most, walked = (
+            pipe.scheduler.config.num_train_timesteps,
+            int(self.num_inference_steps * (1 + self.skip)),
+        )
+        if walked > most:
+            raise ValueError(
+                f"LEDITS++ adds the fraction `skip` {self.skip} to `num_inference_steps` {self.num_inference_steps}, "
+                f"which makes {walked} steps, and the model was trained on {most}; lower one of the two."
+            )
+
     def prepare(
         self, pipe: DiffusionPipeline, images: Sequence[Image.Image], source_prompts: Sequence[str]
     ) -> list[Ready]:
         """Invert the pictures one by one, because a pipeline edits all that it has inverted."""
-        return [Ready(self._inverted(pipe, image), one) for image, one in zip(images, source_prompts, strict=True)]
+        return [
+            Ready(self._inverted(pipe, image), one) for image, one in zip(images, source_prompts, strict=True)
+        ]
 
     def edited(self, pipe: DiffusionPipeline, prepared: Ready, prompt: str, seed: int = 0) -> Edited:
         """Make one edit; the seed is not used."""

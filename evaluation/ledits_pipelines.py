@@ -7,31 +7,44 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from diffusers import LEditsPPPipelineStableDiffusion, LEditsPPPipelineStableDiffusionXL
+from diffusers import (
+    LEditsPPPipelineStableDiffusion,
+    LEditsPPPipelineStableDiffusionXL,
+    UNet2DConditionModel,
+)
 
-from semantic_edit.denoisers import unet_denoiser_of
+from semantic_edit.attention_processors import attention_layers
 
-PART = 4  # LEDITS++ reads the layers with a quarter of the latent's side
+HALVINGS = 2  # LEDITS++ reads the layers with a quarter of the latent's side
 
 
 class NearestLayers:
     """Lets LEDITS++ read the cross-attention layers that are nearest to the resolution it wants, resized to it.
 
-    diffusers' pipelines fail on a UNet without layers of exactly that resolution, as that of the still-life model.
+    diffusers' pipelines fail on a UNet without layers of exactly that resolution, as that of the still-life model. Like
+    them, this leaves out the middle block.
     """
 
     if TYPE_CHECKING:
         init_latents: torch.Tensor
+        unet: UNet2DConditionModel
 
     def prepare_unet(self, attention_store: Any, PnP: bool = False) -> None:
         """Called by the pipeline before the first step."""
         super().prepare_unet(attention_store, PnP)  # type: ignore[misc]
-        sides = self.init_latents.shape[-2:]
-        wanted = (sides[0] // PART, sides[1] // PART)
-        present = unet_denoiser_of(self).attention_size(*sides, side=math.sqrt(math.prod(wanted)))
-        if present != wanted:
-            attention_store.max_size = math.prod(present)
-            attention_store.forward = _Resizing(attention_store.forward, present, wanted)
+        layers = [one for one in attention_layers(self.unet) if not one.name.startswith("mid_block")]
+        present = sorted({one.halvings for one in layers if one.is_cross})
+        nearest = min(present, key=lambda halvings: abs(halvings - HALVINGS), default=HALVINGS)
+        if nearest != HALVINGS:
+            read, wanted = (_halved(self.init_latents, times) for times in (nearest, HALVINGS))
+            attention_store.max_size = math.prod(read)
+            attention_store.forward = _Resizing(attention_store.forward, read, wanted)
+
+
+def _halved(latents: torch.Tensor, times: int) -> tuple[int, int]:
+    """The resolution of the layers before which the latents' sides were halved a number of times."""
+    height, width = (-(-side // 2**times) for side in latents.shape[-2:])
+    return height, width
 
 
 class _Resizing:

@@ -19,6 +19,8 @@ from semantic_edit.evaluation.around import DIFFEDIT, another_pipeline, pipeline
 from semantic_edit.evaluation.method import Edited, EditMethod, image_of, latents_of, sides_of
 from semantic_edit.pipelines import levels_for
 
+CUT = 0.5
+
 
 @dataclass(frozen=True, eq=False)
 class Pictured:
@@ -31,9 +33,9 @@ class Pictured:
 
 @dataclass(frozen=True)
 class MaskedSDEdit(EditMethod[Pictured]):
-    """The mask is that of DiffEdit's default preset, in black and white. The rest is diffusers' inpainting with a model
-    that was not trained for it, from the autoencoder's mode, with the picture's own pixels laid over the result outside
-    the mask.
+    """The mask is that of DiffEdit's default preset. Inside it, the picture is drawn anew as by diffusers' inpainting with
+    a model that was not trained for it, but from the autoencoder's mode. The picture's own pixels are laid over the
+    result outside the mask.
 
     strength: How much noise to add, in (0, 1], as [`Schedule.levels`] counts it; the default is that of diffusers'
         inpainting.
@@ -65,14 +67,16 @@ class MaskedSDEdit(EditMethod[Pictured]):
         """Make one edit, with its mask."""
         generator = torch.Generator().manual_seed(seed)
         mask = self.located(pipe, prepared, prompt, generator)
-        latents = self.inpaint(pipe, prepared, mask, prompt, generator)
+        latents = self.inpaint(pipe, prepared, prompt, mask, generator)
         redrawn = image_of(denoiser_of(pipe), latents)
-        return Edited(Image.composite(redrawn, prepared.image.convert("RGB"), mask), latents, np.array(mask) > 0)
+        opacity = Image.fromarray((255 * mask).round().astype(np.uint8))
+        whole = Image.composite(redrawn, prepared.image.convert("RGB"), opacity)
+        return Edited(whole, latents, mask > CUT)
 
     def located(
         self, pipe: DiffusionPipeline, prepared: Pictured, prompt: str, generator: torch.Generator
-    ) -> Image.Image:
-        """Where the edit applies, in black and white."""
+    ) -> np.ndarray:
+        """Where the edit applies, (height, width) in [0, 1]."""
         found: Any = another_pipeline(DIFFEDIT, pipe).locate(
             prepared.image,
             prepared.prompt,
@@ -81,15 +85,15 @@ class MaskedSDEdit(EditMethod[Pictured]):
             focus=False,
             **sides_of(prepared.image),
         )
-        return found.masks[0]
+        return found.pixel_mask[0, 0].cpu().numpy()
 
     @torch.no_grad()
     def inpaint(
         self,
         pipe: DiffusionPipeline,
         prepared: Pictured,
-        mask: Image.Image,
         prompt: str,
+        mask: np.ndarray,
         generator: torch.Generator,
     ) -> torch.Tensor:
         """The edit's clean latents, (1, channels, height, width); outside the mask they are the picture's."""
@@ -98,8 +102,8 @@ class MaskedSDEdit(EditMethod[Pictured]):
         levels = levels_for(schedule, "strength", self.strength)
         noise = randn_tensor(clean.shape, generator=generator, device=clean.device)
         noised = [schedule.add_noise(clean, noise, level) for level in range(1, levels + 1)]
-        pixels = torch.from_numpy(np.array(mask, dtype=np.float32) / 255).to(clean.device)
-        inside = F.interpolate(pixels[None, None], clean.shape[-2:])  # the nearest pixel, as diffusers' inpainting does
+        pixels = torch.from_numpy(mask > CUT).to(clean)[None, None]
+        inside = F.interpolate(pixels, clean.shape[-2:])  # of the nearest pixel, as in diffusers' inpainting
         walk = Walk(torch.stack([clean, *noised]), inside)
         prompts, guidance = self.prompts(denoiser, prompt), Guidance(self.guidance_scale)
         return decode_latents(denoiser, schedule, walk, prompts, guidance)
