@@ -50,7 +50,7 @@ METHODS = [
     FlexIT(steps=3, text_is_projected=True),
     DirectInversion(3),
     NegativePromptInversion(3),
-    EditFriendly(3),
+    EditFriendly(5),  # of which three are decoded
     MaskedSDEdit(3),
 ]
 NAMES = ["EncodeDecode", "DiffEdit", "DiffEdit without encoding", "ILVR", "PromptToPrompt", "FlexIT"]
