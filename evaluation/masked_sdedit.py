@@ -33,9 +33,9 @@ class Pictured:
 
 @dataclass(frozen=True)
 class MaskedSDEdit(EditMethod[Pictured]):
-    """The mask is that of DiffEdit's default preset. Inside it, the picture is drawn anew as by diffusers' inpainting with
-    a model that was not trained for it, but from the autoencoder's mode. The picture's own pixels are laid over the
-    result outside the mask.
+    """The mask is that of DiffEdit's default preset. Inside it, the picture is drawn anew as by diffusers' inpainting
+    with a model that was not trained for it, but from the autoencoder's mode. The picture's own pixels are laid over
+    the result outside the mask.
 
     strength: How much noise to add, in (0, 1], as [`Schedule.levels`] counts it; the default is that of diffusers'
         inpainting.

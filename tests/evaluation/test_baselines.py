@@ -20,14 +20,12 @@ from transformers import CLIPTextModelWithProjection, CLIPVisionModelWithProject
 from semantic_edit.denoisers import denoiser_of
 from semantic_edit.evaluation.around import DIFFEDIT, another_pipeline
 from semantic_edit.evaluation.diffedit_method import DiffEditMethod
-from semantic_edit.evaluation.direct_inversion import DirectInversion
 from semantic_edit.evaluation.edit_friendly import EditFriendly
 from semantic_edit.evaluation.encode_decode import EncodeDecode
 from semantic_edit.evaluation.flexit import FlexIT
 from semantic_edit.evaluation.ilvr import ILVR
 from semantic_edit.evaluation.masked_sdedit import MaskedSDEdit
 from semantic_edit.evaluation.method import latents_of, vae_reconstruction
-from semantic_edit.evaluation.negative_prompt import NegativePromptInversion
 from semantic_edit.evaluation.null_text import NullTextInversion
 from semantic_edit.evaluation.prompt_to_prompt import PromptToPrompt
 from semantic_edit.evaluation.restyled import Restyled
@@ -48,13 +46,11 @@ METHODS = [
     ILVR(4, down_factor=2),
     PromptToPrompt(4),
     FlexIT(steps=3, text_is_projected=True),
-    DirectInversion(3),
-    NegativePromptInversion(3),
-    EditFriendly(5),  # of which three are decoded
+    EditFriendly(3, strength=1.0),
     MaskedSDEdit(3),
 ]
 NAMES = ["EncodeDecode", "DiffEdit", "DiffEdit without encoding", "ILVR", "PromptToPrompt", "FlexIT"]
-NAMES += ["DirectInversion", "NegativePromptInversion", "EditFriendly", "MaskedSDEdit"]
+NAMES += ["EditFriendly", "MaskedSDEdit"]
 
 
 @pytest.fixture(scope="module")
