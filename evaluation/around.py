@@ -13,6 +13,7 @@ from semantic_edit.denoisers import (
     StableDiffusionXLDenoiser,
     denoiser_of,
 )
+from semantic_edit.evaluation.ledits_pipelines import StableDiffusionLEDITS, StableDiffusionXLLEDITS
 from semantic_edit.pipelines import (
     DiffEditPipeline,
     StableDiffusion3DiffEditPipeline,
@@ -22,16 +23,18 @@ from semantic_edit.pipelines import (
     pipeline_around,
 )
 
-DIFFEDIT, STYLEDIFFUSION = "diffedit", "stylediffusion"
-TITLES = {DIFFEDIT: "DiffEdit", STYLEDIFFUSION: "StyleDiffusion"}
+DIFFEDIT, STYLEDIFFUSION, LEDITS = "diffedit", "stylediffusion", "ledits"
+TITLES = {DIFFEDIT: "DiffEdit", STYLEDIFFUSION: "StyleDiffusion", LEDITS: "LEDITS++"}
 PIPELINES: dict[type[Denoiser], dict[str, type]] = {
     StableDiffusionDenoiser: {
         DIFFEDIT: DiffEditPipeline,
         STYLEDIFFUSION: StyleDiffusionPipeline,
+        LEDITS: StableDiffusionLEDITS,
     },
     StableDiffusionXLDenoiser: {
         DIFFEDIT: StableDiffusionXLDiffEditPipeline,
         STYLEDIFFUSION: StableDiffusionXLStyleDiffusionPipeline,
+        LEDITS: StableDiffusionXLLEDITS,
     },
     StableDiffusion3Denoiser: {DIFFEDIT: StableDiffusion3DiffEditPipeline},
 }
@@ -41,7 +44,7 @@ def pipeline_class(task: str, pipe: DiffusionPipeline) -> type:
     """The class for a task with the family of a loaded model.
 
     Args:
-        task: "diffedit" or "stylediffusion".
+        task: "diffedit", "stylediffusion" or "ledits".
         pipe: The loaded model.
 
     Raises:
@@ -68,7 +71,7 @@ def another_pipeline(task: str, pipe: DiffusionPipeline, **changes: Any) -> Any:
         pipe: The loaded model.
         changes: Components in place of the pipeline's own.
     """
-    unchecked = {"safety_checker": None, "requires_safety_checker": False}
+    unchecked = {"safety_checker": None, "requires_safety_checker": False, "add_watermarker": False}
     made = pipeline_around(pipeline_class(task, pipe), pipe, **{**unchecked, **changes})
     made.set_progress_bar_config(disable=True)
     return made

@@ -18,6 +18,7 @@ from semantic_edit.disk.reading import real_number
 from semantic_edit.editing import Conditioning, PromptPair, Schedule, eight_bits
 from semantic_edit.pipelines import read_images
 
+PREPARING_SEED = 2_000_003
 Prepared = TypeVar("Prepared")
 
 
@@ -169,6 +170,11 @@ def edited_from(denoiser: Denoiser, latents: torch.Tensor) -> Edited:
     return Edited(image_of(denoiser, latents), latents[:1])
 
 
+def preparing_generator() -> torch.Generator:
+    """Draws the noise of a preparation, the same for every picture: the edits' seeds are not known yet."""
+    return torch.Generator().manual_seed(PREPARING_SEED)
+
+
 def check_flow(denoiser: Denoiser, method: str) -> None:
     """Raise a ValueError unless a model is a rectified flow.
 
@@ -181,6 +187,20 @@ def check_flow(denoiser: Denoiser, method: str) -> None:
         raise ValueError(
             f"{method} moves along the velocities of a rectified flow, such as Stable Diffusion 3, and this model of "
             f"{denoiser.family.title} {lacks}. Use a model of Stable Diffusion 3, or another method."
+        )
+
+
+def check_noise(denoiser: Denoiser, method: str) -> None:
+    """Raise a ValueError if a model is a rectified flow.
+
+    Args:
+        denoiser: The model.
+        method: The name of the method that needs a model of another kind.
+    """
+    if FLOW_EDIT in denoiser.encodings:
+        raise ValueError(
+            f"{method} takes the steps of a model that predicts noise, such as Stable Diffusion 1.5 or XL, and this "
+            f"model of {denoiser.family.title} is a rectified flow. Use one of those models, or another method."
         )
 
 
