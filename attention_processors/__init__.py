@@ -2,7 +2,6 @@
 
 from semantic_edit.attention_processors.borrowing import BorrowedNetwork, frozen
 from semantic_edit.attention_processors.capture import captured_cross_attention
-from semantic_edit.attention_processors.layers import attention_layers
 from semantic_edit.attention_processors.locks import lock_of
 
-__all__ = ["BorrowedNetwork", "attention_layers", "captured_cross_attention", "frozen", "lock_of"]
+__all__ = ["BorrowedNetwork", "captured_cross_attention", "frozen", "lock_of"]

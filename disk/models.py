@@ -30,8 +30,8 @@ class Family:
     needed: Components that every model of it has.
     foreign: Components that none of it has.
     network: The class of its denoising network.
-    foreign_encoder: How the class of a text encoder begins that none of it has, or "".
     methods: Those of `PIPELINE_METHODS` that edit with its models.
+    foreign_encoders: How the classes of text encoders begin that none of it has.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Family:
     foreign: frozenset[str]
     network: str = "UNet2DConditionModel"
     methods: tuple[str, ...] = ("diffedit", "stylediffusion")
-    foreign_encoder: str = ""
+    foreign_encoders: tuple[str, ...] = ()
 
     @property
     def pipeline(self) -> str:
@@ -117,7 +117,7 @@ FLUX_2_KLEIN = Family(
     _OF_OTHERS | _UNET | _SECOND | _THIRD | _NOT_TEXT_ALONE,
     "Flux2Transformer2DModel",
     ("diffedit",),
-    foreign_encoder="Mistral",  # FLUX.2 dev's
+    foreign_encoders=("Mistral",),  # FLUX.2 dev's
 )
 FAMILIES = (
     STABLE_DIFFUSION,
@@ -142,8 +142,8 @@ def family_of(classes: Mapping[str, str]) -> Family | None:
     networks, encoder = _networks(classes), classes.get("text_encoder", "")
 
     def fits(one: Family) -> bool:
-        is_foreign = bool(one.foreign_encoder) and encoder.startswith(one.foreign_encoder)
         has_parts = one.needed <= classes.keys() and not one.foreign & classes.keys()
+        is_foreign = encoder.startswith(one.foreign_encoders)
         return has_parts and not is_foreign and all(name == one.network for name in networks)
 
     return next(filter(fits, FAMILIES), None)

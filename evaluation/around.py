@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from diffusers import DiffusionPipeline
+from diffusers import (
+    DiffusionPipeline,
+    LEditsPPPipelineStableDiffusion,
+    LEditsPPPipelineStableDiffusionXL,
+)
 
 from semantic_edit.denoisers import (
     Denoiser,
@@ -13,7 +17,6 @@ from semantic_edit.denoisers import (
     StableDiffusionXLDenoiser,
     denoiser_of,
 )
-from semantic_edit.evaluation.ledits_pipelines import StableDiffusionLEDITS, StableDiffusionXLLEDITS
 from semantic_edit.pipelines import (
     DiffEditPipeline,
     StableDiffusion3DiffEditPipeline,
@@ -29,12 +32,12 @@ PIPELINES: dict[type[Denoiser], dict[str, type]] = {
     StableDiffusionDenoiser: {
         DIFFEDIT: DiffEditPipeline,
         STYLEDIFFUSION: StyleDiffusionPipeline,
-        LEDITS: StableDiffusionLEDITS,
+        LEDITS: LEditsPPPipelineStableDiffusion,
     },
     StableDiffusionXLDenoiser: {
         DIFFEDIT: StableDiffusionXLDiffEditPipeline,
         STYLEDIFFUSION: StableDiffusionXLStyleDiffusionPipeline,
-        LEDITS: StableDiffusionXLLEDITS,
+        LEDITS: LEditsPPPipelineStableDiffusionXL,
     },
     StableDiffusion3Denoiser: {DIFFEDIT: StableDiffusion3DiffEditPipeline},
 }

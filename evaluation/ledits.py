@@ -33,13 +33,15 @@ class Ready:
 class LEDITSPlusPlus(EditMethod[Ready]):
     """LEDITS++ with the sampler of its paper, DPM-Solver++ with noise of order 2, whatever the model's own scheduler.
 
-    As in its published examples, the inversion is under the empty prompt.
+    As in its published examples, the inversion is under the empty prompt. The defaults are the best of ten settings on
+    four validation pictures with two edits each: with the published ones (a scale of 10, a threshold of .75, and the
+    mask of the guidance cut by that of attention) half of the object edits succeeded by the nearest render, with these
+    all, and the background is better, too. Where attention has 8x8 positions, its mask misses parts of the object.
 
     guidance_scale: How strongly the edit is guided towards the new prompt.
     skip: The fraction of the steps that are added to `num_inference_steps` and left out, in [0, 1]; higher values
         change less.
-    threshold: The fraction of the picture that an edit leaves alone, in [0, 1), for each of the two masks: that of
-        attention and that of the guidance.
+    threshold: The fraction of the picture that an edit leaves alone, in [0, 1): where the guidance is weakest.
 
     Source: LEDITS++, arXiv:2311.16711, Sec. 3.
     """
@@ -47,9 +49,9 @@ class LEDITSPlusPlus(EditMethod[Ready]):
     prepared_by: ClassVar[tuple[str, ...]] = ("num_inference_steps", "skip")
 
     num_inference_steps: int = 50
-    guidance_scale: float = 10.0
+    guidance_scale: float = 5.0
     skip: float = 0.1
-    threshold: float = 0.75
+    threshold: float = 0.9
 
     def __post_init__(self) -> None:
         read_number("skip", self.skip, real_number(0, 1), "It is a fraction of the steps.")
@@ -96,7 +98,7 @@ class LEDITSPlusPlus(EditMethod[Ready]):
                 editing_prompt=prompts,
                 edit_guidance_scale=self.guidance_scale,
                 edit_threshold=self.threshold,
-                use_intersect_mask=prompts is not None,
+                use_intersect_mask=False,
                 output_type="latent",
             ).images
         check_finite("the decoding", latents)

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from diffusers import (
     AutoPipelineForInpainting,
     DDIMScheduler,
@@ -24,7 +23,6 @@ from semantic_edit.denoisers import denoiser_of
 from semantic_edit.evaluation.direct_inversion import DirectInversion
 from semantic_edit.evaluation.edit_friendly import EditFriendly
 from semantic_edit.evaluation.ledits import LEDITSPlusPlus
-from semantic_edit.evaluation.ledits_pipelines import _Resizing
 from semantic_edit.evaluation.masked_sdedit import MaskedSDEdit
 from semantic_edit.evaluation.method import embeds_of, latents_of, preparing_generator, vae_reconstruction
 from semantic_edit.evaluation.negative_prompt import NegativePromptInversion
@@ -37,11 +35,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:The mask")
 
 SOURCE, TARGET = "a red apple on grass", "a green pear on grass"
 SAMPLER = {"algorithm_type": "sde-dpmsolver++", "solver_order": 2}
-QUARTERED = {  # cross attention at a quarter of the latent's side, and nowhere else
-    "block_out_channels": (8, 8, 16),
-    "down_block_types": ("DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D"),
-    "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
-}
 
 
 def silent(kind: type, pipe: DiffusionPipeline, **changes: Any) -> Any:
@@ -177,13 +170,10 @@ def test_edit_friendly_inversion_of_less_than_one_step_is_refused(stable_diffusi
 
 
 @pytest.mark.parametrize("family", ["Stable Diffusion", "SDXL"])
-def test_ledits_is_diffusers_own_and_leaves_the_unet_as_it_was(
-    make_pipe, make_unet, make_xl_pipe, make_xl_unet, square, family
-):
-    pipe, kind = make_pipe(unet=make_unet(**QUARTERED)), LEditsPPPipelineStableDiffusion
+def test_ledits_is_diffusers_own_and_leaves_the_unet_as_it_was(make_pipe, make_xl_pipe, square, family):
+    pipe, kind = make_pipe(), LEditsPPPipelineStableDiffusion
     if family == "SDXL":
-        sizes = {"attention_head_dim": 4, "transformer_layers_per_block": 1}
-        pipe = make_xl_pipe(unet=make_xl_unet(**QUARTERED, **sizes))
+        pipe = make_xl_pipe()
         kind = LEditsPPPipelineStableDiffusionXL
     processors, config = dict(pipe.unet.attn_processors), dict(pipe.scheduler.config)
     method = LEDITSPlusPlus(4, 5.0, skip=0.25, threshold=0.6)
@@ -195,48 +185,17 @@ def test_ledits_is_diffusers_own_and_leaves_the_unet_as_it_was(
     scheduler = DPMSolverMultistepScheduler.from_config(config, **SAMPLER)
     direct = silent(kind, pipe, scheduler=scheduler)
     direct.invert(square, num_inversion_steps=4, skip=0.25, generator=preparing_generator())
+    direct.unet.set_attn_processor(dict(processors))  # the inversion leaves others that round differently
     expected = direct(
         editing_prompt=[TARGET],
         edit_guidance_scale=5.0,
         edit_threshold=0.6,
-        use_intersect_mask=True,
+        use_intersect_mask=False,
         output_type="latent",
     ).images
     assert torch.equal(edited.latents, expected)
-    direct.unet.set_attn_processor(dict(processors))
     assert torch.equal(kept, direct(use_intersect_mask=False, output_type="latent").images)
     assert not torch.equal(kept, expected)
-
-
-def test_ledits_edits_where_no_layer_has_a_quarter_of_the_latents_side(stable_diffusion, square):
-    scheduler = DPMSolverMultistepScheduler.from_config(stable_diffusion.scheduler.config, **SAMPLER)
-    processors = dict(stable_diffusion.unet.attn_processors)
-    direct = silent(LEditsPPPipelineStableDiffusion, stable_diffusion, scheduler=scheduler)
-    try:
-        direct.invert(square, num_inversion_steps=2)
-        with pytest.raises(ValueError, match="expected a non-empty list"):
-            direct(editing_prompt=[TARGET])
-    finally:
-        stable_diffusion.unet.set_attn_processor(dict(processors))
-    method = LEDITSPlusPlus(3, skip=0.34)
-    prepared = prepared_for(method, stable_diffusion, square)
-    first, again, other = (
-        method.edited(stable_diffusion, prepared, prompt).latents for prompt in (TARGET, TARGET, "a blue mug")
-    )
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
-    assert stable_diffusion.unet.attn_processors == processors
-
-
-def test_attention_is_averaged_over_the_positions_of_a_larger_one():
-    maps, stored = torch.rand(1, 3, 4 * 6, 5), []
-    resize = _Resizing(lambda *given: stored.append(given), present=(4, 6), wanted=(2, 3))
-    resize(maps, True, "up")
-    resize(torch.rand(1, 3, 2 * 3, 5), True, "up")  # of another layer
-    ((found, is_cross, place),) = stored
-    expected = F.avg_pool2d(maps[0].transpose(1, 2).reshape(15, 4, 6), 2).reshape(3, 5, 6).transpose(1, 2)
-    assert_close(found[0], expected)
-    assert (is_cross, place) == (True, "up")
 
 
 def test_ledits_puts_the_processors_back_after_an_error(stable_diffusion, square, monkeypatch):

@@ -15,13 +15,12 @@ from semantic_edit.denoisers.transformer import latents_from
 from semantic_edit.disk.models import family_of_folder, family_of_modules, unserved_folder
 from semantic_edit.pipelines import Flux2KleinDiffEditPipeline, pipeline_around, read_images
 from tests.conftest import make_picture
-from tests.flow.flux2_klein import KLEIN, KLEIN_DISTILLED, make_klein
+from tests.flow.flux2_klein import KLEIN, KLEIN_DISTILLED, SHORT, make_klein
 from tests.flow.test_chat import small_edit
 from tests.flow.test_laws import received
 
 base = pytest.mark.parametrize("family", [KLEIN], indirect=True, ids=str)
 distilled = pytest.mark.parametrize("family", [KLEIN_DISTILLED], indirect=True, ids=str)
-SHORT = {"max_sequence_length": 64}
 
 
 @pytest.mark.parametrize("tokens", [12, 1024, 4096, 4300, 4301, 16384])
