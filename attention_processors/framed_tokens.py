@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import unicodedata
 from dataclasses import dataclass
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from semantic_edit.attention_processors.locks import lock_of
 from semantic_edit.attention_processors.tokens import PromptTokens, spans_by_text, words_of
+
+A_PROMPT = "\ue000"  # stands for a prompt in a template, and in no prompt
 
 
 @dataclass(frozen=True)
@@ -18,6 +21,26 @@ class FramedPrompt:
     before: str
     prompt: str
     after: str
+
+    @staticmethod
+    def of_user(tokenizer: Any, text: str, **options: Any) -> FramedPrompt:
+        """What a user says, in a tokenizer's own chat template, before the answer.
+
+        Args:
+            tokenizer: With a chat template.
+            text: The prompt.
+            options: Of the template.
+        """
+
+        def in_template(content: str) -> str:
+            messages = [{"role": "user", "content": content}]
+            return tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True, **options
+            )
+
+        before, after = in_template(A_PROMPT).split(A_PROMPT)
+        whole = in_template(text)
+        return FramedPrompt(before, whole[len(before) : len(whole) - len(after)], after)
 
 
 @dataclass(frozen=True)

@@ -181,4 +181,5 @@ def joint_layers(transformer: torch.nn.Module) -> list[str]:
 
 
 def _is_attention(module: torch.nn.Module) -> bool:
-    return hasattr(module, "to_q") and hasattr(module, "processor")
+    # not by "to_q": FLUX.2's parallel blocks project queries, keys, values and more at once
+    return hasattr(module, "processor")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from transformers import PreTrainedTokenizerBase
 
@@ -15,9 +15,8 @@ from semantic_edit.attention_processors.tokens import PromptTokens
 from semantic_edit.denoisers.padded_text import of_one_length
 from semantic_edit.denoisers.prompts import Prompt
 from semantic_edit.denoisers.transformer import TransformerDenoiser
-from semantic_edit.denoisers.truncation import MOST_SHOWN, truncation_told
+from semantic_edit.denoisers.truncation import truncation_told, warn_of_cut_off
 from semantic_edit.disk.reading import shortened
-from semantic_edit.disk.telling import warn_caller
 from semantic_edit.editing.conditioning import Conditioning
 
 
@@ -30,6 +29,8 @@ class ChatDenoiser(TransformerDenoiser):
     """
 
     own_size = (1024, 1024)
+    layers_read: ClassVar[int] = 1
+    """How many of the text encoder's layers stand side by side in an embedding."""
 
     @abstractmethod
     def _framed(self, text: str) -> FramedPrompt:
@@ -52,11 +53,7 @@ class ChatDenoiser(TransformerDenoiser):
         for prompt in prompts:
             for text in (prompt.texts or ()) if prompt is not None else ():
                 if cut_off := self.tokens(text).cut_off:
-                    warn_caller(
-                        f"`{prompt.name}` is longer than the {self.max_sequence_length} tokens of "  # type: ignore[union-attr]
-                        f"`max_sequence_length`; what is cut off: {cut_off[:MOST_SHOWN]!r}"
-                        f"{'' if len(cut_off) <= MOST_SHOWN else ' and more'}."
-                    )
+                    warn_of_cut_off(prompt.name, self.max_sequence_length, cut_off)  # type: ignore[union-attr]
         return of_one_length(given)
 
     def _tokenizing(self, prompt: Prompt) -> list[tuple[str, Sequence[str], list[PreTrainedTokenizerBase]]]:
@@ -69,7 +66,7 @@ class ChatDenoiser(TransformerDenoiser):
     def _check_text_width(self) -> None:
         """Raise a ValueError if the text encoder is of another model than the transformer."""
         encoder = self.pipe.text_encoder
-        width = None if encoder is None else encoder.config.get_text_config().hidden_size
+        width = None if encoder is None else self.layers_read * encoder.config.get_text_config().hidden_size
         if width not in (None, self.text_width):
             raise ValueError(
                 f"The `text_encoder` gives embeddings {width} wide, but the transformer takes {self.text_width}: they "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from semantic_edit.denoisers.flux import FluxDenoiser
+from semantic_edit.denoisers.flux2_klein import Flux2KleinDenoiser
 from semantic_edit.denoisers.latent import LatentDenoiser
 from semantic_edit.denoisers.qwen_image import QwenImageDenoiser
 from semantic_edit.denoisers.stable_diffusion import StableDiffusionDenoiser
@@ -21,6 +22,7 @@ DENOISERS: tuple[type[LatentDenoiser], ...] = (
     FluxDenoiser,
     QwenImageDenoiser,
     ZImageDenoiser,
+    Flux2KleinDenoiser,
 )
 
 

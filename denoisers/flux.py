@@ -108,6 +108,11 @@ class FluxDenoiser(PooledPrompts, TransformerDenoiser):
                 f"This `transformer` takes {taken} channels where {wanted} belong to the VAE's latents: those of "
                 "FLUX.1 Fill, Depth and Canny take a picture or a mask beside them. Use FLUX.1 dev or schnell."
             )
+        if getattr(self.transformer, "encoder_hid_proj", None) is not None:
+            raise ValueError(
+                "This `transformer` needs an IP-Adapter's image; call `unload_ip_adapter()` on the pipeline that "
+                "loaded it."
+            )
         for name, encoder, given, expected in (
             ("text_encoder", self.pipe.text_encoder, "hidden_size", self.pooled_width),
             ("text_encoder_2", self.pipe.text_encoder_2, "d_model", self.text_width),

@@ -95,16 +95,16 @@ def check_same_adapters(name: str, made_with: str, here: str) -> None:
     if all(one == other for one, other in zip(then, now, strict=False)) and bool(then) == bool(now):
         return
     if then and now:
-        difference = "with another LoRA, or another scale of it, than the UNet has in this call"
+        difference = "with another LoRA, or another scale of it, than the model has in this call"
     else:
         difference = (
-            "with a LoRA, but none is active on the UNet in this call"
+            "with a LoRA, but none is active in this call"
             if then
-            else "without the LoRA that the UNet has in this call"
+            else "without the LoRA that the model has in this call"
         )
     raise ValueError(
         f"The `{name}` was made {difference}, so it would not reproduce the picture. Load and scale what it was "
-        'made with (`load_lora_weights`, `set_adapters`, `cross_attention_kwargs={"scale": ...}`), or make it again.'
+        'made with (`load_lora_weights`, `set_adapters`, "scale" in the call\'s attention arguments), or make it again.'
     )
 
 

@@ -36,8 +36,11 @@ def masked_text(embeds: torch.Tensor, mask: torch.Tensor | None) -> Conditioning
 
 
 def of_one_length(given: Sequence[Conditioning | None]) -> list[Conditioning | None]:
-    """The prompts of a call, padded alike. Where no token is padding, none of them has a mask."""
+    """The prompts of a call, padded alike, or as they are if they have no masks. Where no token is padding, none has a
+    mask."""
     told = [one for one in given if one is not None]
+    if not any(TEXT_MASK in one.tensors for one in told):
+        return list(given)
     longest = max((one.prompt_embeds.shape[1] for one in told), default=0)
     full = all(
         one.prompt_embeds.shape[1] == longest and bool(one.tensors[TEXT_MASK].bool().all()) for one in told

@@ -12,7 +12,7 @@ import torch
 from semantic_edit.attention_processors.borrowing import BorrowedNetwork
 from semantic_edit.attention_processors.joint import TokenLayout, captured_text_columns, joint_layers
 from semantic_edit.attention_processors.locks import lock_of
-from semantic_edit.denoisers.denoiser import ENCODINGS
+from semantic_edit.denoisers.denoiser import ENCODINGS, MEASURED
 from semantic_edit.denoisers.flow_schedules import (
     check_flow_scheduler,
     even_sigmas,
@@ -24,6 +24,13 @@ from semantic_edit.denoisers.latent import LatentComponents, LatentDenoiser
 from semantic_edit.editing.conditioning import Conditioning
 from semantic_edit.editing.finite import check_finite
 from semantic_edit.editing.schedule import Schedule
+from semantic_edit.editing.tuning import EditTuning
+
+# On 24 validation pictures of the still-life model in Stable Diffusion 3's layout, the coherence of colour edits is .83
+# and above, that of object edits .66 and below. Nothing else that was tried there is better than the UNets' values: for
+# object edits, source guidance of 1.5, 4 and 7, more room, more reach or a lower cut; for colour edits, guidance that
+# ends later, and a wider matte.
+MEASURED_ON_FLOW = replace(MEASURED, coherence=0.75)
 
 
 class TransformerComponents(LatentComponents, Protocol):
@@ -42,6 +49,7 @@ class TransformerDenoiser(LatentDenoiser):
     """
 
     takes_text: ClassVar[str] = "transformer"
+    tuning: ClassVar[EditTuning] = MEASURED_ON_FLOW
 
     encodings = ENCODINGS
 
@@ -85,12 +93,14 @@ class TransformerDenoiser(LatentDenoiser):
 
     def schedule(self, num_inference_steps: int, latent_size: tuple[int, int] | None = None) -> Schedule:
         """Even levels, shifted by the scheduler, whose shift may depend on the picture's size."""
-        scheduler = self.pipe.scheduler
-        check_flow_scheduler(scheduler)
-        shift = shift_of_size(scheduler.config, self.num_image_tokens(latent_size))
-        return schedule_of_flow(
-            scheduler, num_inference_steps, sigmas=even_sigmas(num_inference_steps), mu=shift
-        )
+        check_flow_scheduler(self.pipe.scheduler)
+        sigmas = even_sigmas(num_inference_steps)
+        shift = self._shift(len(sigmas), self.num_image_tokens(latent_size))
+        return schedule_of_flow(self.pipe.scheduler, num_inference_steps, sigmas=sigmas, mu=shift)
+
+    def _shift(self, steps: int, tokens: int) -> float:
+        """The shift of the noise levels for so many steps and tokens of the picture."""
+        return shift_of_size(self.pipe.scheduler.config, tokens)
 
     def attention_layers(self) -> list[str]:
         """All attention layers of the transformer."""

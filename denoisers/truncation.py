@@ -48,10 +48,15 @@ def warn_of_truncation(
                 cut_off = tokenize_prompt(tokenizer, as_read(pipe, text, tokenizer), length).cut_off
             if cut_off and cut_off not in told:
                 told.add(cut_off)
-                warn_caller(
-                    f"`{name}` is longer than the {length} tokens that the text encoder reads; "
-                    f"what is cut off: {cut_off[:MOST_SHOWN]!r}{'' if len(cut_off) <= MOST_SHOWN else ' and more'}."
-                )
+                warn_of_cut_off(name, length, cut_off)
+
+
+def warn_of_cut_off(name: str, length: int, cut_off: str) -> None:
+    """Say which words of a prompt are cut off after so many tokens."""
+    shown = f"{cut_off[:MOST_SHOWN]!r}{'' if len(cut_off) <= MOST_SHOWN else ' and more'}"
+    warn_caller(
+        f"`{name}` is longer than the {length} tokens that the text encoder reads; what is cut off: {shown}."
+    )
 
 
 @contextmanager

@@ -27,8 +27,6 @@ TURBO_SHIFT = 3.0
 TOKENS_TOGETHER = 32
 """The transformer pads picture and text to multiples of this."""
 
-A_PROMPT = "\ue000"  # stands for a prompt in the template, and in no prompt
-
 
 def is_step_distilled(scheduler: Any) -> bool:
     """Whether a scheduler is Z-Image-Turbo's."""
@@ -101,16 +99,7 @@ class ZImageDenoiser(ChatDenoiser):
         return padded_rows(rows)
 
     def _framed(self, text: str) -> FramedPrompt:
-        before, after = self._in_template(A_PROMPT).split(A_PROMPT)
-        whole = self._in_template(text)
-        return FramedPrompt(before, whole[len(before) : len(whole) - len(after)], after)
-
-    def _in_template(self, text: str) -> str:
-        tokenizer: Any = self.pipe.tokenizer
-        messages = [{"role": "user", "content": text}]
-        return tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True, enable_thinking=True
-        )
+        return FramedPrompt.of_user(self.pipe.tokenizer, text, enable_thinking=True)
 
     @property
     def _taken(self) -> TokenRange:

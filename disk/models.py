@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from semantic_edit.disk.siblings import why_sibling
 
 WEIGHTS = re.compile(
     r"(?:diffusion_pytorch_model|pytorch_model|model)(?:-\d+-of-\d+)?(?:\.(?P<variant>\w+))?(?:-\d+-of-\d+)?"
@@ -29,6 +31,7 @@ class Family:
     foreign: Components that none of it has.
     network: The class of its denoising network.
     methods: Those of `PIPELINE_METHODS` that edit with its models.
+    foreign_encoders: How the classes of text encoders begin that none of it has.
     """
 
     name: str
@@ -38,6 +41,7 @@ class Family:
     foreign: frozenset[str]
     network: str = "UNet2DConditionModel"
     methods: tuple[str, ...] = ("diffedit", "stylediffusion")
+    foreign_encoders: tuple[str, ...] = ()
 
     @property
     def pipeline(self) -> str:
@@ -105,41 +109,65 @@ Z_IMAGE = Family(
     "ZImageTransformer2DModel",
     ("diffedit",),
 )
-FAMILIES = (STABLE_DIFFUSION, STABLE_DIFFUSION_XL, STABLE_DIFFUSION_3, FLUX, QWEN_IMAGE, Z_IMAGE)
+FLUX_2_KLEIN = Family(
+    "flux-2-klein",
+    "FLUX.2 klein",
+    "Flux2Klein",
+    _OF_ALL | _TRANSFORMER,
+    _OF_OTHERS | _UNET | _SECOND | _THIRD | _NOT_TEXT_ALONE,
+    "Flux2Transformer2DModel",
+    ("diffedit",),
+    foreign_encoders=("Mistral",),  # FLUX.2 dev's
+)
+FAMILIES = (
+    STABLE_DIFFUSION,
+    STABLE_DIFFUSION_XL,
+    STABLE_DIFFUSION_3,
+    FLUX,
+    QWEN_IMAGE,
+    Z_IMAGE,
+    FLUX_2_KLEIN,
+)
 ONLY_SERVED = (
     f"only models of {', '.join(one.title for one in FAMILIES[:-1])} and {FAMILIES[-1].title} are served"
 )
 
 
-def family_of(components: Collection[str], networks: Collection[str]) -> Family | None:
+def family_of(classes: Mapping[str, str]) -> Family | None:
     """Which family a model is of, or `None` if none here serves it.
 
     Args:
-        components: The names of what it is made of.
-        networks: The classes of its denoising network: one, or none if that is not known.
+        classes: Of what it is made of, by its name; "" where that is not known.
     """
-    held = set(components)
-    return next(
-        (
-            one
-            for one in FAMILIES
-            if one.needed <= held and not one.foreign & held and all(name == one.network for name in networks)
-        ),
-        None,
-    )
+    networks, encoder = _networks(classes), classes.get("text_encoder", "")
+
+    def fits(one: Family) -> bool:
+        has_parts = one.needed <= classes.keys() and not one.foreign & classes.keys()
+        is_foreign = encoder.startswith(one.foreign_encoders)
+        return has_parts and not is_foreign and all(name == one.network for name in networks)
+
+    return next(filter(fits, FAMILIES), None)
 
 
 def family_of_modules(components: Mapping[str, Any]) -> Family | None:
     """The same of a loaded pipeline's components."""
     # of a compiled module, that inside
-    classes = {name: type(getattr(one, "_orig_mod", one)).__name__ for name, one in components.items()}
-    return family_of(components, _networks(classes))
+    return family_of(
+        {name: type(getattr(one, "_orig_mod", one)).__name__ for name, one in components.items()}
+    )
+
+
+def family_of_pipeline(pipe: Any) -> Family | None:
+    """The same of a loaded pipeline, of which the class counts too."""
+    return None if why_sibling(type(pipe).__name__) else family_of_modules(pipe.components)
 
 
 def family_of_folder(index: Mapping[str, Any]) -> Family | None:
     """The same of a folder's `model_index.json`."""
+    if why_sibling(_pipeline_of(index)):
+        return None
     held = {name: value for name, value in index.items() if isinstance(value, list) and name != "_class_name"}
-    return family_of(held, _networks({name: str(value[-1]) if value else "" for name, value in held.items()}))
+    return family_of({name: str(value[-1]) if value else "" for name, value in held.items()})
 
 
 def _networks(classes: Mapping[str, str]) -> list[str]:
@@ -187,7 +215,7 @@ def unserved(pipeline: str, found: Family | None, served: tuple[str, Family] | N
         served: The class of ours that is to work with it, and its family; any of them by default.
     """
     if found is None:
-        return f"is the model of a {pipeline}, and {ONLY_SERVED}"
+        return f"is the model of a {pipeline}, {why_sibling(pipeline) or f'and {ONLY_SERVED}'}"
     if served is None or served[1] == found:
         return ""
     name, _ = served
@@ -202,9 +230,12 @@ def unserved(pipeline: str, found: Family | None, served: tuple[str, Family] | N
 
 def unserved_folder(index: Mapping[str, Any], served: tuple[str, Family] | None = None) -> str:
     """The same of a folder's `model_index.json`."""
-    name = index["_class_name"]
-    pipeline = str(name[-1] if isinstance(name, list) and name else name)
-    return unserved(pipeline, family_of_folder(index), served)
+    return unserved(_pipeline_of(index), family_of_folder(index), served)
+
+
+def _pipeline_of(index: Mapping[str, Any]) -> str:
+    name = index.get("_class_name", "")
+    return str(name[-1] if isinstance(name, list) and name else name)
 
 
 def variants_alone(folder: Path) -> dict[str, set[str]]:

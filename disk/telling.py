@@ -23,8 +23,12 @@ def warn_caller(message: str) -> None:
     warnings.warn(message, stacklevel=level)
 
 
-ARGUMENT = re.compile(r"`([a-z_]+)(?:=[^`]*)?`")
-TWICE = re.compile(r"(--[a-z-]+)(?: x | and |, )\1(?![a-z-])")
+_NAME = re.compile(r"`([a-z_0-9]+)(?:=([^`]*))?`")
+_PARTS = re.compile(
+    "unet|transformer|vae|scheduler|image_encoder|feature_extractor|(text_encoder|tokenizer)(_[23])?"
+)
+_NUMBER = re.compile(r"\d+(\.\d+)?")
+_TWICE = re.compile(r"(--[a-z-]+)(?: x | and |, )\1(?![a-z-])")
 
 
 def in_typed_words(text: str, words: Mapping[str, str]) -> str:
@@ -32,9 +36,16 @@ def in_typed_words(text: str, words: Mapping[str, str]) -> str:
 
     Args:
         text: The message.
-        words: From an argument's name to the option.
+        words: From an argument's name to the option or label; numbers that are to be passed follow it.
     """
-    return TWICE.sub(r"\1", ARGUMENT.sub(lambda found: words.get(found[1], found[0]), text))
+
+    def typed(found: re.Match[str]) -> str:
+        name, value = found.groups()
+        if name not in words:
+            return name if _PARTS.fullmatch(name) and value is None else found[0]
+        return f"{words[name]} {value}" if _NUMBER.fullmatch(value or "") else words[name]
+
+    return _TWICE.sub(r"\1", _NAME.sub(typed, text))
 
 
 def withheld_results(flags: Sequence[bool] | None, advice: str) -> str | None:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from diffusers import DiffusionPipeline
+from diffusers import (
+    DiffusionPipeline,
+    LEditsPPPipelineStableDiffusion,
+    LEditsPPPipelineStableDiffusionXL,
+)
 
 from semantic_edit.denoisers import (
     Denoiser,
@@ -22,16 +26,18 @@ from semantic_edit.pipelines import (
     pipeline_around,
 )
 
-DIFFEDIT, STYLEDIFFUSION = "diffedit", "stylediffusion"
-TITLES = {DIFFEDIT: "DiffEdit", STYLEDIFFUSION: "StyleDiffusion"}
+DIFFEDIT, STYLEDIFFUSION, LEDITS = "diffedit", "stylediffusion", "ledits"
+TITLES = {DIFFEDIT: "DiffEdit", STYLEDIFFUSION: "StyleDiffusion", LEDITS: "LEDITS++"}
 PIPELINES: dict[type[Denoiser], dict[str, type]] = {
     StableDiffusionDenoiser: {
         DIFFEDIT: DiffEditPipeline,
         STYLEDIFFUSION: StyleDiffusionPipeline,
+        LEDITS: LEditsPPPipelineStableDiffusion,
     },
     StableDiffusionXLDenoiser: {
         DIFFEDIT: StableDiffusionXLDiffEditPipeline,
         STYLEDIFFUSION: StableDiffusionXLStyleDiffusionPipeline,
+        LEDITS: LEditsPPPipelineStableDiffusionXL,
     },
     StableDiffusion3Denoiser: {DIFFEDIT: StableDiffusion3DiffEditPipeline},
 }
@@ -41,7 +47,7 @@ def pipeline_class(task: str, pipe: DiffusionPipeline) -> type:
     """The class for a task with the family of a loaded model.
 
     Args:
-        task: "diffedit" or "stylediffusion".
+        task: "diffedit", "stylediffusion" or "ledits".
         pipe: The loaded model.
 
     Raises:
@@ -68,7 +74,7 @@ def another_pipeline(task: str, pipe: DiffusionPipeline, **changes: Any) -> Any:
         pipe: The loaded model.
         changes: Components in place of the pipeline's own.
     """
-    unchecked = {"safety_checker": None, "requires_safety_checker": False}
+    unchecked = {"safety_checker": None, "requires_safety_checker": False, "add_watermarker": False}
     made = pipeline_around(pipeline_class(task, pipe), pipe, **{**unchecked, **changes})
     made.set_progress_bar_config(disable=True)
     return made

@@ -12,12 +12,13 @@ import torch
 from diffusers import DiffusionPipeline
 from PIL import Image
 
-from semantic_edit.denoisers import FLOW_EDIT, Denoiser, PromptInput, denoiser_of
+from semantic_edit.denoisers import FLOW_EDIT, INVERSION, Denoiser, PromptInput, denoiser_of
 from semantic_edit.disk.numbers import read_number
 from semantic_edit.disk.reading import real_number
 from semantic_edit.editing import Conditioning, PromptPair, Schedule, eight_bits
 from semantic_edit.pipelines import read_images
 
+PREPARING_SEED = 2_000_003
 Prepared = TypeVar("Prepared")
 
 
@@ -169,6 +170,11 @@ def edited_from(denoiser: Denoiser, latents: torch.Tensor) -> Edited:
     return Edited(image_of(denoiser, latents), latents[:1])
 
 
+def preparing_generator() -> torch.Generator:
+    """Draws the noise of a preparation, the same for every picture: the edits' seeds are not known yet."""
+    return torch.Generator().manual_seed(PREPARING_SEED)
+
+
 def check_flow(denoiser: Denoiser, method: str) -> None:
     """Raise a ValueError unless a model is a rectified flow.
 
@@ -177,9 +183,24 @@ def check_flow(denoiser: Denoiser, method: str) -> None:
         method: The name of the method that needs one.
     """
     if FLOW_EDIT not in denoiser.encodings:
+        lacks = "predicts noise" if INVERSION in denoiser.encodings else "was distilled to a few long steps"
         raise ValueError(
             f"{method} moves along the velocities of a rectified flow, such as Stable Diffusion 3, and this model of "
-            f"{denoiser.family.title} predicts noise. Use a model of Stable Diffusion 3, or another method."
+            f"{denoiser.family.title} {lacks}. Use a model of Stable Diffusion 3, or another method."
+        )
+
+
+def check_noise(denoiser: Denoiser, method: str) -> None:
+    """Raise a ValueError if a model is a rectified flow.
+
+    Args:
+        denoiser: The model.
+        method: The name of the method that needs a model of another kind.
+    """
+    if FLOW_EDIT in denoiser.encodings:
+        raise ValueError(
+            f"{method} takes the steps of a model that predicts noise, such as Stable Diffusion 1.5 or XL, and this "
+            f"model of {denoiser.family.title} is a rectified flow. Use one of those models, or another method."
         )
 
 

@@ -31,7 +31,7 @@ from semantic_edit.evaluation.method import (
     floats_of,
     latents_of,
 )
-from semantic_edit.evaluation.prompt_to_prompt import decoded_side_by_side
+from semantic_edit.evaluation.prompt_to_prompt import SideBySide, decoded_side_by_side
 from semantic_edit.mapping_networks import ActiveImages
 from semantic_edit.pipelines import RestyleSettings
 
@@ -115,8 +115,8 @@ class NullTextInversion(EditMethod[NullText]):
         def learned(step: int) -> Conditioning:
             return _with_text(empty, prepared.embeds[step : step + 1])
 
-        prompts = (prepared.prompt, prompt)
-        return decoded_side_by_side(denoiser, self, settings, prepared.latents, prompts, learned)
+        pair = SideBySide(prepared.latents, (prepared.prompt, prompt), settings, learned)
+        return decoded_side_by_side(denoiser, self, pair)
 
 
 def _with_text(empty: Conditioning, embeds: torch.Tensor) -> Conditioning:

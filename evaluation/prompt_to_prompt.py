@@ -11,7 +11,7 @@ from diffusers import DiffusionPipeline
 from diffusers.utils.logging import EmptyTqdm
 
 from semantic_edit.denoisers import UNetDenoiser, unet_denoiser_of
-from semantic_edit.editing import Conditioning
+from semantic_edit.editing import Conditioning, StepHooks
 from semantic_edit.evaluation.method import Edited, EditMethod, edited_from, embeds_of, floats_of
 from semantic_edit.evaluation.word_swap import Inverted, WordSwap
 from semantic_edit.pipelines import RestyleSettings, Restyling, Session, read_prompt_rows, restyle
@@ -44,29 +44,41 @@ class PromptToPrompt(WordSwap):
 
     def decode(self, pipe: DiffusionPipeline, prepared: Inverted, prompt: str) -> torch.Tensor:
         """The clean latents of the source and of the edit, (2, channels, height, width)."""
+        denoiser = unet_denoiser_of(pipe)
+        return decoded_side_by_side(denoiser, self, self.side_by_side(denoiser, prepared, prompt))
+
+    def side_by_side(self, denoiser: UNetDenoiser, prepared: Inverted, prompt: str) -> SideBySide:
+        """The picture and an edit of it, to be decoded."""
         settings = RestyleSettings(tau_c=self.tau_c, tau_s=self.tau_s, tau_u=0.0)
-        prompts = (prepared.prompt, prompt)
-        return decoded_side_by_side(unet_denoiser_of(pipe), self, settings, prepared.latents[-1], prompts)
+        return SideBySide(prepared.latents[-1], (prepared.prompt, prompt), settings)
+
+
+@dataclass(frozen=True, eq=False)
+class SideBySide:
+    """A picture and its edit, which are denoised side by side, the edit with attention maps of the picture.
+
+    noisiest: The picture at the noisiest level, (1, channels, height, width).
+    prompts: The picture's and the edit's.
+    settings: Which of the maps to use; `tau_v` has no effect.
+    negative_at: What both are guided away from at each step; by default the empty prompt.
+    hooks: Called around the steps, with the picture's latents first.
+    """
+
+    noisiest: torch.Tensor
+    prompts: tuple[str, str]
+    settings: RestyleSettings
+    negative_at: Callable[[int], Conditioning] | None = None
+    hooks: StepHooks | None = None
 
 
 @torch.no_grad()
-def decoded_side_by_side(
-    denoiser: UNetDenoiser,
-    method: EditMethod,
-    settings: RestyleSettings,
-    noisiest: torch.Tensor,
-    prompts: tuple[str, str],
-    negative_at: Callable[[int], Conditioning] | None = None,
-) -> torch.Tensor:
-    """Denoise a picture and its edit side by side, the edit with attention maps of the picture; see `restyle`.
+def decoded_side_by_side(denoiser: UNetDenoiser, method: EditMethod, pair: SideBySide) -> torch.Tensor:
+    """Denoise a picture and its edit; see `restyle`.
 
     Args:
         denoiser: The model.
         method: Supplies the schedule and the guidance scale.
-        settings: Which of the maps to use; `tau_v` has no effect.
-        noisiest: The picture at the noisiest level, (1, channels, height, width).
-        prompts: The source's and the edit's.
-        negative_at: What both are guided away from at each step; by default the empty prompt.
+        pair: The two.
 
     Returns:
         The clean latents of the source and of the edit, (2, channels, height, width).
@@ -74,14 +86,14 @@ def decoded_side_by_side(
     Raises:
         FloatingPointError: Naming the first step that gave NaN or infinite latents.
     """
-    rows = read_prompt_rows([denoiser.tokens(text) for text in prompts], settings)
+    rows = read_prompt_rows([denoiser.tokens(text) for text in pair.prompts], pair.settings)
     call = Restyling(
-        latents=noisiest[0],
+        latents=pair.noisiest[0],
         prompts=rows.to(denoiser.device),
-        settings=settings,
-        given=embeds_of(denoiser, prompts),
+        settings=pair.settings,
+        given=embeds_of(denoiser, pair.prompts),
         negative=embeds_of(denoiser, [""]).expand(2),
         guidance_scales=torch.full((2,), method.guidance_scale, device=denoiser.device),
-        negative_at=negative_at,
+        negative_at=pair.negative_at,
     )
-    return restyle(Session(denoiser, method.schedule(denoiser), bar=EmptyTqdm), call).latents
+    return restyle(Session(denoiser, method.schedule(denoiser), bar=EmptyTqdm), call, pair.hooks).latents

@@ -31,10 +31,9 @@ from semantic_edit.evaluation.method import (
     embeds_of,
     floats_of,
     latents_of,
+    preparing_generator,
     steps_of,
 )
-
-NOISE_SEED = 2_000_003
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,8 +91,7 @@ class RFInversion(EditMethod[Drawn]):
         encoder, clean = denoiser.for_encoding(), latents_of(denoiser, images)
         schedule = self.schedule(denoiser, clean)
         empty = PromptPair(embeds_of(denoiser, [""]).expand(len(clean)))
-        generator = torch.Generator().manual_seed(NOISE_SEED)
-        noise = randn_tensor(clean[:1].shape, generator=generator, device=clean.device)
+        noise = randn_tensor(clean[:1].shape, generator=preparing_generator(), device=clean.device)
         latents = clean
         for level in range(1, schedule.num_inference_steps + 1):
             timestep = schedule.timestep(level)

@@ -7,11 +7,16 @@ from dataclasses import dataclass, replace
 
 from semantic_edit.denoisers import FLOW_EDIT, FRESH_NOISE
 from semantic_edit.evaluation.diffedit_method import DiffEditMethod
+from semantic_edit.evaluation.direct_inversion import DirectInversion
+from semantic_edit.evaluation.edit_friendly import EditFriendly
 from semantic_edit.evaluation.encode_decode import EncodeDecode
 from semantic_edit.evaluation.flexit import FlexIT
 from semantic_edit.evaluation.flow_edit import FlowEdit
 from semantic_edit.evaluation.ilvr import ILVR
+from semantic_edit.evaluation.ledits import LEDITSPlusPlus
+from semantic_edit.evaluation.masked_sdedit import MaskedSDEdit
 from semantic_edit.evaluation.method import EditMethod
+from semantic_edit.evaluation.negative_prompt import NegativePromptInversion
 from semantic_edit.evaluation.null_text import NullTextInversion
 from semantic_edit.evaluation.prompt_to_prompt import PromptToPrompt
 from semantic_edit.evaluation.restyled import Restyled
@@ -26,6 +31,7 @@ RATIOS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 MOVED = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 STOPS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 THRESHOLDS = (0.25, 0.5, 0.75)
+KEPT = (0.5, 0.6, 0.7, 0.75, 0.8, 0.9)
 GUIDANCES = (1.5, 2.0, 3.0, 4.0, 5.0, 7.5)
 STYLE_PRESETS = {  # tau_v/c/s/u, from the most preserving to the one that changes objects
     "0.6/0.6/0.8/0.5": (0.6, 0.6, 0.8, 0.5),
@@ -70,12 +76,12 @@ def _along(name: str, knob: str, default: EditMethod, field: str, values: tuple[
     return Sweep(name, knob, default, points)
 
 
-def _sdedit(method: SDEdit) -> Sweep:
-    return _along("SDEdit", "strength", method, "strength", STRENGTHS)
+def _over_strength(name: str) -> Callable[[EditMethod], Sweep]:
+    return lambda method: _along(name, "strength", method, "strength", STRENGTHS)
 
 
-def _word_swap(method: WordSwap) -> Sweep:
-    return _along("Inversion + word swap", "guidance", method, "guidance_scale", GUIDANCES)
+def _over_guidance(name: str) -> Callable[[EditMethod], Sweep]:
+    return lambda method: _along(name, "guidance", method, "guidance_scale", GUIDANCES)
 
 
 def _encode_decode(method: EncodeDecode) -> Sweep:
@@ -98,17 +104,18 @@ def _flexit(method: FlexIT) -> Sweep:
     return _along("FlexIT", "updates", method, "steps", (20, 40, 80, 160))
 
 
-def _p2p(method: PromptToPrompt) -> Sweep:
-    return _along_both_taus("P2P on DDIM", method)
+def _ledits(method: LEDITSPlusPlus) -> Sweep:
+    return _along("LEDITS++", "threshold", method, "threshold", KEPT)
 
 
-def _null_text(method: NullTextInversion) -> Sweep:
-    return _along_both_taus("NTI + P2P", method)
+def _over_taus(name: str) -> Callable[[PromptToPrompt | NullTextInversion], Sweep]:
+    """Both taus at once, and the default."""
 
+    def sweep(default: PromptToPrompt | NullTextInversion) -> Sweep:
+        taus = tuple((f"{tau:g}/{tau:g}", replace(default, tau_c=tau, tau_s=tau)) for tau in FRACTIONS)
+        return Sweep(name, "tau_c/s", default, (*taus, (f"{default.tau_c:g}/{default.tau_s:g}", default)))
 
-def _along_both_taus(name: str, default: PromptToPrompt | NullTextInversion) -> Sweep:
-    taus = tuple((f"{tau:g}/{tau:g}", replace(default, tau_c=tau, tau_s=tau)) for tau in FRACTIONS)
-    return Sweep(name, "tau_c/s", default, (*taus, (f"{default.tau_c:g}/{default.tau_s:g}", default)))
+    return sweep
 
 
 def _diffedit(name: str, **changes: object) -> Callable[[DiffEditMethod], Sweep]:
@@ -166,15 +173,24 @@ def _style_published(method: Restyled) -> Sweep:
 _NO_ATTENTION_LOSS = replace(LearningSettings.short(), attention_weight=0.0)
 # by the name on the command line: the method at its defaults, and the sweep over its knob
 METHODS: dict[str, tuple[EditMethod, Callable[..., Sweep]]] = {
-    "sdedit": (SDEdit(), _sdedit),
-    "word-swap": (WordSwap(), _word_swap),
+    "sdedit": (SDEdit(), _over_strength("SDEdit")),
+    "masked-sdedit": (MaskedSDEdit(), _over_strength("SDEdit in our mask")),
+    "word-swap": (WordSwap(), _over_guidance("Inversion + word swap")),
     "flowedit": (FlowEdit(), _flow_edit),
     "rf-inversion": (RFInversion(), _rf_inversion),
     "encode-decode": (EncodeDecode(), _encode_decode),
     "ilvr": (ILVR(), _ilvr),
     "flexit": (FlexIT(), _flexit),
-    "p2p": (PromptToPrompt(), _p2p),
-    "nti": (NullTextInversion(), _null_text),
+    "edit-friendly": (EditFriendly(), _over_strength("Edit-friendly DDPM")),
+    "edit-friendly-guidance": (EditFriendly(), _over_guidance("Edit-friendly DDPM, guidance")),
+    "ledits": (LEDITSPlusPlus(), _ledits),
+    "ledits-guidance": (LEDITSPlusPlus(), _over_guidance("LEDITS++, guidance")),
+    "p2p": (PromptToPrompt(), _over_taus("P2P on DDIM")),
+    "nti": (NullTextInversion(), _over_taus("NTI + P2P")),
+    "npi": (NegativePromptInversion(), _over_taus("NPI + P2P")),
+    "npi-guidance": (NegativePromptInversion(), _over_guidance("NPI + P2P, guidance")),
+    "direct-inversion": (DirectInversion(), _over_taus("Direct Inversion + P2P")),
+    "direct-inversion-guidance": (DirectInversion(), _over_guidance("Direct Inversion + P2P, guidance")),
     "diffedit": (DiffEditMethod.with_preset("default"), _diffedit("DiffEdit")),
     "diffedit-noise": (
         DiffEditMethod.with_preset("default"),

@@ -4,6 +4,7 @@ from semantic_edit.pipelines.around import pipeline_around
 from semantic_edit.pipelines.checks import levels_for
 from semantic_edit.pipelines.diffedit import DiffEditPipeline
 from semantic_edit.pipelines.diffedit_flux import FluxDiffEditPipeline
+from semantic_edit.pipelines.diffedit_flux2_klein import Flux2KleinDiffEditPipeline
 from semantic_edit.pipelines.diffedit_qwen import QwenImageDiffEditPipeline
 from semantic_edit.pipelines.diffedit_sd3 import StableDiffusion3DiffEditPipeline
 from semantic_edit.pipelines.diffedit_xl import StableDiffusionXLDiffEditPipeline
@@ -30,6 +31,7 @@ __all__ = [
     "DiffEditMaskOutput",
     "DiffEditPipeline",
     "DiffEditPipelineOutput",
+    "Flux2KleinDiffEditPipeline",
     "FluxDiffEditPipeline",
     "QwenImageDiffEditPipeline",
     "RestyleSettings",

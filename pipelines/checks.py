@@ -243,21 +243,26 @@ def read_guidance(
         scale = usual
     else:
         scale = read_number(name, given, real_number(0, 1000), why)
-    said = [
-        one
-        for one, value in arguments.items()
-        if "negative_prompt" in one
-        and any(not isinstance(text, str) or text.strip() for text in _all_of(value))
-    ]
+    said = negative_prompts_of(arguments)
     if said and scale <= none:
         what = (
-            f"`{name}` {scale:g}" if given is not None else f"this model, whose usual `{name}` is {scale:g},"
+            f"`{name}` {scale:g}" if given is not None else f"this model, whose usual `{name}` is {scale:g}"
         )
         raise ValueError(
             f"`{said[0]}` has no effect with {what}: there is no guidance away from it. Pass a `{name}` above "
             f"{none:g}, or leave out `{said[0]}`."
         )
     return scale
+
+
+def negative_prompts_of(arguments: Mapping[str, Any]) -> list[str]:
+    """The names of those of a call's arguments that are negative prompts and say something."""
+    return [
+        name
+        for name, value in arguments.items()
+        if "negative_prompt" in name
+        and any(not isinstance(text, str) or text.strip() for text in _all_of(value))
+    ]
 
 
 def _all_of(value: Any) -> Sequence[Any]:

@@ -15,7 +15,7 @@ import torch
 from diffusers.image_processor import VaeImageProcessor
 from diffusers.utils import logging
 
-from semantic_edit.disk.models import Family, family_of_modules, unserved, unserved_folder
+from semantic_edit.disk.models import Family, family_of_pipeline, unserved, unserved_folder
 from semantic_edit.pipelines.calls import OfTheCall
 from semantic_edit.pipelines.versions import check_diffusers
 
@@ -147,9 +147,8 @@ class EditComponents:
         Raises:
             ValueError: If the other pipeline is of another family of models.
         """
-        components = getattr(pipeline, "components", None)  # if there are none, diffusers raises below
-        if components:
-            found = family_of_modules(components)
+        if getattr(pipeline, "components", None):  # if there are none, diffusers raises below
+            found = family_of_pipeline(pipeline)
             if reason := unserved(type(pipeline).__name__, found, (cls.__name__, cls._family)):
                 raise ValueError(f"`pipeline` {reason}.")
         return super().from_pipe(pipeline, **kwargs)  # type: ignore[misc]
@@ -161,9 +160,24 @@ class EditComponents:
             NotImplementedError: Always.
         """
         raise NotImplementedError(
-            f"{type(self).__name__} takes no IP-Adapter, because its image would condition the UNet in addition to the "
-            f"two prompts; load it into a {self._family.pipeline}, and describe what you want in `prompt` here."
+            f"{type(self).__name__} takes no IP-Adapter, because its image would condition the model in addition to "
+            f"the two prompts; describe what you want in `prompt` instead."
         )
+
+    def load_textual_inversion(self: Any, *args: Any, **kwargs: Any) -> None:
+        """Teach the text encoder new words; see [`StableDiffusionPipeline.load_textual_inversion`].
+
+        Raises:
+            NotImplementedError: If diffusers has none for this family.
+        """
+        loader = getattr(super(), "load_textual_inversion", None)
+        if loader is None:
+            raise NotImplementedError(
+                f"{type(self).__name__} takes no textual inversions: diffusers' {self._family.pipeline} has none for "
+                f"the text encoders of {self._family.title} either. Load a LoRA of what you want to name, by "
+                "`load_lora_weights`."
+            )
+        loader(*args, **kwargs)
 
     def to_json_string(self: Any) -> str:
         """The config as `save_pretrained` writes it: under the name of diffusers' own pipeline, which these files

@@ -36,7 +36,7 @@ class FluxDiffEditPipeline(
     Dev, and what is made from it, is guided by a number that it is told. Schnell is told none, by which it is
     recognised (`guidance_embeds=False` in the transformer's config): it was distilled to a few steps, so it takes 4
     by default and encodes images by noise alone, and `invert` refuses it. FLUX.1 Fill, Depth and Canny are refused by
-    their number of channels. Kontext has the same components as dev and is taken for it.
+    their number of channels or their pipelines' names, Kontext by its pipeline's name.
 
     Args:
         scheduler, vae, text_encoder, tokenizer, text_encoder_2, tokenizer_2, transformer, image_encoder,

@@ -115,7 +115,7 @@ def _check_size(width: int, height: int, factor: int) -> None:
     if width % factor or height % factor:
         nearest = (max(factor, width // factor * factor), max(factor, height // factor * factor))
         raise ValueError(
-            f"`image` is {width} x {height} pixels (width x height), but the VAE takes only multiples of "
+            f"`image` is {width} x {height} pixels (width x height), but the model takes only multiples of "
             f"{factor} on both sides. Resize or crop it first, for example to {nearest[0]} x {nearest[1]}."
         )
 

@@ -44,7 +44,7 @@ NUMBERS: dict[str, tuple[Rule, str]] = {  # by argument, with a further sentence
         or_none(real_number(0, 1e6, above=True)),
         "It clamps the noise difference at that multiple of its mean; None adapts to the map.",
     ),
-    "mask_batch_size": (whole_number(1, 1_000_000), "It is how many samples the UNet takes at once."),
+    "mask_batch_size": (whole_number(1, 1_000_000), "It is how many samples the model takes at once."),
     "mask_grow": (
         or_none(whole_number(-10_000, 10_000)),
         "It widens the mask, in pixels; negative numbers shrink it.",

@@ -144,8 +144,8 @@ def read_size(height: Any, width: Any, multiple: int) -> Size | None:
     if height % multiple or width % multiple:
         nearest = [max(1, round(side / multiple)) * multiple for side in (width, height)]
         raise ValueError(
-            f"`width` x `height` is {width} x {height}, but the VAE takes only multiples of {multiple} on both sides. "
-            f"The nearest are {nearest[0]} x {nearest[1]}."
+            f"`width` x `height` is {width} x {height}, but the model takes only multiples of {multiple} on both "
+            f"sides. The nearest are {nearest[0]} x {nearest[1]}."
         )
     return width, height
 

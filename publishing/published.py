@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from semantic_edit.disk.models import (
     FLUX,
+    FLUX_2_KLEIN,
     QWEN_IMAGE,
     STABLE_DIFFUSION,
     STABLE_DIFFUSION_3,
@@ -40,6 +41,7 @@ SUFFIXES = {
     "_flux": FLUX,
     "_qwen": QWEN_IMAGE,
     "_z_image": Z_IMAGE,
+    "_flux2_klein": FLUX_2_KLEIN,
 }
 PIPELINES = {
     f"{method}{suffix}": Published(

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from semantic_edit.pipelines import (
         DiffEditPipeline,
         DiffEditPipelineOutput,
+        Flux2KleinDiffEditPipeline,
         FluxDiffEditPipeline,
         QwenImageDiffEditPipeline,
         StableDiffusion3DiffEditPipeline,
@@ -25,6 +26,7 @@ __version__ = "0.1.0"
 __all__ = [
     "DiffEditPipeline",
     "DiffEditPipelineOutput",
+    "Flux2KleinDiffEditPipeline",
     "FluxDiffEditPipeline",
     "LearningSettings",
     "MappingNetwork",

@@ -16,7 +16,7 @@ from semantic_edit.disk.models import (
     PIPELINE_METHODS,
     Family,
     family_of_folder,
-    family_of_modules,
+    family_of_pipeline,
     unserved,
     unserved_folder,
 )
@@ -34,6 +34,7 @@ AnyDiffEdit: TypeAlias = (
     | pipelines.FluxDiffEditPipeline
     | pipelines.QwenImageDiffEditPipeline
     | pipelines.ZImageDiffEditPipeline
+    | pipelines.Flux2KleinDiffEditPipeline
 )
 AnyStyleDiffusion: TypeAlias = (
     pipelines.StyleDiffusionPipeline | pipelines.StableDiffusionXLStyleDiffusionPipeline
@@ -72,15 +73,17 @@ def load(model: Model = None, method: str = "diffedit", **kwargs: Any) -> AnyDif
             network is used only for an id, and not even then with `local_files_only=True`.
         method: "diffedit" or "stylediffusion".
         kwargs: For the class's `from_pretrained`, or for its `from_single_file` if `model` is a single file, whose
-            configuration is taken from the local cache unless `config` names a folder with it. With a loaded pipeline,
-            only components that replace its own.
+            configuration is taken from the local cache unless `config` names a folder with it. Of a rectified flow's
+            single file only the transformer is used; the rest of the model is taken from the cache or that folder. With
+            a loaded pipeline, only components that replace its own.
 
     Returns:
         [`DiffEditPipeline`] or [`StyleDiffusionPipeline`] for a model of Stable Diffusion 1.x or 2.x,
         [`StableDiffusionXLDiffEditPipeline`] or [`StableDiffusionXLStyleDiffusionPipeline`] for one of SDXL,
         [`StableDiffusion3DiffEditPipeline`] for one of Stable Diffusion 3,
         [`FluxDiffEditPipeline`] for one of FLUX.1, [`QwenImageDiffEditPipeline`] for one of
-        Qwen-Image, [`ZImageDiffEditPipeline`] for one of Z-Image.
+        Qwen-Image, [`ZImageDiffEditPipeline`] for one of Z-Image, [`Flux2KleinDiffEditPipeline`] for one of
+        FLUX.2 klein.
 
     Raises:
         ValueError: If there is no such method, or no pipeline here can use the model; says what the model is.
@@ -114,7 +117,7 @@ def load_as(class_for: Callable[[Family], Any], model: Model, **kwargs: Any) -> 
         )
     name = os.fspath(model)
     if os.path.isfile(name):
-        return load_single_file(class_for, Path(name), **kwargs)
+        return load_single_file(class_for, Path(name), load_as, **kwargs)
     if os.path.isdir(name):
         kwargs["local_files_only"] = True
     elif not is_hub_id(name):
@@ -141,7 +144,7 @@ def _family_of_named(name: str, where: dict[str, Any]) -> tuple[Family, list[str
 
 def _around(class_for: Callable[[Family], Any], pipe: DiffusionPipeline, **kwargs: Any) -> Any:
     """A pipeline of another one's modules, as they are."""
-    found = family_of_modules(pipe.components)
+    found = family_of_pipeline(pipe)
     if found is None:
         raise ValueError(f"`model` {unserved(type(pipe).__name__, None)}.")
     served = class_for(found)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import inspect
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from semantic_edit.disk.models import Z_IMAGE, family_of_modules
 from semantic_edit.disk.writing import write_files
 from semantic_edit.files import (
     UsageError,
@@ -55,6 +58,7 @@ if TYPE_CHECKING:
 _PIPELINE_OPTIONS = {
     "steps": "num_inference_steps",
     "guidance_scale": "guidance_scale",
+    "true_cfg_scale": "true_cfg_scale",
     "negative": "negative_prompt",
     "strength": "inpaint_strength",
     "maps": "num_maps_per_mask",
@@ -65,6 +69,7 @@ _PIPELINE_OPTIONS = {
     "preset": "preset",
     "focus": "focus",
 }
+GUIDANCE = ("guidance_scale", "true_cfg_scale")
 WORDS = words_for(
     _PIPELINE_OPTIONS,
     image="the image",
@@ -109,6 +114,13 @@ def _add_method(group: argparse._ArgumentGroup) -> None:
         help="number of steps of the whole schedule (default: 20; paper: 50)",
     )
     add_guidance(group, default="7.5, with SDXL 5; 2.5 away from --source if an object changes; paper: 7.5")
+    group.add_argument(
+        "--true-cfg-scale",
+        type=number(0, 1000),
+        metavar="W",
+        help="with FLUX.1 and Qwen-Image, how strongly to steer away from --negative (default: FLUX.1 not at all, "
+        "Qwen-Image 4)",
+    )
     add_negative(group)
     group.add_argument(
         "--strength",
@@ -200,7 +212,6 @@ def _check_together(options: argparse.Namespace) -> None:
             raise UsageError(
                 f"--{idle[0].replace('_', '-')} only affects how a mask is found, and --mask already gives one"
             )
-    check_negative(options)
 
 
 def _pipeline_arguments(options: argparse.Namespace) -> dict[str, Any]:
@@ -219,9 +230,21 @@ def _edit(
     import torch
 
     pipe = load_pipeline("diffedit", model_choice(options))
+    _check_guidance(options, pipe)
     generator = torch.Generator("cpu").manual_seed(options.seed or 0)
     advice = "try other words or another --seed"
     return run_edit(pipe, advice, image=image, generator=generator, **arguments)
+
+
+def _check_guidance(options: argparse.Namespace, pipe: Any) -> None:
+    """Raise if the model's family is guided by another option than was typed, or not at all."""
+    taken, family = inspect.signature(pipe).parameters, family_of_modules(pipe.components)
+    for name, other in itertools.permutations(GUIDANCE):
+        if getattr(options, name) is not None and name not in taken:
+            assert family is not None  # whatever is loaded is of one
+            raise UsageError(f"{WORDS[name]} is not for models of {family.title}; use {WORDS[other]}")
+    if "true_cfg_scale" not in taken:  # otherwise the pipeline looks at it
+        check_negative(options, none=0 if family == Z_IMAGE else 1)
 
 
 def _contents(

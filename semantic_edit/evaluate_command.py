@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 WORDS = {
     "num_inference_steps": "--steps",
+    "pipe": "the model",
     "image_encoder": "image encoder",
     "feature_extractor": "feature extractor",
 }

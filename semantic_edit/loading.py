@@ -5,13 +5,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
 from semantic_edit.disk.hub_ids import is_hub_id
-from semantic_edit.disk.models import unserved_folder, variants_alone, variants_of
+from semantic_edit.disk.models import Family, unserved_folder, variants_alone, variants_of
 from semantic_edit.disk.reading import read_object
 from semantic_edit.files import UsageError, read_image
 from semantic_edit.hub import network_unless, reason_for
@@ -44,7 +45,7 @@ def load_pipeline(method: str | None, choice: ModelChoice = STILL_LIFE_MODEL, **
     import diffusers
     import torch
 
-    from semantic_edit.auto import load, load_as
+    from semantic_edit.auto import load_as
     from semantic_edit.denoisers.foreign_schedulers import check_own_scheduler
 
     device = _find_device(choice.device)
@@ -56,11 +57,9 @@ def load_pipeline(method: str | None, choice: ModelChoice = STILL_LIFE_MODEL, **
         with warnings.catch_warnings():
             # "dtype" is the newer name, which diffusers before 0.40 does not know
             warnings.filterwarnings("ignore", ".*torch_dtype", FutureWarning)
-            if method is None:
-                pipe = load_as(lambda family: getattr(diffusers, family.pipeline), name, **given)
-            else:
-                pipe = load(name, method, **given)
-            pipe = pipe.to(device)
+            pipe = load_as(partial(_class_for, name, method), name, **given).to(device)
+    except UsageError:
+        raise
     except Exception as error:  # the loaders raise errors of many classes for missing and damaged files
         reason = _damaged_config(Path(name)) or reason_for(error, name)
         raise UsageError(f"cannot load the model {name}: {reason}") from error
@@ -73,6 +72,21 @@ def load_pipeline(method: str | None, choice: ModelChoice = STILL_LIFE_MODEL, **
         pipe.scheduler = diffusers.DDIMScheduler.from_config(config, clip_sample=False, thresholding=False)
     pipe.set_progress_bar_config(**_PROGRESS_BAR)
     return pipe
+
+
+def _class_for(name: str, method: str | None, family: Family) -> Any:
+    import diffusers
+
+    from semantic_edit import pipelines
+
+    if method is None:
+        return getattr(diffusers, family.pipeline)
+    if method not in family.methods:
+        raise UsageError(
+            f"the model {name} is of {family.title}, and only those with a UNet's cross-attention learn and restyle "
+            "images; use semantic-edit edit, or a model of Stable Diffusion 1.x, 2.x or XL"
+        )
+    return getattr(pipelines, family.class_name(method))
 
 
 def load_mapping(mapping: str, offline: bool = False) -> MappingNetwork:

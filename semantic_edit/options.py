@@ -154,11 +154,11 @@ def add_traceback(parser: argparse.ArgumentParser, default: object = False) -> N
     )
 
 
-def check_negative(options: argparse.Namespace) -> None:
-    """Raise if there is a negative prompt, but no guidance away from it."""
-    if options.negative is not None and options.guidance_scale is not None and options.guidance_scale <= 1:
+def check_negative(options: argparse.Namespace, none: int = 1) -> None:
+    """Raise if there is a negative prompt, but no guidance away from it: a scale of `none` or less."""
+    if options.negative is not None and options.guidance_scale is not None and options.guidance_scale <= none:
         raise UsageError(
-            "--negative has no effect with a --guidance-scale of 1 or less, which means no guidance"
+            f"--negative has no effect with a --guidance-scale of {none} or less, which means no guidance"
         )
 
 

@@ -25,7 +25,7 @@ def stable_diffusion(make_style_pipe) -> StableDiffusionPipeline:
     return StableDiffusionPipeline(**{**make_style_pipe().components, "safety_checker": Checker()})
 
 
-@pytest.mark.parametrize("task", PIPELINES[StableDiffusionDenoiser])
+@pytest.mark.parametrize("task", [DIFFEDIT, STYLEDIFFUSION])
 def test_another_pipeline_has_the_same_modules_and_no_safety_checker(stable_diffusion, task):
     made = another_pipeline(task, stable_diffusion)
     assert made.safety_checker is None
@@ -37,7 +37,7 @@ def test_another_pipeline_has_the_same_modules_and_no_safety_checker(stable_diff
     assert made._progress_bar_config == {"disable": True}
 
 
-@pytest.mark.parametrize("task", PIPELINES[StableDiffusionXLDenoiser])
+@pytest.mark.parametrize("task", [DIFFEDIT, STYLEDIFFUSION])
 @pytest.mark.parametrize("zeros", [True, False])
 def test_another_pipeline_of_sdxl_has_the_same_modules_and_options(
     make_xl_pipe, image_encoder, feature_extractor, task, zeros

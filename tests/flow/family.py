@@ -14,6 +14,10 @@ def _as_it_is(call: dict[str, Any]) -> dict[str, Any]:
     return call
 
 
+def _by_name(_: DiffusionPipeline, negative: str) -> dict[str, Any]:
+    return {"negative_prompt": negative}
+
+
 def _unchanged(latents: torch.Tensor, _: Any) -> torch.Tensor:
     return latents
 
@@ -28,10 +32,12 @@ class FlowFamily:
     guidance: Of ours and of diffusers' own call alike, so that both guide.
     own_guidance: What diffusers' own call is told instead, if it has other names or counts differently.
     own: Further arguments of diffusers' own call.
+    own_negative: How diffusers' own call is told a negative prompt.
     called: Further arguments of ours.
     packed, unpacked: Between our latents, (batch, channels, height, width), and those that diffusers' own loop has; the
         latter is also given latents of ours, for their shape.
     received: Of an evaluation's arguments by name, those that count: without padding that a mask leaves out.
+    guides: Whether it guides away from a negative prompt.
     encodes: Whether its pictures can be encoded by inversion.
     """
 
@@ -42,10 +48,12 @@ class FlowFamily:
     guidance: Mapping[str, Any] = field(default_factory=lambda: {"guidance_scale": 4.0})
     own_guidance: Mapping[str, Any] | None = None
     own: Mapping[str, Any] = field(default_factory=dict)
+    own_negative: Callable[[DiffusionPipeline, str], dict[str, Any]] = _by_name
     called: Mapping[str, Any] = field(default_factory=dict)
     packed: Callable[[torch.Tensor, DiffusionPipeline], torch.Tensor] = _unchanged
     unpacked: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = _unchanged
     received: Callable[[dict[str, Any]], dict[str, Any]] = _as_it_is
+    guides: bool = True
     encodes: bool = True
 
     def __str__(self) -> str:

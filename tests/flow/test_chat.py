@@ -14,11 +14,13 @@ from semantic_edit.disk.models import family_of_modules
 from semantic_edit.pipelines import QwenImageDiffEditPipeline, ZImageDiffEditPipeline, pipeline_around
 from semantic_edit.pipelines.components_qwen import QWEN_TEMPLATE, TOKENS_BEFORE_PROMPT
 from tests.conftest import make_picture
+from tests.flow.flux2_klein import KLEIN
 from tests.flow.qwen import QWEN, make_qwen
 from tests.flow.z_image import Z_IMAGE, Z_IMAGE_TURBO, make_z_image
 
 SHORT, LONG = "a red apple", "a photo of a green pear on the grass, and a blue mug on the table"
-chat = pytest.mark.parametrize("family", [QWEN, Z_IMAGE], indirect=True, ids=str)
+chat = pytest.mark.parametrize("family", [QWEN, Z_IMAGE, KLEIN], indirect=True, ids=str)
+unpadded = pytest.mark.parametrize("family", [QWEN, Z_IMAGE], indirect=True, ids=str)
 of_qwen = pytest.mark.parametrize("family", [QWEN], indirect=True, ids=str)
 of_z = pytest.mark.parametrize("family", [Z_IMAGE], indirect=True, ids=str)
 of_turbo = pytest.mark.parametrize("family", [Z_IMAGE_TURBO], indirect=True, ids=str)
@@ -44,8 +46,12 @@ def test_a_words_tokens_are_where_its_embeddings_are(denoiser, before):
     differing = (embeds[0] - embeds[1]).abs().amax(-1) > 1e-4
     tokens = denoiser.tokens(one)
     assert tokens_of(tokens, "apple")[0] == int(differing.nonzero()[0])
-    alone = embedded(denoiser, one).prompt_embeds
-    assert len(tokens.ids) == alone.shape[1]
+
+
+@unpadded
+@pytest.mark.parametrize("text", ["", SHORT, LONG], ids=["empty", "short", "long"])
+def test_a_prompt_alone_has_an_embedding_for_each_of_its_tokens(denoiser, text):
+    assert len(denoiser.tokens(text).ids) == embedded(denoiser, text).prompt_embeds.shape[1]
 
 
 @chat
@@ -92,9 +98,10 @@ def test_attention_to_words_does_not_depend_on_the_other_prompts(denoiser, laten
     with torch.no_grad():
         together = denoiser.attention_maps(latents.expand(2, -1, -1, -1), 700.0, both)
         for row, text in enumerate([SHORT, LONG]):
-            alone = denoiser.attention_maps(latents, 700.0, embedded(denoiser, text))
-            length = len(denoiser.tokens(text).ids)
-            assert alone.shape[-1] == length
+            given = embedded(denoiser, text)
+            alone = denoiser.attention_maps(latents, 700.0, given)
+            length = given.prompt_embeds.shape[1]
+            assert alone.shape[-1] == length >= len(denoiser.tokens(text).ids)
             assert_close(together[row, ..., :length], alone[0], rtol=0, atol=1e-5)
             apart = denoiser.attention_maps(latents, 700.0, both.rows(slice(row, row + 1)))
             assert apart.shape[-1] == both.prompt_embeds.shape[1]
@@ -150,7 +157,12 @@ def test_words_are_drawn_for_prompts_of_different_lengths(pipe):
 @chat
 def test_embeddings_take_the_place_of_text(family, pipe):
     source, target = "a red apple", "a green pear on the grass"
-    if family is QWEN:
+    if family is KLEIN:
+        given = {
+            "source_prompt_embeds": pipe.encode_prompt(source)[0],
+            "prompt_embeds": pipe.encode_prompt(target)[0],
+        }
+    elif family is QWEN:
         given = {}
         for name, text in (("source_prompt", source), ("prompt", target)):
             given[f"{name}_embeds"], given[f"{name}_embeds_mask"] = pipe.encode_prompt(text)

@@ -15,12 +15,17 @@ from semantic_edit.cli import main
 from semantic_edit.denoisers import denoiser_of
 from semantic_edit.editing import PromptPair, ddim_step, predict_guided
 from semantic_edit.evaluation.diffedit_method import DiffEditMethod
+from semantic_edit.evaluation.direct_inversion import DirectInversion
+from semantic_edit.evaluation.edit_friendly import EditFriendly
 from semantic_edit.evaluation.encode_decode import EncodeDecode
 from semantic_edit.evaluation.flow_edit import FlowEdit
 from semantic_edit.evaluation.ilvr import ILVR
+from semantic_edit.evaluation.ledits import LEDITSPlusPlus
+from semantic_edit.evaluation.masked_sdedit import MaskedSDEdit
 from semantic_edit.evaluation.measuring import latents_outside
 from semantic_edit.evaluation.method import embeds_of, floats_of, latents_of, vae_reconstruction
 from semantic_edit.evaluation.metrics.edit_metrics import MOST
+from semantic_edit.evaluation.negative_prompt import NegativePromptInversion
 from semantic_edit.evaluation.null_text import NullTextInversion
 from semantic_edit.evaluation.prompt_to_prompt import PromptToPrompt
 from semantic_edit.evaluation.restyled import Restyled
@@ -41,6 +46,7 @@ METHODS = [
     FlowEdit(4, moved=0.75),
     RFInversion(4),
     SDEdit(4),
+    MaskedSDEdit(4),
     WordSwap(4),
     EncodeDecode(4),
     ILVR(4, down_factor=2),
@@ -52,6 +58,7 @@ NAMES = [
     "FlowEdit",
     "RFInversion",
     "SDEdit",
+    "MaskedSDEdit",
     "WordSwap",
     "EncodeDecode",
     "ILVR",
@@ -238,9 +245,13 @@ def test_a_word_swap_that_swaps_nothing_returns_near_to_the_picture(loaded, imag
     [
         (PromptToPrompt(4), "which has no UNet, and this needs a UNet's cross-attention"),
         (NullTextInversion(4), "which has no UNet, and this needs a UNet's cross-attention"),
+        (NegativePromptInversion(4), "which has no UNet, and this needs a UNet's cross-attention"),
+        (DirectInversion(4), "which has no UNet, and this needs a UNet's cross-attention"),
         (Restyled(4), "StyleDiffusion has no pipeline for models of Stable Diffusion 3"),
+        (LEDITSPlusPlus(4), r"LEDITS\+\+ has no pipeline for models of Stable Diffusion 3"),
+        (EditFriendly(4), "this model of Stable Diffusion 3 is a rectified flow. Use one of those models"),
     ],
-    ids=["P2P", "NTI", "StyleDiffusion"],
+    ids=["P2P", "NTI", "NPI", "DirectInversion", "StyleDiffusion", "LEDITS++", "EditFriendly"],
 )
 def test_methods_of_unets_refuse_a_flow(loaded, method, message):
     with pytest.raises(ValueError, match=message):

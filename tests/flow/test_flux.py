@@ -166,6 +166,8 @@ def test_schnell_is_not_encoded(encoding):
 def test_models_that_are_refused():
     other_clip = copy.deepcopy(small_pooling_clip())
     other_clip.config.hidden_size = 24
+    shown_images = copy.deepcopy(flux_transformer())
+    shown_images.encoder_hid_proj = torch.nn.Identity()
     for changes, message in (
         (
             {"transformer": flux_transformer(in_channels=96)},
@@ -173,6 +175,7 @@ def test_models_that_are_refused():
         ),
         ({"scheduler": DDIMScheduler()}, "`scheduler` must be a FlowMatchEulerDiscreteScheduler, got a DDIM"),
         ({"transformer": None}, "This pipeline has no `transformer`"),
+        ({"transformer": shown_images}, r"needs an IP-Adapter's image; call `unload_ip_adapter\(\)`"),
         (
             {"text_encoder": other_clip},
             "`text_encoder` gives embeddings 24 wide, but the transformer takes 16",

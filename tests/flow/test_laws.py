@@ -49,7 +49,6 @@ def own_walk(family, own, latents, prompt=PROMPT, negative=OTHER):
     with received(own.transformer) as calls:
         own(
             prompt=prompt,
-            negative_prompt=negative,
             width=width,
             height=height,
             num_inference_steps=STEPS,
@@ -57,6 +56,7 @@ def own_walk(family, own, latents, prompt=PROMPT, negative=OTHER):
             output_type="latent",
             callback_on_step_end=note,
             **(family.guidance if family.own_guidance is None else family.own_guidance),
+            **family.own_negative(own, negative),
             **family.own,
         )
     return reached, calls
@@ -72,15 +72,23 @@ def told(denoiser, prompt, negative=None):
     return PromptPair(conditional, unconditional)
 
 
+def guiding(family, denoiser, prompt, negative):
+    """The same without the second, in families that do not guide."""
+    pair = told(denoiser, prompt, negative)
+    return pair if family.guides else PromptPair(pair.conditional)
+
+
 def scale_of(family, pipe):
-    return pipe._in_common_terms({"negative_prompt": OTHER, **family.guidance})["guidance_scale"]
+    negative = {"negative_prompt": OTHER} if family.guides else {}
+    call = {"encoding": None, "num_inference_steps": STEPS, **negative, **family.guidance}
+    return pipe._in_common_terms(call)["guidance_scale"]
 
 
 @pytest.mark.parametrize("prompts", [(PROMPT, OTHER), (OTHER, PROMPT)], ids=["as it is", "exchanged"])
 def test_a_step_is_the_pipelines_own(family, own, pipe, denoiser, latents, prompts):
     reached, _ = own_walk(family, own, latents, *prompts)
     schedule = denoiser.schedule(STEPS, tuple(latents.shape[-2:]))
-    pair, here = told(denoiser, *prompts), latents
+    pair, here = guiding(family, denoiser, *prompts), latents
     with torch.no_grad():
         for level, expected in zip(range(STEPS, 0, -1), reached, strict=True):
             timestep = schedule.timestep(level)
@@ -90,17 +98,23 @@ def test_a_step_is_the_pipelines_own(family, own, pipe, denoiser, latents, promp
 
 
 def test_the_transformer_receives_what_its_own_pipeline_gives_it(family, own, pipe, denoiser, latents):
+    check_received(family, own, pipe, latents)
+
+
+def check_received(family, own, pipe, latents):
+    """Compare what a transformer is given in a first, guided step by its own pipeline and by ours."""
+    denoiser = pipe._denoiser({**family.called, **family.guidance})
     _, expected = own_walk(family, own, latents)
     schedule = denoiser.schedule(STEPS, tuple(latents.shape[-2:]))
     with torch.no_grad(), received(own.transformer) as calls:
-        predict_guided(
-            denoiser, latents, schedule.timestep(STEPS), told(denoiser, PROMPT, OTHER), scale_of(family, pipe)
-        )
+        pair = guiding(family, denoiser, PROMPT, OTHER)
+        predict_guided(denoiser, latents, schedule.timestep(STEPS), pair, scale_of(family, pipe))
     per_step = len(expected) // STEPS
     theirs, ours = (merged(map(family.received, given)) for given in (expected[:per_step], calls))
     assert theirs.keys() == ours.keys()
     for name, value in theirs.items():
         assert len(value) == len(ours[name]), name
+        assert {one.dtype for one in value} == {one.dtype for one in ours[name]}, name
         for one, other in zip(in_order(value), in_order(ours[name]), strict=True):
             assert_close(other, one, rtol=0, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}")
 

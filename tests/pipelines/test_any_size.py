@@ -278,7 +278,7 @@ REFUSED = {
     "half a size": ({"width": 64}, r"Pass both `height` and `width`, or neither, got None and 64"),
     "no multiples": (
         {"width": 100, "height": 64},
-        r"`width` x `height` is 100 x 64, but the VAE takes only multiples of 8 on both sides. The nearest are 96 x 64",
+        r"`width` x `height` is 100 x 64, but the model takes only multiples of 8 on both sides.* are 96 x 64",
     ),
     "no number": ({"width": 64.5, "height": 64}, "`width` must be"),
     "no focus": ({"focus": 1}, "`focus` must be True, False or None to choose by the mask, got 1"),

@@ -39,7 +39,10 @@ def trajectory(make_pipe, picture):
         ({"image": None}, "There is nothing to edit: pass an `image`"),
         ({"image": np.zeros((48, 0, 3))}, "`image` has no pixels: it is 0 x 48"),
         ({"height": 48}, "Pass both `height` and `width`, or neither, got 48 and None"),
-        ({"height": 48, "width": 60}, "60 x 48, but the VAE takes only multiples of 8.* nearest are 64 x 48"),
+        (
+            {"height": 48, "width": 60},
+            "60 x 48, but the model takes only multiples of 8.* nearest are 64 x 48",
+        ),
         ({"height": 0, "width": 64}, "`height` must be an integer from 1 to 16384, got 0"),
         ({"focus": "yes"}, "`focus` must be True, False or None to choose by the mask, got 'yes'"),
         ({"mask_image": np.eye(8)}, "`mask_image` is 8 x 8 and the picture 64 x 48, .* another shape"),

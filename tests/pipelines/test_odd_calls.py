@@ -77,8 +77,8 @@ class World:
 
     pipe: Any
     style: Any
-    picture: Image.Image
-    pictures: list[Image.Image]
+    image: Image.Image
+    images: list[Image.Image]
     learned: Any
     trajectory: Any
     folder: Path

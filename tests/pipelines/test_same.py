@@ -28,7 +28,7 @@ pytestmark = pytest.mark.families("sd", "sdxl")
 SOURCE, TARGET = "a red apple on grass", "a green pear on grass"
 ONE_UPDATE = LearningSettings(inner_steps=1, converged_below=100.0)
 LORA = LoraConfig(r=2, target_modules=["to_q", "to_v"], init_lora_weights=False)
-OTHER_LORA = "with another LoRA, or another scale of it, than the UNet has in this call"
+OTHER_LORA = "with another LoRA, or another scale of it, than the model has in this call"
 
 
 def with_lora(network, name="default", config=LORA, seed=1):
@@ -100,9 +100,9 @@ def test_which_adapters_are_the_same():
     ):
         check_same_adapters("trajectory", one, other)
     for one, other, words in (
-        ("a", "a+1+2", "was made without the LoRA that the UNet has in this call"),
+        ("a", "a+1+2", "was made without the LoRA that the model has in this call"),
         ("+", "+1+", "without the LoRA"),
-        ("a+1+2", "a", "was made with a LoRA, but none is active on the UNet"),
+        ("a+1+2", "a", "was made with a LoRA, but none is active in this call"),
         ("a+1+2", "a+1+3", OTHER_LORA),
         ("a+1+2", "+3+", OTHER_LORA),
     ):
@@ -116,12 +116,14 @@ def test_a_trajectory_and_lora(make_pipe, make_unet, edit, invert, counted):
     with_it, without = invert(adapted), invert(plain)
     half = invert(adapted, cross_attention_kwargs={"scale": 0.5})
     before = counted.samples
-    with pytest.raises(ValueError, match="`trajectory` was made with a LoRA, but none is active on the UNet"):
+    with pytest.raises(
+        ValueError, match="`trajectory` was made with a LoRA, but none is active in this call"
+    ):
         edit(plain, trajectory=with_it)
-    with pytest.raises(ValueError, match="`trajectory` was made without the LoRA that the UNet has"):
+    with pytest.raises(ValueError, match="`trajectory` was made without the LoRA that the model has"):
         edit(adapted, trajectory=without)
     for trajectory, scale in ((with_it, 0.5), (half, 1.0)):
-        with pytest.raises(ValueError, match=f"{OTHER_LORA}.*cross_attention_kwargs"):
+        with pytest.raises(ValueError, match=f"{OTHER_LORA}.*attention arguments"):
             edit(adapted, trajectory=trajectory, cross_attention_kwargs={"scale": scale})
     with pytest.raises(ValueError, match="made with a LoRA, but none is active"):
         edit(adapted, trajectory=with_it, cross_attention_kwargs={"scale": 0.0})
@@ -149,7 +151,7 @@ def test_a_learned_picture_and_lora(make_style_pipe, make_unet, learn, tmp_path)
     network, without = MappingNetwork.from_pretrained(tmp_path), learn(plain)
     assert restyle(adapted, network).isfinite().all()
     with pytest.raises(
-        ValueError, match="`mapping_network` was made with a LoRA, but none is active on the UNet"
+        ValueError, match="`mapping_network` was made with a LoRA, but none is active in this call"
     ):
         restyle(plain, network)
     with pytest.raises(ValueError, match="with a LoRA, but none is active"):

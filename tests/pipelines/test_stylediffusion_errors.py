@@ -185,7 +185,7 @@ def test_networks_of_another_model_or_schedule(refuses, make_style_pipe, make_un
         ({"attention_side": 2.5}, r"`attention_side` must be an integer from 1 to 16384, .* got 2\.5"),
         ({"num_inference_steps": 0}, "`num_inference_steps` must be an integer from 1 to 1000, got 0"),
         ({"image": None}, "`image` is missing"),
-        ({"height": 60, "width": 60}, "60 x 60, but the VAE takes only multiples of 8"),
+        ({"height": 60, "width": 60}, "60 x 60, but the model takes only multiples of 8"),
         ({"focus": True}, "`focus=True` learns the surroundings of `mask_image`; pass a mask too"),
         ({"focus": 1}, "`focus` must be True, False or None"),
         ({"mask_image": np.eye(8)}, "`mask_image` is 8 x 8 and the picture 64 x 48"),

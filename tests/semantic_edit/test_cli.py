@@ -1,4 +1,5 @@
 import copy
+import functools
 import json
 import os
 import resource
@@ -20,7 +21,7 @@ from semantic_edit import loading
 from semantic_edit.cli import main
 from semantic_edit.disk import writing
 from semantic_edit.options import ModelChoice
-from semantic_edit.pipelines import DiffEditPipelineOutput
+from semantic_edit.pipelines import DiffEditPipeline, DiffEditPipelineOutput
 from semantic_edit.pipelines.strips import CAPTION_HEIGHT, GAP, PANEL_HEIGHT
 
 WORDS = ("--source", "a red apple on grass", "--prompt", "a green pear on grass")
@@ -43,7 +44,19 @@ def edit(tmp_path, model_folder, picture_file, load_once, monkeypatch):
 
 
 @pytest.fixture
-def calls(monkeypatch):
+def replaced(monkeypatch):
+    """Replace the pipeline by a function."""
+
+    def replace(function):
+        pipe = functools.wraps(DiffEditPipeline.__call__)(lambda **arguments: function(**arguments))
+        pipe.components = {}
+        monkeypatch.setattr("semantic_edit.edit_command.load_pipeline", lambda *_: pipe)
+
+    return replace
+
+
+@pytest.fixture
+def calls(replaced):
     """Replace the pipeline by one that records its arguments and is then interrupted."""
     seen = {}
 
@@ -51,7 +64,7 @@ def calls(monkeypatch):
         seen.update(arguments)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("semantic_edit.edit_command.load_pipeline", lambda *_: pipe)
+    replaced(pipe)
     return seen
 
 
@@ -204,11 +217,11 @@ def test_a_full_disk_keeps_the_old_files_and_names_the_file(edit, tmp_path, monk
     assert Path("out.png").read_text() == "old"
 
 
-def test_traceback_is_there_for_who_asks(edit, monkeypatch):
+def test_traceback_is_there_for_who_asks(edit, replaced):
     def fail(**_):
         raise RuntimeError("boom")
 
-    monkeypatch.setattr("semantic_edit.edit_command.load_pipeline", lambda *_: fail)
+    replaced(fail)
     assert edit() == 1
     with pytest.raises(RuntimeError, match="boom"):
         edit("--traceback")
@@ -225,7 +238,7 @@ def test_traceback_is_there_for_who_asks(edit, monkeypatch):
         (("--mask", "nowhere.png"), "nowhere.png cannot be read: No such file"),
         (("--trajectory", "nowhere.safetensors"), "nowhere.safetensors cannot be read: No such file"),
         (("--trajectory", "picture.png"), "cannot be read as a safetensors file"),
-        (("--size", "60x48"), "the VAE takes only multiples of 8"),
+        (("--size", "60x48"), "the model takes only multiples of 8"),
         (("--model", "nowhere"), "there is no such folder, and a Hub id has the form owner/name"),
         (("--model", "./nowhere/model"), "there is no such folder"),
         (("--model", "."), "a folder without model_index.json is not a diffusers model"),
@@ -352,9 +365,9 @@ def test_an_empty_mask_returns_the_picture_with_a_warning(edit, picture_file, ca
     assert "nothing was inverted; black.png is not white anywhere" in capsys.readouterr().err
 
 
-def test_a_result_that_the_safety_checker_withheld_is_not_written(edit, monkeypatch, capsys):
+def test_a_result_that_the_safety_checker_withheld_is_not_written(edit, replaced, capsys):
     flagged = DiffEditPipelineOutput(images=[], nsfw_content_detected=[True])
-    monkeypatch.setattr("semantic_edit.edit_command.load_pipeline", lambda *_: lambda **_: flagged)
+    replaced(lambda **_: flagged)
     assert edit() == 2
     assert "safety checker withheld" in capsys.readouterr().err
     assert not Path("out.png").exists()

@@ -135,7 +135,7 @@ def test_a_checkpoint_is_gone_on_from_and_refused_to_another_learning(learn, onl
         (("-o", "."), "--output . holds something other than a mapping network"),
         (("--checkpoint", "."), "--checkpoint . holds something other than a checkpoint"),
         (("--checkpoint", "mapping/steps"), "--checkpoint mapping/steps lies in --output mapping"),
-        (("--size", "60x48"), "the VAE takes only multiples of 8"),
+        (("--size", "60x48"), "the model takes only multiples of 8"),
         (("--focus",), "--focus works on the area around a mask; pass one with --mask"),
         (("--mask", "nowhere.png"), "nowhere.png cannot be read"),
         (("--image-encoder", "picture.png"), "is a file; choose the folder of a CLIP vision model"),

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from diffusers import FluxControlPipeline, FluxFillPipeline, FluxKontextPipeline
 from huggingface_hub import constants
 from safetensors.torch import save_file
 
@@ -19,10 +20,12 @@ from semantic_edit.mapping_networks import MappingNetwork
 from semantic_edit.options import ModelChoice
 from semantic_edit.pipelines import (
     DiffEditPipeline,
+    FluxDiffEditPipeline,
     StableDiffusionXLDiffEditPipeline,
     StableDiffusionXLStyleDiffusionPipeline,
     StyleDiffusionPipeline,
 )
+from tests.flow.flux import make_flux
 
 PARTS = {
     name: ["diffusers", "X"]
@@ -226,9 +229,13 @@ SINGLE_FILES = {
     ),
     "refiner": ({XL_BASE.replace("embedders.1", "embedders.0"): (1,)}, "is SDXL's refiner"),
     "playground": ({"edm_mean": (1,), XL_BASE: (1,)}, "is of the EDM kind"),
+    "flux2": (
+        {"single_stream_modulation.lin.weight": (1,)},
+        f"is a copy of black-forest-labs/FLUX.2-dev, and {ONLY_SERVED}",
+    ),
     "flux": (
         {"double_blocks.0.img_attn.norm.key_norm.scale": (1,)},
-        f"is a copy of black-forest-labs/FLUX.1-schnell, and {ONLY_SERVED}",
+        "hf download black-forest-labs/FLUX.1-schnell --include",
     ),
     "xl": ({XL_BASE: (1,)}, "hf download stabilityai/stable-diffusion-xl-base-1.0 --include"),
 }
@@ -287,3 +294,21 @@ def test_a_single_file_without_a_part(edit, single_file, model_folder, only_erro
     )
     assert edit(single_file) == 2
     assert "Weights for this component appear to be missing" in only_error()
+
+
+@pytest.mark.parametrize("kind", [FluxKontextPipeline, FluxFillPipeline, FluxControlPipeline])
+def test_models_with_the_parts_of_another_are_told_by_their_pipeline(edit, tmp_path, only_error, kind):
+    """In a folder and loaded, by every way to load them."""
+    loaded = kind(**{name: make_flux().components.get(name) for name in kind._get_signature_types()})
+    loaded.save_config(tmp_path)
+    words = f"is the model of a {kind.__name__}, wh.*use FLUX.1 dev or schnell instead"
+    for load_it, given in (
+        (load, tmp_path),
+        (load, loaded),
+        (FluxDiffEditPipeline.from_pretrained, tmp_path),
+        (FluxDiffEditPipeline.from_pipe, loaded),
+    ):
+        with pytest.raises(ValueError, match=words):
+            load_it(given)
+    assert edit(tmp_path) == 2
+    assert re.search(words, only_error())
