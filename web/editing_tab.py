@@ -72,6 +72,7 @@ def editing_tab(studio: Studio, source: gr.Textbox) -> tuple[gr.ImageEditor, gr.
                 format="png",
                 canvas_size=CANVAS,
                 height=480,
+                placeholder="Choose a picture first.",
                 brush=gr.Brush(colors=[f"rgba{(*TINT, 0.6)}"], color_mode="fixed", default_size=28),
                 eraser=gr.Eraser(default_size=28),
             )
@@ -93,7 +94,7 @@ def editing_tab(studio: Studio, source: gr.Textbox) -> tuple[gr.ImageEditor, gr.
         strip = gr.Gallery(label="Edits so far", allow_preview=False, buttons=[], elem_id="edits")
         with gr.Accordion("The same edit elsewhere", open=False, elem_id="elsewhere"):
             command = gr.Code(
-                language="shell", label="On the command line", interactive=False, elem_id="command"
+                language="shell", label="On the command line", interactive=False, wrap_lines=True, elem_id="command"
             )
             python = gr.Code(language="python", label="In Python", interactive=False, elem_id="python")
 

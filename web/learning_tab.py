@@ -55,11 +55,11 @@ def learning_tab(studio: Studio, source: gr.Textbox) -> None:
             for name, (label, usual, kept) in TAUS.items()
         ]
     restyling = gr.Button("Restyle", variant="primary", elem_id="restyle")
-    told = gr.Markdown("", elem_id="restyled-said")
-    results = gr.Gallery(label="Restyled", columns=4, object_fit="contain", elem_id="restyled")
-    words = gr.Gallery(
-        label="Where each word is looked for", columns=6, object_fit="contain", elem_id="words"
-    )
+    told = gr.Markdown("The results appear here, with the places where each word was looked for.", elem_id="told")
+    with gr.Column(visible=False) as after:
+        results = gr.Gallery(label="Restyled", columns=4, object_fit="contain", elem_id="restyled")
+        title = "Where each word is looked for"
+        words = gr.Gallery(label=title, columns=6, object_fit="contain", elem_id="words")
 
     def learn(session: Session, source: str, steps: float) -> Any:
         began = time.monotonic()
@@ -80,7 +80,7 @@ def learning_tab(studio: Studio, source: gr.Textbox) -> None:
         pack_network(network, Path(archive))
         quality = f"reconstruction: {network.config.reconstruction_psnr:.1f} dB"
         what = f"Learned: “{network.config.prompt}”, {quality}. {note}"
-        return what, gr.DownloadButton(value=archive, interactive=True)
+        return gr.DownloadButton(value=archive, interactive=True), what
 
     def restyle(session: Session, prompts: str, *taus: float) -> Any:
         began, network = time.monotonic(), session.network
@@ -105,12 +105,12 @@ def learning_tab(studio: Studio, source: gr.Textbox) -> None:
             for (image, _), maps in zip(shown, output.attention_maps, strict=True)
             for word, heat in maps.items()
         ]
-        return _saved(session, shown), _saved(session, heats), notes(began)
+        return _saved(session, shown), _saved(session, heats), gr.update(visible=True), notes(began)
 
     buttons = [learning, restyling]
-    Work(learn, [source, steps], [said, saving], buttons, stop).on(studio, learning.click)
-    Work(restyle, [prompts, *taus], [results, words, told], buttons, stop).on(studio, restyling.click)
-    loading.upload(handler(studio, load), loading, [said, saving], **AT_ONCE)
+    Work(learn, [source, steps], [saving, said], buttons, stop).on(studio, learning.click)
+    Work(restyle, [prompts, *taus], [results, words, after, told], buttons, stop).on(studio, restyling.click)
+    loading.upload(handler(studio, load), loading, [saving, said], **AT_ONCE)
 
 
 def _saved(session: Session, images: list[tuple[Image.Image, str]]) -> list[tuple[str, str]]:

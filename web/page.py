@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from PIL import Image
 
-from semantic_edit.still_life.cases import edit_cases
+from semantic_edit.still_life.cases import EditCase, edit_cases
 from semantic_edit.web.editing_tab import editing_tab, new_canvas
 from semantic_edit.web.learning_tab import learning_tab
 from semantic_edit.web.running import AT_ONCE, handler, show_warnings_on_page
@@ -20,7 +21,13 @@ SAMPLES = 6
 MOST_WAITING = 50
 CSS = """
 .gradio-container { max-width: 1180px !important; margin: 0 auto !important; }
-#samples img { height: 76px !important; width: 76px !important; object-fit: cover; }
+.gradio-container, .gradio-container .fillable { width: 100%; }
+#samples { gap: 8px; align-items: stretch; }
+#samples button { flex-direction: column; padding: 6px; gap: 6px; font-size: 12px; font-weight: 400; line-height: 1.2;
+    justify-content: flex-start; }
+#samples img { height: auto; width: 100%; max-width: 96px; margin: 0; border-radius: 4px; }
+#said, #learned, #told { min-height: 76px; }
+#said .progress-text, #learned .progress-text, #told .progress-text { display: none; }
 #picture img { height: 100%; object-fit: contain; }
 .gradio-container .grid-wrap { min-height: 0; }
 #edits .grid-container { grid-template-columns: repeat(auto-fill, minmax(120px, 1fr)) !important; }
@@ -47,13 +54,12 @@ def page(studio: Studio) -> gr.Blocks:
                 )
                 hand_over_files(upload)
             with gr.Column(scale=3, min_width=320):
-                samples = gr.Dataset(
-                    label="Still lifes to try",
-                    components=[gr.Image(visible=False)],
-                    samples=[[_sample(studio.root, index, case.image)] for index, case in enumerate(cases)],
-                    type="index",
-                    elem_id="samples",
-                )
+                gr.Markdown("Or a still life to try:")
+                with gr.Row(elem_id="samples"):
+                    samples = [
+                        gr.Button(case.source_prompt, icon=_sample(studio.root, index, case.image), min_width=80)
+                        for index, case in enumerate(cases)
+                    ]
                 source = gr.Textbox(
                     label="What it shows", placeholder="a pink apple on grass", elem_id="source"
                 )
@@ -78,8 +84,7 @@ def page(studio: Studio) -> gr.Blocks:
             session.take(picture)
             return session.save(f"{path.stem}.png", picture), new_canvas(session)
 
-        def choose(session: Session, index: int) -> Any:
-            case = cases[index]
+        def choose(case: EditCase, session: Session) -> Any:
             session.take(case.image)
             return (
                 session.save("picture.png", case.image),
@@ -89,7 +94,9 @@ def page(studio: Studio) -> gr.Blocks:
             )
 
         gr.on([upload.upload, upload.clear], handler(studio, take), upload, [upload, canvas], **AT_ONCE)
-        samples.click(handler(studio, choose), samples, [upload, canvas, source, prompt], **AT_ONCE)
+        for sample, case in zip(samples, cases, strict=True):
+            chosen = handler(studio, partial(choose, case))
+            sample.click(chosen, None, [upload, canvas, source, prompt], **AT_ONCE)
         blocks.unload(leave)
     for component in blocks.blocks.values():
         take_files_alone(component)

@@ -114,6 +114,7 @@ class Work:
     """An event that calls the model: its turn comes in the queue, and until its end it can only be stopped.
 
     run: `run(session, *values)`.
+    outputs: The last one shows the progress.
     busy: Buttons without effect meanwhile.
     """
 
@@ -141,7 +142,7 @@ class Work:
                 handler(studio, self.run),
                 self.inputs,
                 self.outputs,
-                show_progress_on=self.outputs[0],
+                show_progress_on=self.outputs[-1],
                 **ONE_AT_A_TIME,
             )
             .then(lambda: switch(False), None, switched, **AT_ONCE)
