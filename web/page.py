@@ -13,11 +13,11 @@ from PIL import Image
 from semantic_edit.still_life.cases import EditCase, edit_cases
 from semantic_edit.web.editing_tab import editing_tab, new_canvas
 from semantic_edit.web.learning_tab import learning_tab
-from semantic_edit.web.running import AT_ONCE, handler, show_warnings_on_page
+from semantic_edit.web.running import AT_ONCE, handler, refuse, show_warnings_on_page
 from semantic_edit.web.studio import Session, Studio
 from semantic_edit.web.uploads import MOST_BYTES, hand_over_files, read_upload, take_files_alone
 
-SAMPLES = 6
+SAMPLES = 5
 MOST_WAITING = 50
 CSS = """
 .gradio-container { max-width: 1180px !important; margin: 0 auto !important; }
@@ -78,6 +78,9 @@ def page(studio: Studio) -> gr.Blocks:
                 return None, None
             try:
                 picture = read_upload(path)
+            except ValueError as error:
+                refuse(error)
+                return None, None
             finally:
                 if path.parent.parent == studio.root:  # as it was uploaded, rather than a file of the page
                     path.unlink(missing_ok=True)

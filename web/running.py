@@ -53,11 +53,17 @@ def handler(studio: Studio, run: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return run(studio.session(str(request.session_hash)), *values)
         except StoppedOnRequest:
-            raise gr.Error("Stopped; nothing has changed.", title="Stopped", print_exception=False) from None
+            gr.Info("Nothing has changed.", title="Stopped")
         except (ValueError, TypeError, FloatingPointError, OSError) as error:
-            raise gr.Error(sentence(error), duration=None, print_exception=False) from error
+            refuse(error)
+        return gr.skip()
 
     return handle
+
+
+def refuse(error: Exception) -> None:
+    """Say on the page why something was not done; Gradio's own errors would cover what is being worked on."""
+    gr.Warning(sentence(error), title="That did not work", duration=None)
 
 
 def call_watched(session: Session, pipe: Any, method: str, *given: Any, **arguments: Any) -> Any:
@@ -136,14 +142,8 @@ class Work:
 
         switched = [*self.busy, self.stop]
         self.stop.click(handler(studio, lambda session: session.stop.set()), None, None, **AT_ONCE)
-        (
-            gr.on(triggers, handler(studio, begin), None, switched, **AT_ONCE)
-            .then(
-                handler(studio, self.run),
-                self.inputs,
-                self.outputs,
-                show_progress_on=self.outputs[-1],
-                **ONE_AT_A_TIME,
-            )
-            .then(lambda: switch(False), None, switched, **AT_ONCE)
-        )
+        began = gr.on(triggers, handler(studio, begin), None, switched, **AT_ONCE)
+        seen = {"show_progress_on": self.outputs[-1], **ONE_AT_A_TIME}
+        ran = began.then(handler(studio, self.run), self.inputs, self.outputs, **seen)
+        for ended in (ran.success, ran.failure):  # after a failure, Gradio 6.31 does not go on to a `then`
+            ended(lambda: switch(False), None, switched, **AT_ONCE)
