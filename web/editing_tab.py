@@ -94,7 +94,11 @@ def editing_tab(studio: Studio, source: gr.Textbox) -> tuple[gr.ImageEditor, gr.
         strip = gr.Gallery(label="Edits so far", allow_preview=False, buttons=[], elem_id="edits")
         with gr.Accordion("The same edit elsewhere", open=False, elem_id="elsewhere"):
             command = gr.Code(
-                language="shell", label="On the command line", interactive=False, wrap_lines=True, elem_id="command"
+                language="shell",
+                label="On the command line",
+                interactive=False,
+                wrap_lines=True,
+                elem_id="command",
             )
             python = gr.Code(language="python", label="In Python", interactive=False, elem_id="python")
 

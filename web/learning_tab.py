@@ -55,7 +55,9 @@ def learning_tab(studio: Studio, source: gr.Textbox) -> None:
             for name, (label, usual, kept) in TAUS.items()
         ]
     restyling = gr.Button("Restyle", variant="primary", elem_id="restyle")
-    told = gr.Markdown("The results appear here, with the places where each word was looked for.", elem_id="told")
+    told = gr.Markdown(
+        "The results appear here, with the places where each word was looked for.", elem_id="told"
+    )
     with gr.Column(visible=False) as after:
         results = gr.Gallery(label="Restyled", columns=4, object_fit="contain", elem_id="restyled")
         title = "Where each word is looked for"

@@ -57,7 +57,9 @@ def page(studio: Studio) -> gr.Blocks:
                 gr.Markdown("Or a still life to try:")
                 with gr.Row(elem_id="samples"):
                     samples = [
-                        gr.Button(case.source_prompt, icon=_sample(studio.root, index, case.image), min_width=80)
+                        gr.Button(
+                            case.source_prompt, icon=_sample(studio.root, index, case.image), min_width=80
+                        )
                         for index, case in enumerate(cases)
                     ]
                 source = gr.Textbox(
