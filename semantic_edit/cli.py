@@ -41,7 +41,10 @@ COMMANDS = {
     "attention": (attention_command, "show which part of a learned image each word refers to"),
     "evaluate": (evaluate_command, "compare editing methods, in tables and grids of images"),
     "bundle": (bundle_command, "write a pipeline to a single file"),
-    "publish": (publish_command, "upload a pipeline, the still-life model or a learned image to the Hub"),
+    "publish": (
+        publish_command,
+        "upload a pipeline, the still-life model, a learned image or the page to the Hub",
+    ),
     "scene": (scene_command, "render a still life to edit"),
     "web": (web_command, "serve a page to edit, learn and restyle in a browser"),
 }
