@@ -1,4 +1,4 @@
-# `make demo`, `make test` and `make check` each do all the set-up they need in .venv, on a machine that has nothing
+# `make demo`, `make web`, `make test` and `make check` each do all the set-up they need in .venv, on a machine that has nothing
 # but Python >= 3.10: the exact versions in requirements/lock.txt. Override on the command line: make test
 # PYTHON=python3.12 TESTS=tests/editing
 
@@ -18,10 +18,11 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 ROOMS := $(filter-out semantic_edit benchmarks training,$(patsubst %/__init__.py,%,$(wildcard */__init__.py)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test slow check format lint types docs lock test-newest pictures clean
+.PHONY: help setup demo web test slow check format lint types docs lock test-newest pictures clean
 
 help:
 	@echo "make demo         render a still life, edit it, write demo/strip.png"
+	@echo "make web          the page: edit, learn and restyle in the browser"
 	@echo "make test         the fast tests"
 	@echo "make slow         the slow tests: packaging into fresh environments, full-size runs"
 	@echo "make check        formatting, lint, types, documentation and the fast tests: what a change must pass"
@@ -63,6 +64,9 @@ demo: $(READY)
 	$(BIN)/semantic-edit edit demo/before.png --source "a pink apple on grass" --prompt "a green pear on grass" \
 		--output demo/after.png --strip demo/strip.png
 	@echo "Before, where the two descriptions disagree, the mask, and after: $(CURDIR)/demo/strip.png"
+
+web: $(READY)
+	$(BIN)/semantic-edit web --open
 
 # Two workers of one thread each are faster than one of all threads: the tests' models are tiny.
 test slow test-newest: export OMP_NUM_THREADS ?= 1
@@ -118,6 +122,7 @@ test-newest:
 
 pictures: $(READY)
 	$(BIN)/python docs/make_pictures.py
+	$(BIN)/python docs/make_screenshots.py
 
 clean:
 	rm -rf build demo .mypy_cache .pytest_cache .ruff_cache *.egg-info

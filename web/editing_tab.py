@@ -111,11 +111,10 @@ def editing_tab(studio: Studio, source: gr.Textbox) -> tuple[gr.ImageEditor, gr.
         session.strokes = Strokes.none(CANVAS, session.picture).over(session.mask())
         return _canvas(session, heat=True), True, notes(began, found.frames)
 
-    def edit(session: Session, layer: bytes | None, heat: bool, *typed: Any) -> Any:
+    def edit(session: Session, heat: bool, *typed: Any) -> Any:
         began, picture, asked = time.monotonic(), session.picture, _asked(*typed)
         if len(session.edits) >= MOST_EDITS:
             raise ValueError(f"There are {MOST_EDITS} edits already; load the page again to begin anew.")
-        _read_strokes(session, layer)
         own = session.strokes.corrected(session.mask()) if session.strokes else None
         given = {**asked.given(has_mask=own is not None), "mask_image": own, "generator": _seeded(asked)}
         known = session.reusable(asked)
@@ -136,7 +135,7 @@ def editing_tab(studio: Studio, source: gr.Textbox) -> tuple[gr.ImageEditor, gr.
         pair = (done.files["picture.png"], done.files["edited.png"])
         return [pair, list(done.files.values()), *recipes]
 
-    def redraw(session: Session, layer: bytes | None, heat: bool, threshold: float) -> Any:
+    def redraw(session: Session, layer: Path | None, heat: bool, threshold: float) -> Any:
         _read_strokes(session, layer)
         if session.found is not None and session.found.contrast is not None:
             session.found = session.found.masks_at(threshold)
@@ -155,7 +154,8 @@ def editing_tab(studio: Studio, source: gr.Textbox) -> tuple[gr.ImageEditor, gr.
     buttons, shown = [finding, editing], [result, downloads, command, python]
     Work(find, typed, [canvas, heat, said], buttons, stop).on(studio, finding.click)
     everything = [canvas, *shown, strip, after, said]
-    Work(edit, [canvas, heat, *typed], everything, buttons, stop).on(studio, editing.click, prompt.submit)
+    work = Work(edit, [heat, *typed], everything, buttons, stop, _read_strokes, [canvas])
+    work.on(studio, editing.click, prompt.submit)
     moved = [threshold.input, heat.input]
     drawn = [canvas, heat, threshold]
     gr.on(moved, handler(studio, redraw), drawn, canvas, trigger_mode="always_last", **AT_ONCE)
@@ -188,13 +188,10 @@ def _canvas(session: Session, heat: bool) -> dict[str, Any]:
     return {"background": below, "layers": [above], "composite": None}
 
 
-def _read_strokes(session: Session, layer: bytes | None) -> None:
+def _read_strokes(session: Session, layer: Path | None) -> None:
     """Take note of what was brushed on the canvas."""
-    if layer is not None:
-        path = Path(session.save("layer.png", layer))
-        if size_of_file(path) == CANVAS:
-            session.strokes = session.strokes.read(decoded_image(path).convert("RGBA"))
-        path.unlink()
+    if layer is not None and size_of_file(layer) == CANVAS:
+        session.strokes = session.strokes.read(decoded_image(layer).convert("RGBA"))
 
 
 def _files(session: Session, picture: Image.Image, output: Any) -> dict[str, str]:

@@ -71,10 +71,7 @@ def learning_tab(studio: Studio, source: gr.Textbox) -> None:
         return keep(session, network, notes(began))
 
     def load(session: Session, archive: str) -> Any:
-        try:
-            return keep(session, unpack_network(Path(archive)), "Loaded.")
-        finally:
-            Path(archive).unlink()
+        return keep(session, unpack_network(Path(archive)), "Loaded.")
 
     def keep(session: Session, network: MappingNetwork, note: str) -> Any:
         session.network = network

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import gradio as gr
@@ -83,9 +84,6 @@ def page(studio: Studio) -> gr.Blocks:
             except ValueError as error:
                 refuse(error)
                 return None, None
-            finally:
-                if path.parent.parent == studio.root:  # as it was uploaded, rather than a file of the page
-                    path.unlink(missing_ok=True)
             session.take(picture)
             return session.save(f"{path.stem}.png", picture), new_canvas(session)
 
@@ -120,6 +118,7 @@ def serve(studio: Studio, server: Mapping[str, Any]) -> gr.Blocks:
     """
     blocks = page(studio)
     show_warnings_on_page()
+    Thread(target=studio.sweep_for_ever, daemon=True).start()
     blocks.queue(max_size=MOST_WAITING).launch(
         css=CSS,
         theme=gr.themes.Default(),

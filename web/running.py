@@ -122,6 +122,7 @@ class Work:
     run: `run(session, *values)`.
     outputs: The last one shows the progress.
     busy: Buttons without effect meanwhile.
+    first: Likewise, done before the event waits for its turn: files that were sent do not stay for long.
     """
 
     run: Callable[..., Any]
@@ -129,6 +130,8 @@ class Work:
     outputs: Sequence[Any]
     busy: Sequence[gr.Button]
     stop: gr.Button
+    first: Callable[..., None] | None = None
+    first_inputs: Sequence[Any] = ()
 
     def on(self, studio: Studio, *triggers: Any) -> None:
         """Let triggers, such as `button.click`, start it."""
@@ -136,13 +139,15 @@ class Work:
         def switch(working: bool) -> list[Any]:
             return [gr.Button(interactive=not working)] * len(self.busy) + [gr.Button(interactive=working)]
 
-        def begin(session: Session) -> list[Any]:
+        def begin(session: Session, *values: Any) -> list[Any]:
             session.stop = Event()
+            if self.first is not None:
+                self.first(session, *values)
             return switch(True)
 
         switched = [*self.busy, self.stop]
         self.stop.click(handler(studio, lambda session: session.stop.set()), None, None, **AT_ONCE)
-        began = gr.on(triggers, handler(studio, begin), None, switched, **AT_ONCE)
+        began = gr.on(triggers, handler(studio, begin), self.first_inputs, switched, **AT_ONCE)
         seen = {"show_progress_on": self.outputs[-1], **ONE_AT_A_TIME}
         ran = began.then(handler(studio, self.run), self.inputs, self.outputs, **seen)
         for ended in (ran.success, ran.failure):  # after a failure, Gradio 6.31 does not go on to a `then`

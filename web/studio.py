@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from semantic_edit.pipelines.outputs import DiffEditMaskOutput, DiffEditPipeline
 
 MOST_SESSIONS = 100
 CANVAS = (640, 640)
+UPLOAD_NAME = 64  # letters in the names of Gradio's folders of uploads, which are digests
 FINDING = ("source_prompt", "mask_threshold")  # arguments without effect on a given mask
 
 
@@ -143,6 +145,21 @@ class Studio:
         for old in too_many:
             self.forget(old)
         return session
+
+    def sweep(self, age: float = 120) -> None:
+        """Remove uploaded files that have been read: all that are older than some seconds.
+
+        They cannot be removed at once, because files of the same content, even of other visitors, are one file.
+        """
+        for folder in self.root.iterdir():
+            if len(folder.name) == UPLOAD_NAME and time.time() - folder.stat().st_mtime > age:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def sweep_for_ever(self) -> None:
+        """Sweep every half a minute, as long as there is something to sweep."""
+        while self.root.exists():
+            self.sweep()
+            time.sleep(30)
 
     def forget(self, key: str) -> None:
         """End a session: stop what it runs, and remove its files."""

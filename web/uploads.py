@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.components.base import server
 from gradio_client.utils import is_http_url_like
 from PIL import Image
 
@@ -15,7 +14,6 @@ from semantic_edit.pipelines import opaque_rgb
 
 MOST_BYTES = 32 * 2**20
 MOST_PIXELS = 40_000_000
-MOST_LAYERS = 50  # that were sent and not yet asked for
 
 
 def take_files_alone(component: Any) -> None:
@@ -36,17 +34,9 @@ def hand_over_files(upload: gr.Image) -> None:
 
 
 def hand_over_layers(canvas: gr.ImageEditor) -> None:
-    """Let a canvas hand over only the layer that was brushed, as bytes, and keep nothing else that was sent."""
-    layers: dict[str, bytes] = {}
-
-    def accept_blobs(sent: Any) -> None:
-        if sent.data["type"] == "layer" and sent.data["index"] == "0":
-            layers[sent.data["id"]] = sent.files[0][1]
-            for old in list(layers)[:-MOST_LAYERS]:
-                layers.pop(old, None)
-
-    canvas.accept_blobs = server(accept_blobs)
-    canvas.preprocess = lambda sent: None if sent is None else layers.pop(sent.id, None)
+    """Let a canvas hand over only the file of the layer that was brushed; Gradio itself would open all of them."""
+    canvas.preprocess = lambda sent: Path(sent.layers[0].path) if sent is not None and sent.layers else None
+    canvas.accept_blobs = None  # another way to send layers, which keeps them in memory without limit
 
 
 def read_upload(path: Path) -> Image.Image:

@@ -24,6 +24,7 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture(scope="session")
 def address(studio: Any) -> Iterator[str]:
+    pytest.importorskip("gradio", reason="the page needs Gradio")
     from semantic_edit.web.page import serve
 
     with warnings.catch_warnings():
@@ -36,7 +37,7 @@ def address(studio: Any) -> Iterator[str]:
 def browser() -> Iterator[Any]:
     if CHROMIUM is None:
         pytest.skip("there is no Chromium here")
-    playwright = pytest.importorskip("playwright.sync_api")
+    playwright = pytest.importorskip("playwright.sync_api", reason="there is no Playwright here")
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
