@@ -15,7 +15,7 @@ from semantic_edit.editing.strokes import Strokes
 from semantic_edit.pipelines import PRESETS
 from semantic_edit.pipelines.strips import edit_images, heat_over, soft_map
 from semantic_edit.web.running import AT_ONCE, Work, call_watched, handler, notes
-from semantic_edit.web.studio import CANVAS, Asked, Done, Session, Studio
+from semantic_edit.web.studio import CANVAS, Asked, Done, Studio, Visit
 from semantic_edit.web.uploads import hand_over_layers
 
 TINT = (40, 170, 255)
@@ -31,7 +31,7 @@ ARGUMENTS = (
 )
 
 
-def new_canvas(session: Session) -> dict[str, Any]:
+def new_canvas(session: Visit) -> dict[str, Any]:
     """A canvas without a mask, for the session's picture."""
     session.strokes = Strokes.none(CANVAS, session.picture)
     return _canvas(session, heat=False)
@@ -102,7 +102,7 @@ def editing_tab(studio: Studio, source: gr.Textbox) -> tuple[gr.ImageEditor, gr.
             )
             python = gr.Code(language="python", label="In Python", interactive=False, elem_id="python")
 
-    def find(session: Session, *typed: Any) -> Any:
+    def find(session: Visit, *typed: Any) -> Any:
         began, picture, asked = time.monotonic(), session.picture, _asked(*typed)
         given = {**asked.given(has_mask=False), "generator": _seeded(asked)}
         found = call_watched(session, studio.edits, "locate", picture, **given)
@@ -111,7 +111,7 @@ def editing_tab(studio: Studio, source: gr.Textbox) -> tuple[gr.ImageEditor, gr.
         session.strokes = Strokes.none(CANVAS, session.picture).over(session.mask())
         return _canvas(session, heat=True), True, notes(began, found.frames)
 
-    def edit(session: Session, heat: bool, *typed: Any) -> Any:
+    def edit(session: Visit, heat: bool, *typed: Any) -> Any:
         began, picture, asked = time.monotonic(), session.picture, _asked(*typed)
         if len(session.edits) >= MOST_EDITS:
             raise ValueError(f"There are {MOST_EDITS} edits already; load the page again to begin anew.")
@@ -135,14 +135,14 @@ def editing_tab(studio: Studio, source: gr.Textbox) -> tuple[gr.ImageEditor, gr.
         pair = (done.files["picture.png"], done.files["edited.png"])
         return [pair, list(done.files.values()), *recipes]
 
-    def redraw(session: Session, layer: Path | None, heat: bool, threshold: float) -> Any:
+    def redraw(session: Visit, layer: Path | None, heat: bool, threshold: float) -> Any:
         _read_strokes(session, layer)
         if session.found is not None and session.found.contrast is not None:
             session.found = session.found.masks_at(threshold)
             session.strokes = session.strokes.over(session.mask())
         return _canvas(session, heat)
 
-    def clear(session: Session, heat: bool) -> Any:
+    def clear(session: Visit, heat: bool) -> Any:
         session.strokes = Strokes.none(CANVAS, session.picture).over(session.mask())
         return _canvas(session, heat)
 
@@ -179,7 +179,7 @@ def _seeded(asked: Asked) -> torch.Generator:
     return torch.Generator("cpu").manual_seed(asked.seed)
 
 
-def _canvas(session: Session, heat: bool) -> dict[str, Any]:
+def _canvas(session: Visit, heat: bool) -> dict[str, Any]:
     """What the canvas shows: the picture, or the soft map over it, under the mask."""
     under, found, strokes = session.picture, session.found, session.strokes
     if heat and found is not None and found.soft_mask is not None and found.frames:
@@ -188,13 +188,13 @@ def _canvas(session: Session, heat: bool) -> dict[str, Any]:
     return {"background": below, "layers": [above], "composite": None}
 
 
-def _read_strokes(session: Session, layer: Path | None) -> None:
+def _read_strokes(session: Visit, layer: Path | None) -> None:
     """Take note of what was brushed on the canvas."""
     if layer is not None and size_of_file(layer) == CANVAS:
         session.strokes = session.strokes.read(decoded_image(layer).convert("RGBA"))
 
 
-def _files(session: Session, picture: Image.Image, output: Any) -> dict[str, str]:
+def _files(session: Visit, picture: Image.Image, output: Any) -> dict[str, str]:
     """An edit's files, by their names."""
     content = {f"{name}.png": image for name, image in edit_images(picture, output).items()}
     content["picture.png"] = picture

@@ -12,7 +12,7 @@ from PIL import Image
 from semantic_edit.mapping_networks import MappingNetwork, pack_network, unpack_network
 from semantic_edit.pipelines.strips import heat_over
 from semantic_edit.web.running import AT_ONCE, Work, call_watched, handler, notes
-from semantic_edit.web.studio import Session, Studio
+from semantic_edit.web.studio import Studio, Visit
 
 MOST_PROMPTS = 8
 TAUS = {
@@ -63,17 +63,17 @@ def learning_tab(studio: Studio, source: gr.Textbox) -> None:
         title = "Where each word is looked for"
         words = gr.Gallery(label=title, columns=6, object_fit="contain", elem_id="words")
 
-    def learn(session: Session, source: str, steps: float) -> Any:
+    def learn(session: Visit, source: str, steps: float) -> Any:
         began = time.monotonic()
         network = call_watched(
             session, studio.styles, "learn_mapping", session.picture, source, num_inference_steps=int(steps)
         )
         return keep(session, network, notes(began))
 
-    def load(session: Session, archive: str) -> Any:
+    def load(session: Visit, archive: str) -> Any:
         return keep(session, unpack_network(Path(archive)), "Loaded.")
 
-    def keep(session: Session, network: MappingNetwork, note: str) -> Any:
+    def keep(session: Visit, network: MappingNetwork, note: str) -> Any:
         session.network = network
         archive = session.save("learned.zip", b"")
         pack_network(network, Path(archive))
@@ -81,7 +81,7 @@ def learning_tab(studio: Studio, source: gr.Textbox) -> None:
         what = f"Learned: “{network.config.prompt}”, {quality}. {note}"
         return gr.DownloadButton(value=archive, interactive=True), what
 
-    def restyle(session: Session, prompts: str, *taus: float) -> Any:
+    def restyle(session: Visit, prompts: str, *taus: float) -> Any:
         began, network = time.monotonic(), session.network
         if network is None:
             raise ValueError("Nothing is learned yet: press “Learn”, or load a .zip.")
@@ -112,5 +112,5 @@ def learning_tab(studio: Studio, source: gr.Textbox) -> None:
     loading.upload(handler(studio, load), loading, [saving, said], **AT_ONCE)
 
 
-def _saved(session: Session, images: list[tuple[Image.Image, str]]) -> list[tuple[str, str]]:
+def _saved(session: Visit, images: list[tuple[Image.Image, str]]) -> list[tuple[str, str]]:
     return [(session.save("image.png", image), caption) for image, caption in images]

@@ -15,7 +15,7 @@ from semantic_edit.still_life.cases import EditCase, edit_cases
 from semantic_edit.web.editing_tab import editing_tab, new_canvas
 from semantic_edit.web.learning_tab import learning_tab
 from semantic_edit.web.running import AT_ONCE, handler, refuse, show_warnings_on_page
-from semantic_edit.web.studio import Session, Studio
+from semantic_edit.web.studio import Studio, Visit
 from semantic_edit.web.uploads import MOST_BYTES, hand_over_files, read_upload, take_files_alone
 
 SAMPLES = 5
@@ -75,7 +75,7 @@ def page(studio: Studio) -> gr.Blocks:
         def leave(request: gr.Request) -> None:
             studio.forget(str(request.session_hash))
 
-        def take(session: Session, path: Path | None) -> Any:
+        def take(session: Visit, path: Path | None) -> Any:
             session.take(None)
             if path is None:
                 return None, None
@@ -87,7 +87,7 @@ def page(studio: Studio) -> gr.Blocks:
             session.take(picture)
             return session.save(f"{path.stem}.png", picture), new_canvas(session)
 
-        def choose(case: EditCase, session: Session) -> Any:
+        def choose(case: EditCase, session: Visit) -> Any:
             session.take(case.image)
             return (
                 session.save("picture.png", case.image),

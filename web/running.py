@@ -15,7 +15,7 @@ import gradio.utils
 
 from semantic_edit.disk.telling import in_typed_words, withheld_results
 from semantic_edit.pipelines.watching import StoppedOnRequest, watched_pipeline
-from semantic_edit.web.studio import Session, Studio
+from semantic_edit.web.studio import Studio, Visit
 
 ONE_AT_A_TIME: Mapping[str, Any] = {
     "concurrency_id": "model",
@@ -66,7 +66,7 @@ def refuse(error: Exception) -> None:
     gr.Warning(sentence(error), title="That did not work", duration=None)
 
 
-def call_watched(session: Session, pipe: Any, method: str, *given: Any, **arguments: Any) -> Any:
+def call_watched(session: Visit, pipe: Any, method: str, *given: Any, **arguments: Any) -> Any:
     """Call a method of a pipeline, with progress on the page, until it is done or the visitor stops it.
 
     Args:
@@ -139,7 +139,7 @@ class Work:
         def switch(working: bool) -> list[Any]:
             return [gr.Button(interactive=not working)] * len(self.busy) + [gr.Button(interactive=working)]
 
-        def begin(session: Session, *values: Any) -> list[Any]:
+        def begin(session: Visit, *values: Any) -> list[Any]:
             session.stop = Event()
             if self.first is not None:
                 self.first(session, *values)

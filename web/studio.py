@@ -62,7 +62,7 @@ class Done:
 
 
 @dataclass(eq=False)
-class Session:
+class Visit:
     """One visitor's data. Values are replaced, not changed, so that whatever runs keeps what it began with.
 
     folder: Holds all files of the session.
@@ -133,14 +133,14 @@ class Studio:
     model: str
     styles: Any = None
     why_no_styles: str = ""
-    sessions: dict[str, Session] = field(default_factory=dict)
+    sessions: dict[str, Visit] = field(default_factory=dict)
     lock: Lock = field(default_factory=Lock)
 
-    def session(self, key: str) -> Session:
+    def session(self, key: str) -> Visit:
         """The session of a visitor, new if there is none; if there are too many, the oldest one ends."""
         with self.lock:
             if key not in self.sessions:
-                self.sessions[key] = Session(Path(tempfile.mkdtemp(dir=self.root)))
+                self.sessions[key] = Visit(Path(tempfile.mkdtemp(dir=self.root)))
             session, too_many = self.sessions[key], list(self.sessions)[:-MOST_SESSIONS]
         for old in too_many:
             self.forget(old)
