@@ -98,6 +98,8 @@ def editing_tab(studio: Studio, source: gr.Textbox) -> tuple[gr.ImageEditor, gr.
                 label="On the command line",
                 interactive=False,
                 wrap_lines=True,
+                lines=2,
+                max_lines=6,
                 elem_id="command",
             )
             python = gr.Code(language="python", label="In Python", interactive=False, elem_id="python")
