@@ -18,9 +18,8 @@ from semantic_edit.web_command import studio_of
 
 ROOT = Path(__file__).parents[1]
 STATES = ROOT / "build" / "screenshots"
-README = ROOT / "docs" / "pictures" / "page.png"
+README = ROOT / "docs" / "pictures" / "page.jpg"
 README_WIDTH = 800
-COLOURS = 128
 
 
 def main() -> None:
@@ -54,7 +53,7 @@ def main() -> None:
         app.close()
     whole = Image.open(STATES / "wide-3-found.png").convert("RGB")
     small = whole.resize((README_WIDTH, whole.height * README_WIDTH // whole.width), Image.Resampling.LANCZOS)
-    small.quantize(COLOURS).save(README, optimize=True)
+    small.save(README, quality=88, optimize=True)
 
 
 def visit(page: Page, draw: Callable[[str], object]) -> None:
