@@ -28,7 +28,8 @@ CSS = """
     justify-content: flex-start; }
 #samples img { height: auto; width: 100%; max-width: 96px; margin: 0; border-radius: 4px; }
 #said, #learned, #told { min-height: 76px; }
-#said .progress-text, #learned .progress-text, #told .progress-text { display: none; }
+:is(#said, #learned, #told) .progress-text { position: static; }
+:is(#said, #learned, #told) :has(> .progress-level) > .progress-text { display: none; }
 #picture img { height: 100%; object-fit: contain; }
 .gradio-container .grid-wrap { min-height: 0; }
 #edits .grid-container { grid-template-columns: repeat(auto-fill, minmax(120px, 1fr)) !important; }
