@@ -168,8 +168,8 @@ def read_sharing(denoiser: Denoiser, given: Mapping[str, Any], encoding: str) ->
     chosen = (layers,) if isinstance(layers, str) else layers
     if not isinstance(chosen, (list, tuple)) or not chosen:
         raise ValueError(
-            f"`shared_layers` must be a list of at least one attention layer of the transformer, got {shortened(layers)}. "
-            "Leave it out to share in all of them."
+            f"`shared_layers` must be a list of at least one attention layer of the transformer, got "
+            f"{shortened(layers)}. Leave it out to share in all of them."
         )
     if unknown := [name for name in chosen if name not in known]:
         raise ValueError(

@@ -97,7 +97,7 @@ def test_attention_that_cannot_be_watched_is_not_silently_left_unshared(
     monkeypatch.setattr(joint, "_is_attention", lambda _module: False)
     image = denoiser.layout(two, given).image
     with (
-        pytest.raises(ValueError, match="No attention was shared: .*reset_attention_backend"),
+        pytest.raises(ValueError, match=r"No attention was shared: .*reset_attention_backend"),
         BorrowedNetwork(denoiser.transformer) as borrowed,
         shared_projections(borrowed, image, {1: 0}),
     ):
