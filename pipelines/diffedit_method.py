@@ -202,7 +202,7 @@ class DiffEditMixin:
             clean = encode_images(denoiser, view.images).expand(rows, -1, -1, -1)
             session = session_of(self, denoiser, schedule)
             maps = attention_in_images(session, clean, embeds, generator)  # type: ignore[arg-type]
-        texts = [denoiser.tokens(text) for text in asked.texts * (rows // len(asked.texts))]
+        texts = denoiser.tokens_read(asked, rows)
         return AttentionMapsOutput(word_images(texts, maps, view.frame(0).image))
 
     def _arguments(self, name: str, others: Mapping[str, Any], **given: Any) -> Mapping[str, Any]:
