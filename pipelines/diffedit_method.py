@@ -25,7 +25,7 @@ from semantic_edit.pipelines.checks import (
     common_batch_size,
     levels_for,
 )
-from semantic_edit.pipelines.encoding import encode_and_decode
+from semantic_edit.pipelines.encoding import edit_guidance, encode_and_decode
 from semantic_edit.pipelines.explaining import attention_in_images
 from semantic_edit.pipelines.finishing import Composition, convert_pixels, finish_images
 from semantic_edit.pipelines.images import ImageInput
@@ -44,7 +44,7 @@ from semantic_edit.pipelines.outputs import (
     DiffEditPipelineOutput,
     as_tuple,
 )
-from semantic_edit.pipelines.presets import guidance_of, preset_of
+from semantic_edit.pipelines.presets import preset_of
 from semantic_edit.pipelines.ranges import read_numbers
 from semantic_edit.pipelines.request import (
     EditRequest,
@@ -96,13 +96,7 @@ class DiffEditMixin:
         with components_restored(self), running_call(self, call):
             here = locate_request(session_of(self, denoiser, request.schedule), request)
             request, found, mask, view = here.request, here.found, here.mask, here.request.view
-            guidance = guidance_of(
-                options.preset,
-                None if found is None else found.recolours,
-                request.prompts.described(request.edits),
-                options.usual_guidance,
-                denoiser.tuning,
-            )
+            guidance = edit_guidance(here)
             call.guidance_scale, call.num_timesteps = max(guidance.scales), request.levels
             edited, inversion = encode_and_decode(here, guidance, hooks)
             whole = here.whole_mask(denoiser.cell)

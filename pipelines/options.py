@@ -96,6 +96,7 @@ def read_edit_options(denoiser: Denoiser, arguments: Mapping[str, Any]) -> EditO
     check_flags(return_dict=given["return_dict"])
     check_optional_flags(**{name: given[name] for name in ("mask_refine", "preserve_background", "focus")})
     check_decoding(given.get("eta", 0.0), given.get("latents"))
+    check_flow_edit(encoding, given)
     preset = preset_of(given["preset"], **{name: given[name] for name in OF_PRESETS if name in given})
     taken = {field.name: given[field.name] for field in fields(EditOptions) if field.name in given}
     return EditOptions(
@@ -136,6 +137,22 @@ def read_encoding(denoiser: Denoiser, given: Mapping[str, Any]) -> str:
             "picture already; pass one of the two."
         )
     return encoding
+
+
+def check_flow_edit(encoding: str, given: Mapping[str, Any]) -> None:
+    """Raise a ValueError if FlowEdit is given settings of guidance that it does not have.
+
+    Args:
+        encoding: How the call encodes its pictures.
+        given: The call's arguments.
+    """
+    without_effect = {"guidance_stop": (None, 1.0), "guidance_rescale": (0.0,)}
+    named = [name for name, values in without_effect.items() if given[name] not in values]
+    if encoding == FLOW_EDIT and named:
+        raise ValueError(
+            f'`{named[0]}` does not go with `encoding="{FLOW_EDIT}"`, which guides both prompts alike at every step; '
+            "leave it out, or choose another encoding."
+        )
 
 
 def read_sharing(denoiser: Denoiser, given: Mapping[str, Any], encoding: str) -> Sharing:
