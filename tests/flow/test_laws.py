@@ -17,6 +17,9 @@ from semantic_edit.denoisers import PromptInput
 from semantic_edit.editing.conditioning import Conditioning
 from semantic_edit.editing.guidance import PromptPair, predict_guided
 from semantic_edit.editing.inversion import Walk, ddim_step, decode_latents, invert_latents, predicting
+from tests.conftest import make_picture
+from tests.flow.sd3 import SD3
+from tests.flow.z_image import Z_IMAGE
 
 STEPS = 4
 PROMPT, OTHER = "a red apple on grass", "a photo of the table"
@@ -256,3 +259,19 @@ def keys_of_the_first_layer(denoiser, latents, given):
     ):
         denoiser.through(transformer).predict(latents, 500.0, given)
     return seen[0]
+
+
+@pytest.mark.parametrize("family", [SD3, Z_IMAGE], indirect=True, ids=str)
+def test_an_image_with_more_rows_than_the_transformer_has_places_is_refused_before_any_work(
+    family, pipe, denoiser
+):
+    beyond = (denoiser.places + 1) * denoiser.multiple
+    told = {"height": beyond, "width": denoiser.multiple, **family.called}
+    reason = (
+        f"would work at {denoiser.multiple} x {beyond} pixels .* up to {beyond - denoiser.multiple} pixels"
+    )
+    with received(pipe.transformer) as calls:
+        for run in (pipe.locate, pipe.explain, pipe.__call__, pipe.invert):
+            with pytest.raises(ValueError, match=reason):
+                run(image=make_picture(1, 5, 90), prompt="a green pear", **told)
+    assert not calls
