@@ -17,6 +17,7 @@ from semantic_edit.denoisers import PromptInput
 from semantic_edit.editing.conditioning import Conditioning
 from semantic_edit.editing.guidance import PromptPair, predict_guided
 from semantic_edit.editing.inversion import Walk, ddim_step, decode_latents, invert_latents, predicting
+from semantic_edit.pipelines import pipeline_around
 from tests.conftest import make_picture
 from tests.flow.sd3 import SD3
 from tests.flow.z_image import Z_IMAGE
@@ -275,3 +276,12 @@ def test_an_image_with_more_rows_than_the_transformer_has_places_is_refused_befo
             with pytest.raises(ValueError, match=reason):
                 run(image=make_picture(1, 5, 90), prompt="a green pear", **told)
     assert not calls
+
+
+@pytest.mark.parametrize("family", [SD3], indirect=True, ids=str)
+@pytest.mark.parametrize("damaged", [{"base_image_seq_len": 4096}, {"max_shift": "high"}], ids=str)
+def test_a_scheduler_whose_shift_cannot_be_computed_is_refused(family, pipe, edit, damaged):
+    config = {name: one for name, one in pipe.scheduler.config.items() if not name.startswith("_")}
+    scheduler = type(pipe.scheduler)(**{**config, "use_dynamic_shifting": True, **damaged})
+    with pytest.raises(ValueError, match="config gives no shift of the noise levels"):
+        edit(pipeline_around(family.edit, family.make(scheduler=scheduler)))
