@@ -156,8 +156,12 @@ def shared_projections(
         image: Where the picture's tokens are along the sequence.
         source_of: For each row that takes another's projections, that row.
         layers: Module paths of the layers that share; by default all.
+
+    Raises:
+        ValueError: If none of these layers ran, or none computes fused attention as torch does.
     """
     targets, sources = list(source_of), list(source_of.values())
+    shared: set[str] = set()
 
     def taken(projected: torch.Tensor) -> torch.Tensor:
         mixed = projected.clone()
@@ -169,10 +173,13 @@ def shared_projections(
     ) -> torch.Tensor:
         if layers is None or name in layers:
             query, key = taken(query), taken(key)
+            shared.add(name)
         return attend(query, key, *others, **named)
 
     with attention_calls(borrowed, share):
         yield
+    if not shared:
+        raise ValueError(f"No attention was shared: {UNWATCHED}")
 
 
 def joint_layers(transformer: torch.nn.Module) -> list[str]:

@@ -181,6 +181,16 @@ class Denoiser(ABC):
     def tokens(self, text: str) -> PromptTokens:
         """A prompt's tokens and words, indexed as in its attention maps."""
 
+    def tokens_read(self, prompt: Prompt, edits: int) -> list[PromptTokens]:
+        """For each edit, the tokens of its text, where there are several that of the encoder whose words are found.
+
+        Args:
+            prompt: With texts, one for each edit or one for all.
+            edits: The number of edits.
+        """
+        texts = [read[min(self.encoder_of_words, len(read) - 1)] for read in prompt.readings]
+        return [self.tokens(text) for text in texts] * (edits // len(texts))
+
     @abstractmethod
     def attention_maps(self, latents: torch.Tensor, timestep: float, given: Conditioning) -> torch.Tensor:
         """How strongly each position attends to each token of a prompt: (batch, rows, columns, tokens) in float32.

@@ -92,11 +92,20 @@ def shift_of_size(config: Mapping[str, Any], tokens: int) -> float:
     Args:
         config: The scheduler's.
         tokens: Of the picture, after patches were made of its latents.
+
+    Raises:
+        ValueError: If the config gives none.
     """
     fewest, most = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
     low, high = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
-    slope = (high - low) / (most - fewest)
-    return tokens * slope + (low - slope * fewest)
+    try:
+        slope = (high - low) / (most - fewest)
+        return tokens * slope + (low - slope * fewest)
+    except (TypeError, ArithmeticError) as error:
+        raise ValueError(
+            f"The `scheduler`'s config gives no shift of the noise levels ({error}). Load the scheduler again from the "
+            "model's folder."
+        ) from error
 
 
 def shift_of_steps(steps: int, tokens: int) -> float:

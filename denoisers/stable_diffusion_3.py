@@ -53,6 +53,11 @@ class StableDiffusion3Denoiser(PooledPrompts, TransformerDenoiser):
         return self.transformer.config.patch_size
 
     @property
+    def places(self) -> int | None:
+        """As many as the transformer has positional embeddings along a side."""
+        return self.transformer.config.pos_embed_max_size
+
+    @property
     def own_size(self) -> Size:  # type: ignore[override]
         """The model's native width and height, in pixels."""
         return self._square_size(self.transformer.config.sample_size)
@@ -91,6 +96,7 @@ class StableDiffusion3Denoiser(PooledPrompts, TransformerDenoiser):
 
     def schedule(self, num_inference_steps: int, latent_size: tuple[int, int] | None = None) -> Schedule:
         """The scheduler's own levels; their shift may depend on the picture's size."""
+        self._check_places(latent_size)
         config = self.pipe.scheduler.config
         if not config.get("use_dynamic_shifting"):
             return schedule_of_flow(self.pipe.scheduler, num_inference_steps)

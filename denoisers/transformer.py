@@ -93,10 +93,27 @@ class TransformerDenoiser(LatentDenoiser):
 
     def schedule(self, num_inference_steps: int, latent_size: tuple[int, int] | None = None) -> Schedule:
         """Even levels, shifted by the scheduler, whose shift may depend on the picture's size."""
+        self._check_places(latent_size)
         check_flow_scheduler(self.pipe.scheduler)
         sigmas = even_sigmas(num_inference_steps)
         shift = self._shift(len(sigmas), self.num_image_tokens(latent_size))
         return schedule_of_flow(self.pipe.scheduler, num_inference_steps, sigmas=sigmas, mu=shift)
+
+    @property
+    def places(self) -> int | None:
+        """How many rows and how many columns of the picture's tokens the transformer can tell apart, if limited."""
+        return None
+
+    def _check_places(self, latent_size: Sequence[int] | None) -> None:
+        """Raise a ValueError if latents of this height and width have more rows or columns than that."""
+        if self.places is None or latent_size is None or max(latent_size) <= self.places * self.patch:
+            return
+        height, width = (side * self.cell for side in latent_size)
+        raise ValueError(
+            f"This model would work at {width} x {height} pixels (width x height), and its transformer knows places up "
+            f"to {self.places * self.multiple} pixels a side. Pass a smaller `width` and `height`, or cut out the part "
+            "of the picture that is to be edited."
+        )
 
     def _shift(self, steps: int, tokens: int) -> float:
         """The shift of the noise levels for so many steps and tokens of the picture."""

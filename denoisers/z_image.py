@@ -75,6 +75,11 @@ class ZImageDenoiser(ChatDenoiser):
         """The width of the token embeddings that the transformer takes."""
         return self.transformer.config.cap_feat_dim
 
+    @property
+    def places(self) -> int | None:
+        """As many as the transformer has rotations for, along the shorter of its two axes."""
+        return min(self.transformer.config.axes_lens[1:])
+
     def check(self) -> None:
         """Raise if a component is missing, or they do not belong together.
 

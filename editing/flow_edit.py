@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -26,6 +26,16 @@ class GuidedSide:
     predictor: Predictor
     prompts: PromptPair
     scale: float
+
+    def velocity(self, latents: torch.Tensor, timestep: float) -> torch.Tensor:
+        """The velocity at latents, (batch, channels, height, width); a scale of up to 1 does not guide."""
+        scale = self.scale if self.scale > 1 else None
+        return predict_guided(self.predictor, latents, timestep, self.prompts, scale)
+
+    def changed(self, changes: Mapping[str, Any]) -> GuidedSide:
+        """The same with the prompts' tensors and the "guidance_scale" that a hook returned."""
+        scale = changes.get("guidance_scale", self.scale)
+        return replace(self, prompts=self.prompts.changed(changes), scale=scale)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +70,8 @@ def flow_edit(
         schedule: Of a rectified flow.
         walk: What to move.
         source, target: The two velocities.
-        hooks: Called around the steps; of what they return, only "latents" is used.
+        hooks: Called around the steps; the prompts and the guidance scale that they get and may change are the
+            target's.
 
     Returns:
         Latents of level 0, (batch, channels, height, width) in float32.
@@ -79,12 +90,9 @@ def flow_edit(
         timestep = schedule.timestep(level)
         noised = schedule.add_noise(clean, walk.draw_noise(), level)
         moved = noised + (latents - clean)
-        velocities = [
-            predict_guided(side.predictor, samples, timestep, side.prompts, side.scale)
-            for side, samples in ((source, noised), (target, moved))
-        ]
+        stays, goes = source.velocity(noised, timestep), target.velocity(moved, timestep)
         _, added = schedule.step_factors(level)
-        reached = latents + added * (velocities[1] - velocities[0])
+        reached = latents + added * (goes - stays)
         # at weight 0, lerp returns its first argument exactly
         latents = reached if walk.mask is None else torch.lerp(latents, reached, walk.mask)
         watch.see(at_step("FlowEdit", step, timestep), latents)
@@ -93,6 +101,7 @@ def flow_edit(
             changed = hooks.after(step, timestep, tensors)
             watch.see_returned(changed, step, timestep)
             latents = changed.get("latents", latents)
+            target = target.changed(changed)
     watch.see("the callback of the last step", latents)
     watch.check()
     return latents

@@ -33,10 +33,11 @@ class Ready:
 class LEDITSPlusPlus(EditMethod[Ready]):
     """LEDITS++ with the sampler of its paper, DPM-Solver++ with noise of order 2, whatever the model's own scheduler.
 
-    As in its published examples, the inversion is under the empty prompt. The defaults are the best of ten settings on
-    four validation pictures with two edits each: with the published ones (a scale of 10, a threshold of .75, and the
-    mask of the guidance cut by that of attention) half of the object edits succeeded by the nearest render, with these
-    all, and the background is better, too. Where attention has 8x8 positions, its mask misses parts of the object.
+    As in its published examples, the inversion is under the empty prompt. The defaults are the best of those tried on
+    eight validation pictures, half of them with object edits: with the published ones (a scale of 10, a threshold of
+    .75, and the mask of the guidance cut by that of attention) half of the object edits succeeded by the nearest
+    render, with these all, and the background is better, too. Where attention has 8x8 positions, its mask misses parts
+    of the object.
 
     guidance_scale: How strongly the edit is guided towards the new prompt.
     skip: The fraction of the steps that are added to `num_inference_steps` and left out, in [0, 1]; higher values

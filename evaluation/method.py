@@ -12,7 +12,7 @@ import torch
 from diffusers import DiffusionPipeline
 from PIL import Image
 
-from semantic_edit.denoisers import FLOW_EDIT, INVERSION, Denoiser, PromptInput, denoiser_of
+from semantic_edit.denoisers import FLOW_EDIT, INVERSION, Denoiser, PromptInput, UNetDenoiser, denoiser_of
 from semantic_edit.disk.numbers import read_number
 from semantic_edit.disk.reading import real_number
 from semantic_edit.editing import Conditioning, PromptPair, Schedule, eight_bits
@@ -197,7 +197,7 @@ def check_noise(denoiser: Denoiser, method: str) -> None:
         denoiser: The model.
         method: The name of the method that needs a model of another kind.
     """
-    if FLOW_EDIT in denoiser.encodings:
+    if not isinstance(denoiser, UNetDenoiser):  # of the flows, distilled ones do not even allow FlowEdit
         raise ValueError(
             f"{method} takes the steps of a model that predicts noise, such as Stable Diffusion 1.5 or XL, and this "
             f"model of {denoiser.family.title} is a rectified flow. Use one of those models, or another method."

@@ -105,6 +105,11 @@ def _are_settings(value: object) -> bool:
     )
 
 
+def _are_some_sizes(value: Any) -> bool:
+    are_sizes, _ = SIZES_RULE
+    return bool(value) and are_sizes(value)
+
+
 RULES: dict[str, Rule] = {
     "variant": one_of(*VARIANTS),
     "num_text_tokens": whole_number(1, 8192),
@@ -128,6 +133,6 @@ RULES: dict[str, Rule] = {
     "reconstruction_psnr": or_none(real_number(-1000, 1000)),  # dB
     "frame": or_none(FRAME_RULE),
     "text_fingerprint": plain_text(10_000),
-    "sizes": or_none(SIZES_RULE),
+    "sizes": or_none((_are_some_sizes, SIZES_RULE[1])),
     "reconstruction_ssim": or_none(real_number(-1.001, 1.001)),  # rounding may lead beyond 1
 }

@@ -105,11 +105,29 @@ def _check_returned(changed: Any, tensors: dict[str, Any]) -> None:
                 f"`callback_on_step_end` returned {kind} for `{name}`, where floats of shape {tuple(was.shape)} are "
                 f"needed. Leave out of the dict what should not change.{CUT_OFF if name == 'prompt_embeds' else ''}"
             )
+    _check_lengths({**tensors, **changed})
+
+
+def _check_lengths(tensors: Mapping[str, Any]) -> None:
+    """Raise a ValueError if prompts that a network takes together have different numbers of tokens."""
+    lengths = {
+        name: one.shape[1]
+        for name, one in tensors.items()
+        if name.endswith(("prompt_embeds", "prompt_embeds_mask")) and "pooled" not in name and one is not None
+    }
+    if len(set(lengths.values())) > 1:
+        listed = ", ".join(f"`{name}` {length}" for name, length in lengths.items())
+        raise ValueError(
+            f"`callback_on_step_end` returned prompts that do not match in their numbers of tokens: {listed}. Return "
+            "all of them with equally many, and None for negative ones to end guidance."
+        )
 
 
 def _can_replace(name: str, value: Any, was: torch.Tensor | None) -> bool:
-    if value is None or was is None:
-        return name.startswith("negative_")  # there is no guidance, from here on or until now
+    if value is None:
+        return name.startswith("negative_")  # there is no guidance from here on
+    if was is None:  # nor was there until now
+        return isinstance(value, torch.Tensor) and value.is_floating_point() and value.ndim > 1
     if not isinstance(value, torch.Tensor) or not value.is_floating_point() or value.is_nested:
         return False
     if (value.layout, value.device, value.ndim) != (was.layout, was.device, was.ndim):

@@ -111,8 +111,9 @@ class FluxDiffEditPipeline(
                 level, at none, and is all that schnell allows; "flowedit" does not encode, but moves the image
                 straight from one prompt to the other (FlowEdit, arXiv:2412.08629), within the mask, at two
                 evaluations per step.
-            tau_s: Fraction of the steps, from the noisy end, in which the edit takes the image's own queries and keys
-                for its picture tokens, and so keeps its structure; see [`StableDiffusion3DiffEditPipeline`].
+            tau_s: Fraction of the steps of decoding, from the noisy end and rounded up, in which the edit takes the
+                image's own queries and keys for its picture tokens, and so keeps its structure; see
+                [`StableDiffusion3DiffEditPipeline`].
             shared_layers: Module paths of the attention layers that do so; by default all.
             local_blend: Words of the two prompts; within the mask, only the regions that attend to them may change
                 (Prompt-to-Prompt's LocalBlend, read from the text's columns of joint attention). It costs a second row

@@ -25,7 +25,7 @@ from semantic_edit.pipelines.checks import (
     common_batch_size,
     levels_for,
 )
-from semantic_edit.pipelines.encoding import encode_and_decode
+from semantic_edit.pipelines.encoding import edit_guidance, encode_and_decode
 from semantic_edit.pipelines.explaining import attention_in_images
 from semantic_edit.pipelines.finishing import Composition, convert_pixels, finish_images
 from semantic_edit.pipelines.images import ImageInput
@@ -45,7 +45,7 @@ from semantic_edit.pipelines.outputs import (
     as_tuple,
     mask_output,
 )
-from semantic_edit.pipelines.presets import guidance_of, preset_of
+from semantic_edit.pipelines.presets import preset_of
 from semantic_edit.pipelines.ranges import read_numbers
 from semantic_edit.pipelines.request import (
     EditRequest,
@@ -97,13 +97,7 @@ class DiffEditMixin:
         with components_restored(self), running_call(self, call):
             here = locate_request(session_of(self, denoiser, request.schedule), request)
             request, found, mask, view = here.request, here.found, here.mask, here.request.view
-            guidance = guidance_of(
-                options.preset,
-                None if found is None else found.recolours,
-                request.prompts.described(request.edits),
-                options.usual_guidance,
-                denoiser.tuning,
-            )
+            guidance = edit_guidance(here)
             call.guidance_scale, call.num_timesteps = max(guidance.scales), request.levels
             edited, inversion = encode_and_decode(here, guidance, hooks)
             whole = whole_mask_of(request, mask)
@@ -196,7 +190,7 @@ class DiffEditMixin:
             clean = encode_images(denoiser, view.images).expand(rows, -1, -1, -1)
             session = session_of(self, denoiser, schedule)
             maps = attention_in_images(session, clean, embeds, generator)  # type: ignore[arg-type]
-        texts = [denoiser.tokens(text) for text in asked.texts * (rows // len(asked.texts))]
+        texts = denoiser.tokens_read(asked, rows)
         return AttentionMapsOutput(word_images(texts, maps, view.frame(0).image))
 
     def _arguments(self, name: str, others: Mapping[str, Any], **given: Any) -> Mapping[str, Any]:

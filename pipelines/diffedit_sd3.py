@@ -105,10 +105,10 @@ class StableDiffusion3DiffEditPipeline(
                 corrector, at one evaluation of the transformer per step; "noise" adds the same noise at every level, at
                 none; "flowedit" does not encode, but moves the image straight from one prompt to the other (FlowEdit,
                 arXiv:2412.08629), within the mask, at two guided evaluations per step.
-            tau_s: Fraction of the steps, from the noisy end, in which the edit takes the image's own queries and keys
-                for its picture tokens, and so keeps its structure (Prompt-to-Prompt's self-attention swap in joint
-                attention, arXiv:2508.07519); 0 is never. It costs a second row for each edit. With a white `mask_image`
-                and `preserve_background=False` this is Prompt-to-Prompt by itself.
+            tau_s: Fraction of the steps of decoding, from the noisy end and rounded up, in which the edit takes the
+                image's own queries and keys for its picture tokens, and so keeps its structure (Prompt-to-Prompt's
+                self-attention swap in joint attention, arXiv:2508.07519); 0 is never. It costs a second row for each
+                edit. With a white `mask_image` and `preserve_background=False` this is Prompt-to-Prompt by itself.
             shared_layers: Module paths of the attention layers that do so, such as "transformer_blocks.0.attn"; by
                 default all.
             local_blend: Words of the two prompts; within the mask, only the regions that attend to them may change

@@ -11,7 +11,7 @@ from semantic_edit.editing.inversion import StepHooks, Walk, predicting
 from semantic_edit.editing.masking import draw_mask_noise
 from semantic_edit.editing.trajectory import Trajectory
 from semantic_edit.pipelines.locating import Located
-from semantic_edit.pipelines.presets import EditGuidance
+from semantic_edit.pipelines.presets import EditGuidance, guidance_of
 from semantic_edit.pipelines.sharing import decode_beside_source
 from semantic_edit.pipelines.stages import (
     decode_edit,
@@ -20,6 +20,25 @@ from semantic_edit.pipelines.stages import (
     new_trajectory,
     with_bar,
 )
+
+
+def edit_guidance(here: Located) -> EditGuidance:
+    """How strongly each edit of a call is guided away from another prompt; with FlowEdit, the target's side.
+
+    Args:
+        here: What is edited, and where.
+    """
+    request, options, denoiser = here.request, here.request.options, here.session.denoiser
+    if options.encoding == FLOW_EDIT:
+        _, left = denoiser.guided(_flow_edit_scales(here)[1])
+        return EditGuidance([left] * request.edits, [1.0] * request.edits, [False] * request.edits)
+    return guidance_of(
+        options.preset,
+        None if here.found is None else here.found.recolours,
+        request.prompts.described(request.edits),
+        options.usual_guidance,
+        denoiser.tuning,
+    )
 
 
 def encode_and_decode(
@@ -79,20 +98,23 @@ def _flow_edited(here: Located, hooks: StepHooks) -> torch.Tensor:
     options, denoiser = request.options, session.denoiser
     copies, edits = options.num_images_per_prompt, request.edits
     clean = here.clean.expand(edits, -1, -1, -1).repeat_interleave(copies, dim=0)
-    generator = options.generator
-    if isinstance(generator, list):
-        generator = [one for one in generator for _ in range(copies)]
 
     def draw_noise() -> torch.Tensor:
-        return draw_mask_noise(len(clean), 1, clean.shape[1:], generator, clean.device)[:, 0]
+        noise = draw_mask_noise(edits, 1, clean.shape[1:], options.generator, clean.device)[:, 0]
+        return noise.repeat_interleave(copies, dim=0)
 
-    source_scale, usual = denoiser.flow_edit_scales
-    target_scale = usual if options.preset.guidance_scale is None else options.preset.guidance_scale
     assert embeds.source is not None  # FlowEdit always reads the source prompt
     source, target = (
         denoiser.guided_side(PromptPair(given, embeds.target_negative).repeat(copies), scale)
-        for given, scale in ((embeds.source, source_scale), (embeds.target, target_scale))
+        for given, scale in zip((embeds.source, embeds.target), _flow_edit_scales(here), strict=True)
     )
     walk = FlowEditWalk(clean, request.levels, draw_noise, here.mask.weights.repeat_interleave(copies, dim=0))
     with session.bar("FlowEdit", request.levels) as progress_bar:
         return flow_edit(session.schedule, walk, source, target, with_bar(hooks, progress_bar))
+
+
+def _flow_edit_scales(here: Located) -> tuple[float, float]:
+    """How strongly the source's and the target's side are guided, in the model's own way."""
+    asked = here.request.options.preset.guidance_scale
+    source, usual = here.session.denoiser.flow_edit_scales
+    return source, usual if asked is None else asked

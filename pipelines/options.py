@@ -8,6 +8,7 @@ from typing import Any
 
 from semantic_edit.denoisers.denoiser import ENCODINGS, FLOW_EDIT, Denoiser
 from semantic_edit.denoisers.prompts import PromptInput
+from semantic_edit.disk.reading import shortened
 from semantic_edit.pipelines.checks import check_flags, check_one_of, check_optional_flags, check_output_type
 from semantic_edit.pipelines.presets import Preset, preset_of
 from semantic_edit.pipelines.ranges import read_numbers
@@ -22,7 +23,8 @@ OF_PRESETS = tuple(field.name for field in fields(Preset))
 class Sharing:
     """What an edit takes from its source, which is decoded beside it: attention, and what is outside of words' regions.
 
-    until: The fraction of the steps, from the noisy end, in which attention is shared (Prompt-to-Prompt's tau_s).
+    until: The fraction of the decoded steps, from the noisy end, in which attention is shared (Prompt-to-Prompt's
+        tau_s).
     layers: Module paths of the layers that share; `None` for all.
     words: Only where these are attended to may the edit differ; () is everywhere.
     threshold: The fraction of a word's highest attention from which a position belongs to its region.
@@ -94,6 +96,7 @@ def read_edit_options(denoiser: Denoiser, arguments: Mapping[str, Any]) -> EditO
     check_flags(return_dict=given["return_dict"])
     check_optional_flags(**{name: given[name] for name in ("mask_refine", "preserve_background", "focus")})
     check_decoding(given.get("eta", 0.0), given.get("latents"))
+    check_flow_edit(encoding, given)
     preset = preset_of(given["preset"], **{name: given[name] for name in OF_PRESETS if name in given})
     taken = {field.name: given[field.name] for field in fields(EditOptions) if field.name in given}
     return EditOptions(
@@ -136,6 +139,22 @@ def read_encoding(denoiser: Denoiser, given: Mapping[str, Any]) -> str:
     return encoding
 
 
+def check_flow_edit(encoding: str, given: Mapping[str, Any]) -> None:
+    """Raise a ValueError if FlowEdit is given settings of guidance that it does not have.
+
+    Args:
+        encoding: How the call encodes its pictures.
+        given: The call's arguments.
+    """
+    without_effect = {"guidance_stop": (None, 1.0), "guidance_rescale": (0.0,)}
+    named = [name for name, values in without_effect.items() if given[name] not in values]
+    if encoding == FLOW_EDIT and named:
+        raise ValueError(
+            f'`{named[0]}` does not go with `encoding="{FLOW_EDIT}"`, which guides both prompts alike at every step; '
+            "leave it out, or choose another encoding."
+        )
+
+
 def read_sharing(denoiser: Denoiser, given: Mapping[str, Any], encoding: str) -> Sharing:
     """What a call's edits take from their sources; in families without the arguments, nothing.
 
@@ -163,13 +182,18 @@ def read_sharing(denoiser: Denoiser, given: Mapping[str, Any], encoding: str) ->
     if layers is None:
         return sharing
     known = denoiser.attention_layers()
-    chosen = (layers,) if isinstance(layers, str) else tuple(layers)
+    chosen = (layers,) if isinstance(layers, str) else layers
+    if not isinstance(chosen, (list, tuple)) or not chosen:
+        raise ValueError(
+            f"`shared_layers` must be a list of at least one attention layer of the transformer, got "
+            f"{shortened(layers)}. Leave it out to share in all of them."
+        )
     if unknown := [name for name in chosen if name not in known]:
         raise ValueError(
             f"`shared_layers` names {unknown[0]!r}, which is no attention layer of the transformer. It has "
             f"{known[0]!r} to {known[-1]!r}; leave it out to share in all of them."
         )
-    return replace(sharing, layers=chosen)
+    return replace(sharing, layers=tuple(chosen))
 
 
 def read_mask_settings(given: Mapping[str, Any], preset: Preset) -> MaskSettings:

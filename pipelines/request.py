@@ -229,8 +229,7 @@ def read_blended_words(
     for prompt in (prompts.source, prompts.target):
         if prompt is None or prompt.texts is None:
             raise ValueError("`local_blend` looks for words in the prompts; pass both prompts as text.")
-        texts = prompt.texts if len(prompt.texts) == edits else prompt.texts * edits
-        read += [denoiser.tokens(text) for text in texts]
+        read += denoiser.tokens_read(prompt, edits)
     found = blended_tokens(read, words)
     pairs = tuple(zip(found[:edits], found[edits:], strict=True))
     if without := [edit for edit, pair in enumerate(pairs) if not any(pair)]:

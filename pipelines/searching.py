@@ -54,7 +54,7 @@ def searched_view(
     least = math.sqrt(math.prod(session.denoiser.own_size))
     if focus is None and any(least > CLOSER * math.sqrt(math.prod(frame.image)) for frame in view.frames):
         return view, None
-    told = [_telling_words(session, request, embeds, edit) for edit in range(request.edits)]
+    told = _telling_words(session, request, embeds)
     if not all(words for _, words in told):
         if focus:
             raise ValueError(
@@ -84,23 +84,22 @@ def searched_view(
     return view, looked_at.get(view)
 
 
-def _telling_words(
-    session: Session[Denoiser], request: EditRequest, embeds: EditEmbeds, edit: int
-) -> Telling:
-    """The words that tell an edit's prompts apart: the source's, or the target's if the target only adds words.
+def _telling_words(session: Session[Denoiser], request: EditRequest, embeds: EditEmbeds) -> list[Telling]:
+    """For each edit, the words that tell its prompts apart: the source's, or the target's if that only adds words.
 
     If a prompt is given as embeddings, its words are not known, and there are none.
     """
-    sides = ((request.prompts.source, embeds.source), (request.prompts.target, embeds.target))
     texts = []
-    for prompt, _ in sides:
+    for prompt in (request.prompts.source, request.prompts.target):
         if prompt is None or prompt.texts is None:
-            return embeds.target, ()
-        read = prompt.readings[edit if prompt.batch_size > 1 else 0]
-        texts.append(session.denoiser.tokens(read[min(session.denoiser.encoder_of_words, len(read) - 1)]))
-    changed = changed_tokens(*texts)
-    side = 0 if changed[0] else 1
-    return sides[side][1].rows(slice(edit, edit + 1)), changed[side]  # type: ignore[union-attr]
+            return [(embeds.target, ())] * request.edits
+        texts.append(session.denoiser.tokens_read(prompt, request.edits))
+    told = []
+    for edit, sides in enumerate(zip(*texts, strict=True)):
+        changed = changed_tokens(*sides)
+        given, words = (embeds.source, changed[0]) if changed[0] else (embeds.target, changed[1])
+        told.append((given.rows(slice(edit, edit + 1)), words))  # type: ignore[union-attr]
+    return told
 
 
 def _looked_at(session: Session[Denoiser], clean: torch.Tensor, telling: Telling) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -127,8 +128,8 @@ def decode_beside_source(
     both, away = Conditioning.cat([here.embeds.source, prompts.conditional]), prompts.unconditional
     told = PromptPair(both, None if away is None else Conditioning.cat([away, away])).repeat(copies)
     twice = replace(guidance, scale=[*guidance.scale] * 2, stops=[*(guidance.stops or [])] * 2)  # type: ignore[misc]
-    levels = [level for level in range(1, request.levels + 1) if schedule.is_before(level, sharing.until)]
-    last = schedule.timestep(min(levels)) if levels else float("inf")
+    sharing_steps = math.ceil(sharing.until * request.levels - 1e-9)  # their product may miss a whole number
+    last = schedule.timestep(request.levels - sharing_steps + 1) if sharing_steps else float("inf")
     with (
         lock_of(denoiser.transformer),
         BorrowedNetwork(denoiser.transformer) as transformer,

@@ -136,6 +136,10 @@ def _family_of_named(name: str, where: dict[str, Any]) -> tuple[Family, list[str
         # diffusers itself passes this argument, which huggingface_hub calls deprecated
         warnings.filterwarnings("ignore", "The `local_dir_use_symlinks`")
         index = DiffusionPipeline.load_config(name, **where)
+    if not isinstance(index, dict) or "_class_name" not in index:
+        raise ValueError(
+            f"The model_index.json of {name!r} does not name a pipeline: it is damaged. Load the model again."
+        )
     found = family_of_folder(index)
     if found is None:
         raise ValueError(f"{name!r} {unserved_folder(index)}.")

@@ -38,7 +38,7 @@ COMMANDS = {
     "edit": (edit_command, "edit an image"),
     "learn": (learn_command, "learn an image, to restyle it later"),
     "restyle": (restyle_command, "edit a learned image with words"),
-    "attention": (attention_command, "show which part of a learned image each word refers to"),
+    "attention": (attention_command, "show which part of an image each word refers to"),
     "evaluate": (evaluate_command, "compare editing methods, in tables and grids of images"),
     "bundle": (bundle_command, "write a pipeline to a single file"),
     "publish": (

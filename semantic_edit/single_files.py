@@ -123,7 +123,10 @@ def _kind_of(path: Path) -> tuple[Family, str]:
 def _check_tensors(path: Path, kind: str, names: Collection[str]) -> None:
     if kind == "v1" and not any(name.startswith(OF_UNETS) for name in names):
         shown = f" (the first is {min(names)!r})" if names else ""
-        raise ValueError(f"{str(path)!r} holds no model that is known by the names of its tensors{shown}.")
+        raise ValueError(
+            f"{str(path)!r} holds no model that is known by the names of its tensors{shown}. A transformer in "
+            "diffusers' layout is loaded with its model's folder, the one with a model_index.json."
+        )
     if any(name.endswith(SCALED) for name in names):
         raise ValueError(
             f"{str(path)!r} stores 8-bit weights with a scale for each, which diffusers does not read; use a file in "

@@ -22,6 +22,7 @@ from benchmarks.on_gpu.bench import Bench
 from benchmarks.on_gpu.compiling import compiling
 from benchmarks.on_gpu.diffedit import diffedit
 from benchmarks.on_gpu.evaluations import evaluations
+from benchmarks.on_gpu.families import families
 from benchmarks.on_gpu.report import Figure, Report
 from benchmarks.on_gpu.shares import shares
 from benchmarks.on_gpu.styles import learning, restyling
@@ -39,6 +40,7 @@ SECTIONS: dict[str, tuple[Callable[[Bench], Iterator[Figure]], float]] = {
     "swaps": (swaps, 20),
     "learning": (learning, 80),
     "restyling": (restyling, 60),
+    "families": (families, 90),
     "compiling": (compiling, 150),
 }
 

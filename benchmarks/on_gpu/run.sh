@@ -20,7 +20,7 @@ for room in "$root"/*/__init__.py; do
   name="$(basename "$(dirname "$room")")"
   case "$name" in
     semantic_edit) ;;
-    benchmarks) ln -s "$root/benchmarks" "$work/package/" ;;
+    benchmarks | training) ln -s "$root/$name" "$work/package/" ;;
     *) ln -s "$root/$name" "$work/package/semantic_edit/" ;;
   esac
 done
@@ -31,7 +31,7 @@ cd "$work/package" || exit 1
 
 if [ "${TESTS:-yes}" != no ]; then
   OMP_NUM_THREADS=1 timeout "${TEST_SECONDS:-90}" python3 -m pytest -m gpu -n "${WORKERS:-8}" -q -p no:cacheprovider \
-    --tb=short --durations=5 tests/gpu tests/pipelines/test_diffedit_plugins.py tests/pipelines/test_stylediffusion_plugins.py \
+    --tb=short --durations=5 tests/gpu tests/pipelines/test_diffedit_plugins.py tests/pipelines/test_stylediffusion_plugins.py tests/flow/test_plugins.py \
     2>&1 | tee "$out/tests.log"
 fi
 python3 -m benchmarks.on_gpu --out "$out" --tests "$out/tests.log" "$@" 2>&1 | tee "$out/sections.log"

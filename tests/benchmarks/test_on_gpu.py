@@ -45,7 +45,14 @@ def bench(make_style_pipe):
     return Bench(torch.device("cpu"), quick=True, given=pipe)
 
 
-@pytest.mark.parametrize("name", [name for name in SECTIONS if name not in ONLY_ON_GPUS])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name == "families" else name
+        for name in SECTIONS
+        if name not in ONLY_ON_GPUS
+    ],
+)
 def test_a_section_measures(bench, report, name):
     section, _ = SECTIONS[name]
     run_section(report, name, lambda: section(bench), 60)

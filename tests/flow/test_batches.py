@@ -9,7 +9,9 @@ from torch.testing import assert_close
 
 from tests.conftest import make_picture
 from tests.flow.conftest import of_flows
+from tests.flow.qwen import QWEN
 from tests.flow.sd3 import SD3
+from tests.flow.z_image import Z_IMAGE
 
 pytestmark = pytest.mark.filterwarnings("ignore:The mask")
 
@@ -52,7 +54,7 @@ OTHERS = ({"encoding": "noise"}, {"encoding": "flowedit"}, {"tau_s": 0.5})
 ENCODINGS = [{}, *(pytest.param(one, marks=pytest.mark.slow) for one in OTHERS)]
 
 
-@of_flows()
+@of_flows(QWEN, Z_IMAGE)
 @pytest.mark.parametrize("told", ENCODINGS, ids=str)
 def test_a_batch_equals_its_parts(family, pipe, edited, told):
     if not told.keys() <= inspect.signature(family.edit.__call__).parameters.keys():

@@ -34,6 +34,7 @@ from semantic_edit.evaluation.sdedit import SDEdit
 from semantic_edit.evaluation.word_swap import WordSwap
 from semantic_edit.pipelines import StableDiffusion3DiffEditPipeline, pipeline_around
 from tests.conftest import make_picture
+from tests.flow.flux import make_flux
 from tests.flow.sd3 import make_sd3
 
 pytestmark = pytest.mark.filterwarnings("ignore:The mask")
@@ -256,6 +257,13 @@ def test_a_word_swap_that_swaps_nothing_returns_near_to_the_picture(loaded, imag
 def test_methods_of_unets_refuse_a_flow(loaded, method, message):
     with pytest.raises(ValueError, match=message):
         method.check(loaded)
+
+
+def test_methods_of_noise_refuse_a_flow_that_was_distilled_to_a_few_steps():
+    with pytest.raises(
+        ValueError, match=r"this model of FLUX\.1 is a rectified flow\. Use one of those models"
+    ):
+        EditFriendly(4).check(make_flux(told=False))
 
 
 @pytest.mark.parametrize(

@@ -255,3 +255,19 @@ def test_a_folder_is_of_flux_and_loads(tmp_path):
     assert torch.equal(edit(again, output_type="pt").images, edit(pipe, output_type="pt").images)
     with pytest.raises(ValueError, match=r"does not work with FLUX\.1: it needs a UNet's cross-attention"):
         load(tmp_path, "stylediffusion")
+
+
+def test_words_are_those_of_the_text_that_t5_reads():
+    """Where it reads another text than CLIP, that text's words are drawn, and edits blend by them."""
+    pipe = ours()
+    told = {"max_sequence_length": 12, "generator": torch.Generator().manual_seed(0)}
+    (alone,), (maps,) = (
+        pipe.explain(PICTURE, prompt, **told, **more).attention_maps
+        for prompt, more in (("a blue mug", {}), ("a red apple", {"prompt_2": "a blue mug"}))
+    )
+    assert list(maps) == list(alone) == ["a", "blue", "mug"]
+    texts = {"prompt_2": ["a blue mug", "a mug"], "source_prompt_2": "the table"}
+    edited = edit(pipe, **texts, mask_image=LEFT, local_blend="mug", num_images_per_prompt=2)
+    assert len(edited.images) == 4
+    with pytest.raises(ValueError, match="'apple' is not in the prompt 'a blue mug'"):
+        edit(pipe, **texts, mask_image=LEFT, local_blend="apple")

@@ -17,6 +17,10 @@ from semantic_edit.denoisers import PromptInput
 from semantic_edit.editing.conditioning import Conditioning
 from semantic_edit.editing.guidance import PromptPair, predict_guided
 from semantic_edit.editing.inversion import Walk, ddim_step, decode_latents, invert_latents, predicting
+from semantic_edit.pipelines import pipeline_around
+from tests.conftest import make_picture
+from tests.flow.sd3 import SD3
+from tests.flow.z_image import Z_IMAGE
 
 STEPS = 4
 PROMPT, OTHER = "a red apple on grass", "a photo of the table"
@@ -256,3 +260,28 @@ def keys_of_the_first_layer(denoiser, latents, given):
     ):
         denoiser.through(transformer).predict(latents, 500.0, given)
     return seen[0]
+
+
+@pytest.mark.parametrize("family", [SD3, Z_IMAGE], indirect=True, ids=str)
+def test_an_image_with_more_rows_than_the_transformer_has_places_is_refused_before_any_work(
+    family, pipe, denoiser
+):
+    beyond = (denoiser.places + 1) * denoiser.multiple
+    told = {"height": beyond, "width": denoiser.multiple, **family.called}
+    reason = (
+        f"would work at {denoiser.multiple} x {beyond} pixels .* up to {beyond - denoiser.multiple} pixels"
+    )
+    with received(pipe.transformer) as calls:
+        for run in (pipe.locate, pipe.explain, pipe.__call__, pipe.invert):
+            with pytest.raises(ValueError, match=reason):
+                run(image=make_picture(1, 5, 90), prompt="a green pear", **told)
+    assert not calls
+
+
+@pytest.mark.parametrize("family", [SD3], indirect=True, ids=str)
+@pytest.mark.parametrize("damaged", [{"base_image_seq_len": 4096}, {"max_shift": "high"}], ids=str)
+def test_a_scheduler_whose_shift_cannot_be_computed_is_refused(family, pipe, edit, damaged):
+    config = {name: one for name, one in pipe.scheduler.config.items() if not name.startswith("_")}
+    scheduler = type(pipe.scheduler)(**{**config, "use_dynamic_shifting": True, **damaged})
+    with pytest.raises(ValueError, match="config gives no shift of the noise levels"):
+        edit(pipeline_around(family.edit, family.make(scheduler=scheduler)))

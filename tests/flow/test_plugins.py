@@ -15,6 +15,8 @@ from semantic_edit.attention_processors.locks import lock_of
 from tests.conftest import make_picture
 from tests.flow.conftest import FLOWS, of_flows
 from tests.flow.flux import FLUX_DEV
+from tests.flow.qwen import QWEN
+from tests.flow.sd3 import SD3
 
 SHARING = [one for one in FLOWS if "tau_s" in inspect.signature(one.edit.__call__).parameters]
 LORA_ENCODERS = {"text_encoder": "text_encoder_lora_layers", "text_encoder_2": "text_encoder_2_lora_layers"}
@@ -61,7 +63,7 @@ def lora_scales(pipe):
     return [dict(part.scaling) for model in models for part in model.modules() if hasattr(part, "lora_A")]
 
 
-@of_flows()
+@of_flows(FLUX_DEV, QWEN)
 def test_a_lora_from_a_file_acts_by_its_scale_until_it_is_unloaded(pipe, lora_pipe, edit):
     plain, before = edit(pipe), lora_scales(lora_pipe)
     none, half, full = (edit(lora_pipe, **scaled(lora_pipe, scale)) for scale in (0.0, 0.5, 1.0))
@@ -74,7 +76,7 @@ def test_a_lora_from_a_file_acts_by_its_scale_until_it_is_unloaded(pipe, lora_pi
     assert torch.equal(edit(lora_pipe), plain)
 
 
-@of_flows()
+@of_flows(SD3)
 def test_an_inversion_is_of_the_model_with_its_lora(lora_pipe, edit, family, picture):
     told = {"height": picture.height, "width": picture.width, "num_inference_steps": 4, **family.called}
     trajectory = lora_pipe.invert("", picture, **told).trajectory
@@ -134,7 +136,7 @@ ENDS = [
 ]
 
 
-@of_flows()
+@of_flows(SD3)
 @pytest.mark.parametrize(
     ("error", "where"), [ENDS[0], *(pytest.param(*one, marks=pytest.mark.slow) for one in ENDS[1:])]
 )
@@ -170,7 +172,7 @@ def test_components_stay_as_they_were_however_a_call_ends(family, lora_pipe, edi
     assert torch.equal(edit(lora_pipe), usual)
 
 
-@of_flows()
+@of_flows(QWEN)
 def test_callbacks_see_and_change_each_step(family, pipe, edit):
     seen, names = [], list(pipe._callback_tensor_inputs)
 
@@ -192,7 +194,7 @@ def test_callbacks_see_and_change_each_step(family, pipe, edit):
     assert not edit(pipe, callback_on_step_end=blank).any()
 
 
-@of_flows()
+@of_flows(FLUX_DEV)
 def test_interrupting_stops_decoding(pipe, edit):
     steps = []
 
@@ -250,7 +252,7 @@ def test_models_are_offloaded_in_the_order_of_their_use(pipe, own):
     assert order[-2:] == ["transformer", "vae"]
 
 
-@of_flows()
+@of_flows(SD3)
 @pytest.mark.parametrize("kind", ["model", "sequential"])
 def test_offload_hooks(pipe, copied, edit, kind):
     """accelerate's hooks, with the CPU as both devices: every model is called through its hook."""

@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from tests.flow.conftest import of_flows
+from tests.flow.qwen import QWEN
+from tests.flow.sd3 import SD3
 from tests.flow.test_laws import check_received
 from tests.flow.test_plugins import last_layer
 
@@ -19,7 +21,7 @@ def narrowed(pipe, dtype, **others):
     return pipe
 
 
-@of_flows()
+@of_flows(SD3, QWEN)
 @pytest.mark.parametrize("dtype", HALVES, ids=str)
 @pytest.mark.parametrize(
     "kept", [{"vae": torch.float32}, pytest.param({}, marks=pytest.mark.slow)], ids=["VAE", "none"]
@@ -52,7 +54,7 @@ EVALUATIONS = {"the inversion at step 0": 1, "the decoding at step 1": 6}
 """Of the transformer, before what is to go wrong: one for the mask and one for each step."""
 
 
-@of_flows()
+@of_flows(QWEN)
 @pytest.mark.parametrize("stage", LAYERS)
 def test_what_is_not_finite_is_named(copied, edit, stage):
     pipe = copied()
@@ -67,7 +69,7 @@ def test_what_is_not_finite_is_named(copied, edit, stage):
         edit(pipe, mask_image=None, num_maps_per_mask=1, focus=False, inpaint_strength=1.0, output_type="pt")
 
 
-@of_flows()
+@of_flows(SD3)
 def test_an_overflow_in_float16_is_named(copied, edit):
     pipe = narrowed(copied(), torch.float16)
     torch.nn.init.uniform_(last_layer(pipe).weight, 0, 6e4, torch.Generator().manual_seed(0))

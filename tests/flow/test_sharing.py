@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from semantic_edit.attention_processors import joint
 from semantic_edit.attention_processors.borrowing import BorrowedNetwork
 from semantic_edit.attention_processors.joint import shared_projections
 
@@ -41,12 +42,16 @@ def test_it_keeps_the_structure_and_what_is_outside_the_mask(family, pipe, pictu
     assert not torch.equal(shared.images, free.images)
 
 
-def test_sharing_in_no_step_is_no_sharing(family, pipe, picture):
+@pytest.mark.parametrize("strength", [0.4, 0.8])
+def test_it_counts_the_steps_of_decoding(family, pipe, picture, strength):
+    """However few of the schedule's steps those are, a fraction above zero shares at least the first of them."""
     mask = torch.ones(1, 1, picture.height, picture.width)
-    none = edited(pipe, family, picture, TARGET, mask_image=mask, tau_s=1e-6)
-    assert_close(
-        none.images, edited(pipe, family, picture, TARGET, mask_image=mask).images, rtol=1e-4, atol=1e-4
+    options = {"mask_image": mask, "inpaint_strength": strength, "num_inference_steps": 8}
+    last, every, least, none = (
+        edited(pipe, family, picture, TARGET, **options, tau_s=tau).images for tau in (0.99, 1.0, 1e-6, 0.0)
     )
+    assert_close(last, every, rtol=0, atol=0)
+    assert (least - none).abs().max() > 1e-4
 
 
 def test_a_row_alone_takes_nothing(family, denoiser, latents):
@@ -76,6 +81,27 @@ def test_layers_are_named_and_an_unknown_one_is_refused(family, pipe, picture, d
     assert not torch.equal(one.images, every.images)
     with pytest.raises(ValueError, match="`shared_layers` names 'attn', which is no attention layer"):
         edited(pipe, family, picture, TARGET, mask_image=mask, tau_s=1.0, shared_layers=["attn"])
+
+
+@pytest.mark.parametrize("layers", [[], 3, {"attn": 1}], ids=str)
+def test_layers_that_are_no_list_of_layers_are_refused(family, pipe, picture, layers):
+    with pytest.raises(ValueError, match="`shared_layers` must be a list of at least one attention layer"):
+        edited(pipe, family, picture, TARGET, tau_s=1.0, shared_layers=layers)
+
+
+def test_attention_that_cannot_be_watched_is_not_silently_left_unshared(
+    family, denoiser, latents, monkeypatch
+):
+    """As by a backend other than torch's own fused attention."""
+    given, two = prompts(denoiser, [SOURCE, TARGET]), latents.repeat(2, 1, 1, 1)
+    monkeypatch.setattr(joint, "_is_attention", lambda _module: False)
+    image = denoiser.layout(two, given).image
+    with (
+        pytest.raises(ValueError, match=r"No attention was shared: .*reset_attention_backend"),
+        BorrowedNetwork(denoiser.transformer) as borrowed,
+        shared_projections(borrowed, image, {1: 0}),
+    ):
+        denoiser.through(borrowed).predict(two, 500.0, given)
 
 
 @pytest.mark.parametrize(("name", "value"), [("tau_s", 0.5), ("local_blend", "pear")])

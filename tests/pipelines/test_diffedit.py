@@ -10,7 +10,7 @@ import torch
 from semantic_edit.denoisers import Denoiser
 from semantic_edit.editing.masking import MaskResult
 from semantic_edit.editing.trajectory import Trajectory
-from semantic_edit.pipelines import diffedit_method, stages
+from semantic_edit.pipelines import encoding, stages
 from semantic_edit.pipelines.presets import EditGuidance, guidance_of, preset_of
 
 pytestmark = pytest.mark.families("sd", slow=["sdxl"])
@@ -390,7 +390,7 @@ def test_guidance_that_stops_at_once_is_none(pipe, picture, half_mask, counted):
 def test_each_edit_has_its_own_end_of_guidance(pipe, picture, half_mask, monkeypatch):
     options = {"mask_image": half_mask, "num_inference_steps": 5, "output_type": "latent"}
     given = EditGuidance(scales=[7.5, 7.5], stops=[0.4, 1.0], from_source=[False, False])
-    monkeypatch.setattr(diffedit_method, "guidance_of", lambda *_: given)
+    monkeypatch.setattr(encoding, "guidance_of", lambda *_: given)
     both = pipe(picture, [TARGET, TARGET], **options).images
     monkeypatch.undo()
     for row, stop in enumerate((0.4, 1.0)):
@@ -408,7 +408,7 @@ def test_object_edits_are_guided_away_from_the_source_prompt(family, pipe, pictu
         def guidance_of_kinds(preset, recolours, *others):
             return guidance_of(preset, recolours and kinds, *others)
 
-        monkeypatch.setattr(diffedit_method, "guidance_of", guidance_of_kinds)
+        monkeypatch.setattr(encoding, "guidance_of", guidance_of_kinds)
         return pipe(picture, **{**options, **changes}, generator=seeded()).images
 
     found = pipe(picture, **options, generator=seeded()).mask

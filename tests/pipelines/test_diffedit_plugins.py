@@ -278,8 +278,9 @@ def test_model_offload_hooks(make_pipe, edit, pipe):
 
 
 @pytest.mark.gpu
-def test_model_cpu_offload_on_a_gpu(make_pipe, make_unet, vae, text_encoder, edit, pipe):
-    offloaded = make_pipe(unet=make_unet(), vae=copy.deepcopy(vae), text_encoder=copy.deepcopy(text_encoder))
+def test_model_cpu_offload_on_a_gpu(make_pipe, edit, pipe):
+    modules = {name: one for name, one in pipe.components.items() if isinstance(one, torch.nn.Module)}
+    offloaded = make_pipe(**copy.deepcopy(modules))
     offloaded.enable_model_cpu_offload()
     np.testing.assert_allclose(edit(offloaded), edit(pipe), atol=1e-2)
     assert offloaded.unet.device.type == "cpu"

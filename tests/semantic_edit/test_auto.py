@@ -244,3 +244,10 @@ def test_a_pickle_is_not_read(tmp_path):
         ValueError, match=r"may be a pickle, which can run any code; use a \.safetensors file"
     ):
         semantic_edit.load(tmp_path / "model.ckpt")
+
+
+@pytest.mark.parametrize("index", ["[]", "{}", '{"transformer": ["diffusers", "SD3Transformer2DModel"]}'])
+def test_a_folder_whose_index_names_no_pipeline(tmp_path, no_network, index):
+    (tmp_path / "model_index.json").write_text(index)
+    with pytest.raises(ValueError, match=r"model_index\.json of '.*' does not name a pipeline"):
+        semantic_edit.load(tmp_path)

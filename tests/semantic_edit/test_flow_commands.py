@@ -80,8 +80,8 @@ def test_what_has_no_effect_is_refused_in_typed_words(edit, only_error, tmp_path
     ("model", "options"),
     [
         ("flux", (*NEGATIVE, "--true-cfg-scale", "4")),
-        ("qwen", ("--true-cfg-scale", "9")),
-        ("z-image", (*NEGATIVE, "--guidance-scale", "0.5")),
+        pytest.param("qwen", ("--true-cfg-scale", "9"), marks=pytest.mark.slow),
+        pytest.param("z-image", (*NEGATIVE, "--guidance-scale", "0.5"), marks=pytest.mark.slow),
     ],
 )
 def test_what_has_an_effect_reaches_the_pipeline(edit, tmp_path, model, options):
