@@ -57,6 +57,7 @@ setup(
             "judge.safetensors",
             *(f"weights/**/*.{suffix}" for suffix in ("safetensors", "json", "txt")),
         ],
+        f"{FACE}.web": ["*.css"],
     },
     python_requires=">=3.10",
     # Each lower bound is a version that the fast tests were run on. requirements/lock.txt holds what `make` installs.

@@ -22,13 +22,22 @@ class UnreadableImage(ValueError):
     """Why a file cannot be read as a picture, as a clause that follows the file's name."""
 
 
-def decoded_image(path: str | os.PathLike[str]) -> Image.Image:
+def decoded_image(path: str | os.PathLike[str], most_pixels: int | None = None) -> Image.Image:
     """The decoded picture of a file, in the file's own mode and not yet turned upright.
 
+    Args:
+        path: The file.
+        most_pixels: A picture of more pixels is refused before it is decoded.
+
     Raises:
-        UnreadableImage: If the file is missing, not a picture or damaged, has more pixels than Pillow considers safe,
-            or has a mode whose range of values is unknown.
+        UnreadableImage: If the file is missing, not a picture or damaged, has more pixels than are allowed or than
+            Pillow considers safe, or has a mode whose range of values is unknown.
     """
+    if most_pixels is not None:
+        width, height = size_of_file(path)
+        if width * height > most_pixels:
+            allowed = f"{most_pixels // 10**6} million are allowed"
+            raise UnreadableImage(f"has {width} x {height} pixels, and {allowed}; shrink it first")
     with _explained(path):
         image = Image.open(path)
         image.load()

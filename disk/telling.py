@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 OF_CALLS = ("torch.utils._contextlib", "contextlib", "diffusers.configuration_utils")
 """Modules whose wrappers stand between this package's functions."""
@@ -21,6 +22,24 @@ def warn_caller(message: str) -> None:
         if name.partition(".")[0] != own and name not in OF_CALLS:
             break
     warnings.warn(message, stacklevel=level)
+
+
+def show_warnings_of(filename: str, tell: Callable[[str], object]) -> None:
+    """From here on, tell each warning that points to one file, every time, and leave all others as they are.
+
+    Args:
+        filename: The file that calls this package, where its warnings point to.
+        tell: Called with the warning's text.
+    """
+    elsewhere = warnings.showwarning
+
+    def show(message: Any, category: Any, place: str, *others: Any, **named: Any) -> None:
+        if place == filename:
+            tell(str(message))
+        else:
+            elsewhere(message, category, place, *others, **named)
+
+    warnings.showwarning = show
 
 
 _NAME = re.compile(r"`([a-z_0-9]+)(?:=([^`]*))?`")
@@ -48,16 +67,17 @@ def in_typed_words(text: str, words: Mapping[str, str]) -> str:
     return _TWICE.sub(r"\1", _NAME.sub(typed, text))
 
 
-def withheld_results(flags: Sequence[bool] | None, advice: str) -> str | None:
-    """Which results a safety checker has blackened, and what to do, or `None` if there are none.
+def refuse_withheld(flags: Sequence[bool] | None, advice: str) -> None:
+    """Raise if a safety checker has blackened any results.
 
     Args:
         flags: One for each result; `None` without a safety checker.
         advice: What to try.
+
+    Raises:
+        ValueError: Naming the results.
     """
     flags = flags or []
-    withheld = [str(index) for index, flag in enumerate(flags, start=1) if flag]
-    if not withheld:
-        return None
-    which = "the result" if len(flags) == 1 else f"the result of prompt {', '.join(withheld)}"
-    return f"the model's safety checker withheld {which}; {advice}"
+    if withheld := [str(index) for index, flag in enumerate(flags, start=1) if flag]:
+        which = "the result" if len(flags) == 1 else f"the result of prompt {', '.join(withheld)}"
+        raise ValueError(f"the model's safety checker withheld {which}; {advice}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from semantic_edit.pipelines.outputs import DiffEditPipelineOutput
 
+PANELS_IN_A_ROW = 6
 PANEL_HEIGHT = 256
 HIGHEST_PANEL = 512
 GAP = 8
@@ -68,6 +69,18 @@ def soft_map(soft_mask: torch.Tensor, size: tuple[int, int], box: tuple[int, int
     heat = Image.new("L", size)
     heat.paste(mask_as_image(soft_mask[0]).resize(part, Image.Resampling.BICUBIC), box)
     return heat
+
+
+def word_strip(image: Image.Image, prompt: str, heats: Mapping[str, Image.Image]) -> Image.Image:
+    """Draw where the model looks for each word of a prompt: the image | a heat map of each word.
+
+    Args:
+        image: What the prompt describes.
+        prompt: The words.
+        heats: For each word, a greyscale image of the image's size.
+    """
+    panels = [(prompt, image), *((word, heat_over(image, heat)) for word, heat in heats.items())]
+    return strip(panels, PANELS_IN_A_ROW)
 
 
 def heat_over(image: Image.Image, heat: Image.Image) -> Image.Image:

@@ -22,7 +22,7 @@ from semantic_edit.cli import main
 
 raise SystemExit(main(["web", "--host", "0.0.0.0", "--port", "7860"]))
 """
-CONTENT = (".py", ".md", ".png", ".json", ".txt", ".safetensors", ".typed")
+CONTENT = (".py", ".css", ".md", ".png", ".json", ".txt", ".safetensors", ".typed")
 
 
 def build_space(folder: Path, repo_id: str) -> None:

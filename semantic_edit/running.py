@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from semantic_edit.disk.telling import withheld_results
+from semantic_edit.disk.telling import refuse_withheld
 from semantic_edit.files import UsageError
 from semantic_edit.terminal import complain
 
@@ -38,8 +38,8 @@ def run_edit(pipe: Callable[..., Any], advice: str, **arguments: Any) -> Any:
         tell_frames(output.frames)
     else:
         _tell_learned(output.frames)
-    if reason := withheld_results(output.nsfw_content_detected, advice):
-        raise UsageError(reason)
+    with refusals():
+        refuse_withheld(output.nsfw_content_detected, advice)
     return output
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from PIL import Image
 
+from semantic_edit.disk.telling import refuse_withheld
 from semantic_edit.mapping_networks import MappingNetwork, pack_network, unpack_network
-from semantic_edit.pipelines.strips import heat_over
-from semantic_edit.web.running import AT_ONCE, Work, call_watched, handler, notes
+from semantic_edit.pipelines.strips import word_strip
+from semantic_edit.web.running import AT_ONCE, handler, on_model, stop_button, watched
 from semantic_edit.web.studio import Studio, Visit
 
 MOST_PROMPTS = 8
@@ -24,7 +23,7 @@ TAUS = {
 
 
 def learning_tab(studio: Studio, source: gr.Textbox) -> None:
-    """Lay out the tab."""
+    """Lay out the tab, for a picture that `source` describes."""
     if studio.styles is None:
         gr.Markdown(studio.why_no_styles)
         return
@@ -32,21 +31,17 @@ def learning_tab(studio: Studio, source: gr.Textbox) -> None:
         "Learn the picture once, under “What it shows”; then restyle it with as many prompts as you like."
     )
     with gr.Row():
-        learning = gr.Button("Learn", variant="primary", elem_id="learn")
-        stop = gr.Button("Stop", variant="stop", interactive=False, elem_id="stop-learning")
+        learning = gr.Button("Learn", variant="primary", elem_id="learn", min_width=80)
+        stop = stop_button(studio, "stop-learning")
     steps = gr.Slider(
         2, 50, 30, step=1, label="Steps", info="Later edits take as many.", elem_id="learn-steps"
     )
-    said = gr.Markdown("Nothing is learned yet.", elem_id="learned")
+    learned = gr.Markdown("Nothing is learned yet.", elem_id="learned")
     with gr.Row():
         saving = gr.DownloadButton("Save what was learned (.zip)", interactive=False, elem_id="save-network")
         loading = gr.UploadButton("Load a .zip", file_types=[".zip"], elem_id="load-network")
-    prompts = gr.Textbox(
-        label="Prompts, one on each line",
-        lines=3,
-        placeholder="a blue apple on grass\na red apple on grass",
-        elem_id="prompts",
-    )
+    example = "a blue apple on grass\na red apple on grass"
+    prompts = gr.Textbox(label="Prompts, one on each line", lines=3, placeholder=example, elem_id="prompts")
     with gr.Accordion("How much is kept", open=False):
         taus = [
             gr.Slider(
@@ -60,57 +55,42 @@ def learning_tab(studio: Studio, source: gr.Textbox) -> None:
     )
     with gr.Column(visible=False) as after:
         results = gr.Gallery(label="Restyled", columns=4, object_fit="contain", elem_id="restyled")
-        title = "Where each word is looked for"
-        words = gr.Gallery(label=title, columns=6, object_fit="contain", elem_id="words")
-
-    def learn(session: Visit, source: str, steps: float) -> Any:
-        began = time.monotonic()
-        network = call_watched(
-            session, studio.styles, "learn_mapping", session.picture, source, num_inference_steps=int(steps)
+        words = gr.Gallery(
+            label="Where each word is looked for", columns=1, object_fit="contain", elem_id="words"
         )
-        return keep(session, network, notes(began))
 
-    def load(session: Visit, archive: str) -> Any:
-        return keep(session, unpack_network(Path(archive)), "Loaded.")
+    def learn(visit: Visit, source: str, steps: float) -> list[Any]:
+        pipe = watched(visit, studio.styles)
+        network = pipe.learn_mapping(visit.bench.image, source, num_inference_steps=int(steps))
+        is_good = all(network.report.converged)
+        return keep(visit, network, "" if is_good else " This is less than usual; more steps may help.")
 
-    def keep(session: Visit, network: MappingNetwork, note: str) -> Any:
-        session.network = network
-        archive = session.save("learned.zip", b"")
+    def load(visit: Visit, archive: str) -> list[Any]:
+        return keep(visit, unpack_network(Path(archive)), "")
+
+    def keep(visit: Visit, network: MappingNetwork, note: str) -> list[Any]:
+        archive = visit.save("learned.zip", b"")
         pack_network(network, Path(archive))
-        quality = f"reconstruction: {network.config.reconstruction_psnr:.1f} dB"
-        what = f"Learned: “{network.config.prompt}”, {quality}. {note}"
-        return gr.DownloadButton(value=archive, interactive=True), what
+        visit.network, made = network, network.config
+        what = f"Learned: “{made.prompt}”, reconstruction: {made.reconstruction_psnr:.1f} dB.{note}"
+        return [gr.DownloadButton(value=archive, interactive=True), what]
 
-    def restyle(session: Visit, prompts: str, *taus: float) -> Any:
-        began, network = time.monotonic(), session.network
+    def restyle(visit: Visit, prompts: str, *taus: float) -> list[Any]:
+        network, kept = visit.network, dict(zip(TAUS, taus, strict=True))
         if network is None:
             raise ValueError("Nothing is learned yet: press “Learn”, or load a .zip.")
         asked = [line.strip() for line in (prompts or "").splitlines() if line.strip()][:MOST_PROMPTS]
         if not asked:
-            raise ValueError("`prompt`: a few words are needed, got none.")
-        output = call_watched(
-            session,
-            studio.styles,
-            "__call__",
-            asked,
-            network,
-            output_attention_maps=True,
-            **dict(zip(TAUS, taus, strict=True)),
-        )
-        source = output.reconstruction[0]
-        shown = [(source, network.config.prompt), *zip(output.images, asked, strict=True)]
-        heats = [
-            (heat_over(image, heat), word)
-            for (image, _), maps in zip(shown, output.attention_maps, strict=True)
-            for word, heat in maps.items()
-        ]
-        return _saved(session, shown), _saved(session, heats), gr.update(visible=True), notes(began)
+            raise ValueError("“Prompts, one on each line”: a few words are needed, got none.")
+        output = watched(visit, studio.styles)(asked, network, output_attention_maps=True, **kept)
+        refuse_withheld(output.nsfw_content_detected, "try other words")
+        images = [output.reconstruction[0], *output.images]
+        shown = list(zip(images, [network.config.prompt, *asked], strict=True))
+        strips = [word_strip(*one, maps) for one, maps in zip(shown, output.attention_maps, strict=True)]
+        restyled = [(visit.save("restyled.png", image), prompt) for image, prompt in shown]
+        return [restyled, [visit.save("words.png", one) for one in strips], gr.update(visible=True), ""]
 
-    buttons = [learning, restyling]
-    Work(learn, [source, steps], [saving, said], buttons, stop).on(studio, learning.click)
-    Work(restyle, [prompts, *taus], [results, words, after, told], buttons, stop).on(studio, restyling.click)
-    loading.upload(handler(studio, load), loading, [saving, said], **AT_ONCE)
-
-
-def _saved(session: Visit, images: list[tuple[Image.Image, str]]) -> list[tuple[str, str]]:
-    return [(session.save("image.png", image), caption) for image, caption in images]
+    buttons = [learning, restyling, stop]
+    on_model(studio, learning.click, learn, [source, steps], [saving, learned], buttons)
+    on_model(studio, restyling.click, restyle, [prompts, *taus], [results, words, after, told], buttons)
+    loading.upload(handler(studio, load), loading, [saving, learned], **AT_ONCE)

@@ -9,60 +9,45 @@ from threading import Thread
 from typing import Any
 
 import gradio as gr
+from gradio_client.utils import is_http_url_like
 from PIL import Image
 
+from semantic_edit.pipelines.workbench import Workbench, picture_in
 from semantic_edit.still_life.cases import EditCase, edit_cases
-from semantic_edit.web.editing_tab import editing_tab, new_canvas
+from semantic_edit.web.editing_tab import canvas_of, editing_tab
 from semantic_edit.web.learning_tab import learning_tab
-from semantic_edit.web.running import AT_ONCE, handler, refuse, show_warnings_on_page
+from semantic_edit.web.running import AT_ONCE, handler, show_warnings_on_page
 from semantic_edit.web.studio import Studio, Visit
-from semantic_edit.web.uploads import MOST_BYTES, hand_over_files, read_upload, take_files_alone
 
+MOST_BYTES = 32 * 2**20
+MOST_PIXELS = 40_000_000
 SAMPLES = 5
 MOST_WAITING = 50
-CSS = """
-.gradio-container { max-width: 1180px !important; margin: 0 auto !important; }
-.gradio-container, .gradio-container .fillable { width: 100%; }
-#samples { gap: 8px; align-items: stretch; }
-#samples button { flex-direction: column; padding: 6px; gap: 6px; font-size: 12px; font-weight: 400; line-height: 1.2;
-    justify-content: flex-start; }
-#samples img { height: auto; width: 100%; max-width: 96px; margin: 0; border-radius: 4px; }
-#said, #learned, #told { min-height: 76px; }
-:is(#said, #learned, #told) .progress-text { position: static; }
-:is(#said, #learned, #told) :has(> .progress-level) > .progress-text { display: none; }
-#picture img { height: 100%; object-fit: contain; }
-.gradio-container .grid-wrap { min-height: 0; }
-#edits .grid-container { grid-template-columns: repeat(auto-fill, minmax(120px, 1fr)) !important; }
-#downloads [aria-label^="Remove"] { display: none; }
-"""
+INTRODUCTION = """# Semantic edit
+Say what a picture shows and what it should show instead; only the part that differs is redone. Model: {model}."""
 
 
 def page(studio: Studio) -> gr.Blocks:
     """The page of a studio."""
-    cases = [*edit_cases(SAMPLES, seed=1, kinds=("colour", "object"), objects=1)]
+    cases = edit_cases(SAMPLES, seed=1, kinds=("colour", "object"), objects=1)
     with gr.Blocks(title="Semantic edit", analytics_enabled=False) as blocks:
-        gr.Markdown(
-            "# Semantic edit\nSay what a picture shows and what it should show instead; only the part that differs is "
-            f"redone. Model: {studio.model}."
-        )
+        studio.words |= {
+            "image": "the picture",
+            "mask_image": "the mask",
+            "mapping_network": "the learned picture",
+        }
+        gr.Markdown(INTRODUCTION.format(model=studio.model))
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
-                upload = gr.Image(
-                    label="Picture: drop, paste or choose",
-                    sources=["upload", "clipboard"],
-                    height=280,
-                    elem_id="picture",
-                    buttons=[],
-                )
-                hand_over_files(upload)
+                how, sources = "Picture: drop, paste or choose", ["upload", "clipboard"]
+                upload = gr.Image(label=how, sources=sources, height=280, elem_id="picture", buttons=[])
+                # the file as it was sent: Gradio itself would open it
+                upload.preprocess = lambda sent: Path(sent.path) if sent and sent.path else None
             with gr.Column(scale=3, min_width=320):
                 gr.Markdown("Or a still life to try:")
                 with gr.Row(elem_id="samples"):
                     samples = [
-                        gr.Button(
-                            case.source_prompt, icon=_sample(studio.root, index, case.image), min_width=80
-                        )
-                        for index, case in enumerate(cases)
+                        _sample_button(case, studio.root / f"{index}.png") for index, case in enumerate(cases)
                     ]
                 source = gr.Textbox(
                     label="What it shows", placeholder="a pink apple on grass", elem_id="source"
@@ -73,37 +58,28 @@ def page(studio: Studio) -> gr.Blocks:
             with gr.Tab("Learn and restyle"):
                 learning_tab(studio, source)
 
+        def begin(visit: Visit, image: Image.Image) -> list[Any]:
+            visit.chosen = Workbench(image)
+            return [visit.save("picture.png", image), canvas_of(visit)]
+
+        def take(visit: Visit, path: Path | None) -> list[Any]:
+            visit.chosen = None
+            return [None, None] if path is None else begin(visit, picture_in(path, MOST_PIXELS))
+
+        def choose(case: EditCase, visit: Visit) -> list[Any]:
+            return [*begin(visit, case.image), case.source_prompt, case.prompt]
+
         def leave(request: gr.Request) -> None:
-            studio.forget(str(request.session_hash))
+            studio.end(str(request.session_hash))
 
-        def take(session: Visit, path: Path | None) -> Any:
-            session.take(None)
-            if path is None:
-                return None, None
-            try:
-                picture = read_upload(path)
-            except ValueError as error:
-                refuse(error)
-                return None, None
-            session.take(picture)
-            return session.save(f"{path.stem}.png", picture), new_canvas(session)
-
-        def choose(case: EditCase, session: Visit) -> Any:
-            session.take(case.image)
-            return (
-                session.save("picture.png", case.image),
-                new_canvas(session),
-                case.source_prompt,
-                case.prompt,
-            )
-
-        gr.on([upload.upload, upload.clear], handler(studio, take), upload, [upload, canvas], **AT_ONCE)
+        taken = handler(studio, take, otherwise=[None, None])
+        gr.on([upload.upload, upload.clear], taken, upload, [upload, canvas], **AT_ONCE)
         for sample, case in zip(samples, cases, strict=True):
             chosen = handler(studio, partial(choose, case))
             sample.click(chosen, None, [upload, canvas, source, prompt], **AT_ONCE)
         blocks.unload(leave)
     for component in blocks.blocks.values():
-        take_files_alone(component)
+        _take_files_alone(component)
     return blocks
 
 
@@ -118,27 +94,31 @@ def serve(studio: Studio, server: Mapping[str, Any]) -> gr.Blocks:
         OSError: If the port is taken, or the host is not this machine's.
     """
     blocks = page(studio)
-    show_warnings_on_page()
+    show_warnings_on_page(studio)
     Thread(target=studio.sweep_for_ever, daemon=True).start()
-    blocks.queue(max_size=MOST_WAITING).launch(
-        css=CSS,
-        theme=gr.themes.Default(),
-        footer_links=[],
-        quiet=True,
-        show_error=False,
-        max_file_size=MOST_BYTES,
-        enable_monitoring=False,
-        run_history=False,
-        ssr_mode=False,
-        pwa=False,
-        mcp_server=False,
-        **server,
-    )
+    nothing_else = {"footer_links": [], "enable_monitoring": False, "run_history": False, "mcp_server": False}
+    looks = {
+        "theme": gr.themes.Default(),
+        "css_paths": Path(__file__).with_name("page.css"),
+        "ssr_mode": False,
+    }
+    blocks.queue(max_size=MOST_WAITING)
+    blocks.launch(max_file_size=MOST_BYTES, quiet=True, **looks, **nothing_else, **server)
     return blocks
 
 
-def _sample(root: Path, index: int, image: Image.Image) -> str:
-    path = root / "samples" / "of the page" / f"{index}.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path)
-    return str(path)
+def _take_files_alone(component: Any) -> None:
+    """Let a component refuse an address in place of a file, which Gradio would otherwise download."""
+    move = component.async_move_resource_to_block_cache
+
+    async def checked(place: Any) -> str | None:
+        if is_http_url_like(str(place)):
+            raise gr.Error("Files are uploaded here, not fetched from an address.", print_exception=False)
+        return await move(place)
+
+    component.async_move_resource_to_block_cache = checked
+
+
+def _sample_button(case: EditCase, icon: Path) -> gr.Button:
+    case.image.save(icon)
+    return gr.Button(case.source_prompt, icon=str(icon), min_width=80)

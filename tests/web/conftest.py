@@ -51,35 +51,33 @@ class Visitor:
         self.page, self.studio, self.asked = context.new_page(), studio, []
         self.page.on("request", lambda request: self.asked.append(request.url))
         self.page.set_default_timeout(120_000)
-        known = set(studio.sessions)
         self.page.goto(address)
         self.page.wait_for_selector("#samples")
-        self.known = known
 
     def choose(self, index: int, steps: int = 5) -> None:
         """Take a still life, and few steps."""
-        before = set(self.studio.sessions)
+        before = set(self.studio.visits)
         self.page.locator("#samples button").nth(index).click()
         self.page.wait_for_selector("#canvas canvas")
         self.page.wait_for_function("document.querySelector('#prompt textarea').value != ''")
-        (self.key,) = set(self.studio.sessions) - before
+        (self.key,) = set(self.studio.visits) - before
         self.page.get_by_role("button", name="More settings").click()
         self.page.locator("#steps input[type=number]").fill(str(steps))
         self.page.locator("#steps input[type=number]").press("Tab")
 
     @property
-    def session(self) -> Any:
-        return self.studio.sessions[self.key]
+    def here(self) -> Any:
+        return self.studio.visits[self.key]
 
     def find(self) -> None:
         self.page.click("#find")
-        self.wait(lambda: self.session.found is not None and self.is_idle())
+        self.wait(lambda: self.here.bench.found is not None and self.is_idle())
 
     def edit(self) -> None:
         """Edit, and wait until the result is there."""
-        before = len(self.session.edits)
+        before = len(self.here.edits)
         self.page.click("#edit")
-        self.wait(lambda: len(self.session.edits) > before and self.is_idle())
+        self.wait(lambda: len(self.here.edits) > before and self.is_idle())
         self.page.wait_for_selector("#result img")
 
     def is_idle(self) -> bool:

@@ -5,7 +5,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from PIL import Image
 
 gr = pytest.importorskip("gradio", reason="the page needs Gradio")
 
@@ -24,8 +23,8 @@ class Visitor:
         self.blocks, self.studio, self.key, self.told = blocks, studio, key, []
 
     @property
-    def session(self):
-        return self.studio.session(self.key)
+    def here(self):
+        return self.studio.visit(self.key)
 
     def do(self, target, event, **values):
         """Trigger an event of a component, named by its `elem_id` or its text, and all that follows from it."""
@@ -67,8 +66,8 @@ def visitor(blocks, studio, monkeypatch):
         return one
 
     yield come
-    for key in list(studio.sessions):
-        studio.forget(key)
+    for key in list(studio.visits):
+        studio.end(key)
 
 
 ASKED = {"source": "a purple lemon on grass", "prompt": "a green lemon on grass", "steps": 4}
@@ -82,29 +81,29 @@ def chosen(one):
 def test_the_threshold_redraws_the_mask_without_an_evaluation(visitor, evaluations, studio):
     one = chosen(visitor())
     one.do("find", "click", **ASKED)
-    found, asked = one.session.found.pixel_mask, len(evaluations)
+    found, asked = one.here.bench.found.pixel_mask, len(evaluations)
     assert asked > 0
     one.do("threshold", "input", threshold=0.7, heat=True)
     assert len(evaluations) == asked
-    given = one.session.asked.arguments | {"mask_threshold": 0.7}
-    alone = studio.edits.locate(one.session.picture, generator=torch.Generator().manual_seed(0), **given)
-    torch.testing.assert_close(one.session.found.pixel_mask, alone.pixel_mask, rtol=0, atol=0)
-    assert not torch.equal(one.session.found.pixel_mask, found)
+    given = one.here.bench.asked.given(has_mask=False) | {"mask_threshold": 0.7}
+    alone = studio.edits.locate(one.here.bench.image, generator=torch.Generator().manual_seed(0), **given)
+    torch.testing.assert_close(one.here.bench.found.pixel_mask, alone.pixel_mask, rtol=0, atol=0)
+    assert not torch.equal(one.here.bench.found.pixel_mask, found)
 
 
 def test_two_visitors_have_nothing_in_common_and_leave_nothing(visitor, studio):
     one, other = chosen(visitor("one")), visitor("other")
     one.do("edit", "click", **ASKED)
-    (done,) = one.session.edits
-    assert other.session.edits == ()
-    assert other.session.image is None
-    assert all(Path(file).is_relative_to(one.session.folder) for file in done.files.values())
-    assert one.session.folder != other.session.folder
-    gone, stop = one.session.folder, one.session.stop
-    studio.forget("one")
+    (done,) = one.here.edits
+    assert other.here.edits == ()
+    assert other.here.chosen is None
+    assert all(Path(file).is_relative_to(one.here.folder) for file in done[0][1])
+    assert one.here.folder != other.here.folder
+    gone, stop = one.here.folder, one.here.stop
+    studio.end("one")
     assert not gone.exists()
     assert stop.is_set()
-    assert other.session.folder.exists()
+    assert other.here.folder.exists()
 
 
 @pytest.mark.parametrize(
@@ -154,31 +153,3 @@ def test_files_of_the_machine_and_names_of_models_are_refused(blocks, studio, tm
         for one in served["dependencies"]
         if one["targets"][0][1] != "unload"
     )
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "reason"),
-    [
-        ("words.png", b"no picture", "words.png is not a picture in a format that Pillow reads"),
-        ("empty.png", b"", "empty.png is "),
-        ("large.png", None, "large.png has 8000 x 8000 pixels, and 40 million are allowed; shrink it first"),
-    ],
-)
-def test_uploads_that_cannot_be_edited_are_refused(tmp_path, name, content, reason):
-    from semantic_edit.web.uploads import read_upload
-
-    (tmp_path / name).write_bytes(content) if content is not None else Image.new("1", (8000, 8000)).save(
-        tmp_path / name
-    )
-    with pytest.raises(ValueError, match=reason):
-        read_upload(tmp_path / name)
-
-
-def test_an_upload_is_opaque_and_upright(tmp_path):
-    from semantic_edit.web.uploads import read_upload
-
-    image = Image.new("RGB", (6, 4), "red")
-    exif = image.getexif()
-    exif[0x0112] = 6
-    image.save(tmp_path / "turned.jpg", exif=exif)
-    assert read_upload(tmp_path / "turned.jpg").size == (4, 6)
