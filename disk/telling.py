@@ -39,7 +39,7 @@ def show_warnings_of(filename: str, tell: Callable[[str], object]) -> None:
         else:
             elsewhere(message, category, place, *others, **named)
 
-    warnings.showwarning = show
+    warnings.showwarning = show  # type: ignore[assignment]  # it takes what others take
 
 
 _NAME = re.compile(r"`([a-z_0-9]+)(?:=([^`]*))?`")

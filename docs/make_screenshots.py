@@ -14,7 +14,6 @@ from playwright.sync_api import Page, sync_playwright
 
 from semantic_edit.loading import quiet_loading
 from semantic_edit.options import STILL_LIFE_MODEL
-from semantic_edit.web_command import studio_of
 
 ROOT = Path(__file__).parents[1]
 STATES = ROOT / "build" / "screenshots"
@@ -27,7 +26,7 @@ def main() -> None:
     STATES.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as root, sync_playwright() as driver:
         os.environ |= {"GRADIO_TEMP_DIR": root, "GRADIO_ANALYTICS_ENABLED": "False"}
-        from semantic_edit.web.page import serve
+        from semantic_edit.serving import serve, studio_of
 
         server = {"server_name": "127.0.0.1", "share": False, "prevent_thread_lock": True}
         app = serve(studio_of(STILL_LIFE_MODEL, {}, Path(root)), server)

@@ -9,14 +9,14 @@ import gradio as gr
 
 from semantic_edit.disk.images import decoded_image
 from semantic_edit.disk.telling import refuse_withheld
+from semantic_edit.editing.frames import told_frames
 from semantic_edit.pipelines import PRESETS
 from semantic_edit.pipelines.workbench import CANVAS, TINT, AskedEdit
 from semantic_edit.web.running import AT_ONCE, handler, on_model, stop_button, watched
 from semantic_edit.web.studio import Studio, Visit
 
 MOST_EDITS = 50
-FIND_OR_EDIT = "Find shows where the descriptions differ; Edit changes it."
-SMALLER = "Higher values make the mask smaller; moving it asks the model nothing."
+CUT = "Higher values make the mask smaller; moving it asks the model nothing."
 REDONE = "The part of the schedule to redo; lower values keep more of the old shape."
 RECIPES = "On the command line:\n```shell\n{}\n```\nIn Python:\n```python\n{}```"
 
@@ -25,33 +25,28 @@ def editing_tab(studio: Studio, source: gr.Textbox) -> tuple[gr.ImageEditor, gr.
     """Lay out the tab, for a picture that `source` describes, and return its canvas and its prompt."""
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
-            prompt = gr.Textbox(
-                label="What it should show", placeholder="a green pear on grass", elem_id="prompt"
-            )
+            prompt = gr.Textbox(label="What it should show", placeholder="a green pear", elem_id="prompt")
             with gr.Row():
                 finding = gr.Button("Find", elem_id="find", min_width=80)
                 editing = gr.Button("Edit", variant="primary", elem_id="edit", min_width=80)
                 stop = stop_button(studio, "stop")
-            said = gr.Markdown(FIND_OR_EDIT, elem_id="said")
-            threshold = gr.Slider(
-                0.05, 0.95, 0.5, step=0.01, label="Threshold", info=SMALLER, elem_id="threshold"
-            )
+            said = gr.Markdown("Find shows where the descriptions differ; Edit changes it.", elem_id="said")
+            threshold = gr.Slider(0.05, 0.95, 0.5, step=0.01, label="Threshold", info=CUT, elem_id="cut")
             heat = gr.Checkbox(False, label="Show the soft map under the mask", elem_id="heat")
-            with gr.Accordion("More settings", open=False, elem_id="settings"):
+            with gr.Accordion("More settings", open=False):
                 preset = gr.Radio(list(PRESETS), value="default", label="Preset")
-                usual = PRESETS["default"].num_inference_steps
-                steps = gr.Slider(2, 100, usual, step=1, label="Steps", elem_id="steps")
+                steps = gr.Slider(
+                    2, 100, PRESETS["default"].num_inference_steps, step=1, label="Steps", elem_id="steps"
+                )
                 strength = gr.Slider(0.05, 1, 0.8, step=0.05, label="Strength", info=REDONE)
                 seed = gr.Number(0, precision=0, minimum=0, maximum=2**31 - 1, label="Seed")
                 negative = gr.Textbox(label="Steer away from")
         with gr.Column(scale=3, min_width=320):
             canvas = gr.ImageEditor(
                 label="Where to edit",
-                placeholder="Choose a picture first.",
                 elem_id="canvas",
                 canvas_size=CANVAS,
                 height=480,
-                format="png",
                 sources=(),
                 transforms=(),
                 layers=False,
@@ -64,24 +59,20 @@ def editing_tab(studio: Studio, source: gr.Textbox) -> tuple[gr.ImageEditor, gr.
     with gr.Column(visible=False) as after:
         with gr.Row():
             with gr.Column(scale=3, min_width=320):
-                result = gr.ImageSlider(
-                    label="Before and after", max_height=480, buttons=["fullscreen"], elem_id="result"
-                )
+                result = gr.ImageSlider(label="Before and after", max_height=480, elem_id="result")
             with gr.Column(scale=2, min_width=300):
-                files = gr.File(
-                    label="Downloads", file_count="multiple", interactive=False, elem_id="downloads"
-                )
+                files = gr.File(label="Downloads", file_count="multiple", elem_id="downloads")
         strip = gr.Gallery(label="Edits so far", allow_preview=False, buttons=[], elem_id="edits")
         with gr.Accordion("The same edit elsewhere", open=False):
             recipes = gr.Markdown(elem_id="recipes")
 
     def find(visit: Visit, seed: int | None, *values: Any) -> list[Any]:
-        asked = AskedEdit(dict(zip(typed, values, strict=True)), seed or 0)
-        found = visit.bench.find(watched(visit, studio.edits), asked)
-        return [canvas_of(visit, heat=True), True, _seen(found)]
+        bench, asked = visit.bench, AskedEdit(dict(zip(typed, values, strict=True)), seed or 0)
+        found = bench.find(watched(visit, studio.edits), asked)
+        return [canvas_of(visit, heat=True), True, told_frames(found.frames)]
 
     def edit(visit: Visit, heat: bool, seed: int | None, *values: Any) -> list[Any]:
-        asked, bench = AskedEdit(dict(zip(typed, values, strict=True)), seed or 0), visit.bench
+        bench, asked = visit.bench, AskedEdit(dict(zip(typed, values, strict=True)), seed or 0)
         if len(visit.edits) >= MOST_EDITS:
             raise ValueError(f"There are {MOST_EDITS} edits already; load the page again to begin anew.")
         made = bench.edit(watched(visit, studio.edits), asked)
@@ -91,7 +82,8 @@ def editing_tab(studio: Studio, source: gr.Textbox) -> tuple[gr.ImageEditor, gr.
         shown = [(saved["picture.png"], saved["edited.png"]), list(saved.values()), lines]
         visit.edits = (*visit.edits, (shown, [asked.arguments["source_prompt"], asked.arguments["prompt"]]))
         edits = [(pair[1], prompt) for (pair, *_), (_, prompt) in visit.edits]
-        note = _seen(made.output) + ("The inversion was reused." if made.is_reusing else "")
+        note = told_frames(made.output.frames)
+        note += " The inversion was reused." if made.is_reusing else ""
         return [canvas_of(visit, heat), *shown, edits, gr.update(visible=True), note]
 
     def go_back(request: gr.Request, event: gr.SelectData) -> list[Any]:
@@ -138,8 +130,3 @@ def canvas_of(visit: Visit, heat: bool = False) -> dict[str, Any]:
     """What the canvas shows of a visit's picture."""
     below, above = (visit.save("canvas.png", one) for one in visit.bench.drawn(heat))
     return {"background": below, "layers": [above], "composite": None}
-
-
-def _seen(output: Any) -> str:
-    """At which part and size the model worked."""
-    return "".join(f"The picture: {frame}. " for frame in output.frames or () if not frame.is_plain)

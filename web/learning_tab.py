@@ -27,15 +27,11 @@ def learning_tab(studio: Studio, source: gr.Textbox) -> None:
     if studio.styles is None:
         gr.Markdown(studio.why_no_styles)
         return
-    gr.Markdown(
-        "Learn the picture once, under “What it shows”; then restyle it with as many prompts as you like."
-    )
+    gr.Markdown("Learn the picture once, under “What it shows”; then restyle it as often as you like.")
     with gr.Row():
         learning = gr.Button("Learn", variant="primary", elem_id="learn", min_width=80)
         stop = stop_button(studio, "stop-learning")
-    steps = gr.Slider(
-        2, 50, 30, step=1, label="Steps", info="Later edits take as many.", elem_id="learn-steps"
-    )
+    steps = gr.Slider(2, 50, 30, step=1, label="Steps, now and of all restyling", elem_id="learn-steps")
     learned = gr.Markdown("Nothing is learned yet.", elem_id="learned")
     with gr.Row():
         saving = gr.DownloadButton("Save what was learned (.zip)", interactive=False, elem_id="save-network")
@@ -44,29 +40,20 @@ def learning_tab(studio: Studio, source: gr.Textbox) -> None:
     prompts = gr.Textbox(label="Prompts, one on each line", lines=3, placeholder=example, elem_id="prompts")
     with gr.Accordion("How much is kept", open=False):
         taus = [
-            gr.Slider(
-                0, 1, usual, step=0.05, label=label, info=f"The part of the steps that {kept}.", elem_id=name
-            )
-            for name, (label, usual, kept) in TAUS.items()
+            gr.Slider(0, 1, usual, step=0.05, label=label, info=f"The part of the steps that {kept}.")
+            for label, usual, kept in TAUS.values()
         ]
     restyling = gr.Button("Restyle", variant="primary", elem_id="restyle")
-    told = gr.Markdown(
-        "The results appear here, with the places where each word was looked for.", elem_id="told"
-    )
+    told = gr.Markdown("The results appear here, with the places of each word.", elem_id="told")
     with gr.Column(visible=False) as after:
         results = gr.Gallery(label="Restyled", columns=4, object_fit="contain", elem_id="restyled")
-        words = gr.Gallery(
-            label="Where each word is looked for", columns=1, object_fit="contain", elem_id="words"
-        )
+        words = gr.Gallery(label="Places of the words", columns=1, object_fit="contain", elem_id="words")
 
     def learn(visit: Visit, source: str, steps: float) -> list[Any]:
         pipe = watched(visit, studio.styles)
         network = pipe.learn_mapping(visit.bench.image, source, num_inference_steps=int(steps))
         is_good = all(network.report.converged)
         return keep(visit, network, "" if is_good else " This is less than usual; more steps may help.")
-
-    def load(visit: Visit, archive: str) -> list[Any]:
-        return keep(visit, unpack_network(Path(archive)), "")
 
     def keep(visit: Visit, network: MappingNetwork, note: str) -> list[Any]:
         archive = visit.save("learned.zip", b"")
@@ -93,4 +80,5 @@ def learning_tab(studio: Studio, source: gr.Textbox) -> None:
     buttons = [learning, restyling, stop]
     on_model(studio, learning.click, learn, [source, steps], [saving, learned], buttons)
     on_model(studio, restyling.click, restyle, [prompts, *taus], [results, words, after, told], buttons)
-    loading.upload(handler(studio, load), loading, [saving, learned], **AT_ONCE)
+    load = handler(studio, lambda visit, archive: keep(visit, unpack_network(Path(archive)), " Loaded."))
+    loading.upload(load, loading, [saving, learned], **AT_ONCE)

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import html
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from threading import Event
 from typing import Any
 
 import gradio as gr
-import gradio.utils
 
-from semantic_edit.disk.telling import in_typed_words, show_warnings_of
+from semantic_edit.disk.telling import in_typed_words
 from semantic_edit.pipelines.watching import StoppedOnRequest, watched_pipeline
 from semantic_edit.web.studio import Studio, Visit
 
-EVENT: Mapping[str, Any] = {"api_visibility": "private"}
-ONE_AT_A_TIME = {**EVENT, "concurrency_id": "model", "concurrency_limit": 1}
-AT_ONCE = {**EVENT, "concurrency_id": "page", "concurrency_limit": 8, "show_progress": "hidden"}
+PRIVATE: Mapping[str, Any] = {"api_visibility": "private"}
+AT_ONCE = {**PRIVATE, "concurrency_id": "page", "concurrency_limit": 8, "show_progress": "hidden"}
 
 
 def handler(studio: Studio, run: Callable[..., Any], otherwise: Any = None) -> Callable[..., Any]:
@@ -46,14 +43,6 @@ def handler(studio: Studio, run: Callable[..., Any], otherwise: Any = None) -> C
 def sentence(studio: Studio, said: object) -> str:
     """An error or a warning in the page's words, as HTML."""
     return html.escape(in_typed_words(" ".join(str(said).split()), studio.words))
-
-
-def show_warnings_on_page(studio: Studio) -> None:
-    """From here on, what this package warns of is told to the visitor whom it concerns, each time anew."""
-    # Gradio calls the handlers, so that this package's warnings point there
-    show_warnings_of(gradio.utils.__file__, lambda text: gr.Warning(sentence(studio, text)))
-    warnings.filterwarnings("always", module="gradio.utils")
-    warnings.filterwarnings("ignore", "The learning did not converge")  # it advises in terms of Python
 
 
 def stop_button(studio: Studio, elem_id: str) -> gr.Button:
@@ -101,7 +90,7 @@ def on_model(
         return [*shown, f"Done in {time.monotonic() - began:.1f} s. {note}"]
 
     began = start(handler(studio, begin), None, buttons, **AT_ONCE)
-    seen = {"show_progress_on": outputs[-1], **ONE_AT_A_TIME}
-    ran = began.then(handler(studio, timed), inputs, outputs, **seen)
+    one_at_a_time = {**PRIVATE, "concurrency_id": "model", "concurrency_limit": 1}
+    ran = began.then(handler(studio, timed), inputs, outputs, show_progress_on=outputs[-1], **one_at_a_time)
     for ended in (ran.success, ran.failure):  # after a failure, Gradio 6.31 does not go on to a `then`
         ended(lambda: switch(False), None, buttons, **AT_ONCE)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Event, Lock
+from threading import Event
 from typing import Any
 
 from PIL import Image
@@ -18,6 +18,7 @@ from semantic_edit.mapping_networks import MappingNetwork
 from semantic_edit.pipelines.workbench import Workbench
 
 MOST_VISITS = 100
+WORDS = {"image": "the picture", "mask_image": "the mask", "mapping_network": "the learned picture"}
 UPLOAD_NAME = 64  # letters in the names of Gradio's folders of uploads, which are digests
 
 
@@ -46,7 +47,8 @@ class Visit:
 
     def save(self, name: str, content: Image.Image | bytes) -> str:
         """Write a file, an image as PNG, into a folder of its own."""
-        path = Path(tempfile.mkdtemp(dir=self.folder)) / name
+        path = self.folder / secrets.token_hex(8) / name
+        path.parent.mkdir(parents=True)
         path.write_bytes(content if isinstance(content, bytes) else encoded_image(content, "PNG"))
         return str(path)
 
@@ -68,25 +70,19 @@ class Studio:
     model: str
     styles: Any = None
     why_no_styles: str = ""
-    words: dict[str, str] = field(default_factory=dict)
+    words: dict[str, str] = field(default_factory=WORDS.copy)
     visits: dict[str, Visit] = field(default_factory=dict)
-    lock: Lock = field(default_factory=Lock)
 
     def visit(self, key: str) -> Visit:
-        """A visitor's visit, new if there is none; if there are too many, the oldest one ends."""
-        with self.lock:
-            if key not in self.visits:
-                self.visits[key] = Visit(Path(tempfile.mkdtemp(dir=self.root)))
-            visit, too_many = self.visits[key], list(self.visits)[:-MOST_VISITS]
-        for old in too_many:
+        """A visitor's visit, new if there is none; if there are too many, the oldest ones end."""
+        visit = self.visits.setdefault(key, Visit(self.root / f"visit-{secrets.token_hex(16)}"))
+        for old in list(self.visits)[:-MOST_VISITS]:
             self.end(old)
         return visit
 
     def end(self, key: str) -> None:
         """End a visit: stop what it runs, and remove its files."""
-        with self.lock:
-            visit = self.visits.pop(key, None)
-        if visit is not None:
+        if visit := self.visits.pop(key, None):
             visit.stop.set()
             shutil.rmtree(visit.folder, ignore_errors=True)
 

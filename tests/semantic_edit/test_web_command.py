@@ -7,7 +7,6 @@ import pytest
 
 from semantic_edit.cli import main
 from semantic_edit.options import ModelChoice
-from semantic_edit.web_command import shown_model
 
 
 def test_without_gradio_it_says_what_to_install(monkeypatch, capsys):
@@ -21,20 +20,20 @@ def test_without_gradio_it_says_what_to_install(monkeypatch, capsys):
 
 def test_a_model_that_is_not_there_is_refused_before_anything_is_loaded(monkeypatch, capsys):
     pytest.importorskip("gradio", reason="the page needs Gradio")
-    monkeypatch.setattr("semantic_edit.web_command.studio_of", None)
+    monkeypatch.setattr("semantic_edit.serving.studio_of", None)
     assert main(["web", "--model", "/no/such"]) == 2
     assert "/no/such" in capsys.readouterr().err
 
 
 def test_a_port_that_is_taken_is_named(monkeypatch, capsys):
     pytest.importorskip("gradio", reason="the page needs Gradio")
-    from semantic_edit.web import page
+    from semantic_edit import serving
 
     def taken(studio, server):
         raise OSError(f"Cannot find empty port in range: {server['server_port']}-{server['server_port']}.")
 
-    monkeypatch.setattr(page, "serve", taken)
-    monkeypatch.setattr("semantic_edit.web_command.studio_of", lambda *given: None)
+    monkeypatch.setattr(serving, "serve", taken)
+    monkeypatch.setattr(serving, "studio_of", lambda *given: None)
     with socket.socket() as busy:
         busy.bind(("127.0.0.1", 0))
         port = busy.getsockname()[1]
@@ -43,5 +42,8 @@ def test_a_port_that_is_taken_is_named(monkeypatch, capsys):
 
 
 def test_visitors_are_not_told_of_folders(tmp_path):
+    pytest.importorskip("gradio", reason="the page needs Gradio")
+    from semantic_edit.serving import shown_model
+
     names = [shown_model(ModelChoice(model)) for model in (None, "someone/model", str(tmp_path / "mine"))]
     assert names == [None, "someone/model", "mine"]

@@ -14,18 +14,18 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 @pytest.fixture(scope="session")
 def studio(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    from semantic_edit.options import STILL_LIFE_MODEL
-    from semantic_edit.web_command import studio_of
-
+    pytest.importorskip("gradio", reason="the page needs Gradio")
     root = tmp_path_factory.mktemp("page")
     os.environ |= {"GRADIO_TEMP_DIR": str(root), "GRADIO_ANALYTICS_ENABLED": "False"}
+    from semantic_edit.options import STILL_LIFE_MODEL
+    from semantic_edit.serving import studio_of
+
     return studio_of(STILL_LIFE_MODEL, {}, root)
 
 
 @pytest.fixture(scope="session")
 def address(studio: Any) -> Iterator[str]:
-    pytest.importorskip("gradio", reason="the page needs Gradio")
-    from semantic_edit.web.page import serve
+    from semantic_edit.serving import serve
 
     with warnings.catch_warnings():
         blocks = serve(studio, {"server_name": "127.0.0.1", "share": False, "prevent_thread_lock": True})

@@ -83,7 +83,7 @@ def test_the_threshold_redraws_the_mask_without_an_evaluation(visitor, evaluatio
     one.do("find", "click", **ASKED)
     found, asked = one.here.bench.found.pixel_mask, len(evaluations)
     assert asked > 0
-    one.do("threshold", "input", threshold=0.7, heat=True)
+    one.do("cut", "input", cut=0.7, heat=True)
     assert len(evaluations) == asked
     given = one.here.bench.asked.given(has_mask=False) | {"mask_threshold": 0.7}
     alone = studio.edits.locate(one.here.bench.image, generator=torch.Generator().manual_seed(0), **given)

@@ -84,7 +84,7 @@ def test_the_threshold_redraws_the_mask_without_the_model(visit, evaluations):
     visitor.choose(1)
     visitor.find()
     before, asked = visitor.here.bench.mask(), len(evaluations)
-    slider = visitor.page.locator("#threshold input[type=range]")
+    slider = visitor.page.locator("#cut input[type=range]")
     slider.focus()
     for _ in range(15):
         slider.press("ArrowRight")
