@@ -35,9 +35,8 @@ def editing_tab(studio: Studio, source: gr.Textbox) -> tuple[gr.ImageEditor, gr.
             heat = gr.Checkbox(False, label="Show the soft map under the mask", elem_id="heat")
             with gr.Accordion("More settings", open=False):
                 preset = gr.Radio(list(PRESETS), value="default", label="Preset")
-                steps = gr.Slider(
-                    2, 100, PRESETS["default"].num_inference_steps, step=1, label="Steps", elem_id="steps"
-                )
+                usual = PRESETS["default"].num_inference_steps
+                steps = gr.Slider(2, 100, usual, step=1, label="Steps", elem_id="steps")
                 strength = gr.Slider(0.05, 1, 0.8, step=0.05, label="Strength", info=REDONE)
                 seed = gr.Number(0, precision=0, minimum=0, maximum=2**31 - 1, label="Seed")
                 negative = gr.Textbox(label="Steer away from")
