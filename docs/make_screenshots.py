@@ -58,6 +58,7 @@ def main() -> None:
 def visit(page: Page, draw: Callable[[str], object]) -> None:
     """Do everything once, and draw what is seen."""
     page.wait_for_selector("#samples button")
+    settle(page)
     draw("1-start")
     page.locator("#samples button").first.click()
     page.wait_for_function("document.querySelector('#prompt textarea').value != ''")

@@ -43,6 +43,7 @@ def editing_tab(studio: Studio, source: gr.Textbox) -> tuple[gr.ImageEditor, gr.
         with gr.Column(scale=3, min_width=320):
             canvas = gr.ImageEditor(
                 label="Where to edit",
+                placeholder="Choose a picture first.",
                 elem_id="canvas",
                 canvas_size=CANVAS,
                 height=480,
@@ -81,8 +82,7 @@ def editing_tab(studio: Studio, source: gr.Textbox) -> tuple[gr.ImageEditor, gr.
         shown = [(saved["picture.png"], saved["edited.png"]), list(saved.values()), lines]
         visit.edits = (*visit.edits, (shown, [asked.arguments["source_prompt"], asked.arguments["prompt"]]))
         edits = [(pair[1], prompt) for (pair, *_), (_, prompt) in visit.edits]
-        note = told_frames(made.output.frames)
-        note += " The inversion was reused." if made.is_reusing else ""
+        note = told_frames(made.output.frames) + (" The inversion was reused." if made.is_reusing else "")
         return [canvas_of(visit, heat), *shown, edits, gr.update(visible=True), note]
 
     def go_back(request: gr.Request, event: gr.SelectData) -> list[Any]:

@@ -31,7 +31,7 @@ def learning_tab(studio: Studio, source: gr.Textbox) -> None:
     with gr.Row():
         learning = gr.Button("Learn", variant="primary", elem_id="learn", min_width=80)
         stop = stop_button(studio, "stop-learning")
-    steps = gr.Slider(2, 50, 30, step=1, label="Steps, now and of all restyling", elem_id="learn-steps")
+    steps = gr.Slider(2, 50, 30, step=1, label="Steps (restyling takes as many)", elem_id="learn-steps")
     learned = gr.Markdown("Nothing is learned yet.", elem_id="learned")
     with gr.Row():
         saving = gr.DownloadButton("Save what was learned (.zip)", interactive=False, elem_id="save-network")
