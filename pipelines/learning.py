@@ -116,12 +116,12 @@ def attention_resolution(denoiser: UNetDenoiser, clean: torch.Tensor, side: int 
 class Learned:
     """The outcome of a lesson.
 
-    noisiest: The inversion's last latents, (pictures, channels, height, width).
+    trajectory: The inversion, (levels + 1, pictures, channels, height, width), level 0 first.
     identity: Which model it was computed with; see `network_identity`.
     """
 
     result: LearningResult
-    noisiest: torch.Tensor
+    trajectory: torch.Tensor
     identity: str
 
 
@@ -157,7 +157,7 @@ def learn_images(session: Session[UNetDenoiser], lesson: Lesson, checkpoint: Any
                 checkpoint,
                 advance,
             )
-    return Learned(result, trajectory[-1], branch.identity["model"])
+    return Learned(result, trajectory, branch.identity["model"])
 
 
 class _ConditionalBranch:
@@ -337,13 +337,13 @@ def learned_network(
         sizes=session.denoiser.sizes(*lesson.clean.shape[2:]) or None,
         frame=lesson.frames[index if len(lesson.frames) > 1 else 0].stored() if lesson.frames else None,
     )
-    network.fill(result.image(index), lesson.image_tokens[index], learned.noisiest[index])
+    network.fill(result.image(index), lesson.image_tokens[index], learned.trajectory[:, index])
     watch = FiniteWatch()
     for name, values in network.state_dict().items():
         watch.see(f"the learning, in what it leaves as {name}", values)
     watch.check()
     network.report = _own_report(result.report, index)
-    return network.to(learned.noisiest.device)
+    return network.to(learned.trajectory.device)
 
 
 def _own_report(report: LearningReport, index: int) -> LearningReport:

@@ -140,18 +140,19 @@ class StyleDiffusionMixin:
                 network = copy.deepcopy(network).to(denoiser.device)  # the caller's own network is not moved
             shape = MaskShape(given["mask_grow"] or 0, given["mask_feather"] or 0.0)
             if drawn is None:
-                mask = mask_of_everything(network.latents, edits, denoiser.cell)
+                mask = mask_of_everything(network.noisiest, edits, denoiser.cell)
             else:
                 inside = view.cut_mask(drawn)
-                mask = shape_edit_mask(inside, edits, network.latents[None], denoiser.cell, shape)
+                mask = shape_edit_mask(inside, edits, network.noisiest[None], denoiser.cell, shape)
             scales = torch.tensor([config.guidance_scale] + [scale] * edits, device=denoiser.device)
             restyling = Restyling(
-                latents=network.latents,
+                latents=network.noisiest,
                 prompts=rows.to(denoiser.device),
                 settings=settings,
                 given=told,
                 negative=negative,
                 guidance_scales=scales,
+                walk=network.walk,
                 values=network.value_embeds,
                 inside=None if drawn is None else mask.weights,
                 watches_words=given["output_attention_maps"],

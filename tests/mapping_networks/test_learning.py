@@ -403,6 +403,6 @@ def test_arguments_that_disagree_are_refused(make_toy, change, message):
 def test_what_was_learned_fills_a_network(make_toy, make_network):
     toy = make_toy(levels=3)
     result = toy.learn()
-    network = make_network().fill(result.image(0), toy.image_tokens[0], toy.trajectory[-1, 0])
+    network = make_network().fill(result.image(0), toy.image_tokens[0], toy.trajectory[:, 0])
     assert torch.equal(network.conv_out_weight[2], result.parameters["conv_out_weight"][0, 2])
     assert network.value_embeds(2, toy.text_embeds).shape == (1, 4, 6)

@@ -223,7 +223,7 @@ def test_arguments_of_learning_of_the_wrong_type(refuses_to_learn, changes, mess
         ({"prompt": 7}, "'prompt' of a mapping network must be text .* got 7"),
         ({"latent_shape": None}, "'latent_shape' of a mapping network must be a list of 3"),
         ({"frame": {"picture": [64, 48]}}, "'frame' of a mapping network must be an object of"),
-        ({"latent_shape": (4, 8, 6)}, r"latents: got \(4, 6, 8\), the config asks for \(4, 8, 6\)"),
+        ({"latent_shape": (4, 8, 6)}, r"trajectory: got \(5, 4, 6, 8\), the config asks for \(5, 4, 8, 6\)"),
     ],
 )
 def test_configs_that_were_changed(style_pipe, learned, entries, message):
