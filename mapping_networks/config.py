@@ -145,6 +145,7 @@ RULES: dict[str, Rule] = {
     "reconstruction_psnr": or_none(real_number(-1000, 1000)),  # dB
     "frame": or_none(FRAME_RULE),
     "text_fingerprint": plain_text(10_000),
+    "guided_start": (lambda value: isinstance(value, bool), "true or false"),
     "sizes": or_none((_are_some_sizes, SIZES_RULE[1])),
     "reconstruction_ssim": or_none(real_number(-1.001, 1.001)),  # rounding may lead beyond 1
 }

@@ -54,6 +54,8 @@ class MappingNetwork(StoredModel):
             it, (left, upper, right, lower); the "size" to which that was scaled, (width, height); and the "look" by
             which the picture is recognised. `None` if unknown.
         text_fingerprint: Identifies what both prompts' embeddings told the model; "" if unknown.
+        guided_start: Whether values were learned from between the negative prompt's and the text's; see
+            `value_embeds_of`.
         sizes: The sizes that conditioned the model besides its prompts, (height, width) or (top, left), by argument
             name; `None` if there were none, or they are unknown.
         digest: Of the config and the tensors; "" in a network that was never saved.
@@ -94,6 +96,7 @@ class MappingNetwork(StoredModel):
         reconstruction_ssim: float | None = None,
         frame: Mapping[str, object] | None = None,
         text_fingerprint: str = "",
+        guided_start: bool = False,
         sizes: Sizes | None = None,
         digest: str = "",
         format_version: int = FORMAT_VERSION,
@@ -109,6 +112,9 @@ class MappingNetwork(StoredModel):
         self.register_buffer("image_tokens", tokens)
         name, shape = stored_latents(self.config)
         self.register_buffer(name, torch.zeros(shape, dtype=torch.float32))
+        if guided_start:
+            away = torch.zeros(num_text_tokens, text_width, dtype=torch.float32)
+            self.register_buffer("negative_embeds", away)
 
     def extra_repr(self) -> str:
         """What the network was made for, on one line, which `repr` puts into its parentheses."""
@@ -138,7 +144,11 @@ class MappingNetwork(StoredModel):
 
     @torch.no_grad()
     def fill(
-        self, parameters: Mapping[str, torch.Tensor], image_tokens: torch.Tensor, trajectory: torch.Tensor
+        self,
+        parameters: Mapping[str, torch.Tensor],
+        image_tokens: torch.Tensor,
+        trajectory: torch.Tensor,
+        negative_embeds: torch.Tensor | None = None,
     ) -> MappingNetwork:
         """Copy in what was learned.
 
@@ -146,6 +156,7 @@ class MappingNetwork(StoredModel):
             parameters: (steps, *shape) for each name of `parameter_shapes`.
             image_tokens: (image tokens, image width).
             trajectory: The inversion, (levels + 1, channels, height, width), level 0 first.
+            negative_embeds: (text tokens, text width), with `guided_start`.
 
         Returns:
             This network.
@@ -156,6 +167,8 @@ class MappingNetwork(StoredModel):
         name, _ = stored_latents(self.config)
         latents = trajectory[-1] if self.walk is None else trajectory
         given = {**parameters, "image_tokens": image_tokens, name: latents}
+        if negative_embeds is not None:
+            given["negative_embeds"] = negative_embeds
         own = self.state_dict()
         check_tensors(
             missing=own.keys() - given.keys(),
@@ -181,7 +194,8 @@ class MappingNetwork(StoredModel):
             )
         parameters = {name: getattr(self, name)[step : step + 1] for name in self.shapes}
         mapped = mapping_forward(parameters, self.image_tokens.unsqueeze(0))
-        return value_embeds_of(config.variant, mapped, text_embeds)
+        away = self.negative_embeds.unsqueeze(0) if config.guided_start else None
+        return value_embeds_of(config.variant, mapped, text_embeds, away, config.guidance_scale)
 
     def value_embeds(self, step: int, text_embeds: torch.Tensor) -> torch.Tensor:
         """The input of the value projections of every cross-attention layer at a step.
@@ -253,6 +267,8 @@ class MappingNetwork(StoredModel):
         shapes = parameter_shapes(config.variant, *sizes)
         wanted = {name: (config.num_inference_steps, *shape) for name, shape in shapes.items()}
         wanted |= {"image_tokens": sizes[2:], **dict([stored_latents(config)])}
+        if config.guided_start:
+            wanted["negative_embeds"] = sizes[:2]
         check_tensors(
             missing=wanted.keys() - own.keys(),
             extra=own.keys() - wanted.keys(),

@@ -69,6 +69,12 @@ class Lesson:
     frames: tuple[Frame, ...] = ()
     base_model: str = ""
 
+    @property
+    def start(self) -> torch.Tensor | None:
+        """The negative prompt's embeddings, if values are learned from between them and the text's."""
+        starts_there = self.variant == "modulate" and self.settings.start == "guidance"
+        return self.negative.prompt_embeds.float() if starts_there else None
+
     def prompt(self, index: int) -> str:
         """The prompt of one picture."""
         texts = self.prompts[0].texts or ()
@@ -152,7 +158,9 @@ def learn_images(session: Session[UNetDenoiser], lesson: Lesson, checkpoint: Any
 
             result = learn_mappings(
                 branch,
-                LearningInputs(trajectory, lesson.given.prompt_embeds.float(), lesson.image_tokens),
+                LearningInputs(
+                    trajectory, lesson.given.prompt_embeds.float(), lesson.image_tokens, lesson.start
+                ),
                 LearningOptions(lesson.variant, lesson.guidance_scale, lesson.settings),
                 checkpoint,
                 advance,
@@ -334,10 +342,16 @@ def learned_network(
         reconstruction_psnr=min(batch_psnr(best, reached).item(), 120.0),
         reconstruction_ssim=batch_ssim(best, reached).item() if large_enough else None,
         text_fingerprint=text_look(lesson.given.rows(row), lesson.negative.rows(row)),
+        guided_start=lesson.start is not None,
         sizes=session.denoiser.sizes(*lesson.clean.shape[2:]) or None,
         frame=lesson.frames[index if len(lesson.frames) > 1 else 0].stored() if lesson.frames else None,
     )
-    network.fill(result.image(index), lesson.image_tokens[index], learned.trajectory[:, index])
+    network.fill(
+        result.image(index),
+        lesson.image_tokens[index],
+        learned.trajectory[:, index],
+        None if lesson.start is None else lesson.start[index],
+    )
     watch = FiniteWatch()
     for name, values in network.state_dict().items():
         watch.see(f"the learning, in what it leaves as {name}", values)

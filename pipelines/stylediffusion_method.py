@@ -203,6 +203,7 @@ class StyleDiffusionMixin:
             )
 
 
+LEARNING = ("none", "short", "long", "published")
 _FLAGS = ("preserve_background", "output_attention_maps", "return_dict")
 
 
@@ -287,13 +288,14 @@ def _read_text(denoiser: UNetDenoiser, given: Mapping[str, Any], name: str) -> P
 
 
 def _read_settings(settings: Any) -> LearningSettings:
-    named = {"short": LearningSettings.short, "published": LearningSettings.published}
+    named = {name: getattr(LearningSettings, name) for name in LEARNING}
     if isinstance(settings, str) and settings in named:
         return named[settings]()
     # not by class: each time a custom pipeline's file is loaded, its LearningSettings is a new class
     if not hasattr(settings, "updates_at") or isinstance(settings, type):
         raise TypeError(
-            f'`settings` must be "short", "published" or LearningSettings, got {settings!r}; it says how long to learn.'
+            f"`settings` must be {', '.join(map(repr, LEARNING))} or LearningSettings, got {settings!r}; it says how "
+            "long to learn."
         )
     return settings
 

@@ -265,6 +265,17 @@ def test_one_prompt_serves_several_pictures_and_one_picture_several_prompts(styl
     assert torch.equal(networks[0].image_tokens, networks[1].image_tokens)
 
 
+def test_values_start_where_guidance_has_no_effect(family, style_pipe, picture):
+    """A `guidance_scale`-th of the way from the negative prompt's embeddings to the text's."""
+    network = style_pipe.learn_mapping(picture, SOURCE, 2, guidance_scale=4.0, settings="none")
+    assert network.config.guided_start
+    assert network.report.backward_evaluations == (0,)
+    away, text = network.negative_embeds[None], torch.randn(2, *network.negative_embeds.shape)
+    torch.testing.assert_close(network.value_embeds(1, text), away + (text - away) / 4)
+    plain = style_pipe.learn_mapping(picture, SOURCE, 2, variant="direct", settings="none")
+    assert not plain.config.guided_start
+
+
 def test_the_source_is_put_back_on_its_inversion(style_pipe, learned):
     seen = []
     style_pipe(TARGET, learned, callback_on_step_end=lambda *given: seen.append(given[3]["latents"]))
@@ -497,7 +508,7 @@ def test_learned_at_one_precision_and_edited_at_another(
     expected = latents_of(style_pipe, TARGET, learned)
     scale = expected[0].std()
     # bfloat16 has eight bits, and guidance costs some of them
-    assert (edited - expected[0]).abs().mean() < 0.2 * scale
+    assert (edited - expected[0]).abs().mean() < 0.25 * scale
     assert (given_back - expected[1]).abs().mean() < 0.2 * scale
 
     network = halves.learn_mapping(picture, SOURCE, 2, settings=THREE_UPDATES)

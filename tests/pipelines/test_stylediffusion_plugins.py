@@ -222,11 +222,10 @@ def test_a_callback_may_end_guidance(style_pipe, learned):
         return {"negative_prompt_embeds": None} if step == 1 else {}
 
     ended = style_pipe(TARGET, learned, callback_on_step_end=keep, **options)
-    unguided = copy.deepcopy(learned)
-    unguided.register_to_config(guidance_scale=1.0)
     at_the_same_place = style_pipe(
         TARGET,
-        unguided,
+        learned,
+        guidance_scale=1.0,
         callback_on_step_end=lambda p, step, *_: {"latents": reached[1]} if step == 1 else {},
         **options,
     )
