@@ -9,16 +9,17 @@ import gradio as gr
 
 from semantic_edit.disk.telling import refuse_withheld
 from semantic_edit.mapping_networks import MappingNetwork, pack_network, unpack_network
+from semantic_edit.pipelines import RestyleSettings
 from semantic_edit.pipelines.strips import word_strip
 from semantic_edit.web.running import AT_ONCE, handler, on_model, stop_button, watched
 from semantic_edit.web.studio import Studio, Visit
 
 MOST_PROMPTS = 8
 TAUS = {
-    "tau_v": ("Learned look", 0.6, "keeps the look that was learned"),
-    "tau_c": ("Places of the words", 0.6, "keeps what the words refer to"),
-    "tau_s": ("Layout", 0.8, "keeps the layout"),
-    "tau_u": ("Layout, unconditional branch", 0.5, "keeps the layout where no words guide"),
+    "tau_v": ("Learned look", "The look that was learned."),
+    "tau_c": ("Places of the words", "What the words refer to."),
+    "tau_s": ("Layout", "Where things are."),
+    "tau_u": ("Layout, unconditional branch", "The same, where no words guide."),
 }
 
 
@@ -39,9 +40,10 @@ def learning_tab(studio: Studio, source: gr.Textbox) -> None:
     example = "a blue apple on grass\na red apple on grass"
     prompts = gr.Textbox(label="Prompts, one on each line", lines=3, placeholder=example, elem_id="prompts")
     with gr.Accordion("How much is kept", open=False):
+        gr.Markdown("For which part of the steps something is kept:")
         taus = [
-            gr.Slider(0, 1, usual, step=0.05, label=label, info=f"The part of the steps that {kept}.")
-            for label, usual, kept in TAUS.values()
+            gr.Slider(0, 1, getattr(RestyleSettings, name), step=0.05, label=label, info=kept)
+            for name, (label, kept) in TAUS.items()
         ]
     restyling = gr.Button("Restyle", variant="primary", elem_id="restyle")
     told = gr.Markdown("The results appear here, with the places of each word.", elem_id="told")

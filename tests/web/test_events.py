@@ -99,6 +99,7 @@ def test_two_visitors_have_nothing_in_common_and_leave_nothing(visitor, studio):
     assert other.here.chosen is None
     assert all(Path(file).is_relative_to(one.here.folder) for file in done[0][1])
     assert one.here.folder != other.here.folder
+    chosen(other)
     gone, stop = one.here.folder, one.here.stop
     studio.end("one")
     assert not gone.exists()
