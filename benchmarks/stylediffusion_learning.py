@@ -2,9 +2,9 @@
 
 First, the two are checked to compute the same: their losses are compared over a few steps in float64, because Adam
 magnifies float32's rounding errors a hundredfold within a few updates. Then they take turns: the published loop (see
-published_learning.py), ours with the published schedule, with the long and the short one, without any update, and with the short
-one and several images side by side. Learning has a result only after its last step, so its time is also the time to a
-reconstruction within 1 dB of the VAE's own, if that is reached.
+published_learning.py), ours with the published schedule, with the long and the short one, without any update, and with
+the short one and several images side by side. Learning has a result only after its last step, so its time is also the
+time to a reconstruction within 1 dB of the VAE's own, if that is reached.
 """
 
 from __future__ import annotations
