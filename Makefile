@@ -1,4 +1,4 @@
-# `make demo`, `make test` and `make check` each do all the set-up they need in .venv, on a machine that has nothing
+# `make demo`, `make web`, `make test` and `make check` each do all the set-up they need in .venv, on a machine that has nothing
 # but Python >= 3.10: the exact versions in requirements/lock.txt. Override on the command line: make test
 # PYTHON=python3.12 TESTS=tests/editing
 
@@ -18,10 +18,11 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 ROOMS := $(filter-out semantic_edit benchmarks training,$(patsubst %/__init__.py,%,$(wildcard */__init__.py)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test slow check format lint types docs lock test-newest pictures clean
+.PHONY: help setup demo web test slow check format lint types docs lock test-newest pictures clean
 
 help:
 	@echo "make demo         render a still life, edit it, write demo/strip.png"
+	@echo "make web          the page: edit, learn and restyle in the browser"
 	@echo "make test         the fast tests"
 	@echo "make slow         the slow tests: packaging into fresh environments, full-size runs"
 	@echo "make check        formatting, lint, types, documentation and the fast tests: what a change must pass"
@@ -64,6 +65,9 @@ demo: $(READY)
 		--output demo/after.png --strip demo/strip.png
 	@echo "Before, where the two descriptions disagree, the mask, and after: $(CURDIR)/demo/strip.png"
 
+web: $(READY)
+	$(BIN)/semantic-edit web --open
+
 # Two workers of one thread each are faster than one of all threads: the tests' models are tiny.
 test slow test-newest: export OMP_NUM_THREADS ?= 1
 test slow test-newest: export TOKENIZERS_PARALLELISM ?= false
@@ -102,7 +106,7 @@ docs: $(READY)
 # make lock TORCH=torch==2.14.0
 lock:
 	@test -x $(UV)/uv || { $(PYTHON) -m venv build/uv && $(UV)/python $(PIP_INSTALL) uv; }
-	echo '$(TORCH)' | $(UV)/uv pip compile --quiet --universal --python-version 3.10 --upgrade --extra dev \
+	echo '$(TORCH)' | $(UV)/uv pip compile --quiet --universal --python-version 3.10 --upgrade --extra dev --extra web \
 		--excludes requirements/cuda.txt --custom-compile-command 'make lock' --output-file $(LOCK) setup.py -
 
 # Exit status 0 whether the tests pass or fail: it tells what a release elsewhere broke, and gates nothing. Any other
@@ -110,7 +114,7 @@ lock:
 test-newest:
 	rm -rf build/newest && $(PYTHON) -m venv build/newest
 	@$(call install_torch,$(NEWEST)/python,torch)
-	$(NEWEST)/python $(PIP_INSTALL) --editable '.[dev]'
+	$(NEWEST)/python $(PIP_INSTALL) --editable '.[dev,web]'
 	@$(NEWEST)/python -m pytest $(PYTEST_FLAGS) $(TESTS); status=$$?; test $$status -le 1 || exit $$status; \
 		echo "What is not in $(LOCK):"; \
 		$(NEWEST)/python -m pip freeze --exclude-editable | tr A-Z_ a-z- | grep -vxF "$$(sed 's/ ;.*//' $(LOCK))"; \
@@ -118,6 +122,7 @@ test-newest:
 
 pictures: $(READY)
 	$(BIN)/python docs/make_pictures.py
+	$(BIN)/python docs/make_screenshots.py
 
 clean:
 	rm -rf build demo .mypy_cache .pytest_cache .ruff_cache *.egg-info

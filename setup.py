@@ -24,6 +24,7 @@ ROOMS = (
     "pipelines",
     "publishing",
     "still_life",
+    "web",
 )
 PACKAGES = {f"{FACE}.{room.replace('/', '.')}": room for room in ROOMS}
 
@@ -56,6 +57,7 @@ setup(
             "judge.safetensors",
             *(f"weights/**/*.{suffix}" for suffix in ("safetensors", "json", "txt")),
         ],
+        f"{FACE}.web": ["*.css"],
     },
     python_requires=">=3.10",
     # Each lower bound is a version that the fast tests were run on. requirements/lock.txt holds what `make` installs.
@@ -77,12 +79,15 @@ setup(
             "mkdocstrings-python>=2.0",
             "mypy>=2.4",
             "peft>=0.17",
+            "playwright>=1.49",  # drives an installed Chromium, and brings none
             "pymdown-extensions<12.2",  # the last mkdocstrings for Python 3.10 fails with later ones
             "pytest>=8.2",
             "pytest-xdist>=3.6.1",
             "ruff~=0.17.5",  # another minor version may format otherwise
             "setuptools>=77.0.3",
         ],
+        # the page
+        "web": ["gradio>=6.20,<7"],
         # plots, and published networks to measure with; torchvision wants the torch that it was built for
         "evaluation": [
             "matplotlib>=3.10",

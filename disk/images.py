@@ -1,31 +1,43 @@
-"""Read picture files that anyone may have made or damaged; errors are clauses that follow the file's name."""
+"""Read picture files that anyone may have made or damaged, and encode our own; errors of reading are clauses that
+follow the file's name."""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import warnings
 from collections.abc import Iterator
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 _HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 _ORIENTATION = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)  # its values for which width and height change places
 _UNKNOWN_RANGE = ("I", "F")
+OUR_NOTES = "semantic_edit."  # the beginning of the names of our entries in a file's metadata
 
 
 class UnreadableImage(ValueError):
     """Why a file cannot be read as a picture, as a clause that follows the file's name."""
 
 
-def decoded_image(path: str | os.PathLike[str]) -> Image.Image:
+def decoded_image(path: str | os.PathLike[str], most_pixels: int | None = None) -> Image.Image:
     """The decoded picture of a file, in the file's own mode and not yet turned upright.
 
+    Args:
+        path: The file.
+        most_pixels: A picture of more pixels is refused before it is decoded.
+
     Raises:
-        UnreadableImage: If the file is missing, not a picture or damaged, has more pixels than Pillow considers safe,
-            or has a mode whose range of values is unknown.
+        UnreadableImage: If the file is missing, not a picture or damaged, has more pixels than are allowed or than
+            Pillow considers safe, or has a mode whose range of values is unknown.
     """
+    if most_pixels is not None:
+        width, height = size_of_file(path)
+        if width * height > most_pixels:
+            allowed = f"{most_pixels // 10**6} million are allowed"
+            raise UnreadableImage(f"has {width} x {height} pixels, and {allowed}; shrink it first")
     with _explained(path):
         image = Image.open(path)
         image.load()
@@ -45,6 +57,18 @@ def size_of_file(path: str | os.PathLike[str]) -> tuple[int, int]:
         # asking a PNG without such a block before its pixels would decode the pixels
         turned = "exif" in image.info and image.getexif().get(_ORIENTATION) in _SIDEWAYS
     return (height, width) if turned else (width, height)
+
+
+def encoded_image(image: Image.Image, kind: str) -> bytes:
+    """A picture in one of Pillow's formats, with our entries in its metadata if the format is PNG."""
+    buffer = io.BytesIO()
+    notes = PngImagePlugin.PngInfo()
+    for name, value in image.info.items():
+        if str(name).startswith(OUR_NOTES):
+            notes.add_text(str(name), str(value))
+    # each is for some formats, and the others ignore it
+    image.save(buffer, kind, quality=95, pnginfo=notes)
+    return buffer.getvalue()
 
 
 @contextlib.contextmanager

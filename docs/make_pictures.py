@@ -14,8 +14,8 @@ from semantic_edit.editing.origins import mask_as_image
 from semantic_edit.evaluation.metrics import psnr
 from semantic_edit.loading import load_pipeline, quiet_loading
 from semantic_edit.pipelines import DiffEditPipeline, DiffEditPipelineOutput
+from semantic_edit.pipelines.strips import edit_strip, strip
 from semantic_edit.still_life.cases import EditCase, edit_cases
-from semantic_edit.strips import edit_strip, strip
 
 PICTURES = Path(__file__).parent / "pictures"
 CARDS = Path(__file__).parents[1] / "model_cards" / "pictures"

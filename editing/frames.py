@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,6 +91,11 @@ class Frame:
             return f"{whole} pixels" if self.is_plain else f"{whole} pixels, processed at {size}"
         left, upper = self.box[:2]
         return f"{shown_size(self.box_size)} pixels at ({left}, {upper}) of {whole}, processed at {size}"
+
+
+def told_frames(frames: Sequence[Frame] | None) -> str:
+    """In sentences for users, on which parts and at which sizes a model worked; "" if on whole pictures as they are."""
+    return " ".join(f"The picture: {frame}." for frame in frames or () if not frame.is_plain)
 
 
 def shown_size(size: Size) -> str:

@@ -1,5 +1,6 @@
 """What StyleDiffusion learns from a picture, and how it learns it. No UNet here: learning is given a denoiser."""
 
+from semantic_edit.mapping_networks.archive import pack_network, unpack_network
 from semantic_edit.mapping_networks.card import model_card
 from semantic_edit.mapping_networks.checkpoint import check_checkpoint
 from semantic_edit.mapping_networks.config import check_config
@@ -34,6 +35,8 @@ __all__ = [
     "learn_mappings",
     "mapping_forward",
     "model_card",
+    "pack_network",
     "parameter_shapes",
+    "unpack_network",
     "value_embeds_of",
 ]

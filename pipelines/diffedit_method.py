@@ -14,7 +14,7 @@ import torch
 from semantic_edit.denoisers.denoiser import INVERSION, Denoiser
 from semantic_edit.editing.guidance import PromptPair
 from semantic_edit.editing.inversion import predicting
-from semantic_edit.editing.masking import MaskResult
+from semantic_edit.editing.masking import MaskResult, find_mask
 from semantic_edit.pipelines.callbacks import every_steps, read_step_hooks
 from semantic_edit.pipelines.calls import CallSettings, running_call
 from semantic_edit.pipelines.checks import (
@@ -29,8 +29,8 @@ from semantic_edit.pipelines.encoding import edit_guidance, encode_and_decode
 from semantic_edit.pipelines.explaining import attention_in_images
 from semantic_edit.pipelines.finishing import Composition, convert_pixels, finish_images
 from semantic_edit.pipelines.images import ImageInput
-from semantic_edit.pipelines.locating import locate_request
-from semantic_edit.pipelines.masks import mask_images
+from semantic_edit.pipelines.locating import locate_request, whole_mask_of
+from semantic_edit.pipelines.masks import warn_of_alike_prompts
 from semantic_edit.pipelines.options import (
     OF_PRESETS,
     read_edit_options,
@@ -43,6 +43,7 @@ from semantic_edit.pipelines.outputs import (
     DiffEditMaskOutput,
     DiffEditPipelineOutput,
     as_tuple,
+    mask_output,
 )
 from semantic_edit.pipelines.presets import preset_of
 from semantic_edit.pipelines.ranges import read_numbers
@@ -55,9 +56,9 @@ from semantic_edit.pipelines.request import (
 )
 from semantic_edit.pipelines.session import components_restored, session_of
 from semantic_edit.pipelines.stages import (
+    contrast_prompts,
     encode_images,
     invert_images,
-    locate_edit,
     new_trajectory,
 )
 from semantic_edit.pipelines.upstream import Regularization, regularised
@@ -99,7 +100,7 @@ class DiffEditMixin:
             guidance = edit_guidance(here)
             call.guidance_scale, call.num_timesteps = max(guidance.scales), request.levels
             edited, inversion = encode_and_decode(here, guidance, hooks)
-            whole = here.whole_mask(denoiser.cell)
+            whole = whole_mask_of(request, mask)
             laid = Composition(view, mask, request.preserves, whole, _seen_only(request, found))
             images, flags = finish_images(denoiser, edited, options.output_type, laid, self._censored)
         output = DiffEditPipelineOutput(
@@ -112,6 +113,7 @@ class DiffEditMixin:
             mask_coherence=None if found is None else found.coherence,
             trajectory=inversion if options.image_latents is None else None,
             frames=view.frames or None,
+            contrast=here.contrast,
         )
         return output if arguments["return_dict"] else as_tuple(output)
 
@@ -146,15 +148,7 @@ class DiffEditMixin:
         request = read_edit_request(denoiser, read_edit_options(denoiser, given))
         with components_restored(self):
             here = locate_request(session_of(self, denoiser, request.schedule), request)
-        whole, found = here.whole_mask(denoiser.cell), here.found
-        return DiffEditMaskOutput(
-            masks=mask_images(whole),
-            pixel_mask=whole,
-            soft_mask=None if found is None else found.soft_mask,
-            mask_confidence=None if found is None else found.confidence,
-            mask_coherence=None if found is None else found.coherence,
-            frames=here.request.view.frames or None,
-        )
+        return mask_output(here.request, here.contrast, here.found, here.mask)
 
     @torch.no_grad()
     def explain(
@@ -227,7 +221,10 @@ class DiffEditMixin:
             embeds = prompts.embed(denoiser, edits)
             clean = encode_images(denoiser, view.images).expand(edits, -1, -1, -1)
             session = session_of(self, denoiser, schedule)
-            found = locate_edit(session, clean, embeds, settings, guidance_scale, given["generator"])
+            contrast = contrast_prompts(session, clean, embeds, settings, guidance_scale, given["generator"])
+        ratio, threshold = settings.mask_thresholding_ratio, settings.mask_threshold
+        found = find_mask(contrast, denoiser.tuning, ratio, threshold)
+        warn_of_alike_prompts(found)
         if given["output_type"] == "pt":
             return found.mask
         mask = found.mask[:, 0].cpu().numpy()

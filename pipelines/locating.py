@@ -8,16 +8,54 @@ import torch
 
 from semantic_edit.denoisers.denoiser import Denoiser
 from semantic_edit.editing.mask_shapes import MaskShape
-from semantic_edit.editing.masking import MaskResult
-from semantic_edit.pipelines.masks import Drawing, EditMask, draw_edit_mask, shape_edit_mask
+from semantic_edit.editing.masking import MaskResult, NoiseContrast, find_mask
+from semantic_edit.editing.tuning import EditTuning
+from semantic_edit.pipelines.masks import (
+    Drawing,
+    EditMask,
+    draw_edit_mask,
+    shape_edit_mask,
+    warn_of_alike_prompts,
+)
 from semantic_edit.pipelines.request import EditRequest
 from semantic_edit.pipelines.searching import searched_view
-from semantic_edit.pipelines.stages import EditEmbeds, Session, clean_latents, locate_edit
+from semantic_edit.pipelines.stages import EditEmbeds, Session, clean_latents, contrast_prompts
+
+
+@dataclass(frozen=True, eq=False)
+class PromptContrast:
+    """How each edit's two prompts disagree: the mask at any threshold is drawn from it, without the model.
+
+    noise: The difference of the predictions.
+    request: What was asked for, of the view that the model works on.
+    tuning: What suits the model.
+    cell: Pixels along a latent's side.
+    """
+
+    noise: NoiseContrast
+    request: EditRequest
+    tuning: EditTuning
+    cell: int
+
+    def drawn(self, threshold: float) -> tuple[MaskResult, EditMask]:
+        """What is found at a threshold, and the mask that it gives."""
+        request, options = self.request, self.request.options
+        found = find_mask(self.noise, self.tuning, options.mask.mask_thresholding_ratio, threshold)
+        drawing = Drawing(
+            threshold=threshold,
+            tuning=self.tuning,
+            cell=self.cell,
+            follows_edges=options.preset.mask_refine,
+            is_shaped=options.is_shaped,
+        )
+        drawn = draw_edit_mask(found, request.view.images, drawing)
+        shape = mask_shape(request, self.cell)
+        return found, shape_edit_mask(drawn, request.edits, found.soft_mask, self.cell, shape, is_found=True)
 
 
 def find_or_cut_mask(
     session: Session[Denoiser], request: EditRequest, embeds: EditEmbeds, clean: torch.Tensor
-) -> tuple[MaskResult | None, EditMask]:
+) -> tuple[PromptContrast | None, MaskResult | None, EditMask]:
     """Where the edits of a call apply.
 
     Args:
@@ -27,26 +65,20 @@ def find_or_cut_mask(
         clean: The pictures' latents, (pictures, channels, height, width).
 
     Returns:
-        What was found, or `None` for a caller's own mask; and the mask.
+        How the prompts disagree and what was found, both `None` for a caller's own mask; and the mask.
     """
-    options, view, denoiser, found = request.options, request.view, session.denoiser, None
+    options, denoiser = request.options, session.denoiser
     if request.own_mask is not None:
-        drawn = view.cut_mask(request.own_mask)
-    else:
-        latents = clean.expand(request.edits, -1, -1, -1)
-        found = locate_edit(session, latents, embeds, options.mask, options.usual_guidance, options.generator)
-        drawing = Drawing(
-            threshold=options.mask.mask_threshold,
-            tuning=denoiser.tuning,
-            cell=denoiser.cell,
-            follows_edges=options.preset.mask_refine,
-            is_shaped=options.is_shaped,
-        )
-        drawn = draw_edit_mask(found, view.images, drawing)
-    shape = mask_shape(request, denoiser.cell)
-    return found, shape_edit_mask(
-        drawn, request.edits, clean, denoiser.cell, shape, is_found=found is not None
+        cut, shape = request.view.cut_mask(request.own_mask), mask_shape(request, denoiser.cell)
+        return None, None, shape_edit_mask(cut, request.edits, clean, denoiser.cell, shape)
+    latents = clean.expand(request.edits, -1, -1, -1)
+    noise = contrast_prompts(
+        session, latents, embeds, options.mask, options.usual_guidance, options.generator
     )
+    contrast = PromptContrast(noise, request, denoiser.tuning, denoiser.cell)
+    found, mask = contrast.drawn(options.mask.mask_threshold)
+    warn_of_alike_prompts(found)
+    return contrast, found, mask
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,24 +88,16 @@ class Located:
     session, request: Of the view that the model works on.
     embeds: The prompts, embedded.
     clean: The pictures' latents, (pictures, channels, height, width).
-    found: What was found; `None` for a caller's own mask.
+    contrast, found: How the prompts disagree, and what was found; `None` for a caller's own mask.
     """
 
     session: Session[Denoiser]
     request: EditRequest
     embeds: EditEmbeds
     clean: torch.Tensor
+    contrast: PromptContrast | None
     found: MaskResult | None
     mask: EditMask
-
-    def whole_mask(self, cell: int) -> torch.Tensor:
-        """The masks over the whole pictures, (edits, 1, height, width) in [0, 1].
-
-        Args:
-            cell: Pixels along a latent's side.
-        """
-        request = self.request
-        return request.view.whole_mask(self.mask.pixels, request.own_mask, mask_shape(request, cell))
 
 
 def locate_request(session: Session[Denoiser], request: EditRequest) -> Located:
@@ -91,8 +115,18 @@ def locate_request(session: Session[Denoiser], request: EditRequest) -> Located:
     if view is not request.view:
         request = request.seen(denoiser, view)
         session = replace(session, schedule=request.schedule)
-    found, mask = find_or_cut_mask(session, request, embeds, clean)
-    return Located(session, request, embeds, clean, found, mask)
+    return Located(session, request, embeds, clean, *find_or_cut_mask(session, request, embeds, clean))
+
+
+def whole_mask_of(request: EditRequest, mask: EditMask) -> torch.Tensor:
+    """The masks over the whole pictures, (edits, 1, height, width) in [0, 1].
+
+    Args:
+        request: What was asked for.
+        mask: In the view that the model works on.
+    """
+    cell = mask.pixels.shape[-1] // mask.weights.shape[-1]
+    return request.view.whole_mask(mask.pixels, request.own_mask, mask_shape(request, cell))
 
 
 def mask_shape(request: EditRequest, cell: int) -> MaskShape:

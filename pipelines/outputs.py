@@ -11,8 +11,13 @@ import torch
 from diffusers.utils import BaseOutput
 
 from semantic_edit.editing.frames import Frame
+from semantic_edit.editing.masking import MaskResult
 from semantic_edit.editing.summaries import Summarised
 from semantic_edit.editing.trajectory import Trajectory
+from semantic_edit.pipelines.locating import PromptContrast, whole_mask_of
+from semantic_edit.pipelines.masks import EditMask, mask_images
+from semantic_edit.pipelines.ranges import plain_numbers
+from semantic_edit.pipelines.request import EditRequest
 
 
 def as_tuple(output: BaseOutput) -> tuple[Any, ...]:
@@ -20,8 +25,31 @@ def as_tuple(output: BaseOutput) -> tuple[Any, ...]:
     return tuple(getattr(output, field.name) for field in fields(output))
 
 
+class Redrawable:
+    """A result whose masks were found, and can be drawn at another threshold without the model.
+
+    contrast: How the prompts disagree; `None` if the caller passed a mask.
+    """
+
+    contrast: PromptContrast | None
+
+    def masks_at(self, mask_threshold: float) -> DiffEditMaskOutput:
+        """The masks that [`DiffEditMixin.locate`] would find at another threshold, with everything else as it was.
+
+        Args:
+            mask_threshold: As for a call, in (0, 1); higher values give smaller masks.
+
+        Raises:
+            ValueError: If it is out of range, or the masks were not found but given.
+        """
+        (threshold,) = plain_numbers(mask_threshold=mask_threshold)
+        if self.contrast is None:
+            raise ValueError("`masks_at` draws masks that were found, and these were given as `mask_image`.")
+        return mask_output(self.contrast.request, self.contrast, *self.contrast.drawn(threshold))
+
+
 @dataclass(repr=False)
-class DiffEditPipelineOutput(Summarised, BaseOutput):
+class DiffEditPipelineOutput(Redrawable, Summarised, BaseOutput):
     """Result of [`DiffEditPipeline`]; with `return_dict=False` the same fields as a tuple, in this order.
 
     images: `batch` RGB images ("pil"), a float array (batch, height, width, 3) ("np") or a float tensor (batch, 3,
@@ -41,6 +69,7 @@ class DiffEditPipelineOutput(Summarised, BaseOutput):
     trajectory: The inversion, for the next edit of the same image; `None` if none was needed because every mask was
         empty, or if the caller passed bare `image_latents`.
     frames: The area that the model worked on, one for each image or each edit; `None` if no pixels were given.
+    contrast: How the prompts disagree, for `masks_at`; `None` if the caller passed a mask.
     """
 
     images: list[PIL.Image.Image] | np.ndarray | torch.Tensor
@@ -52,15 +81,16 @@ class DiffEditPipelineOutput(Summarised, BaseOutput):
     mask_coherence: torch.Tensor | None = None
     trajectory: Trajectory | None = None
     frames: tuple[Frame, ...] | None = None
+    contrast: PromptContrast | None = None
 
 
 @dataclass(repr=False)
-class DiffEditMaskOutput(Summarised, BaseOutput):
+class DiffEditMaskOutput(Redrawable, Summarised, BaseOutput):
     """Result of [`DiffEditMixin.locate`]: where an edit would apply.
 
     masks: Black and white images of the image's own size, white where the edit applies, one for each edit.
     pixel_mask: (edits, 1, height, width) in [0, 1]: the same before it is cut at a half, with soft edges.
-    soft_mask, mask_confidence, mask_coherence, frames: As in [`DiffEditPipelineOutput`].
+    soft_mask, mask_confidence, mask_coherence, frames, contrast: As in [`DiffEditPipelineOutput`].
     """
 
     masks: list[PIL.Image.Image]
@@ -69,6 +99,29 @@ class DiffEditMaskOutput(Summarised, BaseOutput):
     mask_confidence: torch.Tensor | None = None
     mask_coherence: torch.Tensor | None = None
     frames: tuple[Frame, ...] | None = None
+    contrast: PromptContrast | None = None
+
+
+def mask_output(
+    request: EditRequest, contrast: PromptContrast | None, found: MaskResult | None, mask: EditMask
+) -> DiffEditMaskOutput:
+    """What `locate` returns.
+
+    Args:
+        request: What was asked for, of the view that the model works on.
+        contrast, found: How the prompts disagree, and what was found; `None` for a caller's own mask.
+        mask: Where the edits apply.
+    """
+    whole = whole_mask_of(request, mask)
+    return DiffEditMaskOutput(
+        masks=mask_images(whole),
+        pixel_mask=whole,
+        soft_mask=None if found is None else found.soft_mask,
+        mask_confidence=None if found is None else found.confidence,
+        mask_coherence=None if found is None else found.coherence,
+        frames=request.view.frames or None,
+        contrast=contrast,
+    )
 
 
 @dataclass(repr=False)

@@ -16,10 +16,9 @@ from semantic_edit.editing.guidance import Guidance, PromptPair
 from semantic_edit.editing.inversion import PredictAt, StepHooks, Walk, decode_latents, invert_latents
 from semantic_edit.editing.masking import (
     Batches,
-    MaskResult,
+    NoiseContrast,
     NoisedImages,
     draw_mask_noise,
-    find_mask,
     noise_difference,
     num_mask_chunks,
 )
@@ -27,7 +26,6 @@ from semantic_edit.editing.schedule import Schedule
 from semantic_edit.editing.trajectory import Trajectory
 from semantic_edit.pipelines.checks import levels_for
 from semantic_edit.pipelines.images import Images
-from semantic_edit.pipelines.masks import warn_of_alike_prompts
 from semantic_edit.pipelines.presets import EditGuidance
 
 SAME_PICTURE_TOLERANCE = 0.1
@@ -132,15 +130,15 @@ def clean_latents(denoiser: Denoiser, images: Images, trajectory: Trajectory | N
     return trajectory.latents[0].to(denoiser.device).float()
 
 
-def locate_edit(
+def contrast_prompts(
     session: Session[Denoiser],
     latents: torch.Tensor,
     embeds: EditEmbeds,
     settings: MaskSettings,
     guidance_scale: float,
     generator: torch.Generator | list[torch.Generator] | None,
-) -> MaskResult:
-    """Find the mask of every edit.
+) -> NoiseContrast:
+    """How the predictions under each edit's two prompts differ, from which its mask is found.
 
     Args:
         session: Of the call.
@@ -156,7 +154,7 @@ def locate_edit(
     source, target = embeds.sides()
     chunks = num_mask_chunks(edits, maps, 2 if source.unconditional is None else 4, settings.mask_batch_size)
     with session.bar("mask, in batches", chunks) as progress_bar:
-        contrast = noise_difference(
+        return noise_difference(
             session.denoiser,
             NoisedImages(session.schedule, latents, noise, level),
             source,
@@ -164,10 +162,6 @@ def locate_edit(
             guidance_scale,
             Batches(settings.mask_batch_size, on_done=lambda: progress_bar.update()),
         )
-    tuning = session.denoiser.tuning
-    found = find_mask(contrast, tuning, settings.mask_thresholding_ratio, settings.mask_threshold)
-    warn_of_alike_prompts(found)
-    return found
 
 
 def invert_images(

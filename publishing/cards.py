@@ -13,6 +13,7 @@ from semantic_edit import model_cards
 from semantic_edit.publishing.errors import PublishError
 
 REQUIRED = ("license", "library_name", "pipeline_tag", "tags")
+REQUIRED_OF_SPACES = ("title", "license", "sdk", "sdk_version", "app_file", "tags")
 CARDS = Path(model_cards.__file__).parent
 PLACE = re.compile(r"\{[a-z_]+\}")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -58,7 +59,8 @@ def check_card(folder: Path) -> ModelCard:
 
 
 def _problems(card: ModelCard, text: str, folder: Path) -> Iterator[str]:
-    missing = [name for name in REQUIRED if not card.data.get(name)]
+    required = REQUIRED_OF_SPACES if card.data.get("sdk") else REQUIRED
+    missing = [name for name in required if not card.data.get(name)]
     if missing:
         yield f"its metadata lacks {', '.join(missing)}"
     for place in sorted(set(PLACE.findall(text))):

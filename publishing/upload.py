@@ -29,7 +29,7 @@ def check_repo_id(repo_id: str) -> None:
         )
 
 
-def upload(folder: Path, repo_id: str, private: bool, message: str) -> str:
+def upload(folder: Path, repo_id: str, private: bool, message: str, kind: str = "model") -> str:
     """Create the repository if it does not exist, and upload every file of `folder` in one commit.
 
     The access token is the one that huggingface_hub finds: HF_TOKEN, or that of `hf auth login`.
@@ -39,6 +39,7 @@ def upload(folder: Path, repo_id: str, private: bool, message: str) -> str:
         repo_id: The repository, "owner/name".
         private: Whether the repository must be private.
         message: The commit's message.
+        kind: "model", as the Hub calls every repository of code or weights, or "space".
 
     Returns:
         The commit's URL.
@@ -50,14 +51,16 @@ def upload(folder: Path, repo_id: str, private: bool, message: str) -> str:
     api = HfApi(library_name="diffusers-semantic-edit")
     with _explained(repo_id):
         _check_token(api)
-        api.create_repo(repo_id, private=private or None, exist_ok=True)
-        if private and not api.repo_info(repo_id).private:
+        sdk = "gradio" if kind == "space" else None
+        api.create_repo(repo_id, private=private or None, exist_ok=True, repo_type=kind, space_sdk=sdk)
+        if private and not api.repo_info(repo_id, repo_type=kind).private:
             raise PublishError(
                 f"{repo_id} already exists and is public, so --private has no effect. Make it private on the Hub, or "
                 "name another repository."
             )
         # `upload_folder` may split a folder over several commits
-        return api.create_commit(repo_id, _additions(folder), commit_message=message).commit_url
+        additions = _additions(folder)
+        return api.create_commit(repo_id, additions, commit_message=message, repo_type=kind).commit_url
 
 
 def _check_token(api: HfApi) -> None:

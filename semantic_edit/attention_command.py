@@ -65,10 +65,9 @@ def run(options: argparse.Namespace) -> None:
     if options.prompt is not None and not options.prompt.split():
         raise UsageError(NO_WORDS)
     title, image, heats = _of_an_image(options) if options.mapping is None else _of_a_learned_one(options)
-    from semantic_edit.strips import heat_over, strip
+    from semantic_edit.pipelines.strips import word_strip
 
-    panels = [(title, image), *((word, heat_over(image, heat)) for word, heat in heats.items())]
-    write_file(options.output, encode_image(strip(panels, PANELS_IN_A_ROW), options.output))
+    write_file(options.output, encode_image(word_strip(image, title, heats), options.output))
     say(options.output)
 
 

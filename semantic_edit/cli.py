@@ -25,11 +25,13 @@ from semantic_edit import (
     publish_command,
     restyle_command,
     scene_command,
+    web_command,
 )
+from semantic_edit.disk.telling import in_typed_words
 from semantic_edit.files import UsageError
 from semantic_edit.options import add_traceback
 from semantic_edit.stopping import Stopped, stoppable
-from semantic_edit.terminal import complain, in_typed_words, visible
+from semantic_edit.terminal import complain, visible
 
 # Each module has `add_options(parser)` and `run(options)`, and may have `WORDS`, its names for pipelines' arguments.
 COMMANDS = {
@@ -39,8 +41,12 @@ COMMANDS = {
     "attention": (attention_command, "show which part of an image each word refers to"),
     "evaluate": (evaluate_command, "compare editing methods, in tables and grids of images"),
     "bundle": (bundle_command, "write a pipeline to a single file"),
-    "publish": (publish_command, "upload a pipeline, the still-life model or a learned image to the Hub"),
+    "publish": (
+        publish_command,
+        "upload a pipeline, the still-life model, a learned image or the page to the Hub",
+    ),
     "scene": (scene_command, "render a still life to edit"),
+    "web": (web_command, "serve a page to edit, learn and restyle in a browser"),
 }
 
 

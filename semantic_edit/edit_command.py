@@ -251,22 +251,13 @@ def _contents(
     outputs: dict[str, Path], image: Image.Image, output: DiffEditPipelineOutput
 ) -> dict[Path, bytes]:
     """The content of each file."""
-    from semantic_edit.editing.origins import mask_as_image
-    from semantic_edit.strips import edit_strip
+    from semantic_edit.pipelines.strips import edit_images
 
-    after, mask, frames = output.images[0], output.pixel_mask, output.frames
-    assert isinstance(after, Image.Image)  # by the pipeline's default output type
-    assert mask is not None  # only the three-stage call with bare latents has none
-    assert frames is not None  # as the image is given in pixels
-    mask_image = mask_as_image(mask[0], frames[0])
-    images = {
-        "--output": after,
-        "--save-mask": mask_image,
-        "--strip": edit_strip(image, after, mask_image, output.soft_mask, frames[0].box),
-    }
+    drawn = edit_images(image, output)
+    images = {"--output": drawn["edited"], "--save-mask": drawn["mask"], "--strip": drawn["strip"]}
     contents = {
-        outputs[option]: encode_image(drawn, outputs[option])
-        for option, drawn in images.items()
+        outputs[option]: encode_image(one, outputs[option])
+        for option, one in images.items()
         if option in outputs
     }
     if "--save-trajectory" in outputs and output.trajectory is not None:

@@ -8,14 +8,13 @@ import tempfile
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
-from semantic_edit.disk.images import UnreadableImage, decoded_image
+from semantic_edit.disk.images import UnreadableImage, decoded_image, encoded_image
 from semantic_edit.disk.reading import check_is_file, read_object
 from semantic_edit.disk.writing import entries, place_kind, settle
 
 _ADDRESS = re.compile("(https?|ftp|s3|hf):/")
-OUR_NOTES = "semantic_edit."  # the beginning of the names of our entries in a file's metadata
 
 
 class UsageError(Exception):
@@ -42,7 +41,7 @@ def encode_image(image: Image.Image, path: Path) -> bytes:
     """
     kind = _image_format(path)
     try:
-        content = _encoded(image, kind)
+        content = encoded_image(image, kind)
         whole = _opened_size(content) == image.size
     except (OSError, ValueError, struct.error) as error:  # what encoders raise
         raise UsageError(f"{path}: {kind} cannot hold this image ({error}); use .png") from error
@@ -158,7 +157,7 @@ def _keeps_images(path: Path) -> bool:
     try:
         kind = _image_format(path)
         tried = [Image.new(mode, (300, 200)) for mode in ("RGB", "L")]
-        return all(_opened_size(_encoded(image, kind)) == image.size for image in tried)
+        return all(_opened_size(encoded_image(image, kind)) == image.size for image in tried)
     except (KeyError, OSError, ValueError):
         return False
 
@@ -167,17 +166,6 @@ def _image_format(path: Path) -> str:
     suffix = path.suffix.lower()
     Image.preinit()  # the usual formats; all of them take a tenth of a second
     return Image.EXTENSION[suffix] if suffix in Image.EXTENSION else Image.registered_extensions()[suffix]
-
-
-def _encoded(image: Image.Image, kind: str) -> bytes:
-    buffer = io.BytesIO()
-    notes = PngImagePlugin.PngInfo()
-    for name, value in image.info.items():
-        if str(name).startswith(OUR_NOTES):
-            notes.add_text(str(name), str(value))
-    # each is for some formats, and the others ignore it
-    image.save(buffer, kind, quality=95, pnginfo=notes)
-    return buffer.getvalue()
 
 
 def _opened_size(content: bytes) -> tuple[int, int]:

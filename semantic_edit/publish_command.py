@@ -1,4 +1,4 @@
-"""`semantic-edit publish`: a pipeline, the still-life model or a learned image as a repository on the Hub."""
+"""`semantic-edit publish`: a pipeline, the still-life model, a learned image or the page as a repository on the Hub."""
 
 from __future__ import annotations
 
@@ -55,6 +55,7 @@ _KINDS = {
     "pipelines": (_add_pipelines, "the code of a pipeline, for anyone to load by its name"),
     "model": (_add_model, "the still-life model, including its pipelines"),
     "mapping": (_add_mapping, "a learned image, for others to edit"),
+    "space": (lambda parser: None, "the page, as a Space that runs on the Hub"),
 }
 
 
@@ -105,11 +106,14 @@ def run(options: argparse.Namespace) -> None:
 
 def _build(options: argparse.Namespace, folder: Path) -> None:
     from semantic_edit.publishing.repositories import build_mapping, build_model, build_pipeline
+    from semantic_edit.publishing.space import build_space
 
     if options.what == "pipelines":
         build_pipeline(options.pipeline, folder, options.to)
     elif options.what == "model":
         build_model(folder, options.to, options.own_pipeline)
+    elif options.what == "space":
+        build_space(folder, options.to)
     else:
         build_mapping(options.mapping, folder, options.to, options.license, options.base_model)
 
@@ -126,5 +130,12 @@ def _show(options: argparse.Namespace, folder: Path) -> None:
 def _send(options: argparse.Namespace, folder: Path) -> None:
     from semantic_edit.publishing.upload import upload
 
-    what = {"pipelines": "pipeline", "model": "still-life model", "mapping": "learned image"}[options.what]
-    say(upload(folder, options.to, options.private, f"Publish the {what} with diffusers-semantic-edit"))
+    names = {
+        "pipelines": "pipeline",
+        "model": "still-life model",
+        "mapping": "learned image",
+        "space": "page",
+    }
+    kind = "space" if options.what == "space" else "model"
+    message = f"Publish the {names[options.what]} with diffusers-semantic-edit"
+    say(upload(folder, options.to, options.private, message, kind))

@@ -219,7 +219,7 @@ def _contents(
     options: argparse.Namespace, outputs: dict[str, Path], source: str, output: StyleDiffusionPipelineOutput
 ) -> dict[Path, bytes]:
     """The content of each file."""
-    from semantic_edit.strips import strip
+    from semantic_edit.pipelines.strips import strip
 
     edits: list[Image.Image] = list(output.images)
     (reconstruction,) = output.reconstruction  # type: ignore[misc]

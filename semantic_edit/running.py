@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from semantic_edit.disk.telling import refuse_withheld
 from semantic_edit.files import UsageError
 from semantic_edit.terminal import complain
 
@@ -37,11 +38,8 @@ def run_edit(pipe: Callable[..., Any], advice: str, **arguments: Any) -> Any:
         tell_frames(output.frames)
     else:
         _tell_learned(output.frames)
-    flags = output.nsfw_content_detected or []
-    withheld = [str(index) for index, flag in enumerate(flags, start=1) if flag]
-    if withheld:
-        which = "the result" if len(flags) == 1 else f"the result of prompt {', '.join(withheld)}"
-        raise UsageError(f"the model's safety checker withheld {which}; {advice}")
+    with refusals():
+        refuse_withheld(output.nsfw_content_detected, advice)
     return output
 
 

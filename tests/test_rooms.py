@@ -33,6 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "datasets": {DISK, "editing", "pipelines", "still_life"},
     "evaluation": {DISK, "datasets", "pipelines", "still_life", *BELOW},
     "publishing": {DISK, "pipelines", "still_life", "model_cards", *BELOW},
+    "web": {DISK, "pipelines", "still_life", *BELOW},
 }
 # Rooms that reach these of the others through what their `__init__` exports alone.
 AS_USERS = {"evaluation"}

@@ -3,7 +3,7 @@ import warnings
 import numpy as np
 import pytest
 
-from semantic_edit.disk.telling import warn_caller
+from semantic_edit.disk.telling import in_typed_words, warn_caller
 
 
 def test_a_warning_points_to_the_caller():
@@ -24,3 +24,16 @@ def test_a_warning_from_deep_inside_of_a_call_points_to_the_call(pipe, picture):
         if part in str(one.message)
     }
     assert {one.filename for one in told} == {__file__}
+
+
+def test_an_argument_is_called_by_what_is_typed_for_it():
+    words = {"inpaint_strength": "--strength", "preserve_background": "--preserve-background"}
+    text = "`inpaint_strength` 0.1 of `num_steps`; `preserve_background=True` needs it, `pipe(image=...)` not"
+    assert in_typed_words(text, words) == (
+        "--strength 0.1 of `num_steps`; --preserve-background needs it, `pipe(image=...)` not"
+    )
+    assert in_typed_words("pass `inpaint_strength=0.5`", words) == "pass --strength 0.5"
+    assert (
+        in_typed_words("The `text_encoder_2` has no `scheduler`.", {})
+        == "The text_encoder_2 has no scheduler."
+    )

@@ -338,8 +338,8 @@ class Hub:
 
 
 REPO = r"(?P<repo_id>(?:[^/]+/)?[^/]+)"
-API = rf"/api/(?P<kind>models|datasets)/{REPO}"
-PAGE = rf"/(?:(?P<kind>datasets)/)?{REPO}"
+API = rf"/api/(?P<kind>models|datasets|spaces)/{REPO}"
+PAGE = rf"/(?:(?P<kind>datasets|spaces)/)?{REPO}"
 REVISION = r"(?P<revision>[^/]+)"
 
 ROUTES: tuple[tuple[str, str, Callable[..., Reply]], ...] = (

@@ -116,14 +116,14 @@ def test_what_is_large_goes_to_lfs(hub, client, apple, monkeypatch):
     assert (stored["short.txt"].is_lfs, stored["long.txt"].is_lfs) == (False, True)
 
 
-@pytest.mark.parametrize("kind", ["model", "dataset"])
+@pytest.mark.parametrize("kind", ["model", "dataset", "space"])
 def test_what_is_pushed_can_be_pulled(hub, client, folder, tmp_path, kind):
-    client().create_repo(APPLE, repo_type=kind)
+    client().create_repo(APPLE, repo_type=kind, space_sdk="gradio" if kind == "space" else None)
     client().upload_folder(repo_id=APPLE, folder_path=folder, repo_type=kind)
     assert hub.files(APPLE, repo_type=kind) == FILES
     client(False).snapshot_download(APPLE, repo_type=kind, local_dir=tmp_path / "pulled")
     assert {p: d for p, d in downloaded(tmp_path / "pulled").items() if p in FILES} == FILES
-    assert not hub.has_repo(APPLE, "model" if kind == "dataset" else "dataset")
+    assert not hub.has_repo(APPLE, "dataset" if kind == "model" else "model")
 
 
 def test_what_is_there_is_not_sent_again(hub, client, folder):

@@ -302,11 +302,11 @@ def test_outputs(pipe, pictures, half_mask):
     assert 0 <= results["np"].min() <= results["np"].max() <= 1
     np.testing.assert_allclose(results["np"], results["pt"].permute(0, 2, 3, 1).numpy())
     np.testing.assert_array_equal(np.asarray(results["pil"][2]), (255 * results["np"][2]).round())
-    images, flags, mask, pixels, soft, *sure, trajectory, frames = pipe(
+    images, flags, mask, pixels, soft, *sure, trajectory, frames, contrast = pipe(
         pictures, return_dict=False, **options
     )
     assert len(images) == 3
-    assert [flags, soft, *sure] == [None] * 4
+    assert [flags, soft, *sure, contrast] == [None] * 5
     assert mask.shape == (3, 1, 6, 8)
     assert pixels.shape == (3, 1, 48, 64)
     assert trajectory.batch_size == 3

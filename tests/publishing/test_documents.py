@@ -29,7 +29,7 @@ def at_work(tmp_path, monkeypatch, this_process):
 
 
 def test_commands_run(at_work, hub, capsys):
-    assert len(commands()) == 7
+    assert len(commands()) == 8
     # the model comes first: the friend's edit loads it
     for arguments in sorted(commands(), key=lambda arguments: arguments[:2] != ["publish", "model"]):
         fewer_steps = ["--steps", "2"] if arguments[0] == "learn" else []  # nobody looks at this picture

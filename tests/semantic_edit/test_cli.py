@@ -22,7 +22,7 @@ from semantic_edit.cli import main
 from semantic_edit.disk import writing
 from semantic_edit.options import ModelChoice
 from semantic_edit.pipelines import DiffEditPipeline, DiffEditPipelineOutput
-from semantic_edit.strips import CAPTION_HEIGHT, GAP, PANEL_HEIGHT
+from semantic_edit.pipelines.strips import CAPTION_HEIGHT, GAP, PANEL_HEIGHT
 
 WORDS = ("--source", "a red apple on grass", "--prompt", "a green pear on grass")
 

@@ -11,8 +11,8 @@ from semantic_edit.files import UsageError
 from semantic_edit.loading import load_pipeline_for
 from semantic_edit.mapping_networks import MappingNetwork
 from semantic_edit.pipelines import StyleDiffusionPipeline, StyleDiffusionPipelineOutput
+from semantic_edit.pipelines.strips import CAPTION_HEIGHT, GAP, PANEL_HEIGHT
 from semantic_edit.still_life import model_path
-from semantic_edit.strips import CAPTION_HEIGHT, GAP, PANEL_HEIGHT
 
 PEAR, BLUE = "a green pear on grass", "a blue apple on grass"
 PANEL_WIDTH = round(64 * PANEL_HEIGHT / 48)

@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from semantic_edit.cli import main
-from semantic_edit.terminal import complain, in_typed_words, say, visible
+from semantic_edit.terminal import complain, say, visible
 
 
 @pytest.mark.parametrize(
@@ -34,19 +34,6 @@ def test_a_terminal_of_few_letters_gets_the_others_by_their_numbers(monkeypatch)
 def test_a_complaint_is_one_line(capsys):
     complain("warning", "a\n  long \x1b[2J story")
     assert capsys.readouterr().err == "semantic-edit: warning: a long \\x1b[2J story\n"
-
-
-def test_an_argument_is_called_by_what_is_typed_for_it():
-    words = {"inpaint_strength": "--strength", "preserve_background": "--preserve-background"}
-    text = "`inpaint_strength` 0.1 of `num_steps`; `preserve_background=True` needs it, `pipe(image=...)` not"
-    assert in_typed_words(text, words) == (
-        "--strength 0.1 of `num_steps`; --preserve-background needs it, `pipe(image=...)` not"
-    )
-    assert in_typed_words("pass `inpaint_strength=0.5`", words) == "pass --strength 0.5"
-    assert (
-        in_typed_words("The `text_encoder_2` has no `scheduler`.", {})
-        == "The text_encoder_2 has no scheduler."
-    )
 
 
 @pytest.mark.parametrize(

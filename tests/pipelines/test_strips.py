@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semantic_edit.strips import CAPTION_HEIGHT, GAP, LINE_HEIGHT, PANEL_HEIGHT, heat_over, strip
+from semantic_edit.pipelines.strips import CAPTION_HEIGHT, GAP, LINE_HEIGHT, PANEL_HEIGHT, heat_over, strip
 
 SIDE = PANEL_HEIGHT
 RED = Image.new("RGB", (SIDE, SIDE), "red")

@@ -1,8 +1,8 @@
-"""Several captioned images in one: what an edit did, or where the model attends to words."""
+"""Several captioned images in one: what an edit did, or where the model attends to words; and maps as images."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
@@ -12,11 +12,29 @@ from semantic_edit.editing.origins import mask_as_image
 if TYPE_CHECKING:
     import torch
 
+    from semantic_edit.pipelines.outputs import DiffEditPipelineOutput
+
+PANELS_IN_A_ROW = 6
 PANEL_HEIGHT = 256
 HIGHEST_PANEL = 512
 GAP = 8
 CAPTION_HEIGHT = 24
 LINE_HEIGHT = 18
+
+
+def edit_images(image: Image.Image, output: DiffEditPipelineOutput) -> dict[str, Image.Image]:
+    """What there is to see of an edit of one image: "edited", "mask" and "strip".
+
+    Args:
+        image: The image that was edited, upright.
+        output: The edit, with an image in pixels.
+    """
+    assert output.pixel_mask is not None  # as the image was given in pixels
+    assert output.frames is not None
+    (edited,), frame = output.images, output.frames[0]
+    mask = mask_as_image(output.pixel_mask[0], frame)
+    overview = edit_strip(image, edited, mask, output.soft_mask, frame.box)
+    return {"edited": edited, "mask": mask, "strip": overview}
 
 
 def edit_strip(
@@ -35,11 +53,34 @@ def edit_strip(
     """
     panels = [("before", before)]
     if soft_mask is not None:
-        size = (box[2] - box[0], box[3] - box[1])
-        heat = Image.new("L", before.size)
-        heat.paste(mask_as_image(soft_mask[0]).resize(size, Image.Resampling.BICUBIC), box)
-        panels.append(("soft map", heat))
+        panels.append(("soft map", soft_map(soft_mask, before.size, box)))
     return strip([*panels, ("mask", mask), ("after", after)])
+
+
+def soft_map(soft_mask: torch.Tensor, size: tuple[int, int], box: tuple[int, int, int, int]) -> Image.Image:
+    """The first of some soft maps as a greyscale image of a whole picture's size.
+
+    Args:
+        soft_mask: (batch, 1, height, width) in [0, 1].
+        size: The picture's (width, height).
+        box: The part of the picture that the map covers.
+    """
+    part = (box[2] - box[0], box[3] - box[1])
+    heat = Image.new("L", size)
+    heat.paste(mask_as_image(soft_mask[0]).resize(part, Image.Resampling.BICUBIC), box)
+    return heat
+
+
+def word_strip(image: Image.Image, prompt: str, heats: Mapping[str, Image.Image]) -> Image.Image:
+    """Draw where the model looks for each word of a prompt: the image | a heat map of each word.
+
+    Args:
+        image: What the prompt describes.
+        prompt: The words.
+        heats: For each word, a greyscale image of the image's size.
+    """
+    panels = [(prompt, image), *((word, heat_over(image, heat)) for word, heat in heats.items())]
+    return strip(panels, PANELS_IN_A_ROW)
 
 
 def heat_over(image: Image.Image, heat: Image.Image) -> Image.Image:

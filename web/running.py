@@ -1,0 +1,96 @@
+"""From an event of the page to a call of a pipeline: one at a time, with its progress and errors on the page."""
+
+from __future__ import annotations
+
+import html
+import time
+from collections.abc import Callable, Mapping, Sequence
+from threading import Event
+from typing import Any
+
+import gradio as gr
+
+from semantic_edit.disk.telling import in_typed_words
+from semantic_edit.pipelines.watching import StoppedOnRequest, watched_pipeline
+from semantic_edit.web.studio import Studio, Visit
+
+PRIVATE: Mapping[str, Any] = {"api_visibility": "private"}
+AT_ONCE = {**PRIVATE, "concurrency_id": "page", "concurrency_limit": 8, "show_progress": "hidden"}
+
+
+def handler(studio: Studio, run: Callable[..., Any], otherwise: Any = None) -> Callable[..., Any]:
+    """`run(visit, *values)` as Gradio calls it, with errors as sentences on the page.
+
+    Args:
+        studio: Holds the visits.
+        run: What an event does.
+        otherwise: What is shown after an error; by default, what was shown before.
+    """
+
+    def handle(request: gr.Request, *values: Any) -> Any:
+        try:
+            return run(studio.visit(str(request.session_hash)), *values)
+        except StoppedOnRequest:
+            gr.Info("Stopped. Nothing has changed.")
+        except (ValueError, TypeError, FloatingPointError, OSError) as error:
+            # not as one of Gradio's errors, which would cover what is being worked on
+            gr.Warning(sentence(studio, error), duration=None)
+        return gr.skip() if otherwise is None else otherwise
+
+    return handle
+
+
+def sentence(studio: Studio, said: object) -> str:
+    """An error or a warning in the page's words, as HTML."""
+    return html.escape(in_typed_words(" ".join(str(said).split()), studio.words))
+
+
+def stop_button(studio: Studio, elem_id: str) -> gr.Button:
+    """A button that stops, at its next step, whatever its visitor has running."""
+    button = gr.Button("Stop", variant="stop", interactive=False, elem_id=elem_id, min_width=80)
+    button.click(handler(studio, lambda visit: visit.stop.set()), None, None, **AT_ONCE)
+    return button
+
+
+def watched(visit: Visit, pipe: Any) -> Any:
+    """A pipeline whose calls show their progress on the page, until they are done or the visitor stops them."""
+    progress = gr.Progress()
+    return watched_pipeline(pipe, lambda done, total, text: progress((done, total), text), visit.stop)
+
+
+def on_model(
+    studio: Studio,
+    start: Callable[..., Any],
+    run: Callable[..., Any],
+    inputs: Sequence[Any],
+    outputs: Sequence[Any],
+    buttons: Sequence[gr.Button],
+) -> None:
+    """Let an event call the model: its turn comes in the queue, and until its end it can only be stopped.
+
+    Args:
+        studio: Holds the visits.
+        start: The event, such as `button.click`.
+        run: `run(visit, *values)`; what it returns last is said, behind the time that it took.
+        inputs, outputs: Of `run`. The last output shows the progress.
+        buttons: Those without effect meanwhile, and last the one that stops it.
+    """
+
+    def switch(working: bool) -> list[Any]:
+        return [*[gr.Button(interactive=not working)] * (len(buttons) - 1), gr.Button(interactive=working)]
+
+    def begin(visit: Visit) -> list[Any]:
+        if visit.stop.is_set():
+            visit.stop = Event()
+        return switch(True)
+
+    def timed(visit: Visit, *values: Any) -> list[Any]:
+        began = time.monotonic()
+        *shown, note = run(visit, *values)
+        return [*shown, f"Done in {time.monotonic() - began:.1f} s. {note}"]
+
+    began = start(handler(studio, begin), None, buttons, **AT_ONCE)
+    one_at_a_time = {**PRIVATE, "concurrency_id": "model", "concurrency_limit": 1}
+    ran = began.then(handler(studio, timed), inputs, outputs, show_progress_on=outputs[-1], **one_at_a_time)
+    for ended in (ran.success, ran.failure):  # after a failure, Gradio 6.31 does not go on to a `then`
+        ended(lambda: switch(False), None, buttons, **AT_ONCE)
