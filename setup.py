@@ -13,6 +13,7 @@ HERE = Path(__file__).parent
 FACE = "semantic_edit"
 ROOMS = (
     "attention_processors",
+    "batch",
     "datasets",
     "denoisers",
     "disk",
@@ -83,6 +84,8 @@ setup(
             "ruff~=0.17.5",  # another minor version may format otherwise
             "setuptools>=77.0.3",
         ],
+        # tables in Parquet, and datasets that are streamed from the Hub or from a folder
+        "data": ["datasets>=4.0", "pyarrow>=21.0"],
         # plots, and published networks to measure with; torchvision wants the torch that it was built for
         "evaluation": [
             "matplotlib>=3.10",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import warnings
 from collections.abc import Iterator
@@ -15,42 +16,50 @@ _SIDEWAYS = (5, 6, 7, 8)  # its values for which width and height change places
 _UNKNOWN_RANGE = ("I", "F")
 
 
+ImageSource = str | os.PathLike[str] | bytes
+"""A file, or the content of one."""
+
+
 class UnreadableImage(ValueError):
     """Why a file cannot be read as a picture, as a clause that follows the file's name."""
 
 
-def decoded_image(path: str | os.PathLike[str]) -> Image.Image:
+def decoded_image(source: ImageSource) -> Image.Image:
     """The decoded picture of a file, in the file's own mode and not yet turned upright.
 
     Raises:
         UnreadableImage: If the file is missing, not a picture or damaged, has more pixels than Pillow considers safe,
             or has a mode whose range of values is unknown.
     """
-    with _explained(path):
-        image = Image.open(path)
+    with _explained(source):
+        image = Image.open(_opened(source))
         image.load()
     if image.mode in _UNKNOWN_RANGE:
         raise UnreadableImage(f"has mode {image.mode}, whose range of values is not known; save it in 8 bits")
     return image
 
 
-def size_of_file(path: str | os.PathLike[str]) -> tuple[int, int]:
+def size_of_file(source: ImageSource) -> tuple[int, int]:
     """The (width, height) of a picture when upright, from the file's header; nothing is decoded.
 
     Raises:
         UnreadableImage: If the file is missing or not a picture, or has more pixels than Pillow considers safe.
     """
-    with _explained(path), Image.open(path) as image:
+    with _explained(source), Image.open(_opened(source)) as image:
         width, height = image.size
         # asking a PNG without such a block before its pixels would decode the pixels
         turned = "exif" in image.info and image.getexif().get(_ORIENTATION) in _SIDEWAYS
     return (height, width) if turned else (width, height)
 
 
+def _opened(source: ImageSource) -> str | os.PathLike[str] | io.BytesIO:
+    return io.BytesIO(source) if isinstance(source, bytes) else source
+
+
 @contextlib.contextmanager
-def _explained(path: str | os.PathLike[str]) -> Iterator[None]:
+def _explained(source: ImageSource) -> Iterator[None]:
     """Turn whatever goes wrong with a file during the block into a clause."""
-    is_heic = _is_heic(path)
+    is_heic = _is_heic(source)
     if is_heic:
         _register_heic()
     try:
@@ -71,13 +80,14 @@ def _explained(path: str | os.PathLike[str]) -> Iterator[None]:
         raise UnreadableImage(f"cannot be read: {reason}") from None
 
 
-def _is_heic(path: str | os.PathLike[str]) -> bool:
+def _is_heic(source: ImageSource) -> bool:
     """Whether a file's first bytes are those of HEIC, the format that many phones save."""
-    try:
-        with open(path, "rb") as file:
+    head = b""
+    if isinstance(source, bytes):
+        head = source[:12]
+    else:
+        with contextlib.suppress(OSError, ValueError), open(source, "rb") as file:
             head = file.read(12)
-    except (OSError, ValueError):
-        return False
     return head[4:8] == b"ftyp" and head[8:] in _HEIC_BRANDS
 
 
