@@ -1,4 +1,4 @@
-"""Rows edited by DiffEdit: pictures of one size side by side, or one picture with all its prompts after one inversion."""
+"""Rows edited by DiffEdit: pictures of one size side by side, or one picture with all prompts after one inversion."""
 
 from __future__ import annotations
 

@@ -61,7 +61,8 @@ def check_settings(folder: Path, team: Team, settings: Mapping[str, Any]) -> Non
     names = sorted({*kept, *now})
     if listed := listed_differences("that one", [(name, kept.get(name), now.get(name)) for name in names]):
         raise ValueError(
-            f"'{folder}' holds a batch that was started otherwise ({listed}). Name another folder, or start it as before."
+            f"'{folder}' holds a batch that was started otherwise ({listed}). Name another folder, or "
+            "start it as before."
         )
 
 

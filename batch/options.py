@@ -8,7 +8,8 @@ from typing import Any
 
 from semantic_edit.datasets.items import RowError
 from semantic_edit.disk.models import PIPELINE_METHODS
-from semantic_edit.disk.reading import shortened
+from semantic_edit.disk.numbers import read_number
+from semantic_edit.disk.reading import Rule, shortened, whole_number
 from semantic_edit.pipelines import PRESETS
 from semantic_edit.pipelines.ranges import NUMBERS, PER_WORD, read_numbers
 
@@ -75,6 +76,7 @@ OPTIONS = {
 }
 """The options of each method; `mask_image` and `seed` go with either."""
 
+STEPS: Rule = whole_number(1, 1000)
 FLAGS = ("mask_refine", "preserve_background", "focus")
 CHOICES = {
     "preset": tuple(PRESETS),
@@ -103,6 +105,10 @@ def read_options(method: str, record: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in given.items():
         _check(name, value)
     try:
+        if "num_inference_steps" in given:
+            given["num_inference_steps"] = read_number(
+                "num_inference_steps", given["num_inference_steps"], STEPS
+            )
         return read_numbers(given)
     except ValueError as error:
         raise RowError(str(error).rstrip(".")) from None
@@ -110,8 +116,8 @@ def read_options(method: str, record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _typed(name: str, value: Any) -> Any:
     """A value from a table of text in the type that the option has."""
-    is_text = isinstance(value, str)
-    if is_text and (name in FLAGS or name in NUMBERS or (name == "local_blend" and value.startswith("["))):
+    is_list = name == "local_blend" and isinstance(value, str) and value.startswith("[")
+    if isinstance(value, str) and (is_list or name in (*FLAGS, *NUMBERS, "num_inference_steps")):
         try:
             return json.loads(value.lower() if name in FLAGS else value)
         except ValueError:

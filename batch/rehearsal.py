@@ -15,9 +15,9 @@ from semantic_edit.batch.planning import Lot, Size, lots_of, sized_rows, windows
 from semantic_edit.batch.running import Editor
 from semantic_edit.batch.sources import Source
 from semantic_edit.batch.status import spoken_time
-from semantic_edit.batch.stores import as_png
-from semantic_edit.batch.team import Team
+from semantic_edit.batch.team import ALONE
 from semantic_edit.datasets.items import BadRow
+from semantic_edit.disk.images import as_png
 
 
 @dataclass
@@ -53,7 +53,7 @@ class Rehearsal:
                 f"measured: {self.seconds:.3g} s a row, {self.together} together; {self.size:,} bytes a picture"
             )
             lines.append(
-                f"expected: {spoken_time(whole)} with {processes} process{'es' if processes > 1 else ''} like this one, "
+                f"expected: {spoken_time(whole)} with {processes} such process{'es' if processes > 1 else ''}, "
                 f"{self.size * self.rows / 1e9:.3g} GB of pictures"
             )
         return lines
@@ -68,7 +68,7 @@ def rehearse(source: Source, editor: Editor, say: Callable[[str], None] = lambda
         say: Called with each row that cannot be used.
     """
     found, most = Rehearsal(), Lot(None, [])
-    for window in windows(source, Team()):
+    for window in windows(source, ALONE):
         rows, bad = sized_rows(window, Path(source.file))
         found.rows, found.bad = found.rows + len(rows), found.bad + bad
         for row in bad:

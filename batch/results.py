@@ -1,7 +1,7 @@
 """Results as lines of JSON, appended once they are true for good; each process has a file of its own.
 
-The first process writes `results.jsonl`, the others `results-1.jsonl` and so on. All of them are read, whatever number of
-processes wrote them.
+The first process writes `results.jsonl`, the others `results-1.jsonl` and so on. All of them are read, whatever number
+of processes wrote them.
 """
 
 from __future__ import annotations

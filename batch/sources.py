@@ -1,4 +1,4 @@
-"""Where rows come from: a table in a file, a folder in a known layout, or a dataset that the `datasets` library streams."""
+"""Where rows come from: a table, a folder in a known layout, or a dataset that the `datasets` library streams."""
 
 from __future__ import annotations
 

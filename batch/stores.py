@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from PIL import Image
-
 from semantic_edit.batch.diffedit import EditedRow
 from semantic_edit.batch.ledger import Ledger
 from semantic_edit.disk.claims import claim, claimed, is_at
+from semantic_edit.disk.images import as_png
 from semantic_edit.disk.writing import settle, write_folder
 
 IMAGES, MASKS, SHARDS = "images", "masks", "shards"
@@ -40,13 +39,6 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Finish what is open."""
-
-
-def as_png(image: Image.Image) -> bytes:
-    """The content of a PNG file."""
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 class FolderStore:
@@ -109,11 +101,10 @@ class ShardStore:
         folder: Where `shards` go.
         process: The number of this process.
         ledger: What is done already.
-        rows: In a shard, at most.
     """
 
-    def __init__(self, folder: Path, process: int, ledger: Ledger, rows: int = SHARD_ROWS) -> None:
-        self.folder, self.process, self.rows = folder, process, rows
+    def __init__(self, folder: Path, process: int, ledger: Ledger) -> None:
+        self.folder, self.process = folder, process
         self._there = {name for name, end in ledger.ends.items() if _holds(folder / name, end)}
         self._shard: _Shard | None = None
 
@@ -136,9 +127,11 @@ class ShardStore:
         except BaseException:
             with contextlib.suppress(OSError):
                 os.truncate(self.folder / shard.name, shard.end)
+            shard.file.close()
+            self._shard = None
             raise
         shard.rows, shard.end = shard.rows + len(edits), shard.tar.offset
-        if shard.rows >= self.rows or shard.end >= SHARD_BYTES:
+        if shard.rows >= SHARD_ROWS or shard.end >= SHARD_BYTES:
             self.close()
         return [{**place, "end": shard.end} for place in places]
 

@@ -1,4 +1,4 @@
-"""The processes that work together, as accelerate started them: which one this is, and which part of the work is its own.
+"""The processes that work together, as accelerate started them: which one this is, and which part is its own.
 
 They talk to each other once, at the start. From then on each works alone, and none waits for one that has died.
 """
@@ -42,6 +42,9 @@ class Team:
         return list(parts[self.index :: self.size])
 
 
+ALONE = Team()
+
+
 def join_team(on_cpu: bool = False) -> Team:
     """The team that `accelerate launch`, torchrun or the like started this process in; of one, if nothing did.
 
@@ -49,7 +52,7 @@ def join_team(on_cpu: bool = False) -> Team:
         on_cpu: Whether to compute on CPUs even if there are accelerators.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return Team()
+        return ALONE
     on_cpu = on_cpu or not torch.accelerator.is_available()
     # gloo needs no network between GPUs; what it carries is one token
     known = {"backend": "gloo"} if on_cpu or torch.cuda.is_available() else {}

@@ -1,4 +1,4 @@
-"""Read picture files that anyone may have made or damaged; errors are clauses that follow the file's name."""
+"""Read picture files that anyone may have made or damaged, with errors as clauses that follow the name; write PNG."""
 
 from __future__ import annotations
 
@@ -37,6 +37,13 @@ def decoded_image(source: ImageSource) -> Image.Image:
     if image.mode in _UNKNOWN_RANGE:
         raise UnreadableImage(f"has mode {image.mode}, whose range of values is not known; save it in 8 bits")
     return image
+
+
+def as_png(image: Image.Image) -> bytes:
+    """A picture as the content of a PNG file."""
+    content = io.BytesIO()
+    image.save(content, "PNG")
+    return content.getvalue()
 
 
 def size_of_file(source: ImageSource) -> tuple[int, int]:

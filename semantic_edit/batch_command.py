@@ -147,8 +147,7 @@ def run(options: argparse.Namespace) -> int:
     from semantic_edit.batch.team import join_team
 
     team = join_team(on_cpu=(options.device or "").startswith("cpu"))
-    if team.device is not None and options.device is None:
-        options.device = team.device
+    options.device = options.device or team.device
     try:
         return _rehearse(options, team) if options.dry_run else _run(options, team)
     except (ValueError, FloatingPointError, TimeoutError) as error:
@@ -299,11 +298,11 @@ def _merge(out: Path) -> int:
 
 def _rehearse(options: argparse.Namespace, team: Team) -> int:
     from semantic_edit.batch.rehearsal import rehearse
-    from semantic_edit.batch.team import Team as AnyTeam
+    from semantic_edit.batch.team import ALONE
 
     if not team.leads:
         return 0
-    found = rehearse(_source(options, AnyTeam()), _editor(options), lambda line: complain("warning", line))
+    found = rehearse(_source(options, ALONE), _editor(options), lambda line: complain("warning", line))
     for line in found.lines(team.size):
         say(line)
     return BAD_ROWS if found.bad else 0

@@ -1,8 +1,8 @@
 """The command `semantic-edit`: edit an image by two descriptions, or learn it once and restyle it with words.
 
-Exit codes: 0 for success, 1 for a failure, 2 for something to correct on the command line or in a file, 3 if a batch left
-out rows, 130 if interrupted, 143 and 129 if ended by SIGTERM and SIGHUP. numpy, torch and diffusers are imported inside the commands, so
-that `--help` and errors appear at once.
+Exit codes: 0 for success, 1 for a failure, 2 for something to correct on the command line or in a file, 3 if a batch
+left out rows, 130 if interrupted, 143 and 129 if ended by SIGTERM and SIGHUP. numpy, torch and diffusers are imported
+inside the commands, so that `--help` and errors appear at once.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ from semantic_edit.options import add_traceback
 from semantic_edit.stopping import Stopped, stoppable
 from semantic_edit.terminal import complain, in_typed_words, visible
 
-# Each module has `add_options(parser)` and `run(options)`, which may return an exit code, and may have `WORDS`, its names for pipelines' arguments.
+# Each module has `add_options(parser)` and `run(options)`, which may return an exit code, and may have `WORDS`, its
+# names for pipelines' arguments.
 COMMANDS = {
     "edit": (edit_command, "edit an image"),
     "learn": (learn_command, "learn an image, to restyle it later"),
