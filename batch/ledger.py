@@ -36,12 +36,12 @@ def read_ledger(folder: Path) -> Ledger:
         if "error" in result:
             continue
         try:
-            shard, end = result.get("shard"), result.get("end")
+            shard = result.get("shard")
             if shard is not None:
-                ledger.ends[shard] = max(end, ledger.ends.get(shard, 0))
+                ledger.ends[shard] = max(int(result["end"]), ledger.ends.get(shard, 0))
             place = result["image"] if shard is None else shard
             ledger.done[_hash(result["name"], result["digest"])] = place
-        except (KeyError, TypeError):
+        except (KeyError, TypeError, ValueError):
             raise not_a_result(where) from None
     return ledger
 

@@ -67,10 +67,12 @@ class Unit:
     """Rows of one picture that share its preparation.
 
     size: The picture's width and height.
+    told: Warnings about the picture itself, once it is read.
     """
 
     rows: list[Row]
     size: Size
+    told: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from semantic_edit.batch.running import Editor
 from semantic_edit.batch.sources import Source
 from semantic_edit.batch.status import spoken_time
 from semantic_edit.batch.team import ALONE
-from semantic_edit.datasets.items import BadRow
+from semantic_edit.datasets.items import BadRow, RowError
 from semantic_edit.disk.images import as_png
 
 
@@ -89,15 +90,18 @@ def _measure(found: Rehearsal, editor: Editor, lot: Lot) -> None:
         while True:
             count = editor.batch_size(lot.units[0]).now
             units = lot.units[:count]
-            images = [(unit, unit.rows[0].picture.read()) for unit in units]
+            images = []
+            for unit in units:
+                with contextlib.suppress(RowError):  # damaged behind its header
+                    images.append((unit, unit.rows[0].picture.read()))
             started = time.perf_counter()
             done = attempted(editor.run, images, editor.batch_size(lot.units[0]))
             seconds = time.perf_counter() - started
-            edits = [one for each in done if not isinstance(each, Exception) for one in each]
-            edits = [one for one in edits if isinstance(one, EditedRow)]
+            rows = [one for each in done if not isinstance(each, Exception) for one in each]
+            edits = [one for one in rows if isinstance(one, EditedRow)]
             if not edits:
                 return
-            found.seconds, found.together = seconds / len(edits), max(edit.together for edit in edits)  # type: ignore[union-attr]
-            found.size = sum(len(as_png(edit.image)) for edit in edits) // len(edits)  # type: ignore[union-attr]
+            found.seconds, found.together = seconds / len(edits), max(edit.together for edit in edits)
+            found.size = sum(len(as_png(edit.image)) for edit in edits) // len(edits)
             if editor.batch_size(lot.units[0]).now <= count or count >= len(lot.units):
                 return

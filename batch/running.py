@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from PIL import Image
@@ -23,7 +23,8 @@ from semantic_edit.batch.stores import Store
 from semantic_edit.batch.team import Team
 from semantic_edit.datasets.items import LISTED, BadRow, RowError
 
-Results = list[tuple[Row, Outcome]]
+Results = list[tuple[Row | None, EditedRow | BadRow]]
+"""Rows with what became of them; `None` for records that are no rows."""
 
 
 class Editor(Protocol):
@@ -79,17 +80,24 @@ def run_rows(work: Work, status: Status) -> None:
         ValueError: At the first row that cannot be used, if none may be left out.
         OSError: If the disk is full or fails; what was written before is whole.
     """
-    with listening(), written_behind(lambda results: _write(work, status, results)) as put:
+
+    def write(results: Results) -> None:
+        _write(work, status, results)
+
+    with listening(), written_behind(write) as put:
         for window in windows(work.source, work.team):
-            for lot in _left_lots(work, status, window):
-                for results in _lot_results(work.editor, lot):
+            good, bad = _left_rows(work, status, window)
+            _check_bad(work, bad)  # found before, unless rows are streamed
+            put(bad)
+            for lot in lots_of(good, work.editor.likeness, work.editor.sharing):
+                for results in _lot_results(work, lot):
                     put(results)
-                    _check_bad(work, [(row.where, one) for row, one in results if isinstance(one, Exception)])
+                    _check_bad(work, results)
     work.store.close()
 
 
-def _left_lots(work: Work, status: Status, window: Window) -> list[Lot]:
-    """What is to be done of a window; its rows that cannot be used are reported."""
+def _left_rows(work: Work, status: Status, window: Window) -> tuple[list[tuple[Row, Size]], Results]:
+    """What is to be done of a window, with the pictures' sizes, and what cannot be."""
     if not work.source.is_table:
         status.total += len(window.rows) + len(window.bad)
     done = [row for row in window.rows if (at := work.ledger.place(row)) is not None and work.store.has(at)]
@@ -97,62 +105,68 @@ def _left_lots(work: Work, status: Status, window: Window) -> list[Lot]:
     there = set(map(id, done))
     window.rows = [row for row in window.rows if id(row) not in there]
     good, bad = sized_rows(window, work.source.file)
-    if bad and not work.skips:  # found before, unless rows are streamed
-        raise _ends_it(bad)
-    for row in bad:
-        _leave_out(work, status, row)
-    return lots_of(good, work.editor.likeness, work.editor.sharing)
+    return good, [(None, row) for row in bad]
 
 
-def _lot_results(editor: Editor, lot: Lot) -> Iterator[Results]:
+def _lot_results(work: Work, lot: Lot) -> Iterator[Results]:
     """The results of a lot, call by call."""
-    ahead = ReadAhead(_read_image, lot.units)
+    editor, ahead = work.editor, ReadAhead(_read_image, lot.units)
     try:
         while taken := ahead.take(editor.batch_size(lot.units[0]).now):
             readable = [(unit, image) for unit, image in taken if not isinstance(image, Exception)]
             done = attempted(editor.run, readable, editor.batch_size(lot.units[0]))
             outcomes = dict(zip((id(unit) for unit, _ in readable), done, strict=True))
-            results: Results = []
-            for unit, image in taken:
-                outcome = outcomes.get(id(unit), image)
-                each = [outcome] * len(unit.rows) if isinstance(outcome, Exception) else outcome
-                results += zip(unit.rows, each, strict=True)  # type: ignore[arg-type]
-            yield results
+            yield [
+                result
+                for unit, image in taken
+                for result in _of_each(work, unit, outcomes.get(id(unit), image))
+            ]
     finally:
         ahead.close()
 
 
+def _of_each(work: Work, unit: Unit, outcome: Any) -> Results:
+    """The results of a unit's rows, with what was told of their picture; one error is that of all."""
+    each = [outcome] * len(unit.rows) if isinstance(outcome, Exception) else outcome
+    return [
+        (row, BadRow(work.source.file, row.where, str(one)))
+        if isinstance(one, Exception)
+        else (row, replace(one, warnings=(*unit.told, *one.warnings)))
+        for row, one in zip(unit.rows, each, strict=True)
+    ]
+
+
 def _read_image(unit: Unit) -> Image.Image | RowError:
     try:
-        with heard_warnings():
-            return unit.rows[0].picture.read()
+        with heard_warnings() as heard:
+            image = unit.rows[0].picture.read()
     except RowError as error:
         return error
+    unit.told.extend(heard)
+    return image
 
 
-def _check_bad(work: Work, bad: Sequence[tuple[str, Exception]]) -> None:
+def _check_bad(work: Work, results: Results) -> None:
     """Raise if there are rows that cannot be used, and none may be left out."""
+    bad = [one for _, one in results if isinstance(one, BadRow)]
     if bad and not work.skips:
-        raise _ends_it([BadRow(work.source.file, where, str(reason)) for where, reason in bad])
+        raise _ends_it(bad)
 
 
 def _write(work: Work, status: Status, results: Results) -> None:
     """Write pictures, and only then that they are there."""
-    edits = [outcome for _, outcome in results if isinstance(outcome, EditedRow)]
+    edits = [one for _, one in results if isinstance(one, EditedRow)]
     told = [_told(work, edit) for edit in edits]
     places = work.store.keep(edits, told) if edits else []
-    work.results.append([{**one, **place} for one, place in zip(told, places, strict=True)])
-    status.done += len(edits)
-    for row, outcome in results:
-        if work.skips and isinstance(outcome, Exception):
-            _leave_out(work, status, BadRow(work.source.file, row.where, str(outcome)), row)
-
-
-def _leave_out(work: Work, status: Status, bad: BadRow, row: Row | None = None) -> None:
-    status.bad += 1
-    work.report(bad)
-    named = {} if row is None else {"name": row.name, "digest": row.digest}
-    work.results.append([{**named, "where": bad.where, "error": bad.reason, "finished": _now()}])
+    lines = [{**one, **place} for one, place in zip(told, places, strict=True)]
+    bad = [(row, one) for row, one in results if work.skips and isinstance(one, BadRow)]
+    for row, one in bad:
+        named = {} if row is None else {"name": row.name, "digest": row.digest}
+        lines.append({**named, "where": one.where, "error": one.reason, "finished": _now()})
+    work.results.append(lines)
+    status.done, status.bad = status.done + len(edits), status.bad + len(bad)
+    for _, one in bad:
+        work.report(one)
 
 
 def _told(work: Work, edit: EditedRow) -> dict[str, Any]:

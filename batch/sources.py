@@ -13,7 +13,7 @@ from semantic_edit.batch.rows import Row, RowReader, row_of_item
 from semantic_edit.batch.team import Team
 from semantic_edit.datasets import open_dataset
 from semantic_edit.datasets.folder import TABLES
-from semantic_edit.datasets.items import BadRow, RowError
+from semantic_edit.datasets.items import BadRow, EditItem, RowError
 from semantic_edit.datasets.records import Record, TakesBad, files_of, only_file, read_records
 from semantic_edit.disk.hub_ids import is_hub_id
 
@@ -102,15 +102,14 @@ def open_source(choice: DataChoice, method: str, team: Team) -> Source:
         if files_of([path], TABLES):
             table = only_file([path], TABLES, "Remove all but one, or name the file.")
             return _table(table, choice, method)
+        left_out: list[BadRow] = []
         try:
-            items = open_dataset(path, on_bad="fail")
+            items = open_dataset(path, on_bad="skip", report=left_out.append)
         except ValueError as error:
             if "looks like no dataset" not in str(error):
                 raise
             return _stream(choice, method, team)
-        return Source(
-            path, lambda _: (row_of_item(f"edit {number}", item) for number, item in enumerate(items, 1))
-        )
+        return Source(path, _read_items(items, left_out))
     if path.exists():
         return _table(path, choice, method)
     if not is_hub_id(choice.name):
@@ -119,6 +118,16 @@ def open_source(choice: DataChoice, method: str, team: Team) -> Source:
             "owner/name."
         )
     return _stream(choice, method, team)
+
+
+def _read_items(items: list[EditItem], left_out: list[BadRow]) -> Callable[[TakesBad], Iterator[Row]]:
+    def rows(bad: TakesBad) -> Iterator[Row]:
+        for row in left_out:
+            bad.bad(row.where, row.reason)
+        for number, item in enumerate(items, 1):
+            yield row_of_item(f"edit {number}", item)
+
+    return rows
 
 
 def _table(path: Path, choice: DataChoice, method: str) -> Source:
@@ -150,7 +159,7 @@ def _parquet_records(parquet: Any, path: Path) -> Iterator[tuple[str, Record]]:
             for part in file.iter_batches(batch_size=256):
                 for record in part.to_pylist():
                     yield f"row {next(number)}", record
-    except OSError as error:  # pyarrow's errors about damaged files are such, or ValueErrors
+    except (OSError, ValueError) as error:  # pyarrow's about damaged files
         raise ValueError(f"'{path}' cannot be read as Parquet: {error}.") from error
 
 

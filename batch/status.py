@@ -100,8 +100,8 @@ class Watch:
                 self.say(self.line())
                 told = now
             time.sleep(min(BEAT, patience) / 4)
-        for index in range(self.team.size):
-            self._path(index).unlink(missing_ok=True)
+        for path in self.folder.glob(f"{OURS}status-*"):  # those of larger teams that died too
+            path.unlink(missing_ok=True)
         return [one for one in everyone if one is not None]
 
     def line(self) -> str:

@@ -162,9 +162,8 @@ class ShardStore:
             )
             if claim(handle) is not False and is_at(handle, self.folder / name):
                 file = os.fdopen(handle, "wb", buffering=0)
-                return _Shard(
-                    name, file, tarfile.open(fileobj=_Whole(file), mode="w", format=tarfile.GNU_FORMAT)
-                )
+                whole: Any = _Whole(file)
+                return _Shard(name, file, tarfile.open(fileobj=whole, mode="w", format=tarfile.GNU_FORMAT))
             os.close(handle)  # another process just took it for a leftover
 
 

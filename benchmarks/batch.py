@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def batch_of(table: Path, out: Path, pipe: Any, most: int, options: dict[str, An
 
 
 def bare_calls(table: Path, pipe: Any, options: dict[str, Any]) -> None:
-    """The same rows by calls of the pipeline, with pictures that are already in memory, and nothing written."""
+    """The same rows by calls of the pipeline, and nothing written."""
     rows = [*open_source(DataChoice(str(table)), "diffedit", ALONE).read()]
     for row in rows:
         pipe(
@@ -94,7 +95,8 @@ def timed(run: Callable[[], object]) -> tuple[float, float]:
 
 def overhead(count: int, repeats: int) -> None:
     """A batch against bare calls of the pipeline, one row a call."""
-    pipe, options = load_pipeline("diffedit"), {}
+    pipe = load_pipeline("diffedit")
+    options: dict[str, Any] = {}
     pipe.set_progress_bar_config(disable=True)
     taken: dict[str, list[tuple[float, float]]] = {"bare calls": [], "batch": []}
     with tempfile.TemporaryDirectory() as name:
@@ -103,7 +105,7 @@ def overhead(count: int, repeats: int) -> None:
         for repeat in range(repeats):
             taken["bare calls"].append(timed(lambda: bare_calls(table, pipe, options)))
             out = Path(name) / f"out-{repeat}"
-            taken["batch"].append(timed(lambda out=out: batch_of(table, out, pipe, 1, options)))
+            taken["batch"].append(timed(partial(batch_of, table, out, pipe, 1, options)))
     for kind, index in (("CPU", 0), ("wall", 1)):
         bare, whole = ([one[index] for one in taken[which]] for which in ("bare calls", "batch"))
         print(

@@ -1,4 +1,4 @@
-"""Real processes, as `accelerate launch` starts them on CPUs: killed at random, continued by others, equal in the end."""
+"""Real processes, as `accelerate launch` starts them on CPUs: killed at random, continued by others."""
 
 from __future__ import annotations
 
