@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -41,7 +42,7 @@ def table(tmp_path_factory):
 
 def command(processes: int, *words: str) -> list[str]:
     start = [sys.executable] if processes == 1 else [*LAUNCH, "--num_processes", str(processes)]
-    return [*start, "-m", "semantic_edit", *words]
+    return [*start, "-m", "semantic_edit", *words]  # of options that are there twice, the last counts
 
 
 def started(processes: int, *words: str) -> subprocess.Popen[str]:
@@ -103,18 +104,24 @@ def test_several_processes_make_what_one_makes(table, alone, tmp_path, processes
 def test_killed_at_random_and_continued_by_other_numbers_of_processes_every_row_is_there_once(
     table, tmp_path, sharded
 ):
-    out, chance = tmp_path / "out", random.Random(7)
-    words = batch(table, out, sharded)
+    out, chance, kills = tmp_path / "out", random.Random(7), 0
+    words = [*batch(table, out, sharded), "--steps", "20", "--maps", "5", "--batch", "2"]
     for processes in (2, 3, 1, 2):
         running = started(processes, *words)
         before, since = len(lines_of(out)), time.monotonic()
         while len(lines_of(out)) <= before and running.poll() is None and time.monotonic() - since < 300:
             time.sleep(0.05)
-        time.sleep(chance.uniform(0, 1.5))
-        os.killpg(running.pid, signal.SIGKILL)
-        running.communicate()
-        for pid in of_group(running.pid):
-            os.kill(pid, signal.SIGKILL)
+        time.sleep(chance.uniform(0, 1))
+        family = descendants(running.pid)
+        # all of them, or one that computes, whose launcher then ends the others
+        victims = [running.pid, *family] if processes == 1 or chance.random() < 0.5 else family[-1:]
+        for pid in victims:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+                kills += 1
+        running.communicate(timeout=120)
+    assert kills >= 4
+    assert 0 < len(lines_of(out)) < 20  # or it says nothing
     done(3, *words, "--merge")
     names = [one["name"] for one in lines_of(out)]
     assert len(names) == len({*names}) == 20
@@ -133,12 +140,14 @@ def test_killed_at_random_and_continued_by_other_numbers_of_processes_every_row_
         assert listed.stderr == ""
 
 
-def of_group(group: int) -> list[int]:
-    """The processes that a launcher put into sessions of their own, by their parents."""
-    listed = subprocess.run(
-        ["ps", "-eo", "pid=,ppid=,pgid="], capture_output=True, text=True, check=True
-    ).stdout
-    return [int(pid) for pid, _, pgid in map(str.split, listed.splitlines()) if int(pgid) == group]
+def descendants(pid: int) -> list[int]:
+    """The processes that a process started, and those that they started."""
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    parents = dict(map(int, line.split()) for line in listed.splitlines())
+    found = [pid]
+    for one in found:
+        found += [child for child, parent in parents.items() if parent == one]
+    return found[1:]
 
 
 def test_one_that_dies_ends_the_others_and_nobody_waits_for_it(table, tmp_path):
