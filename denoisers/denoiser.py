@@ -30,7 +30,8 @@ MEASURED = EditTuning(
     matte=(0.2, 0.6),
     reach=0.5,
     room=0.1,
-    source_guidance=2.5,
+    source_guidance=4.0,
+    source_guidance_stop=0.6,
     colour_guidance_stop=0.5,
 )
 

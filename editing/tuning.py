@@ -16,6 +16,7 @@ class EditTuning:
         is low on the rim of the old object, and lowest where the new object will also lie.
     room: How far an object edit's mask is widened, as a fraction of the side of a square with the mask's area.
     source_guidance: The guidance scale of object edits away from the source prompt.
+    source_guidance_stop: Where that guidance ends, as a fraction of the steps.
     colour_guidance_stop: Where the guidance of colour edits ends, as a fraction of the steps: later steps draw details,
         which already exist and only have to be kept.
     """
@@ -26,4 +27,5 @@ class EditTuning:
     reach: float
     room: float
     source_guidance: float
+    source_guidance_stop: float
     colour_guidance_stop: float

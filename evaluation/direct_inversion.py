@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
-
-import torch
 
 from semantic_edit.denoisers import UNetDenoiser
-from semantic_edit.editing import StepHooks
 from semantic_edit.evaluation.prompt_to_prompt import PromptToPrompt, SideBySide
 from semantic_edit.evaluation.word_swap import Inverted
 
@@ -28,10 +24,4 @@ class DirectInversion(PromptToPrompt):
 
     def side_by_side(self, denoiser: UNetDenoiser, prepared: Inverted, prompt: str) -> SideBySide:
         """The picture and an edit of it, the picture on its inversion."""
-        walk = prepared.latents
-        steps = len(walk) - 1
-
-        def put_back(step: int, timestep: float, tensors: dict[str, Any]) -> dict[str, Any]:
-            return {"latents": torch.cat([walk[steps - step - 1], tensors["latents"][1:]])}
-
-        return replace(super().side_by_side(denoiser, prepared, prompt), hooks=StepHooks(after=put_back))
+        return replace(super().side_by_side(denoiser, prepared, prompt), walk=prepared.latents)

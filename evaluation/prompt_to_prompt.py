@@ -11,7 +11,7 @@ from diffusers import DiffusionPipeline
 from diffusers.utils.logging import EmptyTqdm
 
 from semantic_edit.denoisers import UNetDenoiser, unet_denoiser_of
-from semantic_edit.editing import Conditioning, StepHooks
+from semantic_edit.editing import Conditioning
 from semantic_edit.evaluation.method import Edited, EditMethod, edited_from, embeds_of, floats_of
 from semantic_edit.evaluation.word_swap import Inverted, WordSwap
 from semantic_edit.pipelines import RestyleSettings, Restyling, Session, read_prompt_rows, restyle
@@ -61,14 +61,15 @@ class SideBySide:
     prompts: The picture's and the edit's.
     settings: Which of the maps to use; `tau_v` has no effect.
     negative_at: What both are guided away from at each step; by default the empty prompt.
-    hooks: Called around the steps, with the picture's latents first.
+    walk: The picture's inversion, (levels + 1, 1, channels, height, width), on which it is put back after each step;
+        `None` leaves it where guidance leads it.
     """
 
     noisiest: torch.Tensor
     prompts: tuple[str, str]
     settings: RestyleSettings
     negative_at: Callable[[int], Conditioning] | None = None
-    hooks: StepHooks | None = None
+    walk: torch.Tensor | None = None
 
 
 @torch.no_grad()
@@ -95,5 +96,6 @@ def decoded_side_by_side(denoiser: UNetDenoiser, method: EditMethod, pair: SideB
         negative=embeds_of(denoiser, [""]).expand(2),
         guidance_scales=torch.full((2,), method.guidance_scale, device=denoiser.device),
         negative_at=pair.negative_at,
+        walk=None if pair.walk is None else pair.walk[:, 0],
     )
-    return restyle(Session(denoiser, method.schedule(denoiser), bar=EmptyTqdm), call, pair.hooks).latents
+    return restyle(Session(denoiser, method.schedule(denoiser), bar=EmptyTqdm), call).latents

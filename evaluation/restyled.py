@@ -72,9 +72,12 @@ class Restyled(EditMethod[MappingNetwork]):
         return Edited(done.images[0])
 
     def reconstruct(self, pipe: DiffusionPipeline, prepared: MappingNetwork) -> np.ndarray:
-        """The source's row, which is the same in every edit."""
-        done: Any = style_pipeline(pipe)(prepared.config.prompt, mapping_network=prepared, output_type="np")
-        return done.reconstruction[0]
+        """An edit that changes no word, by what was learned alone: without the source's attention, which is on its
+        inversion and would hide what guidance does."""
+        learned = {"tau_v": 1.0, "tau_c": 0.0, "tau_s": 0.0, "tau_u": 0.0}
+        prompt = prepared.config.prompt
+        done: Any = style_pipeline(pipe)(prompt, mapping_network=prepared, output_type="np", **learned)
+        return done.images[0]
 
     def backward_evaluations(self, prepared: MappingNetwork) -> int:
         """Of the denoiser; 0, because unknown, for a picture that was not learned in this process."""

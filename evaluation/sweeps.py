@@ -170,6 +170,14 @@ def _style_published(method: Restyled) -> Sweep:
     )
 
 
+def _style_none(method: Restyled) -> Sweep:
+    return _style("StyleDiffusion, no updates", settings=LearningSettings.none())(method)
+
+
+def _style_long(method: Restyled) -> Sweep:
+    return _style("StyleDiffusion, long schedule", settings=LearningSettings.long())(method)
+
+
 _NO_ATTENTION_LOSS = replace(LearningSettings.short(), attention_weight=0.0)
 # by the name on the command line: the method at its defaults, and the sweep over its knob
 METHODS: dict[str, tuple[EditMethod, Callable[..., Sweep]]] = {
@@ -217,6 +225,8 @@ METHODS: dict[str, tuple[EditMethod, Callable[..., Sweep]]] = {
         Restyled(),
         _style("StyleDiffusion, no attention loss", settings=_NO_ATTENTION_LOSS),
     ),
+    "stylediffusion-none": (Restyled(), _style_none),
+    "stylediffusion-long": (Restyled(), _style_long),
     "stylediffusion-published": (Restyled(), _style_published),
 }
 

@@ -24,7 +24,7 @@ from semantic_edit.disk.reading import (
 from semantic_edit.disk.sizes import SIZES_RULE
 from semantic_edit.mapping_networks.mapping import VARIANTS, parameter_shapes
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MOST_VALUES = 2**30
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 A_NETWORK = "a mapping network"
@@ -46,7 +46,7 @@ def check_config(config: Mapping[str, Any]) -> None:
     sizes = ("num_text_tokens", "text_width", "num_image_tokens", "image_width")
     shapes = parameter_shapes(config["variant"], *(config[name] for name in sizes))
     values = config["num_inference_steps"] * sum(math.prod(shape) for shape in shapes.values())
-    values += config["num_image_tokens"] * config["image_width"] + math.prod(config["latent_shape"])
+    values += config["num_image_tokens"] * config["image_width"] + math.prod(stored_latents(config)[1])
     if values > MOST_VALUES:
         listed = ", ".join(
             f"{name} {config[name]}" for name in (*sizes, "latent_shape", "num_inference_steps")
@@ -55,6 +55,18 @@ def check_config(config: Mapping[str, Any]) -> None:
             f"A mapping network of these sizes would hold {values:,} values ({listed}). No picture needs that many; "
             f"the limit is {MOST_VALUES:,}."
         )
+
+
+def stored_latents(config: Mapping[str, Any]) -> tuple[str, tuple[int, ...]]:
+    """The name and the shape of the tensor with a network's latents.
+
+    It is the whole inversion, (levels + 1, channels, height, width) with level 0 first; networks of format version 1
+    have only its noisiest level.
+    """
+    shape = tuple(config["latent_shape"])
+    if config["format_version"] == 1:
+        return "latents", shape
+    return "trajectory", (config["num_inference_steps"] + 1, *shape)
 
 
 def check_format_version(version: Any) -> None:
@@ -133,6 +145,7 @@ RULES: dict[str, Rule] = {
     "reconstruction_psnr": or_none(real_number(-1000, 1000)),  # dB
     "frame": or_none(FRAME_RULE),
     "text_fingerprint": plain_text(10_000),
+    "guided_start": (lambda value: isinstance(value, bool), "true or false"),
     "sizes": or_none((_are_some_sizes, SIZES_RULE[1])),
     "reconstruction_ssim": or_none(real_number(-1.001, 1.001)),  # rounding may lead beyond 1
 }

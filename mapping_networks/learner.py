@@ -82,6 +82,8 @@ class _LearningStep:
                 break
         self._leave(torch.ones_like(self.active.rows, dtype=torch.bool))
         self._evaluate_unsettled()
+        if not any(self.updates):
+            self.before = self.after
         return FinishedStep(self.learned, self.latents, self._report())
 
     def _evaluate(self, parameters: dict[str, torch.Tensor], rows: torch.Tensor) -> Outcome:

@@ -68,7 +68,7 @@ def _described(objective: Objective) -> dict[str, object]:
     """Everything that the result depends on, as JSON values."""
     inputs, options = objective.inputs, objective.options
     return {
-        **{name: tensor_digest(tensor) for name, tensor in vars(inputs).items()},
+        **{name: tensor_digest(tensor) for name, tensor in vars(inputs).items() if tensor is not None},
         "variant": options.variant,
         "guidance_scale": options.guidance_scale,
         **{f"settings.{name}": value for name, value in dataclasses.asdict(options.settings).items()},

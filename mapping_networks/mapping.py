@@ -49,13 +49,16 @@ def parameter_shapes(
     return shapes
 
 
-def initial_parameters(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, torch.Tensor]:
+def initial_parameters(
+    shapes: dict[str, tuple[int, ...]], seed: int, silent: bool = False
+) -> dict[str, torch.Tensor]:
     """One network as PyTorch would initialise it, in float32: what `nn.Conv1d` and `nn.Linear` draw after
     `torch.manual_seed(seed)`.
 
     Args:
         shapes: The result of `parameter_shapes`.
         seed: For a generator that is created here; the global one is not touched.
+        silent: Whether its last layer is 0, so that its output is too.
 
     Returns:
         A tensor for each of the names, on the CPU.
@@ -72,6 +75,8 @@ def initial_parameters(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[st
         else:
             bound = 1 / math.sqrt(shapes[f"{layer}_weight"][-1])
             drawn[name] = nn.init.uniform_(value, -bound, bound, generator=generator)
+        if silent and layer == "conv_out":
+            drawn[name].zero_()
     return drawn
 
 
@@ -106,13 +111,25 @@ def _mix_tokens(parameters: dict[str, torch.Tensor], layer: str, tokens: torch.T
     return torch.baddbmm(bias, parameters[f"{layer}_weight"], tokens)
 
 
-def value_embeds_of(variant: str, mapped: torch.Tensor, text_embeds: torch.Tensor) -> torch.Tensor:
+def value_embeds_of(
+    variant: str,
+    mapped: torch.Tensor,
+    text_embeds: torch.Tensor,
+    negative_embeds: torch.Tensor | None = None,
+    guidance_scale: float = 1.0,
+) -> torch.Tensor:
     """The input of the value projections: "modulate" scales and shifts the text, "direct" replaces it.
+
+    With `negative_embeds`, "modulate" changes the text's values not from nothing, but from where guidance has about no
+    effect: a share of 1 / `guidance_scale` of the way from the negative prompt's to the text's, which guidance takes
+    `guidance_scale` times.
 
     Args:
         variant: "modulate" or "direct".
         mapped: The result of `mapping_forward`, (batch or 1, mapped tokens, text width); scales come before shifts.
         text_embeds: (batch, text tokens, text width), in any floating dtype.
+        negative_embeds: (batch or 1, text tokens, text width), or `None`.
+        guidance_scale: The learned one.
 
     Returns:
         (batch, text tokens, text width) in the dtype of `text_embeds`, computed in that of `mapped`.
@@ -120,4 +137,9 @@ def value_embeds_of(variant: str, mapped: torch.Tensor, text_embeds: torch.Tenso
     if variant == "direct":
         return mapped.expand(text_embeds.shape).to(text_embeds.dtype)
     scale, shift = mapped.chunk(2, dim=1)
-    return (text_embeds.to(mapped.dtype) * scale + shift).to(text_embeds.dtype)
+    text = text_embeds.to(mapped.dtype)
+    values = text * scale + shift
+    if negative_embeds is not None:
+        away = negative_embeds.to(mapped.dtype)
+        values = values + away + (text - away) / max(guidance_scale, 1.0)
+    return values.to(text_embeds.dtype)

@@ -20,7 +20,7 @@ from semantic_edit.disk.fitting import (
 from semantic_edit.disk.models import STABLE_DIFFUSION, check_same_family
 from semantic_edit.disk.reading import shortened
 from semantic_edit.disk.sizes import Sizes
-from semantic_edit.mapping_networks.config import FORMAT_VERSION, check_config
+from semantic_edit.mapping_networks.config import FORMAT_VERSION, check_config, stored_latents
 from semantic_edit.mapping_networks.mapping import mapping_forward, parameter_shapes, value_embeds_of
 from semantic_edit.mapping_networks.report import LearningReport
 from semantic_edit.mapping_networks.storage import StoredModel, check_tensors
@@ -54,6 +54,8 @@ class MappingNetwork(StoredModel):
             it, (left, upper, right, lower); the "size" to which that was scaled, (width, height); and the "look" by
             which the picture is recognised. `None` if unknown.
         text_fingerprint: Identifies what both prompts' embeddings told the model; "" if unknown.
+        guided_start: Whether values were learned from between the negative prompt's and the text's; see
+            `value_embeds_of`.
         sizes: The sizes that conditioned the model besides its prompts, (height, width) or (top, left), by argument
             name; `None` if there were none, or they are unknown.
         digest: Of the config and the tensors; "" in a network that was never saved.
@@ -94,6 +96,7 @@ class MappingNetwork(StoredModel):
         reconstruction_ssim: float | None = None,
         frame: Mapping[str, object] | None = None,
         text_fingerprint: str = "",
+        guided_start: bool = False,
         sizes: Sizes | None = None,
         digest: str = "",
         format_version: int = FORMAT_VERSION,
@@ -107,7 +110,11 @@ class MappingNetwork(StoredModel):
             self.register_parameter(name, nn.Parameter(values))
         tokens = torch.zeros(num_image_tokens, image_width, dtype=torch.float32)
         self.register_buffer("image_tokens", tokens)
-        self.register_buffer("latents", torch.zeros(*latent_shape, dtype=torch.float32))
+        name, shape = stored_latents(self.config)
+        self.register_buffer(name, torch.zeros(shape, dtype=torch.float32))
+        if guided_start:
+            away = torch.zeros(num_text_tokens, text_width, dtype=torch.float32)
+            self.register_buffer("negative_embeds", away)
 
     def extra_repr(self) -> str:
         """What the network was made for, on one line, which `repr` puts into its parentheses."""
@@ -124,16 +131,32 @@ class MappingNetwork(StoredModel):
         }
         return ", ".join(f"{name}={shortened(value)}" for name, value in shown.items())
 
+    @property
+    def walk(self) -> torch.Tensor | None:
+        """The inversion, (levels + 1, channels, height, width), level 0 first; `None` in format version 1."""
+        return getattr(self, "trajectory", None)
+
+    @property
+    def noisiest(self) -> torch.Tensor:
+        """z at the noisiest level, (channels, height, width)."""
+        latents: torch.Tensor = getattr(self, stored_latents(self.config)[0])
+        return latents if self.walk is None else latents[-1]
+
     @torch.no_grad()
     def fill(
-        self, parameters: Mapping[str, torch.Tensor], image_tokens: torch.Tensor, latents: torch.Tensor
+        self,
+        parameters: Mapping[str, torch.Tensor],
+        image_tokens: torch.Tensor,
+        trajectory: torch.Tensor,
+        negative_embeds: torch.Tensor | None = None,
     ) -> MappingNetwork:
         """Copy in what was learned.
 
         Args:
             parameters: (steps, *shape) for each name of `parameter_shapes`.
             image_tokens: (image tokens, image width).
-            latents: z at the noisiest level, (channels, height, width).
+            trajectory: The inversion, (levels + 1, channels, height, width), level 0 first.
+            negative_embeds: (text tokens, text width), with `guided_start`.
 
         Returns:
             This network.
@@ -141,7 +164,11 @@ class MappingNetwork(StoredModel):
         Raises:
             ValueError: Naming the tensors that are missing, unexpected or of the wrong shape.
         """
-        given = {**parameters, "image_tokens": image_tokens, "latents": latents}
+        name, _ = stored_latents(self.config)
+        latents = trajectory[-1] if self.walk is None else trajectory
+        given = {**parameters, "image_tokens": image_tokens, name: latents}
+        if negative_embeds is not None:
+            given["negative_embeds"] = negative_embeds
         own = self.state_dict()
         check_tensors(
             missing=own.keys() - given.keys(),
@@ -167,7 +194,8 @@ class MappingNetwork(StoredModel):
             )
         parameters = {name: getattr(self, name)[step : step + 1] for name in self.shapes}
         mapped = mapping_forward(parameters, self.image_tokens.unsqueeze(0))
-        return value_embeds_of(config.variant, mapped, text_embeds)
+        away = self.negative_embeds.unsqueeze(0) if config.guided_start else None
+        return value_embeds_of(config.variant, mapped, text_embeds, away, config.guidance_scale)
 
     def value_embeds(self, step: int, text_embeds: torch.Tensor) -> torch.Tensor:
         """The input of the value projections of every cross-attention layer at a step.
@@ -238,7 +266,9 @@ class MappingNetwork(StoredModel):
         sizes = (config.num_text_tokens, config.text_width, config.num_image_tokens, config.image_width)
         shapes = parameter_shapes(config.variant, *sizes)
         wanted = {name: (config.num_inference_steps, *shape) for name, shape in shapes.items()}
-        wanted |= {"image_tokens": sizes[2:], "latents": tuple(config.latent_shape)}
+        wanted |= {"image_tokens": sizes[2:], **dict([stored_latents(config)])}
+        if config.guided_start:
+            wanted["negative_embeds"] = sizes[:2]
         check_tensors(
             missing=wanted.keys() - own.keys(),
             extra=own.keys() - wanted.keys(),

@@ -78,7 +78,8 @@ class Objective:
         shapes = parameter_shapes(
             self.options.variant, *self.inputs.text_embeds.shape[1:], *self.inputs.image_tokens.shape[1:]
         )
-        drawn = initial_parameters(shapes, self.settings.seed)
+        silent = self.inputs.negative_embeds is not None
+        drawn = initial_parameters(shapes, self.settings.seed, silent)
         images = len(self.inputs.image_tokens)
         parameters = {
             name: value.to(self.inputs.image_tokens).expand(images, *value.shape)
@@ -115,7 +116,14 @@ class Objective:
         Source: StyleDiffusion, arXiv:2303.15649, Sec. 3.2: the reconstruction and the attention loss.
         """
         mapped = mapping_forward(parameters, self.inputs.image_tokens[rows])
-        values = value_embeds_of(self.options.variant, mapped, self.inputs.text_embeds[rows])
+        away = self.inputs.negative_embeds
+        values = value_embeds_of(
+            self.options.variant,
+            mapped,
+            self.inputs.text_embeds[rows],
+            None if away is None else away[rows],
+            self.options.guidance_scale,
+        )
         latents, unconditional = goal.latents[rows], goal.unconditional[rows]
         conditional, maps = self.denoiser.evaluate(latents, goal.level, values, rows)
         guided = unconditional + self.options.guidance_scale * (conditional.to(latents.dtype) - unconditional)

@@ -53,6 +53,8 @@ class LearningInputs:
     trajectory: The latents of their inversion, (levels + 1, pictures, channels, height, width), level 0 first.
     text_embeds: (pictures, text tokens, text width); value embeddings have its dtype.
     image_tokens: (pictures, image tokens, image width).
+    negative_embeds: The negative prompt's, in the shape of `text_embeds`, if values are learned from between the two;
+        see `value_embeds_of`.
 
     Raises:
         ValueError: If the shapes disagree.
@@ -61,6 +63,7 @@ class LearningInputs:
     trajectory: torch.Tensor
     text_embeds: torch.Tensor
     image_tokens: torch.Tensor
+    negative_embeds: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
         shape = tuple(self.trajectory.shape)
@@ -76,6 +79,12 @@ class LearningInputs:
                     f"`{name}` must have shape ({shape[1]}, tokens, width), a row for each picture of the trajectory, "
                     f"got {tuple(tensor.shape)}."
                 )
+
+        if self.negative_embeds is not None and self.negative_embeds.shape != self.text_embeds.shape:
+            raise ValueError(
+                f"`negative_embeds` must have the shape of `text_embeds`, {tuple(self.text_embeds.shape)}, got "
+                f"{tuple(self.negative_embeds.shape)}."
+            )
 
     def at_learning_precision(self) -> LearningInputs:
         """The same with trajectory and image tokens in float32 or better: at half precision updates would vanish."""

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from semantic_edit.disk.numbers import read_number
 from semantic_edit.disk.reading import Rule, or_none, real_number, whole_number
 
 STOPS = ("loss", "latent_error")
+STARTS = ("guidance", "random")
 MOST_UPDATES = 100_000  # per step
 NUMBERS_OF_LEARNING: dict[str, Rule] = {  # fields of `LearningSettings`
-    "inner_steps": whole_number(1, MOST_UPDATES),
-    "late_inner_steps": or_none(whole_number(1, MOST_UPDATES)),
+    "inner_steps": whole_number(0, MOST_UPDATES),
+    "late_inner_steps": or_none(whole_number(0, MOST_UPDATES)),
     "inner_decay": real_number(0, 1000),
     "learning_rate": real_number(0, 1000, above=True),
     "adam_beta1": real_number(0, 1, below=True),
@@ -31,7 +32,11 @@ NUMBERS_OF_LEARNING: dict[str, Rule] = {  # fields of `LearningSettings`
 class LearningSettings:
     """How many updates each step gets, and how large they are. Steps count from 0, the noisiest.
 
-    inner_steps: Updates at step 0; fewer where `stop_below` is reached first.
+    start: What the networks of the variant "modulate" start from. "guidance": values with which guidance has about no
+        effect, so that little remains to be learned; see `value_embeds_of`. "random": random ones, as published and
+        always with the variant "direct".
+    inner_steps: Updates at step 0; fewer where `stop_below` is reached first. With 0 and no `late_inner_steps`, nothing
+        is learned.
     late_inner_steps: The same for the cleaner half of the steps, whose errors no later step can correct; `None` is
         `inner_steps`.
     inner_decay: Step `i` takes at most ceil(inner_steps * exp(-inner_decay * i)) updates.
@@ -55,6 +60,7 @@ class LearningSettings:
         ValueError: If a field is out of range.
     """
 
+    start: str = "guidance"
     inner_steps: int = 3
     late_inner_steps: int | None = None
     inner_decay: float = 0.0
@@ -76,6 +82,8 @@ class LearningSettings:
             object.__setattr__(self, name, read_number(name, getattr(self, name), rule))
         if self.stop_on not in STOPS:
             raise ValueError(f"`stop_on` must be one of {', '.join(STOPS)}, got {self.stop_on!r}.")
+        if self.start not in STARTS:
+            raise ValueError(f"`start` must be one of {', '.join(STARTS)}, got {self.start!r}.")
         if not isinstance(self.combine, bool):
             raise ValueError(f"`combine` must be True or False, got {self.combine!r}.")
         if self.combine and self.stop_on != "latent_error":
@@ -86,13 +94,32 @@ class LearningSettings:
             )
 
     @classmethod
+    def none(cls) -> LearningSettings:
+        """No update at all: the start itself, which already edits as well."""
+        return cls(inner_steps=0, converged_below=1e30)
+
+    @classmethod
     def short(cls) -> LearningSettings:
-        """At most two updates a step in the noisier half and four in the cleaner half, by an Adam with a short memory.
+        """At most one update a step, by an Adam with a short memory.
 
         A step ends early once its latents are as good as the VAE can show, and otherwise on the best combination of the
-        networks that it went through.
+        networks that it went through. Longer learning reproduces the picture better without the inversion, but
+        does not edit better.
         """
-        return cls(inner_steps=2, late_inner_steps=4, adam_beta1=0.5, adam_beta2=0.9, combine=True)
+        return cls(
+            inner_steps=1,
+            learning_rate=3e-3,
+            adam_beta1=0.5,
+            adam_beta2=0.9,
+            combine=True,
+            converged_below=0.1,
+        )
+
+    @classmethod
+    def long(cls) -> LearningSettings:
+        """At most two updates a step in the noisier half and four in the cleaner half: good without the inversion."""
+        short = cls.short()
+        return replace(short, inner_steps=2, late_inner_steps=4, learning_rate=1e-2, converged_below=6e-3)
 
     @classmethod
     def published(cls) -> LearningSettings:
@@ -101,7 +128,9 @@ class LearningSettings:
         Source: the authors' published code, which takes its learning rates and its stopping rule from null-text
         inversion (arXiv:2211.09794).
         """
-        return cls(inner_steps=100, inner_decay=0.1, stop_on="loss", stop_below=1e-5, stop_growth=2e-5)
+        return cls(
+            "random", inner_steps=100, inner_decay=0.1, stop_on="loss", stop_below=1e-5, stop_growth=2e-5
+        )
 
     def updates_at(self, step: int, num_inference_steps: int) -> int:
         """The largest number of updates that a step may take, out of `num_inference_steps` steps."""

@@ -29,7 +29,7 @@ from semantic_edit.mapping_networks.config import (
 )
 
 MAPPING_FORMAT = "semantic_edit.mapping_network/1"
-LATER = ("frame", "text_fingerprint", "sizes")
+LATER = ("frame", "text_fingerprint", "guided_start", "sizes")
 """Entries that the first files lack; the digest covers them only if they are not empty."""
 
 Stored = TypeVar("Stored", bound="StoredModel")

@@ -103,10 +103,9 @@ class DiffEditPipeline(
 
         A `preset` supplies the settings that are left out. "default" is the best that was measured on still lifes: 20
         steps and 5 maps; a mask that follows the image's edges and is drawn differently for colour edits and for object
-        edits; for colour edits guidance only in the noisier half of the steps, for object edits guidance away from the
-        source prompt; and the image's own pixels outside the mask and, within an object edit's mask, wherever the edit
-        looks the same. "paper" follows the paper: 50 steps, 10 maps, the bare mask, guidance in all steps, and the
-        whole image through the autoencoder.
+        edits; guidance that ends early, for object edits away from the source prompt; and the image's own pixels
+        outside the mask and, within an object edit's mask, wherever the edit looks the same. "paper" follows the
+        paper: 50 steps, 10 maps, the bare mask, guidance in all steps, and the whole image through the autoencoder.
 
         Every argument that may be given per edit (images, prompts, masks, trajectories) may also be given once for all
         edits of the batch. Apart from rounding, no edit's result depends on the others in the batch.
@@ -159,7 +158,8 @@ class DiffEditPipeline(
             guidance_rescale: In [0, 1]; see `rescale_guidance`.
             guidance_stop: Fraction of the schedule's steps, counted from the noisy end, that are guided, in [0, 1]; the
                 remaining steps use only the conditional prediction, at half the cost. By default 0.5 for edits that are
-                found to change a colour, and 1 for others, for your own masks, and in the "paper" preset.
+                found to change a colour, 0.6 for those that are guided away from the source prompt, and 1 for others,
+                for your own masks, and in the "paper" preset.
             preset: "default" or "paper".
             height, width: The size in pixels that the model works at, multiples of the VAE's factor; both or neither.
                 By default the image's size if its area is half to twice the model's native area, otherwise the native

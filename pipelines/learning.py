@@ -69,6 +69,12 @@ class Lesson:
     frames: tuple[Frame, ...] = ()
     base_model: str = ""
 
+    @property
+    def start(self) -> torch.Tensor | None:
+        """The negative prompt's embeddings, if values are learned from between them and the text's."""
+        starts_there = self.variant == "modulate" and self.settings.start == "guidance"
+        return self.negative.prompt_embeds.float() if starts_there else None
+
     def prompt(self, index: int) -> str:
         """The prompt of one picture."""
         texts = self.prompts[0].texts or ()
@@ -116,12 +122,12 @@ def attention_resolution(denoiser: UNetDenoiser, clean: torch.Tensor, side: int 
 class Learned:
     """The outcome of a lesson.
 
-    noisiest: The inversion's last latents, (pictures, channels, height, width).
+    trajectory: The inversion, (levels + 1, pictures, channels, height, width), level 0 first.
     identity: Which model it was computed with; see `network_identity`.
     """
 
     result: LearningResult
-    noisiest: torch.Tensor
+    trajectory: torch.Tensor
     identity: str
 
 
@@ -152,12 +158,14 @@ def learn_images(session: Session[UNetDenoiser], lesson: Lesson, checkpoint: Any
 
             result = learn_mappings(
                 branch,
-                LearningInputs(trajectory, lesson.given.prompt_embeds.float(), lesson.image_tokens),
+                LearningInputs(
+                    trajectory, lesson.given.prompt_embeds.float(), lesson.image_tokens, lesson.start
+                ),
                 LearningOptions(lesson.variant, lesson.guidance_scale, lesson.settings),
                 checkpoint,
                 advance,
             )
-    return Learned(result, trajectory[-1], branch.identity["model"])
+    return Learned(result, trajectory, branch.identity["model"])
 
 
 class _ConditionalBranch:
@@ -334,16 +342,22 @@ def learned_network(
         reconstruction_psnr=min(batch_psnr(best, reached).item(), 120.0),
         reconstruction_ssim=batch_ssim(best, reached).item() if large_enough else None,
         text_fingerprint=text_look(lesson.given.rows(row), lesson.negative.rows(row)),
+        guided_start=lesson.start is not None,
         sizes=session.denoiser.sizes(*lesson.clean.shape[2:]) or None,
         frame=lesson.frames[index if len(lesson.frames) > 1 else 0].stored() if lesson.frames else None,
     )
-    network.fill(result.image(index), lesson.image_tokens[index], learned.noisiest[index])
+    network.fill(
+        result.image(index),
+        lesson.image_tokens[index],
+        learned.trajectory[:, index],
+        None if lesson.start is None else lesson.start[index],
+    )
     watch = FiniteWatch()
     for name, values in network.state_dict().items():
         watch.see(f"the learning, in what it leaves as {name}", values)
     watch.check()
     network.report = _own_report(result.report, index)
-    return network.to(learned.noisiest.device)
+    return network.to(learned.trajectory.device)
 
 
 def _own_report(report: LearningReport, index: int) -> LearningReport:

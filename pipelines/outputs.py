@@ -107,7 +107,9 @@ class StyleDiffusionPipelineOutput(Summarised, BaseOutput):
         height, width) ("pt"), both in [0, 1]; or float32 latents (prompts, channels, height // 8, width // 8)
         ("latent").
     nsfw_content_detected: One flag per edit, or `None` without a safety checker. Flagged images are black.
-    reconstruction: The learned image as the mapping network reproduces it, in the form of `images`, a single image.
+    reconstruction: The learned image as the VAE shows it, since the source is put back on its inversion at every step;
+        with a network of format version 1, which lacks the inversion, as what was learned reproduces it. In the form of
+        `images`, a single image.
     blend_masks: (prompts, 1, height // 8, width // 8), float32: 1.0 where the last step let the edit through; `None`
         without `local_blend`.
     attention_maps: For the source prompt and then for each prompt, a heat map of each of its words as a greyscale

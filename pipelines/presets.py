@@ -106,13 +106,15 @@ def guidance_of(
         scale is None and kind is False and described
         for kind, described in zip(recoloured, is_described, strict=True)
     ]
+    ends = [
+        tuning.source_guidance_stop if contrasted else tuning.colour_guidance_stop if kind else 1.0
+        for kind, contrasted in zip(recoloured, from_source, strict=True)
+    ]
     return EditGuidance(
         scales=[
             tuning.source_guidance if contrasted else usual_scale if scale is None else scale
             for contrasted in from_source
         ],
-        stops=[
-            (tuning.colour_guidance_stop if kind else 1.0) if stop is None else stop for kind in recoloured
-        ],
+        stops=ends if stop is None else [stop] * edits,
         from_source=from_source,
     )

@@ -34,6 +34,8 @@ class Restyling:
     latents: The source at the noisiest level, (channels, height, width).
     given, negative: The prompt and the negative prompt of each row; 1 + T each.
     guidance_scales: (1 + T,).
+    walk: The source's inversion, (levels + 1, channels, height, width), level 0 first, on which the source is put back
+        after each step; `None` leaves the source where guidance leads it.
     values: What was learned of the source; `None` for Prompt-to-Prompt, which learns no values.
     negative_at: For null-text inversion: the unconditional embedding of all rows at each step, in place of `negative`.
     inside: (T or 1, 1, height, width), weights of a mask that confines the edit, or `None`.
@@ -46,6 +48,7 @@ class Restyling:
     given: Conditioning
     negative: Conditioning
     guidance_scales: torch.Tensor
+    walk: torch.Tensor | None = None
     values: ValueEmbeds | None = None
     negative_at: Callable[[int], Conditioning] | None = None
     inside: torch.Tensor | None = None
@@ -80,7 +83,8 @@ def restyle(
         FloatingPointError: Naming the first step in which values became NaN or infinite, or after which a hook returned
             such values.
 
-    Source: StyleDiffusion, arXiv:2303.15649, Sec. 3.3; Prompt-to-Prompt, arXiv:2208.01626, Sec. 3.2.
+    Source: StyleDiffusion, arXiv:2303.15649, Sec. 3.3; Prompt-to-Prompt, arXiv:2208.01626, Sec. 3.2; the source put
+    back, Direct Inversion, arXiv:2310.01506, Alg. 1.
     """
     denoiser, hooks, watch = session.denoiser, hooks or StepHooks(), FiniteWatch()
     schedule = session.schedule
@@ -112,6 +116,8 @@ def restyle(
             unconditional, conditional = predicted.chunk(2)
             guided = denoiser.guide(unconditional, conditional, scales)
             latents = ddim_step(latents, guided, schedule, level)
+            if call.walk is not None:
+                latents = torch.cat([call.walk[level - 1][None].to(latents), latents[1:]])
             if call.settings.local_blend and step >= int(BLEND_FROM * steps):
                 inside = _blend_masks(call, maps.mean(), side, (height, width))
             latents = _kept_together(latents, call.inside, inside)

@@ -83,7 +83,7 @@ class StyleDiffusionPipeline(
             guidance_scale: The guidance scale of later edits.
             negative_prompt: What to steer away from, for all images.
             variant: "modulate", as in the published code, or "direct", as in the paper's figure.
-            settings: How long to learn: "short", "published", or your own [`LearningSettings`].
+            settings: How long to learn: "none", "short", "long", "published", or your own [`LearningSettings`].
             attention_side: Side of the cross-attention maps that are kept close to the original ones; by default the
                 UNet's resolution nearest to the larger of 16 and a quarter of the latent's side.
             checkpoint: A folder; a call with the same folder after an interruption continues where learning stopped.

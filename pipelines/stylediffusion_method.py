@@ -140,18 +140,19 @@ class StyleDiffusionMixin:
                 network = copy.deepcopy(network).to(denoiser.device)  # the caller's own network is not moved
             shape = MaskShape(given["mask_grow"] or 0, given["mask_feather"] or 0.0)
             if drawn is None:
-                mask = mask_of_everything(network.latents, edits, denoiser.cell)
+                mask = mask_of_everything(network.noisiest, edits, denoiser.cell)
             else:
                 inside = view.cut_mask(drawn)
-                mask = shape_edit_mask(inside, edits, network.latents[None], denoiser.cell, shape)
+                mask = shape_edit_mask(inside, edits, network.noisiest[None], denoiser.cell, shape)
             scales = torch.tensor([config.guidance_scale] + [scale] * edits, device=denoiser.device)
             restyling = Restyling(
-                latents=network.latents,
+                latents=network.noisiest,
                 prompts=rows.to(denoiser.device),
                 settings=settings,
                 given=told,
                 negative=negative,
                 guidance_scales=scales,
+                walk=network.walk,
                 values=network.value_embeds,
                 inside=None if drawn is None else mask.weights,
                 watches_words=given["output_attention_maps"],
@@ -202,6 +203,7 @@ class StyleDiffusionMixin:
             )
 
 
+LEARNING = ("none", "short", "long", "published")
 _FLAGS = ("preserve_background", "output_attention_maps", "return_dict")
 
 
@@ -286,13 +288,14 @@ def _read_text(denoiser: UNetDenoiser, given: Mapping[str, Any], name: str) -> P
 
 
 def _read_settings(settings: Any) -> LearningSettings:
-    named = {"short": LearningSettings.short, "published": LearningSettings.published}
+    named = {name: getattr(LearningSettings, name) for name in LEARNING}
     if isinstance(settings, str) and settings in named:
         return named[settings]()
     # not by class: each time a custom pipeline's file is loaded, its LearningSettings is a new class
     if not hasattr(settings, "updates_at") or isinstance(settings, type):
         raise TypeError(
-            f'`settings` must be "short", "published" or LearningSettings, got {settings!r}; it says how long to learn.'
+            f"`settings` must be {', '.join(map(repr, LEARNING))} or LearningSettings, got {settings!r}; it says how "
+            "long to learn."
         )
     return settings
 

@@ -4,7 +4,7 @@
 """
 
 PRESETS = ("default", "paper")  # `pipelines.presets.PRESETS`
-SCHEDULES = ("short", "published")  # of `mapping_networks.LearningSettings`, which makes each
+SCHEDULES = ("none", "short", "long", "published")  # of `mapping_networks.LearningSettings`, which makes each
 VARIANTS = ("modulate", "direct")  # `mapping_networks.VARIANTS`
 CHECKPOINT_FILE = "inputs.json"  # `mapping_networks.checkpoint.INPUTS_FILE`
 EDIT_TYPES = ("replace", "refine")  # `attention_processors.tokens.AlignmentKind`

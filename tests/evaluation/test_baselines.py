@@ -20,6 +20,7 @@ from transformers import CLIPTextModelWithProjection, CLIPVisionModelWithProject
 from semantic_edit.denoisers import denoiser_of
 from semantic_edit.evaluation.around import DIFFEDIT, another_pipeline
 from semantic_edit.evaluation.diffedit_method import DiffEditMethod
+from semantic_edit.evaluation.direct_inversion import DirectInversion
 from semantic_edit.evaluation.edit_friendly import EditFriendly
 from semantic_edit.evaluation.encode_decode import EncodeDecode
 from semantic_edit.evaluation.flexit import FlexIT
@@ -495,13 +496,13 @@ def test_prompt_to_prompt_is_null_text_inversion_that_learned_nothing(loaded, pi
     assert_alike(edited, learned)
 
 
-def test_stylediffusion_with_the_texts_own_values_and_no_tau_u_is_prompt_to_prompt(
+def test_stylediffusion_with_the_texts_own_values_and_no_tau_u_is_direct_inversion(
     stable_diffusion, picture, learned, monkeypatch
 ):
     loaded = stable_diffusion  # with which it was learned
     monkeypatch.setattr(MappingNetwork, "value_embeds", lambda self, step, text: text)
     style = Restyled(4, tau_v=0.5, tau_c=0.75, tau_s=0.5, tau_u=0.0)
-    plain = PromptToPrompt(4, tau_c=0.75, tau_s=0.5)
+    plain = DirectInversion(4, tau_c=0.75, tau_s=0.5)
     assert_alike(style.edit(loaded, learned, TARGET), plain(loaded, picture, SOURCE, TARGET))
     with_tau_u = replace(style, tau_u=1.0).edit(loaded, learned, TARGET)
     assert (pixels(with_tau_u) != pixels(style.edit(loaded, learned, TARGET))).any()

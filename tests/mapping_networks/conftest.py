@@ -153,8 +153,10 @@ def make_network() -> Callable[..., MappingNetwork]:
             name: torch.randn(value.shape, generator=generator)
             for name, value in network.state_dict().items()
         }
-        image_tokens, latents = drawn.pop("image_tokens"), drawn.pop("latents")
-        return network.fill(drawn, image_tokens, latents)
+        image_tokens, trajectory = drawn.pop("image_tokens"), drawn.pop("trajectory", None)
+        return network.fill(
+            drawn, image_tokens, drawn.pop("latents")[None] if trajectory is None else trajectory
+        )
 
     return make
 

@@ -14,9 +14,10 @@ from semantic_edit.mapping_networks import (
     value_embeds_of,
 )
 from semantic_edit.mapping_networks.combination import combination_weights
+from semantic_edit.mapping_networks.mapping import initial_parameters
 
 PUBLISHED = LearningSettings.published()
-SHORT = LearningSettings.short()
+LONG = LearningSettings.long()
 # the toy cannot be reconstructed, and the warning about that is tested by itself
 pytestmark = pytest.mark.filterwarnings("ignore:The learning did not converge")
 
@@ -135,13 +136,25 @@ def test_published_schedule_costs_what_it_should(make_toy):
     assert len(toy.calls) == 1075
 
 
-def test_short_schedule_costs_what_it_should(make_toy):
+def test_the_long_schedule_costs_what_it_should(make_toy):
     toy = make_toy(levels=30)
-    result = toy.learn(settings=dataclasses.replace(SHORT, stop_below=0.0))
+    result = toy.learn(settings=dataclasses.replace(LONG, stop_below=0.0))
     assert result.report.backward_evaluations == (90,)
     # besides the updates' the unconditional branch's, the last network's and the combination's
     assert result.report.forward_evaluations == (90 + 3 * 30,) == (len(toy.calls),)
     assert len([call for call in toy.calls if call[3]]) == 90
+
+
+def test_nothing_may_be_learned(make_toy):
+    toy = make_toy(levels=3)
+    result = toy.learn(settings=LearningSettings.none())
+    assert result.report.backward_evaluations == (0,)
+    assert result.report.forward_evaluations == (6,)
+    for step in result.report.steps:
+        assert step.latent_before == step.latent_after
+    drawn = initial_parameters({name: value.shape[2:] for name, value in result.parameters.items()}, seed=0)
+    for name, value in result.parameters.items():
+        assert all(torch.equal(value[0, step], drawn[name]) for step in range(3))
 
 
 def test_the_loss_falls(make_toy):
@@ -161,7 +174,7 @@ def test_the_loop_is_closed(make_toy):
         seen[level] = latents.clone()
         return toy.evaluate_unconditional(latents, level)
 
-    result = toy.learn(evaluate_unconditional=evaluate_unconditional, settings=SHORT)
+    result = toy.learn(evaluate_unconditional=evaluate_unconditional, settings=LONG)
     assert torch.equal(seen[5], toy.trajectory[-1])
     assert not torch.equal(seen[4], toy.trajectory[-2])
     latents = toy.trajectory[-1]
@@ -178,8 +191,8 @@ def test_the_loop_is_closed(make_toy):
 @pytest.mark.parametrize(
     "settings",
     [
-        dataclasses.replace(SHORT, inner_steps=12, stop_below=0.03, combine=False),
-        dataclasses.replace(SHORT, inner_steps=6, stop_below=0.05),
+        dataclasses.replace(LONG, inner_steps=12, stop_below=0.03, combine=False),
+        dataclasses.replace(LONG, inner_steps=6, stop_below=0.05),
         dataclasses.replace(PUBLISHED, inner_steps=12, stop_below=0.05),
     ],
 )
@@ -201,7 +214,7 @@ def test_a_batch_equals_each_picture_alone(make_toy, settings):
 
 def test_combining_is_never_worse_than_what_it_combines(make_toy):
     toy = make_toy(images=3, levels=1)
-    settings = dataclasses.replace(SHORT, stop_below=0.0)
+    settings = dataclasses.replace(LONG, stop_below=0.0)
 
     def losses(**changes):
         changed = dataclasses.replace(settings, **changes)
@@ -217,7 +230,7 @@ def test_combining_is_never_worse_than_what_it_combines(make_toy):
 
 def test_combining_keeps_the_best_where_an_update_harms(make_toy):
     toy = make_toy(levels=1)
-    settings = dataclasses.replace(SHORT, learning_rate=50.0, stop_below=0.0)
+    settings = dataclasses.replace(LONG, learning_rate=50.0, stop_below=0.0)
     (step,) = toy.learn(settings=settings).report.steps
     assert step.latent_after[0] + step.attention_after[0] <= step.latent_before[0] + step.attention_before[0]
 
@@ -243,7 +256,7 @@ def test_stopping_on_the_loss_acts_after_the_update(make_toy):
 
 def test_stopping_on_the_latent_error_acts_before_the_update(make_toy):
     toy = make_toy(images=2, levels=2)
-    result = toy.learn(settings=dataclasses.replace(SHORT, stop_below=1e9))
+    result = toy.learn(settings=dataclasses.replace(LONG, stop_below=1e9))
     assert [step.updates for step in result.report.steps] == [(0, 0), (0, 0)]
     assert [step.forward_evaluations for step in result.report.steps] == [(2, 2), (2, 2)]
     assert not any(differentiated for *_, differentiated in toy.calls[1::2]) or len(toy.calls) == 4
@@ -255,11 +268,11 @@ def test_stopping_on_the_latent_error_acts_before_the_update(make_toy):
 
 def test_pictures_that_stopped_are_not_evaluated(make_toy):
     toy = make_toy(images=3, levels=1)
-    free = toy.learn(settings=dataclasses.replace(SHORT, stop_below=0.0))
+    free = toy.learn(settings=dataclasses.replace(LONG, stop_below=0.0))
     errors = sorted(free.report.steps[0].latent_before)
     toy.calls.clear()
     stop_below = (errors[0] + errors[1]) / 2  # as it starts, one picture is good enough
-    result = toy.learn(settings=dataclasses.replace(SHORT, stop_below=stop_below))
+    result = toy.learn(settings=dataclasses.replace(LONG, stop_below=stop_below))
     (step,) = result.report.steps
     stopped = step.updates.index(0)
     rows = [call[2] for call in toy.calls if call[0] == "conditional"]
@@ -312,7 +325,7 @@ def test_without_attention_loss_no_maps_are_asked_for(make_toy):
     result = toy.learn(
         source_maps=source_maps,
         evaluate=lambda *args: (toy.evaluate(*args)[0], []),
-        settings=dataclasses.replace(SHORT, attention_weight=0.0),
+        settings=dataclasses.replace(LONG, attention_weight=0.0),
     )
     assert result.report.steps[0].attention_after == (0.0,)
 
@@ -328,7 +341,7 @@ def test_the_attention_loss_brings_the_maps_closer(make_toy):
 def test_the_report_follows_the_learning(make_toy):
     toy, seen = make_toy(images=2, levels=3), []
     with pytest.warns(UserWarning, match=r"did not converge for picture 0 .* latents is 1e-12 or more"):
-        result = toy.learn(settings=dataclasses.replace(SHORT, converged_below=1e-12), on_step=seen.append)
+        result = toy.learn(settings=dataclasses.replace(LONG, converged_below=1e-12), on_step=seen.append)
     report = result.report
     assert report.steps == tuple(seen)
     assert [(step.step, step.level) for step in seen] == [(0, 3), (1, 2), (2, 1)]
@@ -340,7 +353,7 @@ def test_the_report_follows_the_learning(make_toy):
 
 @pytest.mark.filterwarnings("error")
 def test_a_learning_that_converged_says_nothing(make_toy):
-    settings = dataclasses.replace(SHORT, converged_below=100.0)
+    settings = dataclasses.replace(LONG, converged_below=100.0)
     assert make_toy().learn(settings=settings).report.converged == (True,)
 
 
@@ -403,6 +416,6 @@ def test_arguments_that_disagree_are_refused(make_toy, change, message):
 def test_what_was_learned_fills_a_network(make_toy, make_network):
     toy = make_toy(levels=3)
     result = toy.learn()
-    network = make_network().fill(result.image(0), toy.image_tokens[0], toy.trajectory[-1, 0])
+    network = make_network().fill(result.image(0), toy.image_tokens[0], toy.trajectory[:, 0])
     assert torch.equal(network.conv_out_weight[2], result.parameters["conv_out_weight"][0, 2])
     assert network.value_embeds(2, toy.text_embeds).shape == (1, 4, 6)

@@ -43,7 +43,7 @@ def test_steps_and_texts_it_did_not_learn_are_refused(network):
 
 def test_filling_refuses_what_is_not_the_networks(network):
     tensors = {name: value.clone() for name, value in network.state_dict().items()}
-    image_tokens, latents = tensors.pop("image_tokens"), tensors.pop("latents")
+    image_tokens, trajectory = tensors.pop("image_tokens"), tensors.pop("trajectory")
     tensors["other"] = tensors.pop("norm_bias")
     tensors["conv_in_bias"] = torch.zeros(3, 9)
     message = (
@@ -51,7 +51,7 @@ def test_filling_refuses_what_is_not_the_networks(network):
         r"conv_in_bias: got \(3, 9\), the config asks for \(3, 8\)\)"
     )
     with pytest.raises(ValueError, match=message):
-        network.fill(tensors, image_tokens, latents)
+        network.fill(tensors, image_tokens, trajectory)
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,7 @@ def test_an_error_in_the_callers_callback_loses_nothing(make_toy, tmp_path):
     [
         (
             {"settings": dataclasses.replace(SETTINGS, learning_rate=0.02)},
-            r"another run of learning \(settings.learning_rate: checkpoint 0.01, this call 0.02\)",
+            r"another run of learning \(settings.learning_rate: checkpoint 0.003, this call 0.02\)",
         ),
         ({"guidance_scale": 3.0}, "guidance_scale: checkpoint 7.5, this call 3.0"),
         ({"variant": "direct"}, "variant: checkpoint 'modulate', this call 'direct'"),

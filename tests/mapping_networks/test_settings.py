@@ -14,10 +14,13 @@ def test_published_schedule():
     assert published.stop_below_at(29) == pytest.approx(1e-5 + 2e-5 * 29)
 
 
-def test_short_schedule_takes_at_most_ninety_updates():
-    updates = [LearningSettings.short().updates_at(step, 30) for step in range(30)]
-    assert updates == [2] * 15 + [4] * 15
-    assert sum(updates) <= 90
+def test_the_shorter_schedules_take_few_updates():
+    for settings, expected in (
+        (LearningSettings.none(), [0] * 30),
+        (LearningSettings.short(), [1] * 30),
+        (LearningSettings.long(), [2] * 15 + [4] * 15),
+    ):
+        assert [settings.updates_at(step, 30) for step in range(30)] == expected
 
 
 def test_the_rate_never_reaches_zero():
@@ -27,12 +30,13 @@ def test_the_rate_never_reaches_zero():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"inner_steps": 0}, "`inner_steps` must be an integer from 1 to 100000, got 0"),
+        ({"inner_steps": -1}, "`inner_steps` must be an integer from 0 to 100000, got -1"),
         ({"inner_steps": 2.5}, "`inner_steps` must be an integer .* got 2.5"),
         (
-            {"late_inner_steps": 0},
-            "`late_inner_steps` must be an integer from 1 to 100000, or nothing, got 0",
+            {"late_inner_steps": -1},
+            "`late_inner_steps` must be an integer from 0 to 100000, or nothing, got -1",
         ),
+        ({"start": "nowhere"}, "`start` must be one of guidance, random, got 'nowhere'"),
         ({"seed": True}, "`seed` must be an integer from 0 to 9223372036854775807, got True"),
         ({"inner_decay": -0.1}, "`inner_decay` must be a number from 0 to 1000, got -0.1"),
         ({"learning_rate": 0.0}, "`learning_rate` must be a number above 0 and up to 1000, got 0.0"),

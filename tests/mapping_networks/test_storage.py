@@ -106,7 +106,7 @@ def change_weights(folder, change):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda tensors: tensors.pop("latents"), r"do not fit .*\(latents: missing\)"),
+        (lambda tensors: tensors.pop("trajectory"), r"do not fit .*\(trajectory: missing\)"),
         (lambda tensors: tensors.update(other=torch.zeros(1)), r"\(other: not one of this network's\)"),
         (
             lambda tensors: tensors.update(image_tokens=torch.zeros(5, 9)),
@@ -127,7 +127,7 @@ def test_other_tensors_are_refused_with_both_sides(folder, change, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format_version": 2, "novelty": 1}, "format version 2, .* reads up to 1: upgrade"),
+        ({"format_version": 3, "novelty": 1}, "format version 3, .* reads up to 2: upgrade"),
         ({"novelty": 1}, "lacks nothing and has unknown entries novelty"),
         ({"timesteps": None}, "lacks timesteps and has unknown entries"),
         (
@@ -297,9 +297,18 @@ NOT_AS_SAVED = (
 )
 
 
+def test_a_network_of_the_first_format_is_read(make_network, tmp_path):
+    """It has the noisiest level alone, so the source is not put back."""
+    old = make_network(format_version=1)
+    assert old.walk is None
+    old.save_pretrained(tmp_path)
+    assert torch.equal(load_file(tmp_path / WEIGHTS)["latents"], old.noisiest)
+    assert_same(MappingNetwork.from_pretrained(tmp_path), old)
+
+
 def test_a_value_that_was_changed_is_noticed(folder):
     tensors = load_file(folder / WEIGHTS)
-    tensors["latents"][0, 0, 0] += 1e-6
+    tensors["trajectory"][0, 0, 0, 0] += 1e-6
     save_file(tensors, folder / WEIGHTS)
     with pytest.raises(ValueError, match=NOT_AS_SAVED):
         MappingNetwork.from_pretrained(folder)

@@ -402,7 +402,12 @@ def test_each_edit_has_its_own_end_of_guidance(pipe, picture, half_mask, monkeyp
 def test_object_edits_are_guided_away_from_the_source_prompt(family, pipe, picture, monkeypatch):
     """By default, as if the call had said so; its own negative prompt, scale or mask takes precedence."""
     options = {"prompt": TARGET, "source_prompt": SOURCE, "output_type": "latent", **QUICK}
-    away = {"negative_prompt": SOURCE, "guidance_scale": Denoiser.tuning.source_guidance}
+    tuning = Denoiser.tuning
+    away = {
+        "negative_prompt": SOURCE,
+        "guidance_scale": tuning.source_guidance,
+        "guidance_stop": tuning.source_guidance_stop,
+    }
 
     def edited(kinds=(False,), **changes):
         def guidance_of_kinds(preset, recolours, *others):
@@ -422,7 +427,9 @@ def test_object_edits_are_guided_away_from_the_source_prompt(family, pipe, pictu
     torch.testing.assert_close(edited(source_prompt="", mask_image=found), usual, **close)
     torch.testing.assert_close(edited([True], guidance_stop=1.0), usual, **close)
     both = edited([False, True], prompt=[TARGET, TARGET], guidance_stop=1.0)
-    torch.testing.assert_close(both, torch.cat([told, usual]), rtol=1e-2, atol=1e-2)
+    throughout = edited(guidance_stop=1.0)
+    assert not torch.allclose(throughout, told, atol=0.01)
+    torch.testing.assert_close(both, torch.cat([throughout, usual]), rtol=1e-2, atol=1e-2)
     scales = []
 
     def note(pipe, step, timestep, tensors):
@@ -430,7 +437,7 @@ def test_object_edits_are_guided_away_from_the_source_prompt(family, pipe, pictu
         return {}
 
     edited(callback_on_step_end=note)
-    assert set(scales) == {Denoiser.tuning.source_guidance}
+    assert set(scales) == {tuning.source_guidance}
 
 
 def test_what_suits_a_model_is_its_own(family, pipe, picture, monkeypatch):
@@ -463,7 +470,7 @@ def test_the_kind_of_edit_decides_what_is_left_open():
     kinds, tuning = (True, False, False), Denoiser.tuning
     default, paper = (preset_of(name) for name in ("default", "paper"))
     by_kind = guidance_of(default, kinds, [True, True, False], 7.5, tuning)
-    assert by_kind == EditGuidance([7.5, 2.5, 7.5], [0.5, 1.0, 1.0], [False, True, False])
+    assert by_kind == EditGuidance([7.5, 4.0, 7.5], [0.5, 0.6, 1.0], [False, True, False])
     unknown = guidance_of(default, None, [True, True], 7.5, tuning)
     assert unknown == guidance_of(paper, kinds[:2], [True, True], 7.5, tuning)
     assert unknown == EditGuidance([7.5, 7.5], [1.0, 1.0], [False, False])

@@ -50,7 +50,7 @@ def plainly_guided(family):
         height, width = (8 * side for side in network.config.latent_shape[1:])
         return family.plainly(pipe)(
             prompt,
-            latents=network.latents[None],
+            latents=network.noisiest[None],
             num_inference_steps=network.config.num_inference_steps,
             guidance_scale=network.config.guidance_scale,
             height=height,
@@ -127,7 +127,8 @@ def test_learning_brings_the_picture_closer_than_guidance_does(
     style_pipe, learned, picture, plainly_guided, encoded
 ):
     clean = encoded(style_pipe, picture)
-    _, given_back = latents_of(style_pipe, TARGET, learned)
+    given_back, source = latents_of(style_pipe, SOURCE, learned, **{**FREE, "tau_v": 1.0})
+    torch.testing.assert_close(source, clean, **ROUNDING)  # put back on the inversion, which begins there
     plain = plainly_guided(style_pipe, SOURCE, learned)
     assert (given_back - clean).square().mean() < 0.7 * (plain - clean).square().mean()
     for step in learned.report.steps:
@@ -192,7 +193,7 @@ def test_pictures_learn_side_by_side_as_alone(style_pipe, pictures):
     assert [network.config.prompt for network in together] == prompts
     for index, network in enumerate(together):
         alone = style_pipe.learn_mapping(pictures[index], prompts[index], 2, settings=ONE_UPDATE)
-        torch.testing.assert_close(network.latents, alone.latents, rtol=0, atol=1e-4)
+        torch.testing.assert_close(network.walk, alone.walk, rtol=0, atol=1e-4)
         torch.testing.assert_close(network.image_tokens, alone.image_tokens, rtol=0, atol=1e-4)
         assert network.report.backward_evaluations == alone.report.backward_evaluations == (2,)
         ours, theirs = (latents_of(style_pipe, TARGET, one) for one in (network, alone))
@@ -264,10 +265,22 @@ def test_one_prompt_serves_several_pictures_and_one_picture_several_prompts(styl
     assert torch.equal(networks[0].image_tokens, networks[1].image_tokens)
 
 
-def test_the_sources_own_prompt_gives_the_reconstruction(style_pipe, learned):
-    for taus in ({}, {"tau_c": 0.0, "tau_s": 0.0, "tau_u": 0.0}):
-        edited, given_back = latents_of(style_pipe, SOURCE, learned, **{**taus, "tau_v": 1.0})
-        torch.testing.assert_close(edited, given_back, **ROUNDING)
+def test_values_start_where_guidance_has_no_effect(family, style_pipe, picture):
+    """A `guidance_scale`-th of the way from the negative prompt's embeddings to the text's."""
+    network = style_pipe.learn_mapping(picture, SOURCE, 2, guidance_scale=4.0, settings="none")
+    assert network.config.guided_start
+    assert network.report.backward_evaluations == (0,)
+    away, text = network.negative_embeds[None], torch.randn(2, *network.negative_embeds.shape)
+    torch.testing.assert_close(network.value_embeds(1, text), away + (text - away) / 4)
+    plain = style_pipe.learn_mapping(picture, SOURCE, 2, variant="direct", settings="none")
+    assert not plain.config.guided_start
+
+
+def test_the_source_is_put_back_on_its_inversion(style_pipe, learned):
+    seen = []
+    style_pipe(TARGET, learned, callback_on_step_end=lambda *given: seen.append(given[3]["latents"]))
+    for level, latents in zip(range(len(seen) - 1, -1, -1), seen, strict=True):
+        assert torch.equal(latents[0], learned.walk[level])
 
 
 @pytest.mark.families("sd", "sdxl")
@@ -322,7 +335,7 @@ def test_self_attention_is_swapped_up_to_a_side(style_pipe, learned, first_predi
 
 @pytest.mark.families("sd")  # SDXL's is tested on a larger picture
 def test_local_blend_keeps_the_source_outside(style_pipe, learned, monkeypatch):
-    options = {"local_blend": ["apple", "pear"], "local_blend_threshold": 0.97, "output_type": "latent"}
+    options = {"local_blend": ["apple", "pear"], "local_blend_threshold": 0.99, "output_type": "latent"}
     result = style_pipe([TARGET, "a mug"], learned, **options)
     assert result.blend_masks.shape == (2, 1, 6, 8)
     assert set(result.blend_masks.unique().tolist()) == {0.0, 1.0}
@@ -425,7 +438,7 @@ def test_a_picture_is_learned_under_its_negative_prompt(style_pipe, picture, enc
         picture, SOURCE, 1, guidance_scale=3.0, negative_prompt="the table", settings=ONE_UPDATE
     )
     assert (network.config.negative_prompt, network.config.guidance_scale) == ("the table", 3.0)
-    _, given_back = latents_of(style_pipe, TARGET, network)
+    given_back, _ = latents_of(style_pipe, SOURCE, network, **{**FREE, "tau_v": 1.0})
     clean = encoded(style_pipe, picture)
     error = (given_back - clean).square().mean().item()
     torch.testing.assert_close(error, network.report.latent_errors[0], rtol=1e-3, atol=0)
@@ -495,7 +508,7 @@ def test_learned_at_one_precision_and_edited_at_another(
     expected = latents_of(style_pipe, TARGET, learned)
     scale = expected[0].std()
     # bfloat16 has eight bits, and guidance costs some of them
-    assert (edited - expected[0]).abs().mean() < 0.2 * scale
+    assert (edited - expected[0]).abs().mean() < 0.25 * scale
     assert (given_back - expected[1]).abs().mean() < 0.2 * scale
 
     network = halves.learn_mapping(picture, SOURCE, 2, settings=THREE_UPDATES)

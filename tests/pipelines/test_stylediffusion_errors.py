@@ -204,12 +204,12 @@ def test_bad_arguments_of_learning(refuses_to_learn, changes, message):
         ({"prompt": None}, "`prompt` must be a string or a list of strings, got None"),
         ({"negative_prompt": ["a"]}, r"`negative_prompt` must be one string for all pictures, got \['a'\]"),
         (
-            {"settings": "long"},
-            r'`settings` must be "short", "published" or LearningSettings, got \'long\'',
+            {"settings": "endless"},
+            "`settings` must be 'none', 'short', 'long', 'published' or LearningSettings, got 'endless'",
         ),
         (
             {"settings": LearningSettings},
-            r'`settings` must be "short", "published" or LearningSettings, got <class',
+            "`settings` must be 'none', 'short', 'long', 'published' or LearningSettings, got <class",
         ),
     ],
 )
@@ -223,7 +223,7 @@ def test_arguments_of_learning_of_the_wrong_type(refuses_to_learn, changes, mess
         ({"prompt": 7}, "'prompt' of a mapping network must be text .* got 7"),
         ({"latent_shape": None}, "'latent_shape' of a mapping network must be a list of 3"),
         ({"frame": {"picture": [64, 48]}}, "'frame' of a mapping network must be an object of"),
-        ({"latent_shape": (4, 8, 6)}, r"latents: got \(4, 6, 8\), the config asks for \(4, 8, 6\)"),
+        ({"latent_shape": (4, 8, 6)}, r"trajectory: got \(5, 4, 6, 8\), the config asks for \(5, 4, 8, 6\)"),
     ],
 )
 def test_configs_that_were_changed(style_pipe, learned, entries, message):
@@ -325,5 +325,5 @@ def test_foreign_processors_are_refused_and_stay(refuses, refuses_to_learn, make
 
 
 def test_settings_say_what_is_wrong_with_them():
-    with pytest.raises(ValueError, match="`inner_steps` must be an integer from 1 to 100000, got 0"):
-        LearningSettings(inner_steps=0)
+    with pytest.raises(ValueError, match="`inner_steps` must be an integer from 0 to 100000, got -1"):
+        LearningSettings(inner_steps=-1)
