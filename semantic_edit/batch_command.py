@@ -210,7 +210,7 @@ def _editor(options: argparse.Namespace) -> Editor:
     from semantic_edit.batch.restyle import Restyler
     from semantic_edit.mapping_networks import LearningSettings
 
-    learning = getattr(LearningSettings, options.schedule or SCHEDULES[0])()
+    learning = getattr(LearningSettings, options.schedule or "short")()
     return Restyler(pipe, _given(options), replace(learning, seed=base), options.batch)
 
 

@@ -135,7 +135,7 @@ def _unit(size):
 def test_a_picture_is_learned_once_and_restyled_with_all_its_prompts(
     run_batch, results_of, table, style_pipe, tmp_path
 ):
-    settings = LearningSettings(inner_steps=1)
+    settings = LearningSettings(inner_steps=1, converged_below=0.0)
 
     def make(most=4):
         return Restyler(style_pipe, {"num_inference_steps": 3}, settings, most)
