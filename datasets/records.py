@@ -154,7 +154,7 @@ def _jsonl_records(path: Path, rows: TakesBad) -> Iterator[tuple[str, Record]]:
         for number, content in enumerate(
             file, 1
         ):  # breaks at no other characters, which JSON allows inside a string
-            line = _decoded(path, content, number)
+            line = _decoded(path, content, number).removesuffix("\n")
             if not line.strip():
                 continue
             where = f"line {number}"
