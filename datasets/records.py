@@ -150,10 +150,9 @@ def checked_record(value: object) -> Record:
 
 
 def _jsonl_records(path: Path, rows: TakesBad) -> Iterator[tuple[str, Record]]:
-    with open(path, "rb") as file:  # line by line: a table of a million edits need not fit into memory
-        for number, content in enumerate(
-            file, 1
-        ):  # breaks at no other characters, which JSON allows inside a string
+    # line by line, as a table may not fit into memory; no other breaks count, which JSON allows inside a string
+    with open(path, "rb") as file:
+        for number, content in enumerate(file, 1):
             line = _decoded(path, content, number).removesuffix("\n")
             if not line.strip():
                 continue
