@@ -97,7 +97,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     _add_files(parser.add_argument_group("more files"))
 
 
-def _add_method(group: argparse._ArgumentGroup) -> None:
+def add_taus(group: argparse._ArgumentGroup) -> None:
+    """Add how long an edit keeps what it takes from the learned image."""
     for letter, (kept, default) in _TAUS.items():
         group.add_argument(
             f"--tau-{letter}",
@@ -105,6 +106,10 @@ def _add_method(group: argparse._ArgumentGroup) -> None:
             metavar="F",
             help=f"fraction of the steps that keep {kept}; lower values change more (default: {default})",
         )
+
+
+def _add_method(group: argparse._ArgumentGroup) -> None:
+    add_taus(group)
     group.add_argument(
         "--edit-type",
         choices=EDIT_TYPES,
