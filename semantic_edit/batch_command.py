@@ -26,7 +26,8 @@ from semantic_edit.options import (
     typed,
 )
 from semantic_edit.restyle_command import add_taus
-from semantic_edit.terminal import complain, in_typed_words, say
+from semantic_edit.disk.telling import in_typed_words
+from semantic_edit.terminal import complain, say
 
 if TYPE_CHECKING:
     from semantic_edit.batch.running import Editor
