@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import tempfile
 import zipfile
 from pathlib import Path, PurePosixPath
@@ -12,17 +13,14 @@ MOST_UNPACKED = 256 * 2**20
 CARD, CONFIG, TENSORS = "README.md", "config.json", "diffusion_pytorch_model.safetensors"
 
 
-def pack_network(network: MappingNetwork, archive: Path) -> None:
-    """Save a mapping network as a zip of the folder that `save_pretrained` writes.
-
-    Args:
-        network: What to save.
-        archive: The file.
-    """
+def pack_network(network: MappingNetwork) -> bytes:
+    """A mapping network as a zip of the folder that `save_pretrained` writes."""
+    archive = io.BytesIO()
     with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(archive, "w") as packed:
         network.save_pretrained(folder)
         for path in sorted(Path(folder).iterdir()):
             packed.write(path, path.name)
+    return archive.getvalue()
 
 
 def unpack_network(archive: Path) -> MappingNetwork:

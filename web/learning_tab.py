@@ -39,8 +39,7 @@ def learning_tab(studio: Studio, source: gr.Textbox) -> None:
         loading = gr.UploadButton("Load a .zip", file_types=[".zip"], elem_id="load-network")
     example = "a blue apple on grass\na red apple on grass"
     prompts = gr.Textbox(label="Prompts, one on each line", lines=3, placeholder=example, elem_id="prompts")
-    with gr.Accordion("How much is kept", open=False):
-        gr.Markdown("For which part of the steps something is kept:")
+    with gr.Accordion("How much is kept, as a part of the steps", open=False):
         taus = [
             gr.Slider(0, 1, getattr(RestyleSettings, name), step=0.05, label=label, info=kept)
             for name, (label, kept) in TAUS.items()
@@ -51,15 +50,14 @@ def learning_tab(studio: Studio, source: gr.Textbox) -> None:
         results = gr.Gallery(label="Restyled", columns=4, object_fit="contain", elem_id="restyled")
         words = gr.Gallery(label="Places of the words", columns=1, object_fit="contain", elem_id="words")
 
-    def learn(visit: Visit, source: str, steps: float) -> list[Any]:
+    def learn(visit: Visit, source: str, steps: int) -> list[Any]:
         pipe = watched(visit, studio.styles)
-        network = pipe.learn_mapping(visit.bench.image, source, num_inference_steps=int(steps))
-        is_good = all(network.report.converged)
-        return keep(visit, network, "" if is_good else " This is less than usual; more steps may help.")
+        network = pipe.learn_mapping(visit.bench.image, source, num_inference_steps=steps)
+        note = "" if all(network.report.converged) else " This is less than usual; more steps may help."
+        return keep(visit, network, note)
 
     def keep(visit: Visit, network: MappingNetwork, note: str) -> list[Any]:
-        archive = visit.save("learned.zip", b"")
-        pack_network(network, Path(archive))
+        archive = visit.save("learned.zip", pack_network(network))
         visit.network, made = network, network.config
         what = f"Learned: “{made.prompt}”, reconstruction: {made.reconstruction_psnr:.1f} dB.{note}"
         return [gr.DownloadButton(value=archive, interactive=True), what]

@@ -11,7 +11,7 @@ from semantic_edit.mapping_networks.archive import CONFIG, TENSORS
 
 @pytest.fixture
 def packed(network, tmp_path):
-    pack_network(network, tmp_path / "apple.zip")
+    (tmp_path / "apple.zip").write_bytes(pack_network(network))
     return tmp_path / "apple.zip"
 
 

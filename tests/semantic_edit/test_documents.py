@@ -37,11 +37,14 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("page", [README, CLI_PAGE], ids=["README", "cli"])
-def test_commands_run_in_order(page, folder, loads_once):
+def test_commands_run_in_order(page, folder, loads_once, monkeypatch):
+    monkeypatch.setattr("semantic_edit.web_command.run", lambda options: None)  # it would serve for ever
     assert len(commands(page)) >= 2
     for arguments in commands(page):
         assert main([*arguments, *FEWER_STEPS.get(arguments[0], [])]) == 0, arguments
     for arguments in commands(page):
+        if arguments[0] == "web":
+            continue
         output = Path(arguments[arguments.index("-o") + 1])
         assert output.exists() or output.with_stem(f"{output.stem}-1").is_file()
 
