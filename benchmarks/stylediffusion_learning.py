@@ -2,9 +2,9 @@
 
 First, the two are checked to compute the same: their losses are compared over a few steps in float64, because Adam
 magnifies float32's rounding errors a hundredfold within a few updates. Then they take turns: the published loop (see
-published_learning.py), ours with the published schedule, ours with the short one, and ours with the short one and
-several images side by side. Learning has a result only after its last step, so its time is also the time to a
-reconstruction within 1 dB of the VAE's own, if that is reached.
+published_learning.py), ours with the published schedule, with the long and the short one, without any update, and with
+the short one and several images side by side. Learning has a result only after its last step, so its time is also the
+time to a reconstruction within 1 dB of the VAE's own, if that is reached.
 """
 
 from __future__ import annotations
@@ -167,11 +167,13 @@ def learners_of(
 ) -> dict[str, Learner]:
     """All learners, the slowest first, each run once."""
     published = replace(LearningSettings.published(), inner_steps=inner_steps)
-    short = LearningSettings.short()
+    none, short, long = (getattr(LearningSettings, name)() for name in ("none", "short", "long"))
     learners = {
         PUBLISHED: as_published(pipe, lessons[0], steps, published),
         "here, published schedule": here(pipe, lessons[:1], steps, published),
+        "here, long schedule": here(pipe, lessons[:1], steps, long),
         "here, short schedule": here(pipe, lessons[:1], steps, short),
+        "here, no updates": here(pipe, lessons[:1], steps, none),
         f"here, short schedule, {len(lessons)} at once": here(pipe, lessons, steps, short),
     }
     for learner in learners.values():

@@ -21,6 +21,9 @@ GIVEN_UP = (*BACKGROUNDS, "features_to_input", "lpips", "structure")
 REACHED = (*SUCCESSES, "clip", "clip_score")
 
 
+LOOKS = ("o-", "s--", "^:")  # the colours repeat after ten
+
+
 def drawn_curves(comparison: Comparison, curves: Tabled) -> dict[str, bytes]:
     """Draw every method's curve, for each kind of edit and each pair of a measure given up and one reached.
 
@@ -52,7 +55,7 @@ def drawn_curves(comparison: Comparison, curves: Tabled) -> dict[str, bytes]:
 
 
 def _draw(axes: object, lines: Tabled, given_up: str, reached: str) -> None:
-    for method in dict.fromkeys(line["method"] for line in lines):
+    for index, method in enumerate(dict.fromkeys(line["method"] for line in lines)):
         points = [
             line
             for line in lines
@@ -62,7 +65,7 @@ def _draw(axes: object, lines: Tabled, given_up: str, reached: str) -> None:
         drawn = axes.plot(  # type: ignore[attr-defined]
             along,
             up,
-            "o-",
+            LOOKS[index // 10 % len(LOOKS)],
             label=method,
             markersize=4,
         )

@@ -88,7 +88,8 @@ def _add_learning(group: argparse._ArgumentGroup) -> None:
         "--schedule",
         choices=SCHEDULES,
         default="short",
-        help="how long to learn: at most 90 updates in 30 steps, or as long as the paper's authors do (default: short)",
+        help="how long to learn: not at all, by at most 30 or 90 updates in 30 steps, or as long as the paper's "
+        "authors do, by up to 1015 (default: short)",
     )
     group.add_argument(
         "--variant",

@@ -44,7 +44,7 @@ def restyling(bench: Bench) -> Iterator[Figure]:
 
 
 def learning(bench: Bench) -> Iterator[Figure]:
-    """Learn an image by the short schedule, then estimate the time of an update in both loops from a few of them."""
+    """Learn an image by the long schedule, then estimate the time of an update in both loops from a few of them."""
     warnings.filterwarnings("ignore", "The learning did not converge")  # random weights cannot learn anything
     if bench.pipe is not bench.exact:
         with cuda_graphs(bench.pipe.unet):
@@ -61,22 +61,22 @@ def learning(bench: Bench) -> Iterator[Figure]:
     yield Figure("an update, float32, eager: times as fast as the published loop", gain, "x")
     whole = PUBLISHED_UPDATES * updates["published loop"]
     yield Figure(f"published loop, scaled to its {PUBLISHED_UPDATES} updates at most", whole, "s")
-    yield Figure("short schedule, float32, graphs: times as fast as that", whole / exact, "x")
+    yield Figure("long schedule, float32, graphs: times as fast as that", whole / exact, "x")
     yield from learned_whole(bench, bench.pipe, "eager")
 
 
 def learned_whole(
     bench: Bench, pipe: Any, way: str, at_most: float | None = None
 ) -> Generator[Figure, None, float]:
-    """Measure the time and memory of learning an image by the short schedule; returns the seconds."""
+    """Measure the time and memory of learning an image by the long schedule; returns the seconds."""
     task, steps, reports = bench.task(), bench.steps(30), []
 
     def learn() -> None:
-        reports.append(pipe.learn_mapping(task.image, task.source_prompt, steps).report)
+        reports.append(pipe.learn_mapping(task.image, task.source_prompt, steps, settings="long").report)
 
     pipe.learn_mapping(task.image, task.source_prompt, 2)  # warms up
     seconds, peaks = bench.raced({"": learn}, repeats=1)
-    name = f"short schedule, S = {steps}, {str(pipe.unet.dtype).removeprefix('torch.')}, {way}"
+    name = f"long schedule, S = {steps}, {str(pipe.unet.dtype).removeprefix('torch.')}, {way}"
     yield figure(name, seconds[""], at_most=at_most)
     if bench.on_gpu:
         yield Figure(f"{name}: peak memory", peaks[""], "MiB")
