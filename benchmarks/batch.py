@@ -1,9 +1,9 @@
 """What a batch costs beside its networks, how it grows with processes, and what a million edits would take.
 
 `python -m benchmarks.batch overhead` times the same rows through a batch and through bare calls of the pipeline, by CPU
-seconds and by wall seconds, in turns. `scaling` runs one process of one thread and two of them, in turns. `memory`
-follows the memory of one process over many rows. `startup` is what a process costs before its first row. `plan`
-computes a million SDXL edits from measured parts. Without a name, all of them run.
+seconds and by wall seconds, in turns, and what a batch costs without any edit. `scaling` runs one process of one thread
+and two of them, in turns. `memory` follows the memory of one process over many rows. `startup` is what a process costs
+before its first row. `plan` computes a million SDXL edits from measured parts. Without a name, all of them run.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import torch
 from PIL import Image
 
 from benchmarks.timing import ratios, spread
-from semantic_edit.batch.diffedit import DiffEditor
+from semantic_edit.batch.diffedit import DiffEditor, EditedRow
 from semantic_edit.batch.folder import open_store
 from semantic_edit.batch.ledger import read_ledger
 from semantic_edit.batch.results import RESULTS, ResultsFile
@@ -58,14 +58,21 @@ def write_table(folder: Path, count: int, pictures: int | None = None) -> Path:
     return folder / "edits.jsonl"
 
 
-def batch_of(table: Path, out: Path, pipe: Any, most: int, options: dict[str, Any]) -> None:
+class Idle(DiffEditor):
+    """Edits nothing: what is left is what a batch does besides."""
+
+    def run(self, units: Any) -> Any:
+        return [[EditedRow(row, image) for row in unit.rows] for unit, image in units]
+
+
+def batch_of(table: Path, out: Path, editor: DiffEditor) -> None:
     """Run a table in this process."""
     out.mkdir()
     ledger = read_ledger(out)
     work = Work(
         source=open_source(DataChoice(str(table)), "diffedit", ALONE),
         team=ALONE,
-        editor=DiffEditor(pipe, options, most=most),
+        editor=editor,
         store=open_store(out, ALONE, ledger, sharded=False),
         results=ResultsFile(out / RESULTS),
         ledger=ledger,
@@ -105,13 +112,26 @@ def overhead(count: int, repeats: int) -> None:
         for repeat in range(repeats):
             taken["bare calls"].append(timed(lambda: bare_calls(table, pipe, options)))
             out = Path(name) / f"out-{repeat}"
-            taken["batch"].append(timed(partial(batch_of, table, out, pipe, 1, options)))
+            taken["batch"].append(timed(partial(batch_of, table, out, DiffEditor(pipe, options, most=1))))
+        many = Path(name) / "many"
+        many.mkdir()
+        table = write_table(many, 300, pictures=count)
+        runs = [
+            timed(partial(batch_of, table, many / f"{one}", Idle(pipe, options, most=1)))
+            for one in range(repeats)
+        ]
     for kind, index in (("CPU", 0), ("wall", 1)):
         bare, whole = ([one[index] for one in taken[which]] for which in ("bare calls", "batch"))
         print(
             f"overhead: {count} rows, {kind} seconds: bare {spread(bare)}, batch {spread(whole)}, "
             f"ratio {spread(ratios(whole, bare), 3)}"
         )
+
+    idle, row = [cpu / 300 for cpu, _ in runs], [cpu / count for cpu, _ in taken["bare calls"]]
+    print(
+        f"overhead: without any edit, {spread([1000 * one for one in idle], 1)} CPU ms a row, which is "
+        f"{statistics.median(idle) / statistics.median(row):.2%} of a row's {statistics.median(row):.2f} CPU s"
+    )
 
 
 def command(table: Path, out: Path, processes: int, steps: int) -> list[str]:
@@ -195,18 +215,8 @@ def memory(count: int) -> None:
 
     options = {"num_inference_steps": 2, "num_maps_per_mask": 1}
     with tempfile.TemporaryDirectory() as name:
-        table, out = write_table(Path(name), count, pictures=64), Path(name) / "out"
-        out.mkdir()
-        ledger = read_ledger(out)
-        work = Work(
-            source=open_source(DataChoice(str(table)), "diffedit", ALONE),
-            team=ALONE,
-            editor=Watched(pipe, options, most=4),
-            store=open_store(out, ALONE, ledger, sharded=False),
-            results=ResultsFile(out / RESULTS),
-            ledger=ledger,
-        )
-        run_rows(work, Status())
+        table = write_table(Path(name), count, pictures=64)
+        batch_of(table, Path(name) / "out", Watched(pipe, options, most=4))
     quarters = [seen[part * len(seen) // 4 : (part + 1) * len(seen) // 4] for part in range(4)]
     means = ", ".join(f"{statistics.mean(quarter):.0f}" for quarter in quarters)
     print(f"memory: {count} rows, MiB by quarters of the rows: {means}; at most {max(seen):.0f}")

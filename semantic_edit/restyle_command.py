@@ -48,7 +48,7 @@ from semantic_edit.terminal import say
 if TYPE_CHECKING:
     from semantic_edit.pipelines import StyleDiffusionPipelineOutput
 
-_PIPELINE_OPTIONS = {
+PIPELINE_OPTIONS = {
     "tau_v": "tau_v",
     "tau_c": "tau_c",
     "tau_s": "tau_s",
@@ -61,7 +61,7 @@ _PIPELINE_OPTIONS = {
     "mask_feather": "mask_feather",
 }
 WORDS = words_for(
-    _PIPELINE_OPTIONS,
+    PIPELINE_OPTIONS,
     image="--image",
     preserve_background="keeping its pixels",
     mask_image="--mask",
@@ -210,7 +210,7 @@ def _numbered(path: Path, count: int) -> list[Path]:
 
 def _pipeline_arguments(options: argparse.Namespace) -> dict[str, Any]:
     """The arguments of the pipeline besides the prompts and the network."""
-    arguments = typed(options, _PIPELINE_OPTIONS)
+    arguments = typed(options, PIPELINE_OPTIONS)
     if options.reweight is not None:
         arguments["reweight"] = dict(options.reweight)
     if options.mask is not None:
