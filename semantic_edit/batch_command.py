@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from semantic_edit import edit_command
+from semantic_edit.disk.telling import in_typed_words
 from semantic_edit.files import UsageError, check_folder
 from semantic_edit.loading import (
     check_image_encoder,
@@ -26,7 +27,6 @@ from semantic_edit.options import (
     typed,
 )
 from semantic_edit.restyle_command import add_taus
-from semantic_edit.disk.telling import in_typed_words
 from semantic_edit.terminal import complain, say
 
 if TYPE_CHECKING:
