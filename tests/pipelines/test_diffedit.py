@@ -10,7 +10,7 @@ import torch
 from semantic_edit.denoisers import Denoiser
 from semantic_edit.editing.masking import MaskResult
 from semantic_edit.editing.trajectory import Trajectory
-from semantic_edit.pipelines import encoding, stages
+from semantic_edit.pipelines import diffedit_method, encoding
 from semantic_edit.pipelines.presets import EditGuidance, guidance_of, preset_of
 
 pytestmark = pytest.mark.families("sd", slow=["sdxl"])
@@ -199,13 +199,13 @@ def test_guidance_changes_no_mask(pipe, picture, scale):
 @pytest.mark.families("sd", "sdxl")
 def test_unequal_negative_prompts_are_computed(pipe, picture, counted, monkeypatch):
     kept = []
-    find_mask = stages.find_mask
+    find_mask = diffedit_method.find_mask
 
     def keeping(*args) -> MaskResult:
         kept.append(find_mask(*args))
         return kept[-1]
 
-    monkeypatch.setattr(stages, "find_mask", keeping)
+    monkeypatch.setattr(diffedit_method, "find_mask", keeping)
     options = {"target_prompt": TARGET, "source_prompt": SOURCE, "num_maps_per_mask": 3}
     pipe.generate_mask(picture, generator=seeded(), target_negative_prompt="a mug", **options)
     assert counted.samples == 4 * 3
