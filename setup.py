@@ -13,6 +13,7 @@ HERE = Path(__file__).parent
 FACE = "semantic_edit"
 ROOMS = (
     "attention_processors",
+    "batch",
     "datasets",
     "denoisers",
     "disk",
@@ -88,6 +89,8 @@ setup(
         ],
         # the page
         "web": ["gradio>=6.20,<7"],
+        # tables in Parquet, and datasets that are streamed from the Hub or from a folder
+        "data": ["datasets>=4.0", "pyarrow>=21.0"],
         # plots, and published networks to measure with; torchvision wants the torch that it was built for
         "evaluation": [
             "matplotlib>=3.10",

@@ -10,7 +10,7 @@ Four things are as in our code, so that the images can be compared: words are al
 are swapped up to half the latent's side (there, up to 32 x 32 of 64 x 64, which is the same); cross-attention maps are
 swapped for `floor(tau_c * N)` of N steps (there, `int(tau_c * (N + 1))`, which is the same for tenths of 30 steps); and
 the image is prepared for the encoder once. LocalBlend and reweighting, which the demo also switches on, are left out in
-both.
+both. Ours takes networks `without_inversion` for it, because there the source is not put back on its inversion.
 
 Source: github.com/sen-mao/StyleDiffusion, `text2image_ldm_stable` and `eval_init` in stylediffusion.py,
 `diffusion_step` in ptp_utils_v.py; rewritten from scratch.
@@ -33,6 +33,15 @@ from semantic_edit.evaluation.method import latents_of
 from semantic_edit.mapping_networks import MappingNetwork
 from semantic_edit.mapping_networks.mapping import mapping_forward, value_embeds_of
 from semantic_edit.pipelines import RestyleSettings, read_prompt_rows
+
+
+def without_inversion(network: MappingNetwork) -> MappingNetwork:
+    """The same in format version 1, whose source is not put back on its inversion, as in the published loop."""
+    config = {name: value for name, value in network.config.items() if not name.startswith("_")}
+    tensors = {name: value.clone() for name, value in network.state_dict().items()}
+    image_tokens, trajectory = tensors.pop("image_tokens"), tensors.pop("trajectory")
+    away = tensors.pop("negative_embeds", None)
+    return MappingNetwork(**{**config, "format_version": 1}).fill(tensors, image_tokens, trajectory, away)
 
 
 @torch.no_grad()
@@ -136,7 +145,9 @@ class _Editor:
         tokens = getattr(encoder, "vision_model", encoder).post_layernorm(hidden).float()
         parameters = {name: getattr(self.network, name)[step : step + 1] for name in self.network.shapes}
         mapped = mapping_forward(parameters, tokens)
-        return value_embeds_of(self.network.config.variant, mapped, text[None])[0]
+        config = self.network.config
+        away = self.network.negative_embeds[None] if config.guided_start else None
+        return value_embeds_of(config.variant, mapped, text[None], away, config.guidance_scale)[0]
 
     def see(self, maps: torch.Tensor, is_cross: bool) -> None:
         """Store the maps, (rows, heads, queries, keys), and change them in place as Prompt-to-Prompt does."""

@@ -16,7 +16,7 @@ import torch
 
 from benchmarks.contenders import HEADER, Contender, line, race
 from benchmarks.options import add_count, add_model, add_size, opened, parser_of
-from benchmarks.published_editing import edit_as_published
+from benchmarks.published_editing import edit_as_published, without_inversion
 from benchmarks.sd15 import side_of
 from benchmarks.tasks import Task, barely_learned, recolouring
 from semantic_edit.options import add_dtype
@@ -51,7 +51,7 @@ def lines(pipe: Any, task: Task, steps: int, repeats: int) -> list[str]:
     Raises:
         AssertionError: If the edits differ, or one skipped evaluations.
     """
-    network = barely_learned(pipe, task, steps)
+    network = without_inversion(barely_learned(pipe, task, steps))
     if pipe.unet.dtype == torch.float32:
         difference = largest_difference(pipe, network, task)
         assert difference < TOLERANCE, f"the two edits differ by {difference:.1e}"

@@ -7,12 +7,19 @@ import io
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from semantic_edit.datasets.items import ItemCollector, RowError
+from semantic_edit.datasets.items import RowError
 from semantic_edit.disk.reading import is_utf8, parse_json, shortened
 
 Record = dict[str, Any]
+
+
+class TakesBad(Protocol):
+    """Is told of the rows that cannot be used."""
+
+    def bad(self, where: str, reason: str) -> None:
+        """Record a row that cannot even be parsed."""
 
 
 def files_of(folders: Sequence[Path], patterns: Sequence[str]) -> list[Path]:
@@ -46,7 +53,7 @@ def only_file(folders: Sequence[Path], patterns: Sequence[str], hint: str) -> Pa
     return found[0]
 
 
-def read_records(path: Path, rows: ItemCollector) -> Iterator[tuple[str, Record]]:
+def read_records(path: Path, rows: TakesBad) -> Iterator[tuple[str, Record]]:
     """Each record of a table with the line (in a JSON list: the entry) where it begins, counted from 1.
 
     CSV contains only text, and has its keys in the first line.
@@ -71,10 +78,15 @@ def read_text(path: Path) -> str:
     Raises:
         ValueError: If it is not UTF-8; names the line.
     """
+    return _decoded(path, path.read_bytes())
+
+
+def _decoded(path: Path, content: bytes, first: int = 1) -> str:
+    """A part of a UTF-8 file that begins with the line `first`."""
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        return content.decode("utf-8-sig" if first == 1 else "utf-8")
     except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
+        line = content[: error.start].count(b"\n") + first
         raise ValueError(f"'{path}', line {line}, is not UTF-8. Save the file as UTF-8.") from None
 
 
@@ -137,25 +149,27 @@ def checked_record(value: object) -> Record:
     return value
 
 
-def _jsonl_records(path: Path, rows: ItemCollector) -> Iterator[tuple[str, Record]]:
-    # str.splitlines would also break at characters that JSON allows inside a string
-    for number, line in enumerate(read_text(path).split("\n"), 1):
-        if not line.strip():
-            continue
-        where = f"line {number}"
-        try:
-            record = checked_record(json.loads(line))
-        except RowError as error:
-            rows.bad(where, str(error))
-        except json.JSONDecodeError as error:
-            rows.bad(where, f"malformed JSON at column {error.colno}: {error.msg}")
-        except (ValueError, RecursionError) as error:  # numbers with thousands of digits, endless nesting
-            rows.bad(where, f"JSON that cannot be read: {error}")
-        else:
-            yield where, record
+def _jsonl_records(path: Path, rows: TakesBad) -> Iterator[tuple[str, Record]]:
+    # line by line, as a table may not fit into memory; no other breaks count, which JSON allows inside a string
+    with open(path, "rb") as file:
+        for number, content in enumerate(file, 1):
+            line = _decoded(path, content, number).removesuffix("\n")
+            if not line.strip():
+                continue
+            where = f"line {number}"
+            try:
+                record = checked_record(json.loads(line))
+            except RowError as error:
+                rows.bad(where, str(error))
+            except json.JSONDecodeError as error:
+                rows.bad(where, f"malformed JSON at column {error.colno}: {error.msg}")
+            except (ValueError, RecursionError) as error:  # numbers with thousands of digits, endless nesting
+                rows.bad(where, f"JSON that cannot be read: {error}")
+            else:
+                yield where, record
 
 
-def _json_records(path: Path, rows: ItemCollector) -> Iterator[tuple[str, Record]]:
+def _json_records(path: Path, rows: TakesBad) -> Iterator[tuple[str, Record]]:
     values = read_json(path)
     if not isinstance(values, list):
         raise ValueError(f"'{path}' must hold a list of objects, got {shortened(values)}.")
@@ -167,7 +181,7 @@ def _json_records(path: Path, rows: ItemCollector) -> Iterator[tuple[str, Record
             rows.bad(where, str(error))
 
 
-def _csv_records(path: Path, rows: ItemCollector) -> Iterator[tuple[str, Record]]:
+def _csv_records(path: Path, rows: TakesBad) -> Iterator[tuple[str, Record]]:
     reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True, skipinitialspace=True)
     try:
         header = [name.strip() for name in next(reader, [])]

@@ -63,13 +63,17 @@ def is_at(handle: int, path: str | os.PathLike[str]) -> bool:
 
 
 @contextlib.contextmanager
-def held_folder(folder: str | os.PathLike[str]) -> Iterator[None]:
+def held_folder(folder: str | os.PathLike[str], member: int = 0) -> Iterator[None]:
     """Reserve a folder for this process during the block.
+
+    Args:
+        folder: The folder.
+        member: This process's number among those that work in it together, of which each reserves its own place.
 
     Raises:
         ValueError: If another process has reserved it; names that process.
     """
-    path = Path(folder) / HELD
+    path = Path(folder) / (f"{OURS}held-{member}.json" if member else HELD)
     handle = _held(path)
     try:
         since = time.strftime("%Y-%m-%d %H:%M:%S")

@@ -18,15 +18,19 @@ _UNKNOWN_RANGE = ("I", "F")
 OUR_NOTES = "semantic_edit."  # the beginning of the names of our entries in a file's metadata
 
 
+ImageSource = str | os.PathLike[str] | bytes
+"""A file, or the content of one."""
+
+
 class UnreadableImage(ValueError):
     """Why a file cannot be read as a picture, as a clause that follows the file's name."""
 
 
-def decoded_image(path: str | os.PathLike[str], most_pixels: int | None = None) -> Image.Image:
+def decoded_image(source: ImageSource, most_pixels: int | None = None) -> Image.Image:
     """The decoded picture of a file, in the file's own mode and not yet turned upright.
 
     Args:
-        path: The file.
+        source: The file, or its content.
         most_pixels: A picture of more pixels is refused before it is decoded.
 
     Raises:
@@ -34,25 +38,30 @@ def decoded_image(path: str | os.PathLike[str], most_pixels: int | None = None) 
             Pillow considers safe, or has a mode whose range of values is unknown.
     """
     if most_pixels is not None:
-        width, height = size_of_file(path)
+        width, height = size_of_file(source)
         if width * height > most_pixels:
             allowed = f"{most_pixels // 10**6} million are allowed"
             raise UnreadableImage(f"has {width} x {height} pixels, and {allowed}; shrink it first")
-    with _explained(path):
-        image = Image.open(path)
+    with _explained(source):
+        image = Image.open(_opened(source))
         image.load()
     if image.mode in _UNKNOWN_RANGE:
         raise UnreadableImage(f"has mode {image.mode}, whose range of values is not known; save it in 8 bits")
     return image
 
 
-def size_of_file(path: str | os.PathLike[str]) -> tuple[int, int]:
+def as_png(image: Image.Image) -> bytes:
+    """A picture as the content of a PNG file, with our entries in its metadata."""
+    return encoded_image(image, "PNG")
+
+
+def size_of_file(source: ImageSource) -> tuple[int, int]:
     """The (width, height) of a picture when upright, from the file's header; nothing is decoded.
 
     Raises:
         UnreadableImage: If the file is missing or not a picture, or has more pixels than Pillow considers safe.
     """
-    with _explained(path), Image.open(path) as image:
+    with _explained(source), Image.open(_opened(source)) as image:
         width, height = image.size
         # asking a PNG without such a block before its pixels would decode the pixels
         turned = "exif" in image.info and image.getexif().get(_ORIENTATION) in _SIDEWAYS
@@ -71,10 +80,14 @@ def encoded_image(image: Image.Image, kind: str) -> bytes:
     return buffer.getvalue()
 
 
+def _opened(source: ImageSource) -> str | os.PathLike[str] | io.BytesIO:
+    return io.BytesIO(source) if isinstance(source, bytes) else source
+
+
 @contextlib.contextmanager
-def _explained(path: str | os.PathLike[str]) -> Iterator[None]:
+def _explained(source: ImageSource) -> Iterator[None]:
     """Turn whatever goes wrong with a file during the block into a clause."""
-    is_heic = _is_heic(path)
+    is_heic = _is_heic(source)
     if is_heic:
         _register_heic()
     try:
@@ -95,13 +108,14 @@ def _explained(path: str | os.PathLike[str]) -> Iterator[None]:
         raise UnreadableImage(f"cannot be read: {reason}") from None
 
 
-def _is_heic(path: str | os.PathLike[str]) -> bool:
+def _is_heic(source: ImageSource) -> bool:
     """Whether a file's first bytes are those of HEIC, the format that many phones save."""
-    try:
-        with open(path, "rb") as file:
+    head = b""
+    if isinstance(source, bytes):
+        head = source[:12]
+    else:
+        with contextlib.suppress(OSError, ValueError), open(source, "rb") as file:
             head = file.read(12)
-    except (OSError, ValueError):
-        return False
     return head[4:8] == b"ftyp" and head[8:] in _HEIC_BRANDS
 
 

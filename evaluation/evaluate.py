@@ -14,6 +14,9 @@ import numpy as np
 from diffusers import DiffusionPipeline
 from PIL import Image
 
+from semantic_edit.batch.results import RESULTS
+from semantic_edit.batch.status import Watch
+from semantic_edit.batch.team import ALONE
 from semantic_edit.datasets import EditItem
 from semantic_edit.denoisers import denoiser_of
 from semantic_edit.disk.writing import write_folder
@@ -83,7 +86,7 @@ def comparison_of(
         pipe=pipe,
         items=tuple(items),
         metrics=tuple(measures),
-        rows=Rows(folder / "results.jsonl"),
+        rows=Rows(folder / RESULTS, settings.get("team", ALONE).index),
         identity=identity,
         folder=folder,
         sets=SetMetrics(of_sets, pipe) if of_sets else None,
@@ -93,6 +96,8 @@ def comparison_of(
 
 def evaluate(comparison: Comparison, sweeps: Sequence[Sweep], say: Say, curves: bool = False) -> str:
     """Compute what is missing, then write every table and picture, all or none.
+
+    Of several processes, each computes its share, and the first waits for the others and writes.
 
     The files are report.md, edits.csv, gaps.csv, reconstructions.csv, with metrics of sets also sets.csv, and for each
     sweep a grid of edits to look at.
@@ -104,19 +109,27 @@ def evaluate(comparison: Comparison, sweeps: Sequence[Sweep], say: Say, curves: 
         curves: Whether to draw the trade-off curves too.
 
     Returns:
-        The tables in Markdown.
+        The tables in Markdown; "" in other processes than the first.
 
     Raises:
         ValueError: Before any work, if the pipeline lacks what a method needs, or its schedule does not allow the
             number of steps; see [`EditMethod.check`] and [`EditMethod.check_steps`].
         MetricUnavailable: Before any work, if curves are requested and matplotlib is not installed.
+        TimeoutError: If another process died.
     """
     check_sweeps(comparison.pipe, sweeps)
     if curves:
         optional_module("matplotlib.figure", "Drawing curves")
-    if comparison.sets:
-        comparison.sets.see_references(comparison.items, comparison.skips)
-    run_sweeps(comparison, sweeps, say)
+    team = comparison.team
+    watch = Watch(comparison.folder, team, lambda line: None)  # each sweep's progress is told instead
+    with watch.beating():
+        if comparison.sets and team.leads:
+            comparison.sets.see_references(comparison.items, comparison.skips)
+        run_sweeps(comparison, sweeps, say)
+    if not team.leads:
+        return ""
+    watch.wait()
+    comparison.rows.refresh()
     edits, sets = curve_table(comparison, sweeps), set_table(comparison, sweeps)
     own = [sweep for sweep in sweeps if sweep.name in OWN]
     gaps = gap_table(comparison, own, sweeps)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from semantic_edit.evaluation.grids import as_png, image_grid
+from semantic_edit.disk.images import as_png
+from semantic_edit.evaluation.grids import image_grid
 from semantic_edit.evaluation.metrics.unavailable import optional_module
 from semantic_edit.evaluation.report import SCALES, TITLES
 from semantic_edit.evaluation.running import Comparison

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
 
 GAP = 4  # pixels between cells
-
-
-def as_png(image: Image.Image) -> bytes:
-    """A picture as the content of a PNG file."""
-    content = io.BytesIO()
-    image.save(content, "PNG")
-    return content.getvalue()
 
 
 def image_grid(images: Sequence[Image.Image], columns: int) -> Image.Image:

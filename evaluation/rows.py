@@ -8,50 +8,49 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
-from semantic_edit.disk.reading import parse_object
-from semantic_edit.disk.writing import append_line
+from semantic_edit.batch.results import ResultsFile, not_a_result, read_results
 
 Row = dict[str, Any]
 
 
 class Rows:
-    """The rows of a file, each found by a key that says what was asked for.
+    """The rows of all processes, each found by a key that says what was asked for.
 
     Args:
-        path: A JSON Lines file, created if it does not exist. A last line that an interrupted run left incomplete is
-            removed from the file. Of several lines with one key the last counts; if it has an "error", the row counts
-            as missing, so that failures are tried again.
+        path: The file of the first process; see `read_results`. Of several lines with one key, one without "error"
+            counts, or else the last; a row with an error counts as missing, so that failures are tried again.
+        process: This process's number.
 
     Raises:
-        ValueError: If another line is not a row, which no interruption can cause.
+        ValueError: If a line is not a row, which no interruption can cause.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.touch()
+    def __init__(self, path: str | os.PathLike[str], process: int = 0) -> None:
+        self._first = Path(path)
+        self._file = ResultsFile(self._first, process)
         self._rows: dict[str, Row] = {}
-        content = self.path.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
-        if len(whole) < len(content):
-            os.truncate(self.path, len(whole))
-        for number, line in enumerate(whole.splitlines(), 1):
-            row = self._parsed(line, number)
-            self._rows[_name(row["key"])] = row
+        self._read()
         self._rows = {name: row for name, row in self._rows.items() if "error" not in row}
 
-    def _parsed(self, line: bytes, number: int) -> Row:
-        try:
-            row = parse_object(line, "a row")
-            _name(row["key"])
-            if isinstance(row["key"], dict) and all(map(_is_result, row.items())):
-                return row
-        except (ValueError, TypeError, KeyError, RecursionError):
-            pass
-        raise ValueError(
-            f"Line {number} of {os.fspath(self.path)!r} is no result of this command. Remove the line to compute it "
-            "again, or name another folder."
-        )
+    @property
+    def path(self) -> Path:
+        """The file of this process."""
+        return self._file.path
+
+    def refresh(self) -> None:
+        """Add the rows that other processes have written since, errors too."""
+        self._read()
+
+    def _read(self) -> None:
+        for where, row in read_results(self._first):
+            try:
+                name = _name(row["key"])
+            except (TypeError, KeyError, RecursionError):
+                raise not_a_result(where) from None
+            if not isinstance(row["key"], dict) or not all(map(_is_result, row.items())):
+                raise not_a_result(where)
+            if "error" not in row or "error" in self._rows.get(name, row):
+                self._rows[name] = row
 
     def __contains__(self, key: Row) -> bool:
         return _name(key) in self._rows
@@ -67,7 +66,7 @@ class Rows:
             values: The results, in JSON values.
         """
         row = json.loads(json.dumps({"key": key, **values}))
-        append_line(self.path, json.dumps(row))
+        self._file.append([row])
         self._rows[_name(key)] = row
 
 

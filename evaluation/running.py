@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,10 +15,12 @@ import numpy as np
 from diffusers import DiffusionPipeline
 from PIL import Image
 
+from semantic_edit.batch.attempts import BatchSize, attempted
+from semantic_edit.batch.team import ALONE, Team
 from semantic_edit.datasets import EditItem
 from semantic_edit.datasets.items import digest
+from semantic_edit.disk.images import as_png
 from semantic_edit.disk.writing import write_file
-from semantic_edit.evaluation.grids import as_png
 from semantic_edit.evaluation.measuring import measured_edit, measured_reconstruction
 from semantic_edit.evaluation.method import EditMethod
 from semantic_edit.evaluation.metrics.edit_metrics import EditMetric
@@ -41,6 +43,7 @@ class Comparison:
     batch: Number of pictures that are prepared side by side, if they are of one size.
     sets: What is measured of all edits of a setting together; if given, all their pictures are kept.
     skips: Whether an edit that fails is recorded as failed instead of ending the run.
+    team: The processes that share the pictures.
     """
 
     pipe: DiffusionPipeline
@@ -54,6 +57,7 @@ class Comparison:
     batch: int = 8
     sets: SetMetrics | None = None
     skips: bool = False
+    team: Team = ALONE
 
     @cached_property
     def groups(self) -> dict[str, list[EditItem]]:
@@ -135,14 +139,14 @@ def _lots(sweeps: Sequence[Sweep]) -> list[_Lot]:
 
 
 def run_sweeps(comparison: Comparison, sweeps: Sequence[Sweep], say: Say = lambda line: None) -> None:
-    """Compute every row that is missing. Settings that can share a preparation do.
+    """Compute every row that is missing of this process's pictures. Settings that can share a preparation do.
 
     Args:
         comparison: What to compare.
         sweeps: The methods and their settings.
         say: Called with each line of progress.
     """
-    names = list(comparison.groups)
+    names = comparison.team.share(list(comparison.groups))
     for lot in _lots(sweeps):
         for first in range(0, len(names), comparison.batch):
             batch = [
@@ -186,36 +190,34 @@ def _of_one_size(
         try:
             image = comparison.groups[group][0].image
         except ValueError as error:
-            _leave_out(comparison, lot, [group], error, say)
+            _leave_out(comparison, lot, group, error, say)
         else:
             alike.setdefault(image.size, {})[group] = image
     yield from alike.values()
 
 
-def _leave_out(comparison: Comparison, lot: _Lot, groups: Iterable[str], error: Exception, say: Say) -> None:
-    """Record that some pictures give no results, or raise the reason if none may be skipped."""
+def _leave_out(comparison: Comparison, lot: _Lot, group: str, error: Exception, say: Say) -> None:
+    """Record that a picture gives no results, or raise the reason if none may be skipped."""
     if not comparison.skips:
         raise error
-    for group in groups:
-        for _, _, key in _todo(comparison, lot, group):
-            comparison.rows.append(key, {"error": str(error)})
-    say(f"{lot.name}: left out {', '.join(groups)}: {error}")
+    for _, _, key in _todo(comparison, lot, group):
+        comparison.rows.append(key, {"error": str(error)})
+    say(f"{lot.name}: left out {group}: {error}")
 
 
 def _run_batch(comparison: Comparison, lot: _Lot, images: dict[str, Image.Image], say: Say) -> None:
-    prompts = [comparison.groups[group][0].source_prompt for group in images]
+    def prepare(groups: list[str]) -> list[Any]:
+        prompts = [comparison.groups[group][0].source_prompt for group in groups]
+        return lot.first.prepare(comparison.pipe, [images[group] for group in groups], prompts)
+
     started = time.perf_counter()
-    try:
-        everything = lot.first.prepare(comparison.pipe, list(images.values()), prompts)
-    except (ValueError, FloatingPointError) as error:
-        if not comparison.skips or len(images) == 1:
-            return _leave_out(comparison, lot, images, error, say)
-        for group, image in images.items():  # one by one, so that only those that fail are left out
-            _run_batch(comparison, lot, {group: image}, say)
-        return None
+    everything = attempted(prepare, list(images), BatchSize(comparison.batch, now=comparison.batch))
     seconds = (time.perf_counter() - started) / len(images)
     cost = {"seconds": seconds, "batch": len(images)}
     for (group, image), prepared in zip(images.items(), everything, strict=True):
+        if isinstance(prepared, Exception):
+            _leave_out(comparison, lot, group, prepared, say)
+            continue
         for method, item, key in _todo(comparison, lot, group):
             if _is_done(comparison, item, key):
                 continue  # two sweeps meet here

@@ -24,8 +24,9 @@ from transformers import CLIPVisionModelWithProjection
 
 from semantic_edit.attention_processors import BorrowedNetwork, captured_cross_attention, lock_of
 from semantic_edit.denoisers import denoiser_of, unet_denoiser_of
+from semantic_edit.disk.images import as_png
 from semantic_edit.disk.writing import write_file, write_folder
-from semantic_edit.evaluation.grids import as_png, edit_grid, image_grid
+from semantic_edit.evaluation.grids import edit_grid, image_grid
 from semantic_edit.evaluation.method import embeds_of, image_of, latents_of
 from semantic_edit.evaluation.metrics import iou, nearest_alternative, psnr, standard_error
 from semantic_edit.evaluation.verdicts import shown_objects, shows_edit, told_objects

@@ -1,8 +1,8 @@
 """The command `semantic-edit`: edit an image by two descriptions, or learn it once and restyle it with words.
 
-Exit codes: 0 for success, 1 for a failure, 2 for something to correct on the command line or in a file, 130 if
-interrupted, 143 and 129 if ended by SIGTERM and SIGHUP. numpy, torch and diffusers are imported inside the commands, so
-that `--help` and errors appear at once.
+Exit codes: 0 for success, 1 for a failure, 2 for something to correct on the command line or in a file, 3 if a batch
+left out rows, 130 if interrupted, 143 and 129 if ended by SIGTERM and SIGHUP. numpy, torch and diffusers are imported
+inside the commands, so that `--help` and errors appear at once.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 from semantic_edit import (
     __version__,
     attention_command,
+    batch_command,
     bundle_command,
     edit_command,
     evaluate_command,
@@ -33,12 +34,14 @@ from semantic_edit.options import add_traceback
 from semantic_edit.stopping import Stopped, stoppable
 from semantic_edit.terminal import complain, visible
 
-# Each module has `add_options(parser)` and `run(options)`, and may have `WORDS`, its names for pipelines' arguments.
+# Each module has `add_options(parser)` and `run(options)`, which may return an exit code, and may have `WORDS`, its
+# names for pipelines' arguments.
 COMMANDS = {
     "edit": (edit_command, "edit an image"),
     "learn": (learn_command, "learn an image, to restyle it later"),
     "restyle": (restyle_command, "edit a learned image with words"),
     "attention": (attention_command, "show which part of an image each word refers to"),
+    "batch": (batch_command, "edit thousands of images, on many processes and machines"),
     "evaluate": (evaluate_command, "compare editing methods, in tables and grids of images"),
     "bundle": (bundle_command, "write a pipeline to a single file"),
     "publish": (
@@ -98,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         warnings.showwarning = show
         try:
             with stoppable():
-                options.run(options)
+                return options.run(options) or 0
         except Stopped as stop:
             return _fail(stop.reason, stop.code)
         except KeyboardInterrupt:
@@ -114,7 +117,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if isinstance(error, OSError) and error.filename is not None:
                 return _fail(f"{os.fsdecode(error.filename)}: {error.strerror}", 1)
             return _fail(f"{type(error).__name__}: {error} (--traceback shows where)", 1)
-    return 0
 
 
 def _build_parser() -> argparse.ArgumentParser:

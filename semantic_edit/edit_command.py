@@ -55,7 +55,7 @@ from semantic_edit.terminal import complain, say
 if TYPE_CHECKING:
     from semantic_edit.pipelines import DiffEditPipelineOutput
 
-_PIPELINE_OPTIONS = {
+PIPELINE_OPTIONS = {
     "steps": "num_inference_steps",
     "guidance_scale": "guidance_scale",
     "true_cfg_scale": "true_cfg_scale",
@@ -71,7 +71,7 @@ _PIPELINE_OPTIONS = {
 }
 GUIDANCE = ("guidance_scale", "true_cfg_scale")
 WORDS = words_for(
-    _PIPELINE_OPTIONS,
+    PIPELINE_OPTIONS,
     image="the image",
     mask_image="--mask",
     prompt="--prompt",
@@ -95,12 +95,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--prompt", type=prompt, required=True, metavar="TEXT", help="what the image should show"
     )
     add_output(parser, "where to write the edited image")
-    _add_method(parser.add_argument_group("edit"))
+    add_method(parser.add_argument_group("edit"))
     add_model(parser)
     _add_files(parser.add_argument_group("more files"))
 
 
-def _add_method(group: argparse._ArgumentGroup) -> None:
+def add_method(group: argparse._ArgumentGroup) -> None:
+    """Add how an edit is made."""
     group.add_argument("--seed", type=seed, help="seed of the noise used to find the mask (default: 0)")
     group.add_argument(
         "--preset",
@@ -216,7 +217,7 @@ def _check_together(options: argparse.Namespace) -> None:
 
 def _pipeline_arguments(options: argparse.Namespace) -> dict[str, Any]:
     """The arguments of the pipeline besides the image."""
-    arguments = typed(options, _PIPELINE_OPTIONS) | sides(options)
+    arguments = typed(options, PIPELINE_OPTIONS) | sides(options)
     if options.mask is not None:
         arguments["mask_image"] = read_image(options.mask)
     if options.trajectory is not None:
@@ -230,13 +231,13 @@ def _edit(
     import torch
 
     pipe = load_pipeline("diffedit", model_choice(options))
-    _check_guidance(options, pipe)
+    check_guidance(options, pipe)
     generator = torch.Generator("cpu").manual_seed(options.seed or 0)
     advice = "try other words or another --seed"
     return run_edit(pipe, advice, image=image, generator=generator, **arguments)
 
 
-def _check_guidance(options: argparse.Namespace, pipe: Any) -> None:
+def check_guidance(options: argparse.Namespace, pipe: Any) -> None:
     """Raise if the model's family is guided by another option than was typed, or not at all."""
     taken, family = inspect.signature(pipe).parameters, family_of_modules(pipe.components)
     for name, other in itertools.permutations(GUIDANCE):

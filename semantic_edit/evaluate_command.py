@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from semantic_edit.disk.claims import held_folder
-from semantic_edit.disk.writing import settle
 from semantic_edit.files import UsageError, check_folder
 from semantic_edit.loading import (
     check_image_encoder,
@@ -146,7 +143,7 @@ def _check_typed(options: argparse.Namespace) -> None:
     if options.out is None:
         raise UsageError("choose a folder for the results with --out; only --list needs none")
     check_folder(
-        "--out", options.out, lambda folder: (folder / "results.jsonl").is_file(), "results of this command"
+        "--out", options.out, lambda folder: any(folder.glob("results*.jsonl")), "results of this command"
     )
     if _is_still_life(options):
         if options.size is not None:
@@ -195,17 +192,22 @@ def _sweep(options: argparse.Namespace, name: str) -> Sweep:
 def _evaluate(options: argparse.Namespace, sweeps: list[Sweep]) -> None:
     import warnings
 
+    from semantic_edit.batch.folder import working_in
+    from semantic_edit.batch.team import join_team
     from semantic_edit.evaluation.evaluate import check_sweeps, comparison_of, evaluate
     from semantic_edit.evaluation.metrics import MetricUnavailable
 
+    team = join_team(on_cpu=(options.device or "").startswith("cpu"))
+    options.device = options.device or team.device
+    tell = say if team.leads else _say_nothing
     try:
         items = _items(options)
         vision = load_image_encoder(options.image_encoder, options.offline)
         pipe = load_pipeline(None, model_choice(options), **vision)
         pipe.set_progress_bar_config(disable=True)
-        sweeps = _runnable(sweeps, pipe, skips=options.methods is None)
+        sweeps = _runnable(sweeps, pipe, tell if options.methods is None else None)
         check_sweeps(pipe, sweeps)
-        with _results_folder(options.out), warnings.catch_warnings():
+        with working_in(options.out, team), warnings.catch_warnings():
             comparison = comparison_of(
                 pipe,
                 items,
@@ -216,42 +218,32 @@ def _evaluate(options: argparse.Namespace, sweeps: list[Sweep]) -> None:
                 batch=options.batch,
                 shown=options.shown,
                 skips=options.on_bad == "skip",
+                team=team,
             )
             # the table says how close it came
             warnings.filterwarnings("ignore", "The learning did not converge")
             warnings.filterwarnings("ignore", "The mask")
-            report = evaluate(comparison, sweeps, say, options.curves)
+            report = evaluate(comparison, sweeps, tell, options.curves)
         for line in report.splitlines():
             say(line)
-    except (ValueError, FloatingPointError, MetricUnavailable) as error:
+    except (ValueError, FloatingPointError, MetricUnavailable, TimeoutError) as error:
         raise UsageError(error) from error
 
 
-@contextlib.contextmanager
-def _results_folder(folder: Path) -> Iterator[None]:
-    """Make a folder and reserve it for this process; remove it again if it stays empty."""
-    is_new = not folder.exists()
-    folder.mkdir(exist_ok=True)
-    try:
-        with held_folder(folder):
-            settle(folder)
-            yield
-    finally:
-        if is_new:
-            with contextlib.suppress(OSError):  # there is something in it
-                folder.rmdir()
+def _say_nothing(line: object) -> None:
+    """What another process than the first says."""
 
 
-def _runnable(sweeps: list[Sweep], pipe: Any, skips: bool) -> list[Sweep]:
-    """The sweeps that a model can run; with `skips`, the others are reported and left out instead of raising."""
+def _runnable(sweeps: list[Sweep], pipe: Any, tell: Callable[[str], None] | None) -> list[Sweep]:
+    """The sweeps that a model can run; with `tell`, the others are told and left out instead of raising."""
     able = []
     for sweep in sweeps:
         try:
             sweep.default.check(pipe)
         except ValueError as error:
-            if not skips:
+            if tell is None:
                 raise
-            say(f"skipping {sweep.name}: {error}")
+            tell(f"skipping {sweep.name}: {error}")
         else:
             able.append(sweep)
     if not able:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from semantic_edit.auto import AnyStyleDiffusion
     from semantic_edit.mapping_networks import MappingNetwork
 
-_PIPELINE_OPTIONS = {
+PIPELINE_OPTIONS = {
     "steps": "num_inference_steps",
     "guidance_scale": "guidance_scale",
     "variant": "variant",
@@ -50,7 +50,7 @@ _PIPELINE_OPTIONS = {
     "focus": "focus",
 }
 WORDS = words_for(
-    _PIPELINE_OPTIONS,
+    PIPELINE_OPTIONS,
     image="the image",
     prompt="--prompt",
     image_encoder="--image-encoder",
@@ -157,7 +157,7 @@ def _learn(options: argparse.Namespace, pipe: AnyStyleDiffusion, image: Any) -> 
     settings = dataclasses.replace(getattr(LearningSettings, options.schedule)(), seed=options.seed)
     with refusals(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The learning did not converge")  # it advises in terms of Python
-        arguments = typed(options, _PIPELINE_OPTIONS) | sides(options)
+        arguments = typed(options, PIPELINE_OPTIONS) | sides(options)
         if options.mask is not None:
             arguments["mask_image"] = read_image(options.mask)
         network = pipe.learn_mapping(image, options.prompt, settings=settings, **arguments)

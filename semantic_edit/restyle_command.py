@@ -48,7 +48,7 @@ from semantic_edit.terminal import say
 if TYPE_CHECKING:
     from semantic_edit.pipelines import StyleDiffusionPipelineOutput
 
-_PIPELINE_OPTIONS = {
+PIPELINE_OPTIONS = {
     "tau_v": "tau_v",
     "tau_c": "tau_c",
     "tau_s": "tau_s",
@@ -61,7 +61,7 @@ _PIPELINE_OPTIONS = {
     "mask_feather": "mask_feather",
 }
 WORDS = words_for(
-    _PIPELINE_OPTIONS,
+    PIPELINE_OPTIONS,
     image="--image",
     preserve_background="keeping its pixels",
     mask_image="--mask",
@@ -97,7 +97,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     _add_files(parser.add_argument_group("more files"))
 
 
-def _add_method(group: argparse._ArgumentGroup) -> None:
+def add_taus(group: argparse._ArgumentGroup) -> None:
+    """Add how long an edit keeps what it takes from the learned image."""
     for letter, (kept, default) in _TAUS.items():
         group.add_argument(
             f"--tau-{letter}",
@@ -105,6 +106,10 @@ def _add_method(group: argparse._ArgumentGroup) -> None:
             metavar="F",
             help=f"fraction of the steps that keep {kept}; lower values change more (default: {default})",
         )
+
+
+def _add_method(group: argparse._ArgumentGroup) -> None:
+    add_taus(group)
     group.add_argument(
         "--edit-type",
         choices=EDIT_TYPES,
@@ -205,7 +210,7 @@ def _numbered(path: Path, count: int) -> list[Path]:
 
 def _pipeline_arguments(options: argparse.Namespace) -> dict[str, Any]:
     """The arguments of the pipeline besides the prompts and the network."""
-    arguments = typed(options, _PIPELINE_OPTIONS)
+    arguments = typed(options, PIPELINE_OPTIONS)
     if options.reweight is not None:
         arguments["reweight"] = dict(options.reweight)
     if options.mask is not None:

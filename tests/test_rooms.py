@@ -1,4 +1,4 @@
-"""Imports run one way: face -> publishing, evaluation -> datasets -> pipelines -> denoisers -> the numerics.
+"""Imports run one way: face -> publishing, evaluation -> batch -> datasets -> pipelines -> denoisers -> the numerics.
 
 The numerics are `mapping_networks`, `editing` and `attention_processors`. `still_life` imports no room of these, and
 `disk` lies below all: how files are written and read. `evaluation` uses only what other rooms export, as users
@@ -31,7 +31,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pipelines": {DISK, *BELOW},
     "model_cards": set(),
     "datasets": {DISK, "editing", "pipelines", "still_life"},
-    "evaluation": {DISK, "datasets", "pipelines", "still_life", *BELOW},
+    "batch": {DISK, "datasets", "pipelines", *BELOW},
+    "evaluation": {DISK, "batch", "datasets", "pipelines", "still_life", *BELOW},
     "publishing": {DISK, "pipelines", "still_life", "model_cards", *BELOW},
     "web": {DISK, "pipelines", "still_life", *BELOW},
 }

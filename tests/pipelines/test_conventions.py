@@ -53,7 +53,8 @@ def test_under_autocast(pipe, style_pipe, edit, restyle, picture, dtype):
     usual = edit(pipe)
     for other in (inside, edit(pipe, trajectory=trajectory)):
         assert (other - usual).abs().mean() < 0.1 * usual.std()
-    torch.testing.assert_close(restyled, restyle(style_pipe), rtol=0, atol=0.5)
+    usual = restyle(style_pipe)
+    assert (restyled - usual).abs().mean() < 0.25 * usual.std()
 
 
 @pytest.mark.families("sd")

@@ -457,6 +457,7 @@ class TestOneModelInTwoLayouts:
         network.register_to_config(text_width=56, model_family="stable-diffusion-xl", **same)
         network.proj_weight = torch.nn.Parameter(pad(network.proj_weight, (0, 0, 0, 24)))
         network.proj_bias = torch.nn.Parameter(pad(network.proj_bias, (0, 24)))
+        network.negative_embeds = pad(network.negative_embeds, (0, 24))
         network.value_embeds = values
         options = {"output_type": "latent", "output_attention_maps": True, "negative_prompt": AWAY}
         options |= {"local_blend": ["apple", "pear"], "local_blend_threshold": 0.9, "reweight": {"pear": 1.5}}

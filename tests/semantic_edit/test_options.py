@@ -22,7 +22,7 @@ def test_every_typed_number_is_in_its_range(command):
     COMMANDS[command].add_options(parser)
     tried = set()
     for action in parser._actions:
-        name = COMMANDS[command]._PIPELINE_OPTIONS.get(action.dest)
+        name = COMMANDS[command].PIPELINE_OPTIONS.get(action.dest)
         if name not in NUMBERS or action.type is None:
             continue
         for text in TYPED:
