@@ -43,7 +43,6 @@ def editing_tab(studio: Studio, source: gr.Textbox) -> tuple[gr.ImageEditor, gr.
         with gr.Column(scale=3, min_width=320):
             canvas = gr.ImageEditor(
                 label="Where to edit",
-                placeholder="Choose a picture first.",
                 elem_id="canvas",
                 canvas_size=CANVAS,
                 height=480,
