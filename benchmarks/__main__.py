@@ -74,7 +74,7 @@ def diffedit_lines(model: Model) -> list[str]:
 
 def stylediffusion_lines(model: Model) -> Iterator[str]:
     """StyleDiffusion's learning and editing against the published loops."""
-    scale = model.scale
+    scale, taken = model.scale, {}
     if scale.learning is not None:
         steps = scale.learning.steps
         lessons = stylediffusion_learning.still_lifes(scale.learning.lessons, scale.size)
@@ -83,9 +83,25 @@ def stylediffusion_lines(model: Model) -> Iterator[str]:
             model.exact, lessons, steps, scale.learning.inner_steps
         )
         runs = {name: learner.learn for name, learner in learners.items()}
-        yield from stylediffusion_learning.lines(learners, take_turns(runs, min(3, scale.repeats)), steps)
+        taken = take_turns(runs, min(3, scale.repeats))
+        yield from stylediffusion_learning.lines(learners, taken, steps)
     task = recolouring(scale.size, scale.prompts)
-    yield from stylediffusion_editing.lines(model.pipe, task, scale.steps, scale.repeats)
+    raced = stylediffusion_editing.races(model.pipe, task, scale.steps, scale.repeats)
+    yield from stylediffusion_editing.lines(raced)
+    yield from learned_and_edited(taken, raced[-1])
+
+
+def learned_and_edited(taken: dict[str, list[float]], edits: stylediffusion_editing.Race) -> Iterator[str]:
+    """A picture learned and edited against the published loops, round by round, from the times of both parts."""
+    published = stylediffusion_learning.PUBLISHED
+    for name in ("here, short schedule", "here, no updates") if taken else ():
+        both = [
+            Contender(
+                lambda: None, seconds=[sum(pair) for pair in zip(taken[learner], seconds, strict=False)]
+            )
+            for learner, seconds in ((name, edits.here.seconds), (published, edits.published.seconds))
+        ]
+        yield line(f"learning ({name.removeprefix('here, ')}) and {edits.what}", *both)
 
 
 def swap_lines(model: Model) -> Iterator[str]:

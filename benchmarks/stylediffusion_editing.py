@@ -9,6 +9,7 @@ give the same images. How well the image was learned does not affect the time, s
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -45,8 +46,17 @@ def largest_difference(pipe: Any, network: Any, task: Task) -> float:
     return float((here - published).abs().max())
 
 
-def lines(pipe: Any, task: Task, steps: int, repeats: int) -> list[str]:
-    """The lines of the table under `HEADER`, for one prompt and for all of the task's.
+@dataclass(frozen=True)
+class Race:
+    """Edits of one picture here and as published, timed in turns."""
+
+    what: str
+    here: Contender
+    published: Contender
+
+
+def races(pipe: Any, task: Task, steps: int, repeats: int) -> list[Race]:
+    """With one prompt, and with all of the task's.
 
     Raises:
         AssertionError: If the edits differ, or one skipped evaluations.
@@ -63,8 +73,13 @@ def lines(pipe: Any, task: Task, steps: int, repeats: int) -> list[str]:
         expected = (2 * (1 + len(prompts)) * steps, 5 * len(prompts) * steps)
         assert (here.evaluations, published.evaluations) == expected, "an edit skipped evaluations"
         what = f"StyleDiffusion editing against the published loop, {task.image.width} px, S = {steps}"
-        made.append(line(f"{what}: {len(prompts)} prompt{'s' * (len(prompts) > 1)}", here, published))
+        made.append(Race(f"{what}: {len(prompts)} prompt{'s' * (len(prompts) > 1)}", here, published))
     return made
+
+
+def lines(raced: list[Race]) -> list[str]:
+    """The lines of the table under `HEADER`."""
+    return [line(one.what, one.here, one.published) for one in raced]
 
 
 def main() -> None:
@@ -79,7 +94,7 @@ def main() -> None:
     pipe = opened(StyleDiffusionPipeline, options, options.dtype)
     task = recolouring(options.size or side_of(options.model), options.prompts)
     print(HEADER)
-    print("\n".join(lines(pipe, task, options.steps, options.repeats)))
+    print("\n".join(lines(races(pipe, task, options.steps, options.repeats))))
     print(f"\n{pipe.device}, {pipe.unet.dtype}, {torch.get_num_threads()} threads, ", end="")
     print(f"{options.repeats} rounds in turn; medians (ranges)")
 

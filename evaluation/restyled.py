@@ -7,17 +7,29 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from diffusers import DiffusionPipeline
 from PIL import Image
 
 from semantic_edit.evaluation.around import STYLEDIFFUSION, another_pipeline, pipeline_class
 from semantic_edit.evaluation.method import Edited, EditMethod, sides_of
 from semantic_edit.mapping_networks import LearningSettings, MappingNetwork
+from semantic_edit.pipelines import AUTOMATIC
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """A picture, and what was learned of it."""
+
+    image: Image.Image
+    network: MappingNetwork
 
 
 @dataclass(frozen=True)
-class Restyled(EditMethod[MappingNetwork]):
+class Restyled(EditMethod[Learned]):
     """tau_v, tau_c, tau_s, tau_u, variant, settings: as for [`StyleDiffusionPipeline`].
+
+    confined: Whether edits are confined by a mask that is found, and laid over the picture.
 
     Source: StyleDiffusion, arXiv:2303.15649.
     """
@@ -34,6 +46,7 @@ class Restyled(EditMethod[MappingNetwork]):
     tau_c: float = 0.6
     tau_s: float = 0.8
     tau_u: float = 0.5
+    confined: bool = False
     variant: str = "modulate"
     settings: LearningSettings = field(default_factory=LearningSettings.short)
 
@@ -51,9 +64,9 @@ class Restyled(EditMethod[MappingNetwork]):
 
     def prepare(
         self, pipe: DiffusionPipeline, images: Sequence[Image.Image], source_prompts: Sequence[str]
-    ) -> list[MappingNetwork]:
+    ) -> list[Learned]:
         """Learn all pictures in one batch."""
-        return style_pipeline(pipe).learn_mapping(
+        networks = style_pipeline(pipe).learn_mapping(
             list(images),
             list(source_prompts),
             self.num_inference_steps,
@@ -62,26 +75,34 @@ class Restyled(EditMethod[MappingNetwork]):
             settings=self.settings,
             **sides_of(images[0]),
         )
+        return [Learned(*one) for one in zip(images, networks, strict=True)]
 
-    def edited(self, pipe: DiffusionPipeline, prepared: MappingNetwork, prompt: str, seed: int = 0) -> Edited:
-        """Make one edit; nothing is random."""
-        taus = {name: getattr(self, name) for name in ("tau_v", "tau_c", "tau_s", "tau_u")}
+    def edited(self, pipe: DiffusionPipeline, prepared: Learned, prompt: str, seed: int = 0) -> Edited:
+        """Make one edit; only the noise that a mask is found with is random."""
+        given: dict[str, Any] = {name: getattr(self, name) for name in ("tau_v", "tau_c", "tau_s", "tau_u")}
+        if self.confined:
+            given |= {"mask_image": AUTOMATIC, "image": prepared.image, "preserve_background": True}
+            given["generator"] = torch.Generator().manual_seed(seed)
         done: Any = style_pipeline(pipe)(
-            prompt, mapping_network=prepared, guidance_scale=self.guidance_scale, **taus
+            prompt, mapping_network=prepared.network, guidance_scale=self.guidance_scale, **given
         )
-        return Edited(done.images[0])
+        mask = done.pixel_mask
+        return Edited(done.images[0], mask=None if mask is None else mask[0, 0].cpu().numpy() > 0.5)
 
-    def reconstruct(self, pipe: DiffusionPipeline, prepared: MappingNetwork) -> np.ndarray:
+    def reconstruct(self, pipe: DiffusionPipeline, prepared: Learned) -> np.ndarray:
         """An edit that changes no word, by what was learned alone: without the source's attention, which is on its
         inversion and would hide what guidance does."""
-        learned = {"tau_v": 1.0, "tau_c": 0.0, "tau_s": 0.0, "tau_u": 0.0}
-        prompt = prepared.config.prompt
-        done: Any = style_pipeline(pipe)(prompt, mapping_network=prepared, output_type="np", **learned)
+        alone = {"tau_v": 1.0, "tau_c": 0.0, "tau_s": 0.0, "tau_u": 0.0}
+        network = prepared.network
+        done: Any = style_pipeline(pipe)(
+            network.config.prompt, mapping_network=network, output_type="np", **alone
+        )
         return done.images[0]
 
-    def backward_evaluations(self, prepared: MappingNetwork) -> int:
+    def backward_evaluations(self, prepared: Learned) -> int:
         """Of the denoiser; 0, because unknown, for a picture that was not learned in this process."""
-        return 0 if prepared.report is None else prepared.report.backward_evaluations[0]
+        report = prepared.network.report
+        return 0 if report is None else report.backward_evaluations[0]
 
 
 def style_pipeline(pipe: DiffusionPipeline) -> Any:

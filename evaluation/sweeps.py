@@ -217,6 +217,7 @@ METHODS: dict[str, tuple[EditMethod, Callable[..., Sweep]]] = {
     "diffedit-thresholds": (DiffEditMethod(), _thresholds),
     "diffedit-fewer": (DiffEditMethod(), _fewer_steps),
     "stylediffusion": (Restyled(), _style("StyleDiffusion")),
+    "stylediffusion-confined": (Restyled(), _style("StyleDiffusion in a found mask", confined=True)),
     "stylediffusion-presets": (Restyled(), _style_presets),
     "stylediffusion-all-taus": (Restyled(), _style_together),
     "stylediffusion-direct": (Restyled(), _style("StyleDiffusion, direct", variant="direct")),

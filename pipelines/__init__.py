@@ -2,6 +2,7 @@
 
 from semantic_edit.pipelines.around import pipeline_around
 from semantic_edit.pipelines.checks import levels_for
+from semantic_edit.pipelines.confining import AUTOMATIC
 from semantic_edit.pipelines.diffedit import DiffEditPipeline
 from semantic_edit.pipelines.diffedit_flux import FluxDiffEditPipeline
 from semantic_edit.pipelines.diffedit_flux2_klein import Flux2KleinDiffEditPipeline
@@ -25,6 +26,7 @@ from semantic_edit.pipelines.stylediffusion_xl import StableDiffusionXLStyleDiff
 from semantic_edit.pipelines.words import RestyleSettings, read_prompt_rows
 
 __all__ = [
+    "AUTOMATIC",
     "PRESETS",
     "AttentionMapsOutput",
     "DiffEditInversionPipelineOutput",

@@ -168,6 +168,7 @@ class StyleDiffusionPipelineOutput(Summarised, BaseOutput):
     attention_maps: For the source prompt and then for each prompt, a heat map of each of its words as a greyscale
         image; `None` unless requested.
     frames: The part of the image that was learned, and so edited; a single frame.
+    pixel_mask: (prompts, 1, height, width), float32 in [0, 1]: where each edit may be; `None` if nothing confines it.
     """
 
     images: list[PIL.Image.Image] | np.ndarray | torch.Tensor
@@ -176,3 +177,4 @@ class StyleDiffusionPipelineOutput(Summarised, BaseOutput):
     blend_masks: torch.Tensor | None = None
     attention_maps: list[dict[str, PIL.Image.Image]] | None = None
     frames: tuple[Frame, ...] | None = None
+    pixel_mask: torch.Tensor | None = None

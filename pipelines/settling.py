@@ -103,7 +103,6 @@ def learned_view(
     image: ImageInput | None,
     own_mask: torch.Tensor | None,
     origins: Sequence[Frame | None],
-    preserve_background: bool,
 ) -> View:
     """The view that a mapping network was learned from, with the picture if it is given.
 
@@ -113,15 +112,10 @@ def learned_view(
         image: The picture, or `None`.
         own_mask: (edits or 1, 1, any, any), or `None`.
         origins: The frames that the masks record.
-        preserve_background: Whether the picture's own pixels are kept outside the mask.
 
     Raises:
-        ValueError: If a picture or a mask does not belong to the learned picture, or is missing.
+        ValueError: If a picture or a mask does not belong to the learned picture.
     """
-    if preserve_background and (image is None or own_mask is None):
-        raise ValueError(
-            "`preserve_background=True` keeps the pixels of `image` outside of `mask_image`; pass both."
-        )
     # without a recorded frame, it was learned from a whole picture at its own size
     size = tuple(side * denoiser.cell for side in reversed(config["latent_shape"][1:]))
     frame = Frame(size, (0, 0, *size), size) if config["frame"] is None else Frame.read(config["frame"])

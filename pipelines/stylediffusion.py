@@ -127,7 +127,7 @@ class StyleDiffusionPipeline(
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         negative_prompt: str | list[str] | None = None,
-        mask_image: MaskInput | None = None,
+        mask_image: MaskInput | str | None = None,
         mask_grow: int = 0,
         mask_feather: float = 0.0,
         image: ImageInput | None = None,
@@ -166,13 +166,15 @@ class StyleDiffusionPipeline(
             guidance_scale: Of the edits; by default the learned one.
             negative_prompt: Of the edits; by default the learned one.
             mask_image: Confines the edits: white may change. Any size with the image's aspect ratio; soft values are
-                allowed; one for all edits or one for each. [`DiffEditPipeline`] finds such masks.
+                allowed; one for all edits or one for each. "auto" finds one for each, as [`DiffEditPipeline`] does, at
+                ten more evaluations per prompt: for edits of a thing, not of the whole picture's style.
             mask_grow, mask_feather: Pixels, as the model sees them, by which to widen the mask, and the standard
                 deviation of its blur.
             image: The original image, over which the edits are laid, so that they are returned at its size. Without it
                 they have the size that was learned.
             preserve_background: Keep the pixels of `image` outside the mask, bit by bit.
-            generator: Accepted as everywhere in diffusers, but unused: nothing here is random.
+            generator: Draws the noise with which `mask_image="auto"` looks for the mask, by default the same in every
+                call; nothing else here is random.
             output_type: "pil", "np", "pt" or "latent".
             output_attention_maps: Whether to return a heat map for each word.
             return_dict: Whether to return a [`StyleDiffusionPipelineOutput`] instead of a tuple of its fields.

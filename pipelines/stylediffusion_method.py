@@ -15,7 +15,6 @@ from semantic_edit.denoisers.unet import UNetDenoiser
 from semantic_edit.disk.numbers import plain_number
 from semantic_edit.disk.reading import shortened
 from semantic_edit.editing.conditioning import Conditioning
-from semantic_edit.editing.mask_shapes import MaskShape, mask_to_tensor
 from semantic_edit.editing.origins import origins_of
 from semantic_edit.editing.schedule import Schedule
 from semantic_edit.mapping_networks import (
@@ -36,6 +35,7 @@ from semantic_edit.pipelines.checks import (
     check_output_type,
     common_batch_size,
 )
+from semantic_edit.pipelines.confining import Confinement, confined
 from semantic_edit.pipelines.finishing import Composition, finish_images
 from semantic_edit.pipelines.learning import (
     Lesson,
@@ -44,7 +44,6 @@ from semantic_edit.pipelines.learning import (
     learn_images,
     learned_network,
 )
-from semantic_edit.pipelines.masks import mask_of_everything, shape_edit_mask
 from semantic_edit.pipelines.outputs import StyleDiffusionPipelineOutput, as_tuple
 from semantic_edit.pipelines.ranges import read_numbers
 from semantic_edit.pipelines.restyling import Restyling, restyle
@@ -125,10 +124,10 @@ class StyleDiffusionMixin:
         check_generator(given["generator"], edits)
         tokens = [denoiser.tokens(text) for text in prompts[0].texts or ()]
         rows = read_prompt_rows(tokens, settings)
-        drawn = None if given["mask_image"] is None else mask_to_tensor(given["mask_image"])
-        _check_one_or_each(edits, mask_image=drawn)
-        origins, keeps = origins_of(given["mask_image"]), given["preserve_background"]
-        view = learned_view(denoiser, config, given["image"], drawn, origins, keeps)
+        asked = Confinement.read(given)
+        _check_one_or_each(edits, mask_image=asked.drawn)
+        view = learned_view(denoiser, config, given["image"], asked.drawn, origins_of(given["mask_image"]))
+        asked.check(view, network.walk)
         scale = given["guidance_scale"]
         call = CallSettings.of(arguments, schedule.num_inference_steps, scale)
         self._interrupt = False
@@ -138,12 +137,9 @@ class StyleDiffusionMixin:
             check_same_text(config.text_fingerprint, (told.rows(first), negative.rows(first)), config.prompt)
             if network.device != denoiser.device:
                 network = copy.deepcopy(network).to(denoiser.device)  # the caller's own network is not moved
-            shape = MaskShape(given["mask_grow"] or 0, given["mask_feather"] or 0.0)
-            if drawn is None:
-                mask = mask_of_everything(network.noisiest, edits, denoiser.cell)
-            else:
-                inside = view.cut_mask(drawn)
-                mask = shape_edit_mask(inside, edits, network.noisiest[None], denoiser.cell, shape)
+            session = session_of(self, denoiser, schedule)
+            walk = network.noisiest[None] if network.walk is None else network.walk
+            area = confined(session, asked, view, told, walk)
             scales = torch.tensor([config.guidance_scale] + [scale] * edits, device=denoiser.device)
             restyling = Restyling(
                 latents=network.noisiest,
@@ -154,20 +150,20 @@ class StyleDiffusionMixin:
                 guidance_scales=scales,
                 walk=network.walk,
                 values=network.value_embeds,
-                inside=None if drawn is None else mask.weights,
+                inside=area.inside,
                 watches_words=given["output_attention_maps"],
             )
-            done = restyle(session_of(self, denoiser, schedule), restyling, hooks)
-            laid = Composition(view, mask, keeps, view.whole_mask(mask.pixels, drawn, shape))
-            how = given["output_type"]
+            done = restyle(session, restyling, hooks)
+            laid, how = area.laid(view, asked), given["output_type"]
             images, flags = finish_images(denoiser, done.latents[1:], how, laid, self._censored)
-            alone = Composition(View(), mask)
+            alone = Composition(View(), area.mask)
             source, _ = finish_images(denoiser, done.latents[:1], how, alone, self._censored)
         size = tuple(side * denoiser.cell for side in reversed(config.latent_shape[1:]))
         output = StyleDiffusionPipelineOutput(
             images=images,
             nsfw_content_detected=flags,
             reconstruction=source,
+            pixel_mask=None if area.inside is None else laid.whole_mask,
             blend_masks=done.blend_masks,
             attention_maps=None if done.word_maps is None else word_images(rows.tokens, done.word_maps, size),
             frames=view.frames,

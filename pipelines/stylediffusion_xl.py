@@ -108,7 +108,7 @@ class StableDiffusionXLStyleDiffusionPipeline(
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         negative_prompt: str | list[str] | None = None,
-        mask_image: MaskInput | None = None,
+        mask_image: MaskInput | str | None = None,
         mask_grow: int = 0,
         mask_feather: float = 0.0,
         image: ImageInput | None = None,

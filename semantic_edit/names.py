@@ -6,6 +6,7 @@
 PRESETS = ("default", "paper")  # `pipelines.presets.PRESETS`
 SCHEDULES = ("none", "short", "long", "published")  # of `mapping_networks.LearningSettings`, which makes each
 VARIANTS = ("modulate", "direct")  # `mapping_networks.VARIANTS`
+AUTOMATIC = "auto"  # `pipelines.confining.AUTOMATIC`
 CHECKPOINT_FILE = "inputs.json"  # `mapping_networks.checkpoint.INPUTS_FILE`
 EDIT_TYPES = ("replace", "refine")  # `attention_processors.tokens.AlignmentKind`
 STILL_LIFE = "still-life"  # `datasets.STILL_LIFE`

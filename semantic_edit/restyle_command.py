@@ -25,7 +25,7 @@ from semantic_edit.loading import (
     load_pipeline_for,
     quiet_loading,
 )
-from semantic_edit.names import EDIT_TYPES
+from semantic_edit.names import AUTOMATIC, EDIT_TYPES
 from semantic_edit.options import (
     add_guidance,
     add_mapping,
@@ -134,7 +134,12 @@ def _add_method(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_mask(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--mask", type=Path, metavar="FILE", help="edit only where this image is white")
+    group.add_argument(
+        "--mask",
+        type=_mask,
+        metavar="FILE",
+        help=f"edit only where this image is white; {AUTOMATIC} finds where the descriptions differ, for each prompt",
+    )
     add_mask_shape(group)
     group.add_argument(
         "--image",
@@ -142,6 +147,11 @@ def _add_mask(group: argparse._ArgumentGroup) -> None:
         metavar="FILE",
         help="the original image, to keep its size and its own pixels outside the mask",
     )
+
+
+def _mask(text: str) -> Path | str:
+    """A file, or the word for a mask that is to be found."""
+    return text if text == AUTOMATIC else Path(text)
 
 
 def _add_files(group: argparse._ArgumentGroup) -> None:
@@ -187,7 +197,7 @@ def _checked(options: argparse.Namespace) -> dict[str, Path]:
     named = {option: path for option, path in {**edits, **others}.items() if path is not None}
     for option, path in named.items():
         check_suffix(option, path)
-    read = {"--mask": options.mask, "--image": options.image}
+    read = {"--mask": None if options.mask == AUTOMATIC else options.mask, "--image": options.image}
     inputs = {option: path for option, path in read.items() if path is not None}
     check_outputs(named, inputs)
     check_images(inputs)
@@ -214,7 +224,7 @@ def _pipeline_arguments(options: argparse.Namespace) -> dict[str, Any]:
     if options.reweight is not None:
         arguments["reweight"] = dict(options.reweight)
     if options.mask is not None:
-        arguments["mask_image"] = read_image(options.mask)
+        arguments["mask_image"] = AUTOMATIC if options.mask == AUTOMATIC else read_image(options.mask)
     if options.image is not None:
         arguments |= {"image": load_image(options.image), "preserve_background": True}
     return arguments

@@ -29,7 +29,7 @@ from semantic_edit.evaluation.masked_sdedit import MaskedSDEdit
 from semantic_edit.evaluation.method import latents_of, vae_reconstruction
 from semantic_edit.evaluation.null_text import NullTextInversion
 from semantic_edit.evaluation.prompt_to_prompt import PromptToPrompt
-from semantic_edit.evaluation.restyled import Restyled
+from semantic_edit.evaluation.restyled import Learned, Restyled
 from semantic_edit.evaluation.word_swap import WordSwap
 from semantic_edit.mapping_networks import LearningSettings, MappingNetwork
 
@@ -503,15 +503,16 @@ def test_stylediffusion_with_the_texts_own_values_and_no_tau_u_is_direct_inversi
     monkeypatch.setattr(MappingNetwork, "value_embeds", lambda self, step, text: text)
     style = Restyled(4, tau_v=0.5, tau_c=0.75, tau_s=0.5, tau_u=0.0)
     plain = DirectInversion(4, tau_c=0.75, tau_s=0.5)
-    assert_alike(style.edit(loaded, learned, TARGET), plain(loaded, picture, SOURCE, TARGET))
-    with_tau_u = replace(style, tau_u=1.0).edit(loaded, learned, TARGET)
-    assert (pixels(with_tau_u) != pixels(style.edit(loaded, learned, TARGET))).any()
+    prepared = Learned(picture, learned)
+    assert_alike(style.edit(loaded, prepared, TARGET), plain(loaded, picture, SOURCE, TARGET))
+    with_tau_u = replace(style, tau_u=1.0).edit(loaded, prepared, TARGET)
+    assert (pixels(with_tau_u) != pixels(style.edit(loaded, prepared, TARGET))).any()
 
 
 @pytest.mark.parametrize("variant", ["modulate", "direct"])
 def test_stylediffusion_learns_in_either_variant(loaded, picture, variant):
     settings = replace(LearningSettings.short(), stop_below=0.0)
     method = Restyled(2, variant=variant, settings=settings)
-    (network,) = method.prepare(loaded, [picture], [SOURCE])
-    assert network.config.variant == variant
-    assert method.edit(loaded, network, TARGET).size == picture.size
+    (learned,) = method.prepare(loaded, [picture], [SOURCE])
+    assert learned.network.config.variant == variant
+    assert method.edit(loaded, learned, TARGET).size == picture.size

@@ -26,7 +26,7 @@ from semantic_edit.evaluation.method import (
 )
 from semantic_edit.evaluation.metrics import psnr
 from semantic_edit.evaluation.null_text import NullTextInversion
-from semantic_edit.evaluation.restyled import Restyled
+from semantic_edit.evaluation.restyled import Learned, Restyled
 from semantic_edit.evaluation.sdedit import SDEdit
 from semantic_edit.evaluation.word_swap import WordSwap
 from semantic_edit.still_life import model_path
@@ -168,13 +168,19 @@ def test_a_null_text_that_was_good_enough_is_left_alone(loaded, picture, monkeyp
     assert learned.backward_evaluations == 3  # each step stops after its first update
 
 
-def test_a_learned_picture_edits_as_the_pipeline_does(stable_diffusion, make_style_pipe, learned):
-    method = Restyled(4, tau_v=0.5, tau_c=0.25, tau_s=0.75, tau_u=1.0)
-    direct = make_style_pipe()(
-        TARGET, mapping_network=learned, tau_v=0.5, tau_c=0.25, tau_s=0.75, tau_u=1.0, output_type="pil"
-    )
-    assert (np.asarray(method.edit(stable_diffusion, learned, TARGET)) == np.asarray(direct.images[0])).all()
-    assert method.backward_evaluations(learned) == 12
+@pytest.mark.parametrize("confined", [False, True])
+def test_a_learned_picture_edits_as_the_pipeline_does(
+    stable_diffusion, make_style_pipe, learned, picture, confined
+):
+    taus = {"tau_v": 0.5, "tau_c": 0.25, "tau_s": 0.75, "tau_u": 1.0}
+    method, prepared = Restyled(4, **taus, confined=confined), Learned(picture, learned)
+    seed = torch.Generator().manual_seed(3)
+    laid = {"mask_image": "auto", "image": picture, "preserve_background": True, "generator": seed}
+    direct = make_style_pipe()(TARGET, mapping_network=learned, **taus, **(laid if confined else {}))
+    edited = method.edited(stable_diffusion, prepared, TARGET, seed=3)
+    assert (np.asarray(edited.image) == np.asarray(direct.images[0])).all()
+    assert (edited.mask is not None) == confined
+    assert method.backward_evaluations(prepared) == 12
 
 
 @OF_EACH_FAMILY

@@ -86,6 +86,7 @@ def with_entries(network, **entries):
         ({"negative_prompt": ["a", "b"]}, "`negative_prompt` holds 2 for 1 prompts. Pass one for all"),
         ({"mask_image": np.zeros((3, 6, 8)), "prompt": ["a", "b"]}, "`mask_image` holds 3 for 2 prompts"),
         ({"mask_image": np.full((6, 8), 7.0)}, r"`mask_image` must hold floats in \[0, 1\]"),
+        ({"mask_image": "mask.png"}, "`mask_image` is the word 'mask.png'; pass a picture, or 'auto'"),
         ({"mask_grow": 1.5}, r"`mask_grow` must be an integer from -10000 to 10000, .* got 1\.5"),
         ({"mask_feather": -1}, "`mask_feather` must be a number from 0 to 1000, .* got -1"),
         ({"preserve_background": True}, "keeps the pixels of `image` outside of `mask_image`; pass both"),

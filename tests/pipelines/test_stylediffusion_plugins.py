@@ -11,7 +11,7 @@ from diffusers.models.attention_processor import SlicedAttnProcessor
 from peft import LoraConfig, OFTConfig
 
 from semantic_edit.denoisers.identity import model_fingerprint
-from semantic_edit.mapping_networks import LearningSettings
+from semantic_edit.mapping_networks import LearningSettings, MappingNetwork
 
 pytestmark = pytest.mark.families("sd", "sdxl")
 
@@ -274,6 +274,40 @@ def test_a_diffedit_mask_confines_a_restyling(style_pipe, make_pipe, learned, pi
     outside = found[0, 0].numpy() == 0
     assert outside.any()
     assert np.array_equal(np.asarray(result.images[0])[outside], np.asarray(picture)[outside])
+
+
+def test_a_mask_is_found_as_diffedit_finds_it(style_pipe, make_pipe, learned, picture, counted):
+    """From the picture, and as well from what was learned of it, apart from what the VAE does to its edges."""
+    seed = torch.Generator().manual_seed(0)
+    found = make_pipe().locate(picture, SOURCE, TARGET, num_inference_steps=4, generator=seed)
+    started = counted.samples
+    result = style_pipe([TARGET, TARGET], learned, mask_image="auto", image=picture, preserve_background=True)
+    assert counted.samples - started == 2 * 10 + 4 * 2 * (1 + 2)
+    assert (
+        result.pixel_mask - found.pixel_mask
+    ).abs().mean() < 1e-3  # a pixel at the threshold may go either way
+    outside = result.pixel_mask[0, 0].numpy() == 0
+    assert outside.any()
+    assert not outside.all()
+    for image in result.images:
+        assert np.array_equal(np.asarray(image)[outside], np.asarray(picture)[outside])
+    without = style_pipe(TARGET, learned, mask_image="auto", output_type="latent")
+    assert (without.pixel_mask - found.pixel_mask).abs().mean() < 0.05
+    nowhere = (torch.nn.functional.max_pool2d(without.pixel_mask, 8) == 0).expand_as(without.images)
+    assert torch.equal(without.images[nowhere], without.reconstruction[nowhere])
+    other = style_pipe(
+        TARGET, learned, mask_image="auto", generator=torch.Generator().manual_seed(1), output_type="latent"
+    )
+    assert not torch.equal(other.pixel_mask, without.pixel_mask)
+
+
+def test_a_found_mask_needs_the_picture(style_pipe, learned, picture, monkeypatch, counted):
+    monkeypatch.setattr(MappingNetwork, "walk", None)
+    monkeypatch.setattr(MappingNetwork, "noisiest", learned.trajectory[-1])
+    with pytest.raises(ValueError, match="format version 1 does not hold; pass the picture as `image`"):
+        style_pipe(TARGET, learned, mask_image="auto")
+    assert counted.samples == 0
+    assert style_pipe(TARGET, learned, mask_image="auto", image=picture).pixel_mask is not None
 
 
 @pytest.mark.families("sd", slow=["sdxl"])

@@ -8,6 +8,7 @@ from semantic_edit.batch.results import RESULTS
 from semantic_edit.datasets import LAYOUTS, STILL_LIFE, OnBad
 from semantic_edit.mapping_networks import VARIANTS, LearningSettings
 from semantic_edit.mapping_networks.checkpoint import INPUTS_FILE
+from semantic_edit.pipelines.confining import AUTOMATIC
 from semantic_edit.pipelines.presets import PRESETS
 from semantic_edit.still_life.cases import EDIT_KINDS
 from semantic_edit.still_life.scenes import SPLITS
@@ -16,6 +17,7 @@ from semantic_edit.still_life.scenes import SPLITS
 def test_what_the_command_line_knows_is_what_the_rooms_have():
     assert set(names.PRESETS) == set(PRESETS)
     assert names.VARIANTS == VARIANTS
+    assert names.AUTOMATIC == AUTOMATIC
     assert names.CHECKPOINT_FILE == INPUTS_FILE
     assert get_args(AlignmentKind) == names.EDIT_TYPES
     assert names.STILL_LIFE == STILL_LIFE
