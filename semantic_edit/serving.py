@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import time
 import warnings
 from collections.abc import Mapping
 from functools import partial
@@ -24,6 +26,7 @@ from semantic_edit.web.studio import Studio
 
 MOST_BYTES = 32 * 2**20
 MOST_WAITING = 50
+UPLOAD_NAME = 64  # letters in the names of Gradio's folders of uploads, which are digests
 NO_IMAGE_ENCODER = (
     "The model has no image encoder, which learning needs; whoever started the page can name one with "
     "`--image-encoder`, for example openai/clip-vit-base-patch16."
@@ -74,9 +77,21 @@ def serve(studio: Studio, server: Mapping[str, Any]) -> gr.Blocks:
     show_warnings_of(gradio.utils.__file__, lambda text: gr.Warning(sentence(studio, text)))
     warnings.filterwarnings("always", module="gradio.utils")
     warnings.filterwarnings("ignore", "The learning did not converge")  # it advises in terms of Python
-    Thread(target=studio.sweep_for_ever, daemon=True).start()
+    Thread(target=sweep_for_ever, args=(studio.root,), daemon=True).start()
     looks = {"theme": gr.themes.Default(), "css_paths": CSS, "footer_links": [], "ssr_mode": False}
     nothing_else = {"enable_monitoring": False, "run_history": False, "mcp_server": False}
     blocks.queue(max_size=MOST_WAITING)
     blocks.launch(max_file_size=MOST_BYTES, quiet=True, **looks, **nothing_else, **server)
     return blocks
+
+
+def sweep_for_ever(root: Path, age: float = 120) -> None:
+    """Twice a minute, remove uploaded files that have been read: all that are older than some seconds.
+
+    They cannot be removed at once, because files of the same content, even of other visitors, are one file.
+    """
+    while root.exists():
+        for folder in root.iterdir():
+            if len(folder.name) == UPLOAD_NAME and time.time() - folder.stat().st_mtime > age:
+                shutil.rmtree(folder, ignore_errors=True)
+        time.sleep(30)

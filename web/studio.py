@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import shutil
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,6 @@ from semantic_edit.pipelines.workbench import Workbench
 
 MOST_VISITS = 100
 WORDS = {"image": "the picture", "mask_image": "the mask", "mapping_network": "the learned picture"}
-UPLOAD_NAME = 64  # letters in the names of Gradio's folders of uploads, which are digests
 
 
 @dataclass(eq=False)
@@ -30,6 +28,8 @@ class Visit:
     stop: Set to stop what is running.
     chosen: The picture that is worked on, once there is one.
     edits: Of each edit, what the page shows of it, and the two prompts.
+    network: What was learned last, or loaded.
+    pictured: The picture that `network` was learned from, unless it was loaded.
     """
 
     folder: Path
@@ -37,6 +37,7 @@ class Visit:
     chosen: Workbench | None = None
     edits: tuple[tuple[list[Any], list[str]], ...] = ()
     network: MappingNetwork | None = None
+    pictured: Image.Image | None = None
 
     @property
     def bench(self) -> Workbench:
@@ -85,14 +86,3 @@ class Studio:
         if visit := self.visits.pop(key, None):
             visit.stop.set()
             shutil.rmtree(visit.folder, ignore_errors=True)
-
-    def sweep_for_ever(self, age: float = 120) -> None:
-        """Twice a minute, remove uploaded files that have been read: all that are older than some seconds.
-
-        They cannot be removed at once, because files of the same content, even of other visitors, are one file.
-        """
-        while self.root.exists():
-            for folder in self.root.iterdir():
-                if len(folder.name) == UPLOAD_NAME and time.time() - folder.stat().st_mtime > age:
-                    shutil.rmtree(folder, ignore_errors=True)
-            time.sleep(30)

@@ -103,6 +103,15 @@ def test_outside_a_mask_the_pictures_own_pixels_stay(restyle, picture_file):
     assert not same[:, :32].all()
 
 
+def test_a_mask_is_found_where_the_descriptions_differ(restyle, picture_file):
+    assert restyle("--mask", "auto", "--image", picture_file) == 0
+    same = (pixels("out.png") == pixels(picture_file)).all(axis=-1)
+    assert same.any()
+    assert not same.all()
+    assert restyle("--mask", "auto", "-o", "alone.png") == 0
+    assert (pixels("alone.png") != pixels("out.png")).any()
+
+
 def test_options_reach_the_pipeline_by_its_own_names(restyle, calls, picture_file):
     Image.new("L", (64, 48), 255).save("mask.png")
     taus = ("--tau-v", "0.1", "--tau-c", "0.2", "--tau-s", "0.3", "--tau-u", "0")
@@ -156,6 +165,7 @@ def test_options_left_out_stay_with_the_pipelines_defaults(restyle, calls):
         ),
         (("--mask", "nowhere.png"), "nowhere.png cannot be read: No such file"),
         (("--mask", "picture.png", "-o", "picture.png"), "--output and --mask are the same file"),
+        (("--mask", "./auto"), "auto cannot be read: No such file"),
         (("--image", "picture.png"), "--image has no effect without --mask"),
         (("--mask-feather", "2"), "--mask-feather has no effect without --mask"),
         (("--reweight", "mug=2"), "--reweight does not fit the prompts: 'mug' is not in"),

@@ -225,6 +225,13 @@ def test_learn_keep_load_and_restyle(visit, tmp_path):
     page.locator("#learn-steps input[type=number]").press("Tab")
     page.click("#learn")
     visitor.wait(lambda: "dB" in page.locator("#learned").inner_text())
+    page.locator("#prompts textarea").fill("a blue lemon on grass")
+    page.click("#restyle")
+    page.wait_for_selector("#words img")
+    confined = visitor.pixels("#restyled img >> nth=1")
+    page.click("#confined input")
+    page.click("#restyle")
+    visitor.wait(lambda: (visitor.pixels("#restyled img >> nth=1") != confined).any())
     with page.expect_download() as started:
         page.click("#save-network")
     started.value.save_as(tmp_path / "learned.zip")
