@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -42,6 +42,7 @@ class Confinement:
 
     drawn: The caller's own masks, (edits or 1, 1, any, any), or `None`.
     is_found: Whether masks are to be found.
+    threshold: At which found masks are cut.
     shape: How the caller shapes them.
     keeps: Whether the picture's own pixels are kept outside of them.
     generator: Draws the noise with which they are found; by default the same noise in every call.
@@ -49,6 +50,7 @@ class Confinement:
 
     drawn: torch.Tensor | None
     is_found: bool
+    threshold: float
     shape: MaskShape
     keeps: bool
     generator: torch.Generator | list[torch.Generator] | None
@@ -70,6 +72,7 @@ class Confinement:
         return cls(
             drawn=None if mask is None or is_found else mask_to_tensor(mask),
             is_found=is_found,
+            threshold=given["mask_threshold"],
             shape=MaskShape(given["mask_grow"] or 0, given["mask_feather"] or 0.0),
             keeps=given["preserve_background"],
             generator=given["generator"],
@@ -150,13 +153,14 @@ def _found(
     generator = asked.generator or torch.Generator().manual_seed(0)
     sides = EditEmbeds(target=told.rows(slice(1, None)), source=told.rows(slice(1)).expand(edits))
     contrast = contrast_prompts(session, clean.expand(edits, -1, -1, -1), sides, settings, 1.0, generator)
-    found = find_mask(contrast, denoiser.tuning)
+    found = find_mask(contrast, denoiser.tuning, mask_threshold=asked.threshold)
     warn_of_alike_prompts(found)
     is_shaped = asked.shape != MaskShape()
-    drawing = Drawing(settings.mask_threshold, denoiser.tuning, denoiser.cell, True, is_shaped)
-    room = round(preset.mask_room * denoiser.cell) if asked.keeps else 0
-    shape = MaskShape(asked.shape.grow, asked.shape.feather, room)
-    mask = shape_edit_mask(draw_edit_mask(found, images, drawing), edits, clean, denoiser.cell, shape)
+    drawing = Drawing(asked.threshold, denoiser.tuning, denoiser.cell, True, is_shaped)
+    # also without the picture's own pixels: a rim of the old object would be left where latents are cut along its edge
+    shape = replace(asked.shape, room=round(preset.mask_room * denoiser.cell))
+    drawn = draw_edit_mask(found, images, drawing)
+    mask = shape_edit_mask(drawn, edits, clean, denoiser.cell, shape, is_found=True)
     return Confined(mask, mask.weights, () if is_shaped or not asked.keeps else _objects(found))
 
 

@@ -128,6 +128,7 @@ class StyleDiffusionPipeline(
         guidance_scale: float | None = None,
         negative_prompt: str | list[str] | None = None,
         mask_image: MaskInput | str | None = None,
+        mask_threshold: float = 0.5,
         mask_grow: int = 0,
         mask_feather: float = 0.0,
         image: ImageInput | None = None,
@@ -168,6 +169,8 @@ class StyleDiffusionPipeline(
             mask_image: Confines the edits: white may change. Any size with the image's aspect ratio; soft values are
                 allowed; one for all edits or one for each. "auto" finds one for each, as [`DiffEditPipeline`] does, at
                 ten more evaluations per prompt: for edits of a thing, not of the whole picture's style.
+            mask_threshold: Where "auto" cuts the rescaled difference of the prompts, in (0, 1); higher values give
+                smaller masks.
             mask_grow, mask_feather: Pixels, as the model sees them, by which to widen the mask, and the standard
                 deviation of its blur.
             image: The original image, over which the edits are laid, so that they are returned at its size. Without it

@@ -109,6 +109,7 @@ class StableDiffusionXLStyleDiffusionPipeline(
         guidance_scale: float | None = None,
         negative_prompt: str | list[str] | None = None,
         mask_image: MaskInput | str | None = None,
+        mask_threshold: float = 0.5,
         mask_grow: int = 0,
         mask_feather: float = 0.0,
         image: ImageInput | None = None,

@@ -28,11 +28,12 @@ from semantic_edit.loading import (
     load_trajectory,
     quiet_loading,
 )
-from semantic_edit.names import PRESETS
+from semantic_edit.names import AUTOMATIC, PRESETS
 from semantic_edit.options import (
     add_focus,
     add_guidance,
     add_mask_shape,
+    add_mask_threshold,
     add_model,
     add_negative,
     add_output,
@@ -114,7 +115,10 @@ def add_method(group: argparse._ArgumentGroup) -> None:
         metavar="N",
         help="number of steps of the whole schedule (default: 20; paper: 50)",
     )
-    add_guidance(group, default="7.5, with SDXL 5; 2.5 away from --source if an object changes; paper: 7.5")
+    add_guidance(
+        group,
+        default="7.5, with SDXL 5; 4 away from --source if an object changes, 2.5 with flows; paper: 7.5",
+    )
     group.add_argument(
         "--true-cfg-scale",
         type=number(0, 1000),
@@ -135,12 +139,7 @@ def add_method(group: argparse._ArgumentGroup) -> None:
         metavar="N",
         help="number of noise maps averaged to find the mask (default: 5; paper: 10)",
     )
-    group.add_argument(
-        "--mask-threshold",
-        type=number(0, 1, between=True),
-        metavar="T",
-        help="threshold of the mask; higher values make it smaller (default: 0.5)",
-    )
+    add_mask_threshold(group)
     add_mask_shape(group)
     group.add_argument(
         "--preserve-background",
@@ -207,6 +206,10 @@ def _checked(options: argparse.Namespace) -> dict[str, Path]:
 
 def _check_together(options: argparse.Namespace) -> None:
     """Raise if an option would have no effect."""
+    if options.mask == Path(AUTOMATIC) and not options.mask.exists():
+        raise UsageError(
+            f"--mask {AUTOMATIC} is for restyling; an edit finds its mask by itself: leave --mask out"
+        )
     if options.mask is not None:
         idle = [name for name in ("mask_threshold", "maps", "seed") if getattr(options, name) is not None]
         if idle:

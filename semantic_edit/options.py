@@ -67,6 +67,15 @@ def add_mask_shape(group: argparse._ArgumentGroup) -> None:
     )
 
 
+def add_mask_threshold(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--mask-threshold",
+        type=number(0, 1, between=True),
+        metavar="T",
+        help="threshold of a mask that is found; higher values make it smaller (default: 0.5)",
+    )
+
+
 def add_size(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--size",

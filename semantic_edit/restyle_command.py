@@ -30,6 +30,7 @@ from semantic_edit.options import (
     add_guidance,
     add_mapping,
     add_mask_shape,
+    add_mask_threshold,
     add_model,
     add_negative,
     add_output,
@@ -57,6 +58,7 @@ PIPELINE_OPTIONS = {
     "local_blend": "local_blend",
     "guidance_scale": "guidance_scale",
     "negative": "negative_prompt",
+    "mask_threshold": "mask_threshold",
     "mask_grow": "mask_grow",
     "mask_feather": "mask_feather",
 }
@@ -137,9 +139,10 @@ def _add_mask(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--mask",
         type=_mask,
-        metavar="FILE",
+        metavar=f"FILE|{AUTOMATIC}",
         help=f"edit only where this image is white; {AUTOMATIC} finds where the descriptions differ, for each prompt",
     )
+    add_mask_threshold(group)
     add_mask_shape(group)
     group.add_argument(
         "--image",
@@ -175,7 +178,8 @@ def run(options: argparse.Namespace) -> None:
         model_choice(options),
     )
     output = run_edit(pipe, "try other words", prompt=options.prompt, mapping_network=network, **arguments)
-    write_files(_contents(options, outputs, network.config.prompt, output))
+    before = arguments.get("image") or output.reconstruction[0]  # type: ignore[index]
+    write_files(_contents(options, outputs, (network.config.prompt, before), output))
     for path in outputs.values():
         say(path)
 
@@ -186,6 +190,8 @@ def _check_together(options: argparse.Namespace) -> None:
         idle = [name for name in ("image", "mask_grow", "mask_feather") if getattr(options, name) is not None]
         if idle:
             raise UsageError(f"--{idle[0].replace('_', '-')} has no effect without --mask")
+    if options.mask != AUTOMATIC and options.mask_threshold is not None:
+        raise UsageError(f"--mask-threshold only affects how a mask is found, by --mask {AUTOMATIC}")
     check_negative(options)
 
 
@@ -231,17 +237,31 @@ def _pipeline_arguments(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _contents(
-    options: argparse.Namespace, outputs: dict[str, Path], source: str, output: StyleDiffusionPipelineOutput
+    options: argparse.Namespace,
+    outputs: dict[str, Path],
+    source: tuple[str, Image.Image],
+    output: StyleDiffusionPipelineOutput,
 ) -> dict[Path, bytes]:
-    """The content of each file."""
+    """The content of each file; `source` is the learned prompt and the image under it."""
     from semantic_edit.pipelines.strips import strip
 
     edits: list[Image.Image] = list(output.images)
-    (reconstruction,) = output.reconstruction  # type: ignore[misc]
-    panels = [(source, reconstruction), *zip(options.prompt, edits, strict=True)]
+    panels = [source]
+    for number, shown in enumerate(zip(options.prompt, edits, strict=True)):
+        if options.mask == AUTOMATIC:
+            panels.append(("mask", _found_mask(output, number)))
+        panels.append(shown)
     images = {
         **dict(zip(_edit_names(options), edits, strict=True)),
-        "--save-reconstruction": reconstruction,
+        "--save-reconstruction": output.reconstruction[0],  # type: ignore[index]
         "--strip": strip(panels),
     }
     return {path: encode_image(images[option], path) for option, path in outputs.items()}
+
+
+def _found_mask(output: StyleDiffusionPipelineOutput, number: int) -> Image.Image:
+    """The mask of one edit."""
+    from semantic_edit.editing.origins import mask_as_image
+
+    assert output.pixel_mask is not None  # of edits that are confined
+    return mask_as_image(output.pixel_mask[number])

@@ -293,12 +293,15 @@ def test_a_mask_is_found_as_diffedit_finds_it(style_pipe, make_pipe, learned, pi
         assert np.array_equal(np.asarray(image)[outside], np.asarray(picture)[outside])
     without = style_pipe(TARGET, learned, mask_image="auto", output_type="latent")
     assert (without.pixel_mask - found.pixel_mask).abs().mean() < 0.05
-    nowhere = (torch.nn.functional.max_pool2d(without.pixel_mask, 8) == 0).expand_as(without.images)
-    assert torch.equal(without.images[nowhere], without.reconstruction[nowhere])
-    other = style_pipe(
-        TARGET, learned, mask_image="auto", generator=torch.Generator().manual_seed(1), output_type="latent"
-    )
-    assert not torch.equal(other.pixel_mask, without.pixel_mask)
+    small = style_pipe(TARGET, learned, mask_image="auto", mask_threshold=0.9, output_type="latent")
+    room = torch.nn.functional.max_pool2d(small.pixel_mask, 9, 1, 4)
+    nowhere = (torch.nn.functional.max_pool2d(room, 8) == 0).expand_as(small.images)
+    assert nowhere.any()
+    assert torch.equal(small.images[nowhere], small.reconstruction[nowhere])
+    other = torch.Generator().manual_seed(1)
+    for option in ({"generator": other}, {"mask_threshold": 0.8}, {"mask_grow": 4}):
+        changed = style_pipe(TARGET, learned, mask_image="auto", output_type="latent", **option)
+        assert not torch.equal(changed.pixel_mask, without.pixel_mask)
 
 
 def test_a_found_mask_needs_the_picture(style_pipe, learned, picture, monkeypatch, counted):

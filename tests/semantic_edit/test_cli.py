@@ -236,6 +236,7 @@ def test_traceback_is_there_for_who_asks(edit, replaced):
         (("--strip", "out.png"), "--strip and --output are the same file"),
         (("--save-trajectory", "way.pt"), "the name must end in one of .safetensors"),
         (("--mask", "nowhere.png"), "nowhere.png cannot be read: No such file"),
+        (("--mask", "auto"), "--mask auto is for restyling; an edit finds its mask by itself"),
         (("--trajectory", "nowhere.safetensors"), "nowhere.safetensors cannot be read: No such file"),
         (("--trajectory", "picture.png"), "cannot be read as a safetensors file"),
         (("--size", "60x48"), "the model takes only multiples of 8"),
