@@ -18,7 +18,7 @@ from semantic_edit.pipelines import AUTOMATIC
 
 
 @dataclass(frozen=True, eq=False)
-class Learned:
+class LearnedImage:
     """A picture, and what was learned of it."""
 
     image: Image.Image
@@ -26,7 +26,7 @@ class Learned:
 
 
 @dataclass(frozen=True)
-class Restyled(EditMethod[Learned]):
+class Restyled(EditMethod[LearnedImage]):
     """tau_v, tau_c, tau_s, tau_u, variant, settings: as for [`StyleDiffusionPipeline`].
 
     confined: Whether edits are confined by a mask that is found, and laid over the picture.
@@ -64,7 +64,7 @@ class Restyled(EditMethod[Learned]):
 
     def prepare(
         self, pipe: DiffusionPipeline, images: Sequence[Image.Image], source_prompts: Sequence[str]
-    ) -> list[Learned]:
+    ) -> list[LearnedImage]:
         """Learn all pictures in one batch."""
         networks = style_pipeline(pipe).learn_mapping(
             list(images),
@@ -75,9 +75,9 @@ class Restyled(EditMethod[Learned]):
             settings=self.settings,
             **sides_of(images[0]),
         )
-        return [Learned(*one) for one in zip(images, networks, strict=True)]
+        return [LearnedImage(*one) for one in zip(images, networks, strict=True)]
 
-    def edited(self, pipe: DiffusionPipeline, prepared: Learned, prompt: str, seed: int = 0) -> Edited:
+    def edited(self, pipe: DiffusionPipeline, prepared: LearnedImage, prompt: str, seed: int = 0) -> Edited:
         """Make one edit; only the noise that a mask is found with is random."""
         given: dict[str, Any] = {name: getattr(self, name) for name in ("tau_v", "tau_c", "tau_s", "tau_u")}
         if self.confined:
@@ -89,7 +89,7 @@ class Restyled(EditMethod[Learned]):
         mask = done.pixel_mask
         return Edited(done.images[0], mask=None if mask is None else mask[0, 0].cpu().numpy() > 0.5)
 
-    def reconstruct(self, pipe: DiffusionPipeline, prepared: Learned) -> np.ndarray:
+    def reconstruct(self, pipe: DiffusionPipeline, prepared: LearnedImage) -> np.ndarray:
         """An edit that changes no word, by what was learned alone: without the source's attention, which is on its
         inversion and would hide what guidance does."""
         alone = {"tau_v": 1.0, "tau_c": 0.0, "tau_s": 0.0, "tau_u": 0.0}
@@ -99,7 +99,7 @@ class Restyled(EditMethod[Learned]):
         )
         return done.images[0]
 
-    def backward_evaluations(self, prepared: Learned) -> int:
+    def backward_evaluations(self, prepared: LearnedImage) -> int:
         """Of the denoiser; 0, because unknown, for a picture that was not learned in this process."""
         report = prepared.network.report
         return 0 if report is None else report.backward_evaluations[0]

@@ -140,7 +140,8 @@ def _add_mask(group: argparse._ArgumentGroup) -> None:
         "--mask",
         type=_mask,
         metavar=f"FILE|{AUTOMATIC}",
-        help=f"edit only where this image is white; {AUTOMATIC} finds where the descriptions differ, for each prompt",
+        help=f"edit only where this image is white; {AUTOMATIC} finds where the descriptions differ, for each prompt "
+        f"(default: with --image {AUTOMATIC}, otherwise everywhere)",
     )
     add_mask_threshold(group)
     add_mask_shape(group)
@@ -185,9 +186,11 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _check_together(options: argparse.Namespace) -> None:
-    """Raise if an option would have no effect."""
+    """Settle on the mask, and raise if an option would have no effect."""
+    if options.mask is None and options.image is not None:
+        options.mask = AUTOMATIC
     if options.mask is None:
-        idle = [name for name in ("image", "mask_grow", "mask_feather") if getattr(options, name) is not None]
+        idle = [name for name in ("mask_grow", "mask_feather") if getattr(options, name) is not None]
         if idle:
             raise UsageError(f"--{idle[0].replace('_', '-')} has no effect without --mask")
     if options.mask != AUTOMATIC and options.mask_threshold is not None:

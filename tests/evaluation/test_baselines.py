@@ -29,7 +29,7 @@ from semantic_edit.evaluation.masked_sdedit import MaskedSDEdit
 from semantic_edit.evaluation.method import latents_of, vae_reconstruction
 from semantic_edit.evaluation.null_text import NullTextInversion
 from semantic_edit.evaluation.prompt_to_prompt import PromptToPrompt
-from semantic_edit.evaluation.restyled import Learned, Restyled
+from semantic_edit.evaluation.restyled import LearnedImage, Restyled
 from semantic_edit.evaluation.word_swap import WordSwap
 from semantic_edit.mapping_networks import LearningSettings, MappingNetwork
 
@@ -503,7 +503,7 @@ def test_stylediffusion_with_the_texts_own_values_and_no_tau_u_is_direct_inversi
     monkeypatch.setattr(MappingNetwork, "value_embeds", lambda self, step, text: text)
     style = Restyled(4, tau_v=0.5, tau_c=0.75, tau_s=0.5, tau_u=0.0)
     plain = DirectInversion(4, tau_c=0.75, tau_s=0.5)
-    prepared = Learned(picture, learned)
+    prepared = LearnedImage(picture, learned)
     assert_alike(style.edit(loaded, prepared, TARGET), plain(loaded, picture, SOURCE, TARGET))
     with_tau_u = replace(style, tau_u=1.0).edit(loaded, prepared, TARGET)
     assert (pixels(with_tau_u) != pixels(style.edit(loaded, prepared, TARGET))).any()

@@ -26,7 +26,7 @@ from semantic_edit.evaluation.method import (
 )
 from semantic_edit.evaluation.metrics import psnr
 from semantic_edit.evaluation.null_text import NullTextInversion
-from semantic_edit.evaluation.restyled import Learned, Restyled
+from semantic_edit.evaluation.restyled import LearnedImage, Restyled
 from semantic_edit.evaluation.sdedit import SDEdit
 from semantic_edit.evaluation.word_swap import WordSwap
 from semantic_edit.still_life import model_path
@@ -173,7 +173,7 @@ def test_a_learned_picture_edits_as_the_pipeline_does(
     stable_diffusion, make_style_pipe, learned, picture, confined
 ):
     taus = {"tau_v": 0.5, "tau_c": 0.25, "tau_s": 0.75, "tau_u": 1.0}
-    method, prepared = Restyled(4, **taus, confined=confined), Learned(picture, learned)
+    method, prepared = Restyled(4, **taus, confined=confined), LearnedImage(picture, learned)
     seed = torch.Generator().manual_seed(3)
     laid = {"mask_image": "auto", "image": picture, "preserve_background": True, "generator": seed}
     direct = make_style_pipe()(TARGET, mapping_network=learned, **taus, **(laid if confined else {}))

@@ -108,7 +108,11 @@ def test_a_mask_is_found_where_the_descriptions_differ(restyle, picture_file):
     same = (pixels("out.png") == pixels(picture_file)).all(axis=-1)
     assert same.any()
     assert not same.all()
-    assert restyle("--mask", "auto", "-o", "alone.png", "--strip", "strip.png", "--mask-threshold", "0.6") == 0
+    assert restyle("--image", picture_file, "-o", "again.png") == 0
+    assert (pixels("again.png") == pixels("out.png")).all()
+    assert (
+        restyle("--mask", "auto", "-o", "alone.png", "--strip", "strip.png", "--mask-threshold", "0.6") == 0
+    )
     assert Image.open("strip.png").width == 3 * (PANEL_WIDTH + GAP) + GAP  # with the mask
     assert (pixels("alone.png") != pixels("out.png")).any()
 
@@ -168,7 +172,6 @@ def test_options_left_out_stay_with_the_pipelines_defaults(restyle, calls):
         (("--mask", "picture.png", "-o", "picture.png"), "--output and --mask are the same file"),
         (("--mask", "./auto"), "auto cannot be read: No such file"),
         (("--mask-threshold", "0.5"), "--mask-threshold only affects how a mask is found, by --mask auto"),
-        (("--image", "picture.png"), "--image has no effect without --mask"),
         (("--mask-feather", "2"), "--mask-feather has no effect without --mask"),
         (("--reweight", "mug=2"), "--reweight does not fit the prompts: 'mug' is not in"),
         (("--local-blend", "mug"), "--local-blend does not fit the prompts: 'mug' is not in"),
