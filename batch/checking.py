@@ -23,7 +23,6 @@ from semantic_edit.pipelines.settling import check_mask_shape
 from semantic_edit.pipelines.views import read_size
 from semantic_edit.pipelines.words import RestyleSettings, read_prompt_rows
 
-
 OF_WORDS = (*BY_WORD, "edit_type")
 """Options that fit the words of some rows and not of others."""
 

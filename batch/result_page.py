@@ -23,7 +23,8 @@ STYLE = (
     "p{margin:.35rem 0;overflow-wrap:anywhere}header{margin-bottom:1.5rem}main{display:grid;gap:1.75rem 1.5rem;"
     "grid-template-columns:repeat(auto-fill,minmax(min(100%,calc(var(--pictures)*10.5rem)),1fr))}"
     ".pictures{display:grid;grid-auto-flow:column;grid-auto-columns:1fr;gap:.5rem;align-items:start}"
-    "figure{margin:0}img{display:block;width:100%;height:auto}figcaption,.more{font-size:.85rem;color:#5a5a5a}"
+    "figure{margin:0}img{display:block;width:100%;height:auto;max-height:22rem;object-fit:contain;"
+    "object-position:0 0;box-shadow:0 0 0 1px #ddd}figcaption,.more{font-size:.85rem;color:#5a5a5a}"
     ".bad{color:#a00000}@media(max-width:30rem){body{padding:1rem}}"
 )
 
@@ -58,7 +59,9 @@ class ResultPage:
             '<!doctype html><html lang="en"><head><meta charset="utf-8">'
             '<meta name="viewport" content="width=device-width,initial-scale=1">'
             f"<title>{html.escape(f'{name}: {told[0]}')}</title><style>{STYLE}</style></head><body>\n"
-            f'<header>{header}</header>\n<main style="--pictures:{most}">\n' + "\n".join(articles) + "\n</main>\n"
+            f'<header>{header}</header>\n<main style="--pictures:{most}">\n'
+            + "\n".join(articles)
+            + "\n</main>\n"
             "</body></html>\n"
         ).encode(errors="backslashreplace")
 
@@ -82,7 +85,7 @@ class ResultPage:
         yield ", ".join(f"{name} {value}" for name, value in made.items() if value not in (None, ""))
 
     def _article(self, row: Mapping[str, Any]) -> str:
-        place = html.escape(f"{row.get('name', '')} {row['where']}".strip())
+        place = html.escape(", ".join(str(row[key]) for key in ("name", "where") if key in row))
         if "error" in row:
             return f'<article><p class="bad">{html.escape(str(row["error"]))}</p><p class="more">{place}</p></article>'
         source, prompt = (html.escape(row[name]) for name in ("source_prompt", "prompt"))

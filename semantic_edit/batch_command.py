@@ -46,7 +46,6 @@ OPTION_WORDS = {**edit_command.WORDS, **{name: f"--{name.replace('_', '-')}" for
 """For messages about what was typed. Those about rows name the rows' keys, which are the pipelines' arguments."""
 
 
-
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data",
@@ -259,7 +258,11 @@ def _run(options: argparse.Namespace, team: Team) -> int:
                 results=ResultsFile(options.out / RESULTS, team.index),
                 ledger=ledger,
                 seed=options.seed or 0,
-                told={"method": settings["method"], "model": settings["model"], "model_name": _model_name(options)},
+                told={
+                    "method": settings["method"],
+                    "model": settings["model"],
+                    "model_name": _model_name(options),
+                },
                 skips=skips,
                 report=_report,
             )
@@ -306,13 +309,26 @@ def _tell_ignored(source: Source, method: str, team: Team) -> None:
     if not team.leads:
         return
     # keys that are called like the options that are typed
-    meant = {**edit_command.PIPELINE_OPTIONS, "source": "source_prompt", **{key: key for key in keys_of(method)}}
-    for key, count in source.ignored.items():
+    meant = {
+        **edit_command.PIPELINE_OPTIONS,
+        "source": "source_prompt",
+        **{key: key for key in keys_of(method)},
+    }
+    for key, rows in source.ignored.items():
         others = [other for other in BATCH_METHODS if key in OPTIONS[other]]
-        near = difflib.get_close_matches(key, meant, 1)
-        hint = f"; it is for --method {others[0]}" if others else f"; did you mean {meant[near[0]]}?" if near else ""
-        rows = "1 row" if count == 1 else f"{count} rows"
-        complain("warning", f"the key {key!r} of {rows} is ignored{hint}")
+        near = difflib.get_close_matches(key, meant, 1, cutoff=0.7)
+        hint = (
+            f"; it is for --method {others[0]}"
+            if others
+            else f"; did you mean {meant[near[0]]}?"
+            if near
+            else ""
+        )
+        complain("warning", f"the key {key!r} of {_rows(rows)} is ignored{hint}")
+
+
+def _rows(number: int) -> str:
+    return "1 row" if number == 1 else f"{number} rows"
 
 
 def _report(bad: BadRow) -> None:
@@ -354,6 +370,5 @@ def _rehearse(options: argparse.Namespace, team: Team) -> int:
     for line in found.lines(team.size):
         say(line)
     if found.bad and options.on_bad == "fail":
-        count = "1 row" if len(found.bad) == 1 else f"{len(found.bad)} rows"
-        raise UsageError(f"{count} cannot be used, and without --on-bad skip a run would do nothing")
+        raise UsageError(f"{_rows(len(found.bad))} cannot be used, and without --on-bad skip a run would do nothing")
     return BAD_ROWS if found.bad else 0

@@ -43,7 +43,7 @@ REFUSED = [
     ({"height": 64}, "Pass both `height` and `width`, or neither, got 64 and None"),
     ({"height": 63, "width": 64}, "but the model takes only multiples of"),
     ({"num_inference_steps": 1}, "`inpaint_strength` 0.8 of `num_inference_steps` 1 is less than one step"),
-    ({"encoding": "flowedit"}, '`encoding=\'flowedit\'`'),
+    ({"encoding": "flowedit"}, "`encoding='flowedit'`"),
     ({"local_blend": "apple"}, "`local_blend` is no option of DiffEditPipeline"),
     ({"true_cfg_scale": 3.0}, "`true_cfg_scale` is no option of DiffEditPipeline"),
     ({"mask_encode_strength": 0.01}, "`mask_encode_strength` 0.01 of `num_inference_steps`"),
@@ -93,7 +93,9 @@ def test_a_mask_of_another_shape_is_refused_by_its_header(unseen, row_of, tmp_pa
     (tmp_path / "data").mkdir()
     Image.new("L", (32, 64), 255).save(tmp_path / "data" / "tall.png")
     Image.new("L", (32, 32), 255).save(tmp_path / "data" / "small.png")
-    with pytest.raises(RowError, match="`mask_image` is 32 x 64 and the picture 64 x 64, which is another shape"):
+    with pytest.raises(
+        RowError, match="`mask_image` is 32 x 64 and the picture 64 x 64, which is another shape"
+    ):
         unseen().check(row_of(mask_image="tall.png"), SIZE)
     unseen().check(row_of(mask_image="small.png"), SIZE)
 
@@ -106,7 +108,10 @@ def test_a_mask_of_another_shape_is_refused_by_its_header(unseen, row_of, tmp_pa
         ({"reweight": {"zebra": 2}}, "`reweight` does not fit the prompts"),
         ({"reweight": {"apple": 1e9}}, "`reweight['apple']` must be a number"),
         ({"local_blend": ["zebra"]}, "`local_blend` does not fit the prompts"),
-        ({"edit_type": "replace", "prompt": "a green apple on grass"}, "Replacing needs prompts with equally many"),
+        (
+            {"edit_type": "replace", "prompt": "a green apple on grass"},
+            "Replacing needs prompts with equally many",
+        ),
     ],
 )
 def test_a_restyle_that_would_be_refused_is_refused_before(style_pipe, row_of, options, reason):

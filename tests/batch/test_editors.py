@@ -175,7 +175,10 @@ def test_a_rehearsal_tells_rows_sizes_and_time_and_writes_nothing(table, editor,
     assert lines[0] == "rows: 6, and 1 that cannot be used"
     assert "64 x 64 pixels: 3 pictures" in lines
     assert "160 x 160 pixels: 1 picture" in lines
-    assert any(line.startswith("expected: ") and "of editing by 2 processes, after the start" in line for line in lines)
+    assert any(
+        line.startswith("expected: ") and "of editing by 2 processes, after the start" in line
+        for line in lines
+    )
     assert len(said) == 1
     assert found.seconds > 0
     assert [path.name for path in tmp_path.iterdir()] == ["data"]

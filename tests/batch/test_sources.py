@@ -136,9 +136,11 @@ def test_a_column_that_a_row_lacks_is_told_even_if_the_row_could_do_without(make
 
 
 def test_columns_for_what_no_row_has_are_refused(make_table):
-    with pytest.raises(ValueError, match="`columns` promt=prompt: a row has no 'promt'; did you mean prompt\\?"):
+    with pytest.raises(
+        ValueError, match="`columns` promt=prompt: a row has no 'promt'; did you mean prompt\\?"
+    ):
         read(make_table(1), columns={"promt": "prompt"})
-    with pytest.raises(ValueError, match="a row has no 'xyz'. It may have image, "):
+    with pytest.raises(ValueError, match=r"a row has no 'xyz'\. It may have image, "):
         read(make_table(1), columns={"xyz": "prompt"})
 
 
@@ -155,7 +157,9 @@ def test_keys_that_nothing_reads_are_counted_by_rows(make_table):
 
 def test_a_folder_without_a_table_that_it_is_read_by_names_the_table_to_pass(make_table):
     table = make_table(1)
-    with pytest.raises(ValueError, match=f"has none of the tables .*prompts.jsonl.* Name the table itself: {table}"):
+    with pytest.raises(
+        ValueError, match=f"has none of the tables .*prompts.jsonl.* Name the table itself: {table}"
+    ):
         read(table.parent)
 
 
@@ -172,7 +176,9 @@ def test_a_dataset_that_cannot_be_opened_is_told_in_one_line(monkeypatch):
         raise ConnectionError("Couldn't reach it.\nmore")
 
     monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=fail))
-    with pytest.raises(ValueError, match="'owner/name' is no file or folder here, and as a dataset it cannot be ope"):
+    with pytest.raises(
+        ValueError, match="'owner/name' is no file or folder here, and as a dataset it cannot be ope"
+    ):
         read("owner/name")
 
 

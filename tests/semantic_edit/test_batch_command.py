@@ -35,7 +35,10 @@ QUICK = ("--steps", "3", "--maps", "1")
 
 def test_a_batch_is_rehearsed_run_merged_and_continued(run, tmp_path, capsys):
     assert run(*QUICK, "--dry-run") == 2
-    assert "error: 1 row cannot be used, and without --on-bad skip a run would do nothing" in capsys.readouterr().err
+    assert (
+        "error: 1 row cannot be used, and without --on-bad skip a run would do nothing"
+        in capsys.readouterr().err
+    )
     assert run(*QUICK, "--dry-run", "--on-bad", "skip") == 3
     printed = capsys.readouterr()
     assert "rows: 2, and 1 that cannot be used" in printed.out
