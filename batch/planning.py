@@ -88,14 +88,14 @@ class Lot:
 
 
 def sized_rows(
-    window: Window, file: os.PathLike[str], check: Check = lambda row, size: None
+    window: Window, file: os.PathLike[str], check: Check | None = None
 ) -> tuple[list[tuple[Row, Size]], list[BadRow]]:
     """A window's rows with the sizes of their pictures, and all rows that cannot be used: those of the window too.
 
     Args:
         window: The rows.
         file: Where they stand.
-        check: Raises a `RowError` if a row cannot be used.
+        check: Raises a `RowError` if a row cannot be used; `None` looks at nothing else.
     """
     first = {row.picture.key: row for row in window.rows}
     with ThreadPoolExecutor(READERS) as threads:
@@ -113,9 +113,10 @@ def sized_rows(
     return good, bad  # type: ignore[return-value]
 
 
-def _refusal(check: Check, row: Row, size: Size) -> RowError | None:
+def _refusal(check: Check | None, row: Row, size: Size) -> RowError | None:
     try:
-        check(row, size)
+        if check is not None:
+            check(row, size)
     except RowError as error:
         return error
     return None

@@ -210,25 +210,25 @@ class Survey:
     own: int = 0
 
 
-def survey(source: Source, team: Team, skips: bool, check: Check = lambda row, size: None) -> Survey:
+def survey(source: Source, team: Team, skips: bool, check: Check | None = None) -> Survey:
     """Read a table once, without doing anything.
 
     Args:
         source: The table.
         team: The processes that share it.
         skips: Whether bad rows may be left out; otherwise this process's pictures are looked at too.
-        check: What else is looked at then.
+        check: What else is looked at, in any case: it raises a `RowError` about a row, or another error about all.
 
     Raises:
-        ValueError: Listing the rows that cannot be used, if none may be left out.
+        ValueError: Listing the rows that cannot be used, if none may be left out; or what `check` raises.
     """
     found, bad = Survey(), list[BadRow]()
     for window in windows(source, team):
         found.rows += window.read
         found.own += len(window.rows) + len(window.bad)
-        if not skips:
+        if check is not None or not skips:
             bad += sized_rows(window, source.file, check)[1]
-    if bad:
+    if bad and not skips:
         raise _ends_it(bad)
     return found
 

@@ -242,7 +242,7 @@ def _run(options: argparse.Namespace, team: Team) -> int:
             watch.own.total = 0 if found is None else found.own
             _tell_ignored(source, options.method, team)
             editor = _editor(options)
-            if source.is_table and not skips:
+            if source.is_table:
                 survey(source, team, skips, editor.check)
             settings = _settings(options, editor)
             folder.check_settings(options.out, team, settings)
@@ -315,15 +315,11 @@ def _tell_ignored(source: Source, method: str, team: Team) -> None:
         **{key: key for key in keys_of(method)},
     }
     for key, rows in source.ignored.items():
-        others = [other for other in BATCH_METHODS if key in OPTIONS[other]]
-        near = difflib.get_close_matches(key, meant, 1, cutoff=0.7)
-        hint = (
-            f"; it is for --method {others[0]}"
-            if others
-            else f"; did you mean {meant[near[0]]}?"
-            if near
-            else ""
-        )
+        hint = ""
+        if others := [other for other in BATCH_METHODS if key in OPTIONS[other]]:
+            hint = f"; it is for --method {others[0]}"
+        elif near := difflib.get_close_matches(key, meant, 1, cutoff=0.7):
+            hint = f"; did you mean {meant[near[0]]}?"
         complain("warning", f"the key {key!r} of {_rows(rows)} is ignored{hint}")
 
 
@@ -370,5 +366,7 @@ def _rehearse(options: argparse.Namespace, team: Team) -> int:
     for line in found.lines(team.size):
         say(line)
     if found.bad and options.on_bad == "fail":
-        raise UsageError(f"{_rows(len(found.bad))} cannot be used, and without --on-bad skip a run would do nothing")
+        raise UsageError(
+            f"{_rows(len(found.bad))} cannot be used, and without --on-bad skip a run would do nothing"
+        )
     return BAD_ROWS if found.bad else 0
