@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import math
 import time
@@ -14,6 +13,7 @@ import torch
 from PIL import Image
 
 from semantic_edit.batch.attempts import BatchSize, attempted
+from semantic_edit.batch.checking import edit_checker
 from semantic_edit.batch.hearing import heard_warnings, warnings_of
 from semantic_edit.batch.options import BY_WORD
 from semantic_edit.batch.planning import Size, Unit
@@ -65,6 +65,13 @@ class DiffEditor:
     keeps_masks: bool = False
     sizes: dict[Hashable, BatchSize] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self._checker = edit_checker(self.pipe)
+
+    def check(self, row: Row, size: Size) -> None:
+        """Raise if a row's edit would be refused; see `Checker`."""
+        self._checker.check(row, self.options_of(row), size)
+
     def likeness(self, row: Row, size: Size) -> Hashable:
         """What rows have in common that run side by side."""
         alone = row.name if self._is_alone(row, size) else ""
@@ -111,8 +118,6 @@ class DiffEditor:
     ) -> tuple[list[EditedRow], Trajectory | None]:
         """One call of the pipeline, for one image and several rows or as many images as rows."""
         given: dict[str, Any] = self.options_of(rows[0])
-        if unknown := sorted(given.keys() - inspect.signature(self.pipe.__call__).parameters.keys()):
-            raise ValueError(f"`{unknown[0]}` is no option of {type(self.pipe).__name__}; leave it out")
         if rows[0].mask is not None:
             given["mask_image"] = [row.mask.read_mask() for row in rows if row.mask is not None]
         if inversion is not None:

@@ -1,21 +1,21 @@
-"""All results of a batch in one table, and a page to look at."""
+"""All results of a batch in one table, and on a page to look at."""
 
 from __future__ import annotations
 
-import base64
 import csv
-import html
 import io
-import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
+from semantic_edit.batch.folder import SETTINGS
+from semantic_edit.batch.result_page import MOST_SHOWN, ResultPage
 from semantic_edit.batch.results import RESULTS, not_a_result, read_results
-from semantic_edit.disk.images import UnreadableImage, decoded_image
+from semantic_edit.batch.rows import Picture, Row
+from semantic_edit.batch.sources import Source
+from semantic_edit.disk.reading import read_object
 from semantic_edit.disk.writing import write_folder
 
 COLUMNS = (
@@ -35,13 +35,6 @@ COLUMNS = (
     *("seconds", "together", "finished", "warnings", "worked_on", "error"),
 )
 TABLE, PAGE = "results.csv", "index.html"
-MOST_SHOWN = 1000
-THUMBNAIL = 160  # pixels
-STYLE = (
-    "body{font:14px sans-serif;margin:2em}main{display:grid;gap:1em;"
-    "grid-template-columns:repeat(auto-fill,minmax(170px,1fr))}figure{margin:0}"
-    "figcaption{overflow-wrap:anywhere}small{color:#666}.bad{color:#a00}"
-)
 
 
 @dataclass
@@ -78,19 +71,35 @@ def merged_results(folder: Path) -> Merged:
     return merged
 
 
-def merge_results(folder: Path) -> Merged:
-    """Write a table of all results, and a page of thumbnails.
+def merge_results(folder: Path, source: Source | None = None) -> Merged:
+    """Write a table of all results, and a page to look at.
 
     Args:
         folder: Of a batch.
+        source: The rows, of which the page shows the pictures before their edits.
 
     Raises:
         ValueError: As for `merged_results`.
     """
     merged = merged_results(folder)
     rows = [*sorted(merged.edits.values(), key=_order), *sorted(merged.bad.values(), key=_order)]
-    write_folder(folder, {TABLE: _table(rows), PAGE: _page(folder, rows, len(merged.edits))})
+    shown = {row["name"] for row in rows[:MOST_SHOWN] if "error" not in row}
+    before = {} if source is None else _pictures_of(source, shown)
+    settings = read_object(folder / SETTINGS) if (folder / SETTINGS).is_file() else {}
+    page = ResultPage(folder, rows, settings, before)
+    write_folder(folder, {TABLE: _table(rows), PAGE: page.content()})
     return merged
+
+
+def _pictures_of(source: Source, names: Collection[str]) -> dict[str, Picture]:
+    """The pictures of some rows, by the rows' names, as far as the data still has them."""
+    found: dict[str, Picture] = {}
+    for row in source.read() if source.is_table else itertools.islice(source.read(), MOST_SHOWN):
+        if len(found) == len(names):
+            break
+        if isinstance(row, Row) and row.name in names:
+            found[row.name] = row.picture
+    return found
 
 
 def _order(row: Mapping[str, Any]) -> tuple[str, str]:
@@ -104,44 +113,3 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> bytes:
     for row in rows:
         writer.writerow({**row, "warnings": " ".join(row.get("warnings", ()))})
     return text.getvalue().encode()
-
-
-def _page(folder: Path, rows: Sequence[Mapping[str, Any]], edits: int) -> bytes:
-    shown = rows[:MOST_SHOWN]
-    heading = f"{edits} edits, {len(rows) - edits} rows left out"
-    if len(shown) < len(rows):
-        heading += f"; the first {len(shown)} are shown, {TABLE} has all"
-    figures = "\n".join(_figures(folder, shown))
-    return (
-        f'<!doctype html><meta charset="utf-8"><title>{heading}</title><style>{STYLE}</style>'
-        f"<h1>{heading}</h1>\n<main>\n{figures}\n</main>\n"
-    ).encode()
-
-
-def _figures(folder: Path, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    for row in rows:
-        if "error" in row:
-            what = f'<span class="bad">{html.escape(str(row["error"]))}</span>'
-        else:
-            what = f"{html.escape(row['source_prompt'])} → <b>{html.escape(row['prompt'])}</b>"
-        place = html.escape(f"{row.get('name', '')} {row['where']}")
-        yield f"<figure>{_thumbnail(folder, row)}<figcaption>{what}<br><small>{place}</small></figcaption></figure>"
-
-
-def _thumbnail(folder: Path, row: Mapping[str, Any]) -> str:
-    """A small picture as a part of the page, or nothing if there is none."""
-    if "error" in row:
-        return ""
-    try:
-        if "shard" in row:
-            with tarfile.open(folder / row["shard"]) as shard:
-                member = shard.extractfile(row["image"])
-                image = decoded_image(b"" if member is None else member.read())
-        else:
-            image = decoded_image(folder / row["image"])
-    except (UnreadableImage, OSError, KeyError, tarfile.TarError):
-        return '<span class="bad">the image is gone</span>'
-    image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.BICUBIC)
-    content = io.BytesIO()
-    image.convert("RGB").save(content, "JPEG", quality=80)
-    return f'<img loading="lazy" alt="" src="data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}">'

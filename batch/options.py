@@ -9,7 +9,7 @@ from typing import Any
 from semantic_edit.datasets.items import RowError
 from semantic_edit.disk.models import PIPELINE_METHODS
 from semantic_edit.disk.numbers import read_number
-from semantic_edit.disk.reading import Rule, shortened, whole_number
+from semantic_edit.disk.reading import Rule, is_utf8, shortened, whole_number
 from semantic_edit.pipelines import PRESETS
 from semantic_edit.pipelines.ranges import NUMBERS, PER_WORD, read_numbers
 
@@ -139,6 +139,8 @@ def _check(name: str, value: Any) -> None:
     is_right, meaning = rules.get(name, (lambda one: True, ""))
     if not is_right(value):
         raise RowError(f"`{name}` must be {meaning}, got {shortened(value)}")
+    if not is_utf8(json.dumps(value, ensure_ascii=False)):
+        raise RowError(f"`{name}` holds half of a surrogate pair, which is no character: {shortened(value)}")
 
 
 def _is_per_word(value: Any) -> bool:

@@ -21,6 +21,7 @@ WINDOW_BYTES = 256 * 2**20
 READERS = 8  # threads; reading a header waits for the disk
 
 Size = tuple[int, int]
+Check = Callable[[Row, Size], None]
 
 
 @dataclass
@@ -86,12 +87,15 @@ class Lot:
     units: list[Unit]
 
 
-def sized_rows(window: Window, file: os.PathLike[str]) -> tuple[list[tuple[Row, Size]], list[BadRow]]:
+def sized_rows(
+    window: Window, file: os.PathLike[str], check: Check | None = None
+) -> tuple[list[tuple[Row, Size]], list[BadRow]]:
     """A window's rows with the sizes of their pictures, and all rows that cannot be used: those of the window too.
 
     Args:
         window: The rows.
         file: Where they stand.
+        check: Raises a `RowError` if a row cannot be used; `None` looks at nothing else.
     """
     first = {row.picture.key: row for row in window.rows}
     with ThreadPoolExecutor(READERS) as threads:
@@ -101,12 +105,21 @@ def sized_rows(window: Window, file: os.PathLike[str]) -> tuple[list[tuple[Row, 
     good, bad = [], list(window.bad)
     for row in window.rows:
         size = sizes[row.picture.key]
-        reason = size if isinstance(size, RowError) else unread.get(id(row))
+        reason = size if isinstance(size, RowError) else unread.get(id(row)) or _refusal(check, row, size)
         if reason is None:
             good.append((row, size))
         else:
             bad.append(BadRow(file, row.where, str(reason)))  # type: ignore[arg-type]
     return good, bad  # type: ignore[return-value]
+
+
+def _refusal(check: Check | None, row: Row, size: Size) -> RowError | None:
+    try:
+        if check is not None:
+            check(row, size)
+    except RowError as error:
+        return error
+    return None
 
 
 def _size_of(row: Row) -> Size | RowError:

@@ -7,7 +7,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from semantic_edit.batch.attempts import attempted
 from semantic_edit.batch.diffedit import EditedRow
@@ -43,21 +42,34 @@ class Rehearsal:
         Args:
             processes: Among which the rows will be shared.
         """
-        lines = [f"rows: {self.rows}, and {len(self.bad)} that cannot be used"]
+        lines = [f"rows: {self.rows}" + (f", and {len(self.bad)} that cannot be used" if self.bad else "")]
         lines += [
-            f"{width} x {height} pixels: {count} pictures"
+            f"{width} x {height} pixels: {_counted(count, 'picture')}"
             for (width, height), count in sorted(self.pictures.items())
         ]
         if self.together:
             whole = self.seconds * self.rows / processes
             lines.append(
-                f"measured: {self.seconds:.3g} s a row, {self.together} together; {self.size:,} bytes a picture"
+                f"measured: {self.seconds:.3g} s a row, {self.together} together; {spoken_size(self.size)} a picture"
             )
+            shared = f" by {processes} processes" if processes > 1 else ""
             lines.append(
-                f"expected: {spoken_time(whole)} with {processes} such process{'es' if processes > 1 else ''}, "
-                f"{self.size * self.rows / 1e9:.3g} GB of pictures"
+                f"expected: {spoken_time(whole)} of editing{shared}, after the start; "
+                f"{spoken_size(self.size * self.rows)} of pictures"
             )
         return lines
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def spoken_size(count: float) -> str:
+    """A number of bytes as people say it."""
+    for unit, length in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if count >= length:
+            return f"{count / length:.3g} {unit}"
+    return f"{count / 1e3:.3g} kB"
 
 
 def rehearse(source: Source, editor: Editor, say: Callable[[str], None] = lambda line: None) -> Rehearsal:
@@ -70,7 +82,7 @@ def rehearse(source: Source, editor: Editor, say: Callable[[str], None] = lambda
     """
     found, most = Rehearsal(), Lot(None, [])
     for window in windows(source, ALONE):
-        rows, bad = sized_rows(window, Path(source.file))
+        rows, bad = sized_rows(window, source.file, editor.check)
         found.rows, found.bad = found.rows + len(rows), found.bad + bad
         for row in bad:
             say(str(row))

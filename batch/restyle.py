@@ -11,6 +11,7 @@ from typing import Any
 from PIL import Image
 
 from semantic_edit.batch.attempts import BatchSize, attempted
+from semantic_edit.batch.checking import restyle_checker
 from semantic_edit.batch.diffedit import WITHHELD, EditedRow, Outcome
 from semantic_edit.batch.hearing import heard_warnings, warnings_of
 from semantic_edit.batch.options import BY_WORD, LEARNED
@@ -32,6 +33,13 @@ class Restyler:
     settings: LearningSettings
     most: int = 16
     sizes: dict[Hashable, BatchSize] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._checker = restyle_checker(self.pipe)
+
+    def check(self, row: Row, size: Size) -> None:
+        """Raise if a row's edit would be refused; see `Checker`."""
+        self._checker.check(row, self.options_of(row), size)
 
     def likeness(self, row: Row, size: Size) -> Hashable:
         """What pictures have in common that are learned side by side."""

@@ -5,21 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from semantic_edit.batch.options import RESTYLE, read_options
+from semantic_edit.batch.options import OPTIONS, RESTYLE, read_options
 from semantic_edit.datasets.image_files import path_inside
-from semantic_edit.datasets.items import EditItem, RowError, safe_name
+from semantic_edit.datasets.items import EditItem, RowError, digest, safe_name
 from semantic_edit.datasets.records import Record, checked_text, optional_text, text_of
 from semantic_edit.disk.images import ImageSource, UnreadableImage, decoded_image, size_of_file
 from semantic_edit.disk.reading import shortened
 from semantic_edit.pipelines import opaque_rgb
+
+KEYS = ("image", "file_name", "source_prompt", "prompt", "id", "seed", "mask_image")
+"""What a row of any method may say besides the method's options."""
 
 
 @dataclass(frozen=True)
@@ -121,12 +124,21 @@ class RowReader:
 
     method: The method, whose options rows may set.
     folder: That pictures' paths lie in; `None` if they must be in the rows.
-    columns: From a row's name for something to the data's.
+    columns: From a row's key to the data's column for it, which every record must then have.
     """
 
     method: str
     folder: Path | None
     columns: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def known(self) -> frozenset[str]:
+        """The keys of a record that are read."""
+        return frozenset((*keys_of(self.method), *self.columns.values()))
+
+    def ignored(self, record: Record) -> Iterator[str]:
+        """The keys of a record that are not read."""
+        return (key for key in record if key not in self.known)
 
     def rows(self, where: str, record: Record) -> list[Row]:
         """The rows of a record: one for each of its prompts.
@@ -134,7 +146,7 @@ class RowReader:
         Raises:
             RowError: If it cannot be used.
         """
-        record = {**record, **{name: record.get(column) for name, column in self.columns.items()}}
+        record = self._renamed(record)
         asked = Row(
             where=where,
             picture=self._picture(record, "image", "file_name"),
@@ -150,6 +162,14 @@ class RowReader:
             replace(asked, prompt=prompt).named(_row_id(record.get("id"), number))
             for number, prompt in enumerate(_prompts_of(record))
         ]
+
+    def _renamed(self, record: Record) -> Record:
+        """A record with the columns under the keys that they stand for."""
+        for name, column in self.columns.items():
+            if column not in record:
+                there = ", ".join(map(str, record)) or "nothing"
+                raise RowError(f"there is no column {column!r} to take `{name}` from; there is {there}")
+        return {**record, **{name: record[column] for name, column in self.columns.items()}}
 
     def _picture(self, record: Record, *names: str) -> Picture:
         value = next((record[name] for name in names if record.get(name) is not None), None)
@@ -168,9 +188,16 @@ class RowReader:
             record = {names[0]: path}
         named = text_of(record, *names)
         if self.folder is None:
-            raise RowError(f"`{names[0]}` names the file {named!r}, and this data has no folder with files")
+            raise RowError(
+                f"`{names[0]}` names the file {named!r}, and this data has no folder with files; name it with `images`"
+            )
         file = path_inside(named, self.folder)
         return Picture(file.relative_to(self.folder).as_posix(), file)
+
+
+def keys_of(method: str) -> tuple[str, ...]:
+    """What a row of a method may say."""
+    return (*KEYS, *OPTIONS[method])
 
 
 def row_of_item(where: str, item: EditItem) -> Row:
@@ -182,11 +209,7 @@ def row_of_item(where: str, item: EditItem) -> Row:
 def _file_name(text: str) -> str:
     """A name for files that is safe everywhere, and without dots, which in shards end a row's name."""
     plain = text.replace(".", "_")
-    return (
-        safe_name(plain)
-        if plain == text
-        else f"{safe_name(plain)}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-    )
+    return safe_name(plain) if plain == text else f"{safe_name(plain)}-{digest(text)}"
 
 
 def _row_id(named: Any, number: int) -> str:
@@ -194,15 +217,14 @@ def _row_id(named: Any, number: int) -> str:
         return ""
     if isinstance(named, bool) or not isinstance(named, (str, int)):
         raise RowError(f"`id` must be text or a whole number, got {shortened(named)}")
-    return f"{named}-{number}" if number else str(named)
+    text = checked_text("id", str(named))
+    return f"{text}-{number}" if number else text
 
 
 def _prompts_of(record: Record) -> list[str]:
     value = record.get("prompt")
-    if value is None:
-        value = record.get("prompts")
     if not isinstance(value, list):
-        return [text_of(record, "prompt", "prompts")]
+        return [text_of(record, "prompt")]
     if not value:
         raise RowError("`prompt` is an empty list")
     return [checked_text("prompt", one) for one in value]

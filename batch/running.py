@@ -14,7 +14,7 @@ from semantic_edit.batch.diffedit import EditedRow, Outcome
 from semantic_edit.batch.hearing import heard_warnings, listening
 from semantic_edit.batch.ledger import Ledger
 from semantic_edit.batch.overlap import ReadAhead, written_behind
-from semantic_edit.batch.planning import Lot, Size, Unit, Window, lots_of, sized_rows, windows
+from semantic_edit.batch.planning import Check, Lot, Size, Unit, Window, lots_of, sized_rows, windows
 from semantic_edit.batch.results import ResultsFile
 from semantic_edit.batch.rows import Row
 from semantic_edit.batch.sources import Source
@@ -31,6 +31,9 @@ class Editor(Protocol):
     """A method, with a model, that edits rows; see `DiffEditor`."""
 
     pipe: Any
+
+    def check(self, row: Row, size: Size) -> None:
+        """Raise a `RowError` if a row's edit would be refused."""
 
     def likeness(self, row: Row, size: Size) -> Hashable:
         """What rows have in common that run side by side."""
@@ -104,7 +107,7 @@ def _left_rows(work: Work, status: Status, window: Window) -> tuple[list[tuple[R
     status.done, status.before = status.done + len(done), status.before + len(done)
     there = set(map(id, done))
     window.rows = [row for row in window.rows if id(row) not in there]
-    good, bad = sized_rows(window, work.source.file)
+    good, bad = sized_rows(window, work.source.file, work.editor.check)
     return good, [(None, row) for row in bad]
 
 
@@ -129,7 +132,7 @@ def _of_each(work: Work, unit: Unit, outcome: Any) -> Results:
     """The results of a unit's rows, with what was told of their picture; one error is that of all."""
     each = [outcome] * len(unit.rows) if isinstance(outcome, Exception) else outcome
     return [
-        (row, BadRow(work.source.file, row.where, str(one)))
+        (row, BadRow(work.source.file, row.where, str(one).rstrip(".")))
         if isinstance(one, Exception)
         else (row, replace(one, warnings=(*unit.told, *one.warnings)))
         for row, one in zip(unit.rows, each, strict=True)
@@ -207,33 +210,39 @@ class Survey:
     own: int = 0
 
 
-def survey(source: Source, team: Team, skips: bool) -> Survey:
+def survey(source: Source, team: Team, skips: bool, check: Check | None = None) -> Survey:
     """Read a table once, without doing anything.
 
     Args:
         source: The table.
         team: The processes that share it.
         skips: Whether bad rows may be left out; otherwise this process's pictures are looked at too.
+        check: What else is looked at, in any case: it raises a `RowError` about a row, or another error about all.
 
     Raises:
-        ValueError: Listing the rows that cannot be used, if none may be left out.
+        ValueError: Listing the rows that cannot be used, if none may be left out; or what `check` raises.
     """
     found, bad = Survey(), list[BadRow]()
     for window in windows(source, team):
         found.rows += window.read
         found.own += len(window.rows) + len(window.bad)
-        if not skips:
-            bad += sized_rows(window, source.file)[1]
-    if bad:
+        if check is not None or not skips:
+            bad += sized_rows(window, source.file, check)[1]
+    if bad and not skips:
         raise _ends_it(bad)
     return found
 
 
-def _ends_it(bad: Sequence[BadRow]) -> ValueError:
+class UnusableRows(ValueError):
+    """Lists the rows that end a batch; it speaks of keys, not of options."""
+
+
+def _ends_it(bad: Sequence[BadRow]) -> UnusableRows:
     lines = [str(row) for row in bad[:LISTED]]
     if len(bad) > LISTED:
         lines.append(f"and {len(bad) - LISTED} more")
     rows = "a row that cannot be used" if len(bad) == 1 else f"{len(bad)} rows that cannot be used"
-    return ValueError(
-        f"The data has {rows}: {'; '.join(lines)}. Put them right, or leave them out with `on_bad` skip."
+    them = "it" if len(bad) == 1 else "them"
+    return UnusableRows(
+        f"The data has {rows}: {'; '.join(lines)}. Put {them} right, or leave {them} out with `on_bad` skip."
     )

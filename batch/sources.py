@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from semantic_edit.batch.rows import Row, RowReader, row_of_item
+from semantic_edit.batch.rows import Row, RowReader, keys_of, row_of_item
 from semantic_edit.batch.team import Team
 from semantic_edit.datasets import open_dataset
 from semantic_edit.datasets.folder import TABLES
@@ -18,7 +20,9 @@ from semantic_edit.datasets.records import Record, TakesBad, files_of, only_file
 from semantic_edit.disk.hub_ids import is_hub_id
 
 EXTRA = 'pip install "diffusers-semantic-edit[data]"'
-TEXT_TABLES = (".jsonl", ".csv", ".json")
+LINES = (".jsonl", ".csv")
+PARQUET = ".parquet"
+TABLE_SUFFIXES = (*LINES, ".json", PARQUET)
 Records = Callable[[TakesBad], Iterator[tuple[str, Record]]]
 
 
@@ -28,7 +32,7 @@ class DataChoice:
 
     name: A table, a folder, or the Hub id of a dataset.
     images: The folder that pictures' paths lie in; by default the table's own.
-    columns: From a row's name for something to the data's.
+    columns: From a row's key to the data's column for it.
     split: Of a dataset that is streamed.
     """
 
@@ -46,17 +50,20 @@ class Source:
     rows_of: Yields the rows; tells its argument of records that are none.
     is_table: Whether all of them can be read beforehand at little cost.
     is_own: Whether this process reads only rows that are its own.
+    ignored: How many rows of the last reading have a key that nothing reads, by the key.
     """
 
     file: Path
     rows_of: Callable[[TakesBad], Iterator[Row]]
     is_table: bool = True
     is_own: bool = False
+    ignored: Counter[str] = field(default_factory=Counter)
 
     def read(self) -> Iterator[Row | BadRow]:
         """Every row, in order, or why there is none."""
         bad = _Bad(self.file)
         taken: dict[int, int] = {}
+        self.ignored.clear()
         rows = self.rows_of(bad)
         for number in itertools.count(1):
             row = next(rows, None)
@@ -97,6 +104,7 @@ def open_source(choice: DataChoice, method: str, team: Team) -> Source:
     Raises:
         ValueError: If there is no such data, it cannot be read, or a library for it is not installed.
     """
+    _check_columns(choice, method)
     path = Path(choice.name)
     if path.is_dir():
         if files_of([path], TABLES):
@@ -108,16 +116,38 @@ def open_source(choice: DataChoice, method: str, team: Team) -> Source:
         except ValueError as error:
             if "looks like no dataset" not in str(error):
                 raise
+            _check_has_no_table(path, choice)
             return _stream(choice, method, team)
         return Source(path, _read_items(items, left_out))
     if path.exists():
         return _table(path, choice, method)
+    if path.suffix.lower() in TABLE_SUFFIXES or (path.parent != Path() and path.parent.is_dir()):
+        raise ValueError(f"There is no file or folder {choice.name!r}.")
     if not is_hub_id(choice.name):
         raise ValueError(
             f"The data {choice.name!r} is neither a file nor a folder, and the Hub id of a dataset has the form "
             "owner/name."
         )
     return _stream(choice, method, team)
+
+
+def _check_columns(choice: DataChoice, method: str) -> None:
+    keys = keys_of(method)
+    for name, column in choice.columns.items():
+        if name not in keys:
+            near = difflib.get_close_matches(name, keys, 1)
+            hint = f"; did you mean {near[0]}?" if near else f". It may have {', '.join(keys)}."
+            raise ValueError(f"`columns` {name}={column}: a row has no {name!r}{hint}")
+
+
+def _check_has_no_table(folder: Path, choice: DataChoice) -> None:
+    """Raise if a folder that is to be streamed holds a table, whose pictures would not be found."""
+    found = files_of([folder], [f"*{suffix}" for suffix in LINES])
+    if found and choice.images is None:
+        raise ValueError(
+            f"The folder {choice.name!r} has none of the tables that it is read by, {', '.join(TABLES)}. Name the "
+            f"table itself: {' or '.join(map(str, found[:3]))}."
+        )
 
 
 def _read_items(items: list[EditItem], left_out: list[BadRow]) -> Callable[[TakesBad], Iterator[Row]]:
@@ -133,23 +163,29 @@ def _read_items(items: list[EditItem], left_out: list[BadRow]) -> Callable[[Take
 def _table(path: Path, choice: DataChoice, method: str) -> Source:
     reader = RowReader(method, choice.images or path.parent, choice.columns)
     suffix = path.suffix.lower()
-    if suffix == ".parquet":
+    if suffix not in TABLE_SUFFIXES:
+        raise ValueError(f"'{path}' must end in one of {', '.join(TABLE_SUFFIXES)}.")
+    if suffix == PARQUET:
         parquet = _library("pyarrow.parquet", f"Reading {path.name}")
-        return Source(path, _read_with(reader, lambda _: _parquet_records(parquet, path)))
-    if suffix not in TEXT_TABLES:
-        raise ValueError(f"'{path}' must end in one of {', '.join((*TEXT_TABLES, '.parquet'))}.")
-    return Source(path, _read_with(reader, lambda bad: read_records(path, bad)))
+        return _read_with(reader, path, lambda _: _parquet_records(parquet, path))
+    return _read_with(reader, path, lambda bad: read_records(path, bad))
 
 
-def _read_with(reader: RowReader, records: Records) -> Callable[[TakesBad], Iterator[Row]]:
+def _read_with(reader: RowReader, file: Path, records: Records, **kind: bool) -> Source:
+    """The source of what a reader makes of records; its kind is told by `is_table` and `is_own`."""
+    ignored = Counter[str]()
+
     def rows(bad: TakesBad) -> Iterator[Row]:
         for where, record in records(bad):
+            made = list[Row]()
             try:
-                yield from reader.rows(where, record)
+                made = reader.rows(where, record)
             except RowError as error:
                 bad.bad(where, str(error))
+            ignored.update({key: max(1, len(made)) for key in reader.ignored(record)})
+            yield from made
 
-    return rows
+    return Source(file, rows, ignored=ignored, **kind)
 
 
 def _parquet_records(parquet: Any, path: Path) -> Iterator[tuple[str, Record]]:
@@ -170,7 +206,15 @@ def _stream(choice: DataChoice, method: str, team: Team) -> Source:
             "The folder `datasets` in the current folder hides the library of that name; start the command in another "
             "folder."
         )
-    data = library.load_dataset(choice.name, split=choice.split, streaming=True)
+    try:
+        data = library.load_dataset(choice.name, split=choice.split, streaming=True)
+    except (OSError, ValueError) as error:  # of the network too
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise ValueError(
+            f"{choice.name!r} is no file or folder here, and as a dataset it cannot be opened: {reason}."
+            if not Path(choice.name).is_dir()
+            else f"The folder {choice.name!r} cannot be opened as a dataset: {reason}."
+        ) from error
     for name, feature in (data.features or {}).items():
         if isinstance(feature, library.Image):
             data = data.cast_column(name, library.Image(decode=False))
@@ -183,7 +227,7 @@ def _stream(choice: DataChoice, method: str, team: Team) -> Source:
     def records(_: TakesBad) -> Iterator[tuple[str, Record]]:
         return ((f"row {number}", record) for number, record in enumerate(data, 1))
 
-    return Source(Path(choice.name), _read_with(reader, records), is_table=False, is_own=is_own)
+    return _read_with(reader, Path(choice.name), records, is_table=False, is_own=is_own)
 
 
 def _library(name: str, purpose: str) -> Any:

@@ -96,7 +96,16 @@ def read_json(path: Path) -> Any:
     Raises:
         ValueError: If it is malformed; names line and column.
     """
-    return parse_json(read_text(path), f"'{path}'")
+    return parse_json(read_text(path), f"'{path}'", _once)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys are all different; of equal ones, JSON does not say which counts."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise RowError(f"`{next(name for name in names if names.count(name) > 1)}` is there twice")
+    return found
 
 
 def text_of(record: Record, *keys: str, may_be_empty: bool = False) -> str:
@@ -158,7 +167,7 @@ def _jsonl_records(path: Path, rows: TakesBad) -> Iterator[tuple[str, Record]]:
                 continue
             where = f"line {number}"
             try:
-                record = checked_record(json.loads(line))
+                record = checked_record(json.loads(line, object_pairs_hook=_once))
             except RowError as error:
                 rows.bad(where, str(error))
             except json.JSONDecodeError as error:
@@ -187,6 +196,11 @@ def _csv_records(path: Path, rows: TakesBad) -> Iterator[tuple[str, Record]]:
         header = [name.strip() for name in next(reader, [])]
     except csv.Error as error:
         raise ValueError(f"The first line of '{path}' is malformed CSV: {error}.") from None
+    if len(header) == 1 and (other := next((one for one in ";\t|" if one in header[0]), None)):
+        raise ValueError(
+            f"The first line of '{path}' names one column, {header[0]!r}: separate the columns by commas instead of "
+            f"{other!r}."
+        )
     if not any(header) or len(set(header)) < len(header):
         raise ValueError(f"The first line of '{path}' must name the columns, each once, got {header}.")
     while True:

@@ -62,17 +62,20 @@ def parse_object(text: str | bytes, where: str) -> dict[str, Any]:
     return value
 
 
-def parse_json(text: str | bytes, where: str) -> Any:
+def parse_json(
+    text: str | bytes, where: str, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None
+) -> Any:
     """The value that a JSON text describes.
 
     Args:
         where: Where the text comes from, for the error.
+        pairs: Makes an object of its keys and values, or raises a ValueError; `None` takes the last of equal keys.
 
     Raises:
         ValueError: If it is malformed, naming line and column, or nested too deeply or too long for Python.
     """
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=pairs)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
         raise ValueError(f"{where} is malformed JSON at {place}: {error.msg}.") from None

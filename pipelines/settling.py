@@ -51,7 +51,7 @@ def settled_view(
     _check_mask("image", own_mask, remembered, view)
     if not view.has_pixels and own_mask is not None:
         held = known.latents if known is not None else view.originals.latents
-        _check_shape(own_mask, (held.shape[-1], held.shape[-2]))  # type: ignore[union-attr]
+        check_mask_shape(_size_of(own_mask), (held.shape[-1], held.shape[-2]))  # type: ignore[union-attr]
     if known is not None or not view.has_pixels:
         if focus:
             raise ValueError(
@@ -138,7 +138,7 @@ def _check_mask(name: str, mask: torch.Tensor | None, remembered: Sequence[Frame
     if mask is None or not view.frames:
         return
     check_made_of("mask_image", remembered, view)
-    _check_shape(mask, view.frames[0].image)  # all pictures have one size
+    check_mask_shape(_size_of(mask), view.frames[0].image)  # all pictures have one size
     if not _within(mask, view.frames):
         raise ValueError(
             f"`mask_image` reaches beyond the part that the `{name}` covers ({view.frames[0]}). Keep the mask "
@@ -146,17 +146,24 @@ def _check_mask(name: str, mask: torch.Tensor | None, remembered: Sequence[Frame
         )
 
 
-def _check_shape(mask: torch.Tensor, image: Size) -> None:
-    """Raise a ValueError if the aspect ratio of a mask, (any number, 1, any, any), is not the picture's."""
-    height, width = mask.shape[-2:]
+def check_mask_shape(mask: Size, image: Size) -> None:
+    """Raise a ValueError if the aspect ratio of a mask is not the picture's.
+
+    Args:
+        mask, image: (width, height) of the mask and of the picture.
+    """
+    width, height = mask
     ratio = width * image[1] / (height * image[0])
-    if max(ratio, 1 / ratio) > 1 + 1.5 / min(
-        height, width, *image
-    ):  # sides may have been rounded to whole cells
+    if max(ratio, 1 / ratio) > 1 + 1.5 / min(*mask, *image):  # sides may have been rounded to whole cells
         raise ValueError(
-            f"`mask_image` is {shown_size((width, height))} and the picture {shown_size(image)}, which is another "
+            f"`mask_image` is {shown_size(mask)} and the picture {shown_size(image)}, which is another "
             "shape: this is no mask of this picture. A mask may have any size in its shape."
         )
+
+
+def _size_of(mask: torch.Tensor) -> Size:
+    """The (width, height) of masks, (any number, 1, any, any)."""
+    return mask.shape[-1], mask.shape[-2]
 
 
 def _check_wishes(frames: Sequence[Frame], size: Size | None, focus: bool | None) -> None:

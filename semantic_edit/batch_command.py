@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import difflib
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +19,7 @@ from semantic_edit.loading import (
     load_pipeline,
     quiet_loading,
 )
-from semantic_edit.names import BATCH_FILES, BATCH_METHODS, ON_BAD, SCHEDULES
+from semantic_edit.names import BATCH_FILES, BATCH_METHODS, ON_BAD, SCHEDULES, STILL_LIFE
 from semantic_edit.options import (
     add_image_encoder,
     add_model,
@@ -39,11 +41,9 @@ if TYPE_CHECKING:
 BAD_ROWS = 3  # the exit code if everything else is done
 _TAUS = ("tau_v", "tau_c", "tau_s", "tau_u")
 _BOTH = ("steps", "guidance_scale", "negative", "mask_grow", "mask_feather")  # options that either method has
-WORDS = {
-    **edit_command.WORDS,
-    **{name: f"--{name.replace('_', '-')}" for name in _TAUS},
-    "on_bad": "--on-bad",
-}
+WORDS = {name: f"--{name.replace('_', '-')}" for name in ("on_bad", "columns", "images")}
+OPTION_WORDS = {**edit_command.WORDS, **{name: f"--{name.replace('_', '-')}" for name in _TAUS}}
+"""For messages about what was typed. Those about rows name the rows' keys, which are the pipelines' arguments."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -123,7 +123,7 @@ def _add_running(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--merge",
         action="store_true",
-        help="write one table and a page of thumbnails, at the end or, without --data, of what is there",
+        help="write one table and a page to look at, at the end or, without --data, of what is there",
     )
     group.add_argument(
         "--dry-run",
@@ -145,14 +145,17 @@ def run(options: argparse.Namespace) -> int:
     if options.data is None:
         return _merge(options.out)
     quiet_loading()
+    from semantic_edit.batch.running import UnusableRows
     from semantic_edit.batch.team import join_team
 
     team = join_team(on_cpu=(options.device or "").startswith("cpu"))
     options.device = options.device or team.device
     try:
         return _rehearse(options, team) if options.dry_run else _run(options, team)
+    except UnusableRows as error:
+        raise UsageError(_of_rows(str(error))) from error
     except (ValueError, FloatingPointError, TimeoutError) as error:
-        raise UsageError(error) from error
+        raise UsageError(in_typed_words(str(error), OPTION_WORDS)) from error
 
 
 def _check_typed(options: argparse.Namespace) -> None:
@@ -162,7 +165,14 @@ def _check_typed(options: argparse.Namespace) -> None:
             raise UsageError("name the rows with --data, or, to only merge what is in --out, pass --merge")
         if not options.out.is_dir():
             raise UsageError(f"--out {options.out}: there is no such folder to merge")
+        if not (options.out / BATCH_FILES[0]).is_file():
+            raise UsageError(f"--out {options.out} holds no results of this command to merge")
         return
+    if not options.data:
+        raise UsageError("--data is empty; name a table, a folder or a dataset")
+    names = [name for name, _ in options.columns]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UsageError(f"--columns names {twice[0]} twice; keep one of the two")
     if options.dry_run and options.merge:
         raise UsageError("--merge has no effect with --dry-run, which writes nothing")
     of_diffedit = [name for name in edit_command.PIPELINE_OPTIONS if name not in _BOTH]
@@ -221,6 +231,7 @@ def _run(options: argparse.Namespace, team: Team) -> int:
     from semantic_edit.batch.results import RESULTS, ResultsFile
     from semantic_edit.batch.running import Work, run_rows, survey
     from semantic_edit.batch.status import Watch
+    from semantic_edit.batch.team import ALONE
 
     skips = options.on_bad == "skip"
     with folder.working_in(options.out, team):
@@ -229,7 +240,10 @@ def _run(options: argparse.Namespace, team: Team) -> int:
             source = _source(options, team)
             found = survey(source, team, skips) if source.is_table else None
             watch.own.total = 0 if found is None else found.own
+            _tell_ignored(source, options.method, team)
             editor = _editor(options)
+            if source.is_table:
+                survey(source, team, skips, editor.check)
             settings = _settings(options, editor)
             folder.check_settings(options.out, team, settings)
             ledger = read_ledger(options.out)
@@ -244,11 +258,17 @@ def _run(options: argparse.Namespace, team: Team) -> int:
                 results=ResultsFile(options.out / RESULTS, team.index),
                 ledger=ledger,
                 seed=options.seed or 0,
-                told={name: settings[name] for name in ("method", "model")},
+                told={
+                    "method": settings["method"],
+                    "model": settings["model"],
+                    "model_name": _model_name(options),
+                },
                 skips=skips,
                 report=_report,
             )
             run_rows(work, watch.own)
+            if not source.is_table:
+                _tell_ignored(source, options.method, team)
         if not team.leads:
             return (
                 0  # the first process tells what all of them left out: another exit code would end the others
@@ -256,7 +276,7 @@ def _run(options: argparse.Namespace, team: Team) -> int:
         everyone = watch.wait()
         say(_summary(everyone))
         if options.merge:
-            _merge(options.out)
+            _merge(options.out, _source(options, ALONE))
         return BAD_ROWS if any(status.bad for status in everyone) else 0
 
 
@@ -275,25 +295,62 @@ def _settings(options: argparse.Namespace, editor: Editor) -> dict[str, Any]:
     }
 
 
+def _model_name(options: argparse.Namespace) -> str:
+    """What people call the model, without the folders of this machine."""
+    model = options.model or STILL_LIFE
+    return Path(model).name if Path(model).exists() else model
+
+
+def _tell_ignored(source: Source, method: str, team: Team) -> None:
+    """Warn of each key that rows have and nothing reads."""
+    from semantic_edit.batch.options import OPTIONS
+    from semantic_edit.batch.rows import keys_of
+
+    if not team.leads:
+        return
+    # keys that are called like the options that are typed
+    meant = {
+        **edit_command.PIPELINE_OPTIONS,
+        "source": "source_prompt",
+        **{key: key for key in keys_of(method)},
+    }
+    for key, rows in source.ignored.items():
+        hint = ""
+        if others := [other for other in BATCH_METHODS if key in OPTIONS[other]]:
+            hint = f"; it is for --method {others[0]}"
+        elif near := difflib.get_close_matches(key, meant, 1, cutoff=0.7):
+            hint = f"; did you mean {meant[near[0]]}?"
+        complain("warning", f"the key {key!r} of {_rows(rows)} is ignored{hint}")
+
+
+def _rows(number: int) -> str:
+    return "1 row" if number == 1 else f"{number} rows"
+
+
 def _report(bad: BadRow) -> None:
-    complain("warning", f"left out {in_typed_words(str(bad), WORDS)}")
+    complain("warning", f"left out {_of_rows(str(bad))}")
+
+
+def _of_rows(text: str) -> str:
+    """A message about rows, by their keys."""
+    return re.sub(r"`([a-z_]+(=[^`]*)?)`", r"\1", in_typed_words(text, WORDS))
 
 
 def _summary(everyone: list[Status]) -> str:
     done, before, bad = (sum(getattr(one, name) for one in everyone) for name in ("done", "before", "bad"))
-    return f"{done} rows are whole, {done - before} of them new; {bad} were left out"
+    return f"rows done: {done}, of them new: {done - before}, left out: {bad}"
 
 
-def _merge(out: Path) -> int:
+def _merge(out: Path, source: Source | None = None) -> int:
     from semantic_edit.batch.merging import PAGE, TABLE, merge_results
 
     try:
-        merged = merge_results(out)
+        merged = merge_results(out, source)
     except ValueError as error:
         raise UsageError(error) from error
     say(out / TABLE)
     say(out / PAGE)
-    say(f"{len(merged.edits)} edits, {len(merged.bad)} rows left out")
+    say(f"edits: {len(merged.edits)}, rows left out: {len(merged.bad)}")
     return 0
 
 
@@ -303,7 +360,13 @@ def _rehearse(options: argparse.Namespace, team: Team) -> int:
 
     if not team.leads:
         return 0
-    found = rehearse(_source(options, ALONE), _editor(options), lambda line: complain("warning", line))
+    source = _source(options, ALONE)
+    found = rehearse(source, _editor(options), lambda line: complain("warning", _of_rows(line)))
+    _tell_ignored(source, options.method, team)
     for line in found.lines(team.size):
         say(line)
+    if found.bad and options.on_bad == "fail":
+        raise UsageError(
+            f"{_rows(len(found.bad))} cannot be used, and without --on-bad skip a run would do nothing"
+        )
     return BAD_ROWS if found.bad else 0

@@ -1,7 +1,7 @@
 """The command `semantic-edit`: edit an image by two descriptions, or learn it once and restyle it with words.
 
 Exit codes: 0 for success, 1 for a failure, 2 for something to correct on the command line or in a file, 3 if a batch
-left out rows, 130 if interrupted, 143 and 129 if ended by SIGTERM and SIGHUP. numpy, torch and diffusers are imported
+leaves out rows, 130 if interrupted, 143 and 129 if ended by SIGTERM and SIGHUP. numpy, torch and diffusers are imported
 inside the commands, so that `--help` and errors appear at once.
 """
 

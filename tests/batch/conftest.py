@@ -34,6 +34,9 @@ class Negatives:
     sizes: dict[Any, BatchSize] = field(default_factory=dict)
     pipe: Any = None
 
+    def check(self, row, size):
+        pass
+
     def likeness(self, row, size):
         return size, str(row.options)
 

@@ -6,6 +6,7 @@ from semantic_edit.batch import planning
 from semantic_edit.batch.planning import lots_of, sized_rows, windows
 from semantic_edit.batch.sources import DataChoice, open_source
 from semantic_edit.batch.team import Team
+from semantic_edit.datasets.items import RowError
 
 
 @pytest.fixture
@@ -54,6 +55,19 @@ def test_rows_of_one_picture_are_a_unit_and_pictures_of_one_size_a_lot(table):
     lots = lots_of(rows, lambda row, size: size, lambda row, size: row.picture.key)
     assert [[len(unit.rows) for unit in lot.units] for lot in lots] == [[4, 3, 3], [1, 1]]
     assert all(len({row.picture.key for row in unit.rows}) == 1 for lot in lots for unit in lot.units)
+
+
+def test_what_a_check_refuses_is_a_bad_row(table):
+    (window, *_), *_ = shared(table, 1)
+
+    def check(row, size):
+        assert size == (16, 16)
+        if row.prompt == "edit 1":
+            raise RowError("refused")
+
+    rows, bad = sized_rows(window, table, check)
+    assert len(rows) == 12 - 1
+    assert [(row.where, row.reason) for row in bad] == [("line 6", bad[0].reason), ("line 2", "refused")]
 
 
 def test_a_file_that_is_no_picture_costs_only_its_own_rows(table):

@@ -281,7 +281,7 @@ def test_the_table_and_the_page_show_every_row_and_escape_what_data_says(make_ta
     assert lines[0].startswith("name,where,source,source_prompt,prompt,image")
     page = (tmp_path / "out" / "index.html").read_text()
     assert page.count("data:image/jpeg;base64,") == 2
-    assert "2 edits, 1 rows left out" in page
+    assert "2 edits, 1 row left out" in page
     assert "a &lt;b&gt;" in page
     assert "<script>" not in page
 

@@ -31,7 +31,17 @@ def read(name, method="diffedit", team=ALONE, **choice):
         ('{"image": 3, "prompt": "a"}', "`image` must be text, got 3"),
         ('{"image": "gone.png", "prompt": "a"}', "there is no file 'gone.png'"),
         ('{"image": "../0.png", "prompt": "a"}', "must lie in the dataset's folder"),
-        ('{"image": "0.png"}', "`prompt` or `prompts` is missing"),
+        ('{"image": "0.png"}', "`prompt` is missing; there is image"),
+        ('{"image": "0.png", "prompt": "a", "prompt": "b"}', "`prompt` is there twice"),
+        ('{"image": "0.png", "prompt": "a", "id": "\\ud800."}', "`id` holds half of a surrogate pair"),
+        (
+            '{"image": "0.png", "prompt": "a", "negative_prompt": "\\ud800"}',
+            "`negative_prompt` holds half of a surrogate pair",
+        ),
+        (
+            '{"image": "0.png", "prompt": "a", "local_blend": ["a", "\\ud800"]}',
+            "`local_blend` holds half of a surrogate pair",
+        ),
         ('{"image": "0.png", "prompt": []}', "`prompt` is an empty list"),
         ('{"image": "0.png", "prompt": ["a", 3]}', "`prompt` must be text, got 3"),
         ('{"image": "0.png", "prompt": "a", "seed": -1}', "`seed` must be a whole number"),
@@ -111,9 +121,65 @@ def test_a_folder_with_a_table_is_that_table_and_columns_may_have_other_names(ma
     table = make_table(1, {"image": "0.png", "target": "b"})
     rows, bad = read(table, columns={"prompt": "target"})
     assert [row.prompt for row in rows] == ["b"]
-    assert len(bad) == 1  # the first has no such column
+    (missing,) = bad
+    assert missing.reason == "there is no column 'target' to take `prompt` from; there is image, prompt"
     table.rename(table.with_name("prompts.jsonl"))
     assert [row.prompt for row in read(table.parent)[0]] == ["edit 0"]
+
+
+def test_a_column_that_a_row_lacks_is_told_even_if_the_row_could_do_without(make_table):
+    table = make_table(1, source_prompt="an apple", maks=None)
+    _, (bad,) = read(table, columns={"source_prompt": "captoin"})
+    assert "there is no column 'captoin' to take `source_prompt` from; there is image, prompt" in bad.reason
+    (row,), none = read(table, columns={"mask_image": "maks"})  # null counts as not given
+    assert (row.mask, none) == (None, [])
+
+
+def test_columns_for_what_no_row_has_are_refused(make_table):
+    with pytest.raises(
+        ValueError, match="`columns` promt=prompt: a row has no 'promt'; did you mean prompt\\?"
+    ):
+        read(make_table(1), columns={"promt": "prompt"})
+    with pytest.raises(ValueError, match=r"a row has no 'xyz'\. It may have image, "):
+        read(make_table(1), columns={"xyz": "prompt"})
+
+
+def test_keys_that_nothing_reads_are_counted_by_rows(make_table):
+    table = make_table(2, {"image": "0.png", "prompt": ["a", "b"], "steps": 3, "target": "c"}, tau_v=0.5)
+    source = open_source(DataChoice(str(table)), "diffedit", ALONE)
+    for _ in range(2):  # each reading counts anew
+        assert len([*source.read()]) == 4
+        assert source.ignored == {"tau_v": 2, "steps": 2, "target": 2}
+    renamed = open_source(DataChoice(str(table), columns={"id": "steps"}), "diffedit", ALONE)
+    assert [*renamed.read()]
+    assert "steps" not in renamed.ignored
+
+
+def test_a_folder_without_a_table_that_it_is_read_by_names_the_table_to_pass(make_table):
+    table = make_table(1)
+    with pytest.raises(
+        ValueError, match=f"has none of the tables .*prompts.jsonl.* Name the table itself: {table}"
+    ):
+        read(table.parent)
+
+
+def test_a_csv_with_other_separators_is_told(make_table):
+    table = make_table(1).with_name("edits.csv")
+    for separator in (";", "\t"):
+        table.write_text(separator.join(("image", "source_prompt", "prompt")) + "\n")
+        with pytest.raises(ValueError, match="separate the columns by commas instead of"):
+            read(table)
+
+
+def test_a_dataset_that_cannot_be_opened_is_told_in_one_line(monkeypatch):
+    def fail(*_, **__):
+        raise ConnectionError("Couldn't reach it.\nmore")
+
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=fail))
+    with pytest.raises(
+        ValueError, match="'owner/name' is no file or folder here, and as a dataset it cannot be ope"
+    ):
+        read("owner/name")
 
 
 def test_restyling_needs_words_under_which_a_picture_is_learned(make_table):
@@ -172,6 +238,9 @@ def test_a_dataset_is_streamed_by_the_library(monkeypatch):
     ("name", "reason"),
     [
         ("nowhere", "neither a file nor a folder"),
+        ("nowhere.jsonl", "There is no file or folder 'nowhere.jsonl'"),
+        ("owner/nowhere.csv", "There is no file or folder 'owner/nowhere.csv'"),
+        ("tests/nowhere", "There is no file or folder 'tests/nowhere'"),
         ("{file}.txt", r"must end in one of \.jsonl"),
         ("owner/name", 'needs `datasets`, .* pip install "diffusers-semantic-edit\\[data\\]"'),
         ("{file}.parquet", r"Reading edits\.parquet needs `pyarrow.parquet`"),
