@@ -6,6 +6,7 @@ import base64
 import csv
 import html
 import io
+import re
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from typing import Any
 
 from PIL import Image
 
-from semantic_edit.batch.results import RESULTS, not_a_result, read_results
+from semantic_edit.batch.kept import SETTINGS, read_edits, read_left_out
 from semantic_edit.disk.images import UnreadableImage, decoded_image
 from semantic_edit.disk.writing import write_folder
 
@@ -48,12 +49,12 @@ STYLE = (
 class Merged:
     """The results of all processes.
 
-    edits: By name, the latest of each.
-    bad: Rows without any, by name or else by place.
+    edits: By name, the latest of each, without rows that the latest start left out.
+    bad: The rows that the latest start left out.
     """
 
     edits: dict[str, dict[str, Any]] = field(default_factory=dict)
-    bad: dict[str, dict[str, Any]] = field(default_factory=dict)
+    bad: list[dict[str, Any]] = field(default_factory=list)
 
 
 def merged_results(folder: Path) -> Merged:
@@ -62,19 +63,13 @@ def merged_results(folder: Path) -> Merged:
     Raises:
         ValueError: If a line of a results file is no result.
     """
-    merged = Merged()
-    for where, result in read_results(folder / RESULTS):
-        failed = "error" in result
-        if not isinstance(result.get("where"), str) or not (failed or isinstance(result.get("name"), str)):
-            raise not_a_result(where)
-        kept = merged.bad if failed else merged.edits
-        key = result.get("name") or result["where"]
-        if key not in kept or kept[key].get("finished", "") <= result.get("finished", ""):
-            kept[key] = result
-    places = {one["where"] for one in merged.edits.values()}
-    merged.bad = {
-        key: one for key, one in merged.bad.items() if key not in merged.edits and one["where"] not in places
-    }
+    merged = Merged(bad=[*read_left_out(folder)])
+    for edit in read_edits(folder):
+        kept = merged.edits.setdefault(edit["name"], edit)
+        if kept["finished"] <= edit["finished"]:
+            merged.edits[edit["name"]] = edit
+    for row in merged.bad:
+        merged.edits.pop(row.get("name", ""), None)  # made for what the row said before
     return merged
 
 
@@ -85,16 +80,20 @@ def merge_results(folder: Path) -> Merged:
         folder: Of a batch.
 
     Raises:
-        ValueError: As for `merged_results`.
+        ValueError: If it is none, and as for `merged_results`.
     """
+    if not (folder / SETTINGS).is_file():
+        raise ValueError(f"'{folder}' holds no results of a batch: there is no {SETTINGS} in it.")
     merged = merged_results(folder)
-    rows = [*sorted(merged.edits.values(), key=_order), *sorted(merged.bad.values(), key=_order)]
+    rows = sorted([*merged.edits.values(), *merged.bad], key=_order)
     write_folder(folder, {TABLE: _table(rows), PAGE: _page(folder, rows, len(merged.edits))})
     return merged
 
 
-def _order(row: Mapping[str, Any]) -> tuple[str, str]:
-    return str(row.get("name", "")), str(row["where"])
+def _order(row: Mapping[str, Any]) -> tuple[int, int, str]:
+    """By line, as numbers and not as text, and by the position within the line."""
+    number = re.search("[0-9]{1,18}", row["where"])
+    return int(number[0]) if number else 0, row["position"], row["where"]
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> bytes:
@@ -103,7 +102,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> bytes:
     writer.writeheader()
     for row in rows:
         writer.writerow({**row, "warnings": " ".join(row.get("warnings", ()))})
-    return text.getvalue().encode()
+    return text.getvalue().encode(errors="backslashreplace")  # names of files may be no UTF-8
 
 
 def _page(folder: Path, rows: Sequence[Mapping[str, Any]], edits: int) -> bytes:

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from semantic_edit.batch.diffedit import DiffEditor
+from semantic_edit.batch.kept import read_left_out
 from semantic_edit.batch.planning import Unit
 from semantic_edit.batch.rehearsal import rehearse
 from semantic_edit.batch.restyle import Restyler
@@ -99,12 +100,14 @@ def test_what_looks_closer_together_is_edited_alone(editor, table):
     assert len({made.likeness(row, (64, 64)) for row in rows}) == len(rows)
 
 
-def test_an_option_that_the_model_does_not_have_is_named(run_batch, table, editor, results_of):
+def test_an_option_that_the_model_does_not_have_is_named(run_batch, table, editor, tmp_path):
     made = editor()
     made.options["true_cfg_scale"] = 3.0
     status = run_batch(table, editor=made, skips=True)
     assert status.bad == 6
-    assert "`true_cfg_scale` is no option of DiffEditPipeline" in results_of()[0]["error"]
+    assert (
+        "`true_cfg_scale` is no option of DiffEditPipeline" in next(read_left_out(tmp_path / "out"))["error"]
+    )
 
 
 def test_masks_of_one_s_own_are_taken_and_warnings_go_to_the_row_that_they_are_about(
