@@ -15,25 +15,21 @@ IN_SHARD = {"image": "0.png", "shard": "shards/00000-000000.tar", "end": 10}
 
 
 @pytest.fixture
-def damage(make_table, run_batch, tmp_path):
-    """Runs one row, and changes its line in the results; returns the folder."""
+def damage(tmp_path):
+    """Writes a batch with one result, some of whose values are changed; returns its folder."""
 
-    def change(**changes):
-        run_batch(make_table(0, {"id": "0", "image": "0.png", "prompt": "edit 0"}), skips=True)
-        path = tmp_path / "out" / "results.jsonl"
-        return rewrite(path, changes)
-
-    def rewrite(path, changes):
-        made_of = {
+    def write(**changes):
+        line = {
             **{"name": "0", "digest": "d", "where": "line 1", "position": 0, "source": "0.png"},
             **{"source_prompt": "", "prompt": "edit 0", "seed": 1, "options": {}, "warnings": []},
             **{"finished": "2026-01-01T00:00:00Z", "image": "images/0.png", **changes},
         }
-        line = {name: value for name, value in made_of.items() if value is not GONE}
-        path.write_text(json.dumps(line) + "\n")
-        return path.parent
+        kept = {name: value for name, value in line.items() if value is not GONE}
+        (tmp_path / "batch.json").write_text("{}")
+        (tmp_path / "results.jsonl").write_text(json.dumps(kept) + "\n")
+        return tmp_path
 
-    return change
+    return write
 
 
 def test_a_whole_line_is_a_result(damage):
@@ -78,7 +74,7 @@ def test_a_line_that_is_no_object_is_named(tmp_path):
     "changes",
     [{"where": 5}, {"error": 5}, {"error": GONE}, {"finished": GONE}, {"position": "x"}, {"name": 5}],
 )
-def test_a_line_that_is_no_row_left_out_is_named(damage, tmp_path, changes):
+def test_a_line_that_is_no_row_left_out_is_named(damage, changes):
     out, line = damage(), {"where": "line 1", "position": 0, "error": "no", "finished": "2026", **changes}
     kept = {name: value for name, value in line.items() if value is not GONE}
     (out / "left_out-2.jsonl").write_text(json.dumps(kept) + "\n")

@@ -68,6 +68,7 @@ def test_bad_rows_end_it_before_any_work_with_line_and_reason(run, tmp_path, onl
     [
         (["--out", "{out}"], "name the rows with --data, or, to only merge what is in --out, pass --merge"),
         (["--out", "{out}", "--merge"], "there is no such folder to merge"),
+        (["--out", "{here}", "--merge"], "holds no results of a batch: there is no batch.json in it"),
         (["--data", "x", "--out", "{out}", "--dry-run", "--merge"], "--merge has no effect with --dry-run"),
         (["--data", "x", "--out", "{out}", "--tau-v", "0.1"], "--tau-v has no effect with --method diffedit"),
         (
