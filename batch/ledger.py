@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +40,7 @@ def read_ledger(folder: Path) -> Ledger:
             ledger.ends[edit["shard"]] = max(edit["end"], ledger.ends.get(edit["shard"], 0))
         key = hash(edit["name"])
         if finished.get(key, "") <= edit["finished"]:
-            finished[key] = edit["finished"]
-            ledger.done[key] = (edit["digest"], *places_of(edit))
+            # thousands of rows share a shard, and some a second: each text once, for there may be millions of rows
+            finished[key] = sys.intern(edit["finished"])
+            ledger.done[key] = (edit["digest"], *map(sys.intern, places_of(edit)))
     return ledger
