@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from semantic_edit.batch.results import RESULTS, not_a_result, read_results
+from semantic_edit.batch.kept import places_of, read_edits
 from semantic_edit.batch.rows import Row
 
 
@@ -13,16 +15,17 @@ from semantic_edit.batch.rows import Row
 class Ledger:
     """The rows whose results are whole, and how far each shard is.
 
-    done: Of each row, by a hash of its name and its digest, the place of its picture: a file's name, or a shard's.
+    done: By a hash of each row's name, its digest and then the files that have its pictures, of the latest result.
     ends: The number of bytes of each shard that hold results, by its name.
     """
 
-    done: dict[int, str] = field(default_factory=dict)
+    done: dict[int, tuple[str, ...]] = field(default_factory=dict)
     ends: dict[str, int] = field(default_factory=dict)
 
-    def place(self, row: Row) -> str | None:
-        """Where a row's picture is, if that is known."""
-        return self.done.get(_hash(row.name, row.digest))
+    def places(self, row: Row) -> Sequence[str]:
+        """The files that have a row's pictures; none if it is not done as it stands now."""
+        digest, *places = self.done.get(hash(row.name), ("",))
+        return places if digest == row.digest else ()
 
 
 def read_ledger(folder: Path) -> Ledger:
@@ -31,20 +34,13 @@ def read_ledger(folder: Path) -> Ledger:
     Raises:
         ValueError: If a line of a results file is no result.
     """
-    ledger = Ledger()
-    for where, result in read_results(folder / RESULTS):
-        if "error" in result:
-            continue
-        try:
-            shard = result.get("shard")
-            if shard is not None:
-                ledger.ends[shard] = max(int(result["end"]), ledger.ends.get(shard, 0))
-            place = result["image"] if shard is None else shard
-            ledger.done[_hash(result["name"], result["digest"])] = place
-        except (KeyError, TypeError, ValueError):
-            raise not_a_result(where) from None
+    ledger, finished = Ledger(), dict[int, str]()
+    for edit in read_edits(folder):
+        if "shard" in edit:
+            ledger.ends[edit["shard"]] = max(edit["end"], ledger.ends.get(edit["shard"], 0))
+        key = hash(edit["name"])
+        if finished.get(key, "") <= edit["finished"]:
+            # thousands of rows share a shard, and some a second: each text once, for there may be millions of rows
+            finished[key] = sys.intern(edit["finished"])
+            ledger.done[key] = (edit["digest"], *map(sys.intern, places_of(edit)))
     return ledger
-
-
-def _hash(name: str, digest: str) -> int:
-    return hash((name, digest))

@@ -5,14 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from semantic_edit.batch.folder import SETTINGS
+from semantic_edit.batch.kept import SETTINGS, read_edits, read_left_out
 from semantic_edit.batch.result_page import MOST_SHOWN, ResultPage
-from semantic_edit.batch.results import RESULTS, not_a_result, read_results
 from semantic_edit.batch.rows import Picture, Row
 from semantic_edit.batch.sources import Source
 from semantic_edit.disk.reading import read_object
@@ -41,12 +41,12 @@ TABLE, PAGE = "results.csv", "index.html"
 class Merged:
     """The results of all processes.
 
-    edits: By name, the latest of each.
-    bad: Rows without any, by name or else by place.
+    edits: By name, the latest of each, without rows that the latest start left out.
+    bad: The rows that the latest start left out.
     """
 
     edits: dict[str, dict[str, Any]] = field(default_factory=dict)
-    bad: dict[str, dict[str, Any]] = field(default_factory=dict)
+    bad: list[dict[str, Any]] = field(default_factory=list)
 
 
 def merged_results(folder: Path) -> Merged:
@@ -55,19 +55,13 @@ def merged_results(folder: Path) -> Merged:
     Raises:
         ValueError: If a line of a results file is no result.
     """
-    merged = Merged()
-    for where, result in read_results(folder / RESULTS):
-        failed = "error" in result
-        if not isinstance(result.get("where"), str) or not (failed or isinstance(result.get("name"), str)):
-            raise not_a_result(where)
-        kept = merged.bad if failed else merged.edits
-        key = result.get("name") or result["where"]
-        if key not in kept or kept[key].get("finished", "") <= result.get("finished", ""):
-            kept[key] = result
-    places = {one["where"] for one in merged.edits.values()}
-    merged.bad = {
-        key: one for key, one in merged.bad.items() if key not in merged.edits and one["where"] not in places
-    }
+    merged = Merged(bad=[*read_left_out(folder)])
+    for edit in read_edits(folder):
+        kept = merged.edits.setdefault(edit["name"], edit)
+        if kept["finished"] <= edit["finished"]:
+            merged.edits[edit["name"]] = edit
+    for row in merged.bad:
+        merged.edits.pop(row.get("name", ""), None)  # made for what the row said before
     return merged
 
 
@@ -79,14 +73,15 @@ def merge_results(folder: Path, source: Source | None = None) -> Merged:
         source: The rows, of which the page shows the pictures before their edits.
 
     Raises:
-        ValueError: As for `merged_results`.
+        ValueError: If it is none, and as for `merged_results`.
     """
+    if not (folder / SETTINGS).is_file():
+        raise ValueError(f"'{folder}' holds no results of a batch: there is no {SETTINGS} in it.")
     merged = merged_results(folder)
-    rows = [*sorted(merged.edits.values(), key=_order), *sorted(merged.bad.values(), key=_order)]
+    rows = sorted([*merged.edits.values(), *merged.bad], key=_order)
     shown = {row["name"] for row in rows[:MOST_SHOWN] if "error" not in row}
     before = {} if source is None else _pictures_of(source, shown)
-    settings = read_object(folder / SETTINGS) if (folder / SETTINGS).is_file() else {}
-    page = ResultPage(folder, rows, settings, before)
+    page = ResultPage(folder, rows, read_object(folder / SETTINGS), before)
     write_folder(folder, {TABLE: _table(rows), PAGE: page.content()})
     return merged
 
@@ -102,8 +97,10 @@ def _pictures_of(source: Source, names: Collection[str]) -> dict[str, Picture]:
     return found
 
 
-def _order(row: Mapping[str, Any]) -> tuple[str, str]:
-    return str(row.get("name", "")), str(row["where"])
+def _order(row: Mapping[str, Any]) -> tuple[int, int, str]:
+    """By line, as numbers and not as text, and by the position within the line."""
+    number = re.search("[0-9]{1,18}", row["where"])
+    return int(number[0]) if number else 0, row["position"], row["where"]
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> bytes:
@@ -112,4 +109,4 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> bytes:
     writer.writeheader()
     for row in rows:
         writer.writerow({**row, "warnings": " ".join(row.get("warnings", ()))})
-    return text.getvalue().encode()
+    return text.getvalue().encode(errors="backslashreplace")  # names of files may be no UTF-8

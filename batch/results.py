@@ -29,11 +29,11 @@ def own_file(first: Path, process: int) -> Path:
     return first.with_name(f"{first.stem}-{process}{first.suffix}") if process else first
 
 
-def all_files(first: Path) -> list[Path]:
-    """The files of all processes that ever wrote results beside those of the first."""
-    name = re.compile(rf"{re.escape(first.stem)}(-(\d+))?{re.escape(first.suffix)}")
-    found = {path: match for path in first.parent.glob("*") if (match := name.fullmatch(path.name))}
-    return sorted(found, key=lambda path: int(found[path][2] or 0))
+def all_files(first: Path) -> dict[int, Path]:
+    """The files of all processes that ever wrote results beside those of the first, by their numbers, in order."""
+    name = re.compile(rf"{re.escape(first.stem)}(-([1-9][0-9]*))?{re.escape(first.suffix)}")
+    found = ((path, name.fullmatch(path.name)) for path in first.parent.glob("*"))
+    return dict(sorted((int(match[2] or 0), path) for path, match in found if match))
 
 
 def whole_lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -50,7 +50,7 @@ def read_results(first: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     Raises:
         ValueError: If a line is not a JSON object, which no interruption can cause.
     """
-    for path in all_files(first):
+    for path in all_files(first).values():
         for number, line in whole_lines(path):
             where = f"Line {number} of {os.fspath(path)!r}"
             try:

@@ -85,6 +85,7 @@ class Row:
     """One edit that is asked for.
 
     where: The file and the line, in words.
+    position: Among the rows of that line, from 0.
     options: What the row sets itself, by the pipelines' names.
     seed: The row's own, or `None`.
     name: Unique among the rows, even ignoring case, and safe as a file name without its ending.
@@ -100,6 +101,7 @@ class Row:
     mask: Picture | None = None
     name: str = ""
     digest: str = ""
+    position: int = 0
 
     def named(self, row_id: str = "") -> Row:
         """The same row with its name, from the data's own or from all that it asks for, and its digest."""
@@ -159,7 +161,7 @@ class RowReader:
             mask=None if record.get("mask_image") in (None, "") else self._picture(record, "mask_image"),
         )
         return [
-            replace(asked, prompt=prompt).named(_row_id(record.get("id"), number))
+            replace(asked, prompt=prompt, position=number).named(_row_id(record.get("id"), number))
             for number, prompt in enumerate(_prompts_of(record))
         ]
 

@@ -55,6 +55,7 @@ class Editor(Protocol):
 class Work:
     """What is to be done, and where its results go.
 
+    left_out: Where rows go that are left out.
     told: What every result says: the model, the method.
     skips: Whether rows that cannot be used are left out instead of ending the work.
     report: Called with each row that is left out.
@@ -65,6 +66,7 @@ class Work:
     editor: Editor
     store: Store
     results: ResultsFile
+    left_out: ResultsFile
     ledger: Ledger
     seed: int = 0
     told: dict[str, Any] = field(default_factory=dict)
@@ -103,7 +105,7 @@ def _left_rows(work: Work, status: Status, window: Window) -> tuple[list[tuple[R
     """What is to be done of a window, with the pictures' sizes, and what cannot be."""
     if not work.source.is_table:
         status.total += len(window.rows) + len(window.bad)
-    done = [row for row in window.rows if (at := work.ledger.place(row)) is not None and work.store.has(at)]
+    done = [row for row in window.rows if (at := work.ledger.places(row)) and work.store.has(at)]
     status.done, status.before = status.done + len(done), status.before + len(done)
     there = set(map(id, done))
     window.rows = [row for row in window.rows if id(row) not in there]
@@ -163,10 +165,8 @@ def _write(work: Work, status: Status, results: Results) -> None:
     places = work.store.keep(edits, told) if edits else []
     lines = [{**one, **place} for one, place in zip(told, places, strict=True)]
     bad = [(row, one) for row, one in results if work.skips and isinstance(one, BadRow)]
-    for row, one in bad:
-        named = {} if row is None else {"name": row.name, "digest": row.digest}
-        lines.append({**named, "where": one.where, "error": one.reason, "finished": _now()})
     work.results.append(lines)
+    work.left_out.append([_told_of_bad(*one) for one in bad])
     status.done, status.bad = status.done + len(edits), status.bad + len(bad)
     for _, one in bad:
         work.report(one)
@@ -179,6 +179,7 @@ def _told(work: Work, edit: EditedRow) -> dict[str, Any]:
         "name": row.name,
         "digest": row.digest,
         "where": row.where,
+        "position": row.position,
         "source": row.picture.key,
         "source_prompt": row.source_prompt,
         "prompt": row.prompt,
@@ -192,6 +193,12 @@ def _told(work: Work, edit: EditedRow) -> dict[str, Any]:
         "warnings": list(edit.warnings),
         **({"worked_on": edit.notes} if edit.notes else {}),
     }
+
+
+def _told_of_bad(row: Row | None, bad: BadRow) -> dict[str, Any]:
+    """What is told of a row that is left out."""
+    named = {"position": 0} if row is None else {"name": row.name, "position": row.position}
+    return {**named, "where": bad.where, "error": bad.reason, "finished": _now()}
 
 
 def _now() -> str:

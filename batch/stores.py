@@ -7,18 +7,18 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from semantic_edit.batch.diffedit import EditedRow
+from semantic_edit.batch.kept import IMAGES, MASKS, SHARD, SHARDS
 from semantic_edit.batch.ledger import Ledger
 from semantic_edit.disk.claims import claim, claimed, is_at
 from semantic_edit.disk.images import as_png
-from semantic_edit.disk.writing import settle, write_folder
+from semantic_edit.disk.writing import naming, settle, write_folder
 
-IMAGES, MASKS, SHARDS = "images", "masks", "shards"
 SHARD_ROWS = 1000
 SHARD_BYTES = 2**30
 
@@ -34,8 +34,8 @@ class Store(Protocol):
             told: The results so far.
         """
 
-    def has(self, place: str) -> bool:
-        """Whether a place that was named in a result is still there."""
+    def has(self, places: Sequence[str]) -> bool:
+        """Whether all files that a result named are still there."""
 
     def close(self) -> None:
         """Finish what is open."""
@@ -51,8 +51,7 @@ class FolderStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         settle(folder)
-        images = folder / IMAGES
-        self._there = set(os.listdir(images)) if images.is_dir() else set()
+        self._there = {place for name in (IMAGES, MASKS) for place in _files_in(folder, name)}
 
     def keep(self, edits: Sequence[EditedRow], told: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """See [`Store`]."""
@@ -69,12 +68,18 @@ class FolderStore:
         write_folder(self.folder, files)
         return places
 
-    def has(self, place: str) -> bool:
+    def has(self, places: Sequence[str]) -> bool:
         """See [`Store`]."""
-        return place.removeprefix(f"{IMAGES}/") in self._there
+        return self._there.issuperset(places)
 
     def close(self) -> None:
         """See [`Store`]."""
+
+
+def _files_in(folder: Path, name: str) -> Iterator[str]:
+    """The files in one of a folder's folders, without empty ones, which a machine that lost its power may leave."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder / name) as entries:
+        yield from (f"{name}/{one.name}" for one in entries if one.is_file() and one.stat().st_size)
 
 
 @dataclass
@@ -90,12 +95,17 @@ class _Shard:
     rows: int = 0
     end: int = 0
 
+    @property
+    def is_full(self) -> bool:
+        return self.rows >= SHARD_ROWS or self.end >= SHARD_BYTES
+
 
 class ShardStore:
     """Tar files as WebDataset reads them: of each row `<name>.png`, `<name>.json` and, if wanted, `<name>.mask.png`.
 
-    Each process fills shards of its own, and starts a new one when it starts. What a dead process left behind its last
-    result is cut off by `mend_shards`.
+    Each process fills shards of its own, and starts a new one when it starts. A shard is closed, and with that given
+    up, only after the results of its last rows are written. What a dead process left behind its last result is cut off
+    by `mend_shards`.
 
     Args:
         folder: Where `shards` go.
@@ -110,7 +120,18 @@ class ShardStore:
 
     def keep(self, edits: Sequence[EditedRow], told: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """See [`Store`]."""
+        if self._shard is not None and self._shard.is_full:
+            self.close()
         shard = self._shard = self._shard or self._new_shard()
+        with naming(self.folder / shard.name):
+            places = self._added(shard, edits, told)
+        shard.rows, shard.end = shard.rows + len(edits), shard.tar.offset
+        return [{**place, "end": shard.end} for place in places]
+
+    def _added(
+        self, shard: _Shard, edits: Sequence[EditedRow], told: Sequence[dict[str, Any]]
+    ) -> list[dict[str, Any]]:
+        """Add rows to a shard for good, or cut it off where it ended."""
         places = []
         try:
             for edit, result in zip(edits, told, strict=True):
@@ -130,29 +151,27 @@ class ShardStore:
             shard.file.close()
             self._shard = None
             raise
-        shard.rows, shard.end = shard.rows + len(edits), shard.tar.offset
-        if shard.rows >= SHARD_ROWS or shard.end >= SHARD_BYTES:
-            self.close()
-        return [{**place, "end": shard.end} for place in places]
+        return places
 
-    def has(self, place: str) -> bool:
+    def has(self, places: Sequence[str]) -> bool:
         """See [`Store`]."""
-        return place in self._there
+        return self._there.issuperset(places)
 
     def close(self) -> None:
         """See [`Store`]."""
         if self._shard is not None:
-            self._shard.tar.close()
-            self._shard.file.flush()
-            os.fsync(self._shard.file.fileno())
-            self._shard.file.close()
+            with naming(self.folder / self._shard.name):
+                self._shard.tar.close()
+                self._shard.file.flush()
+                os.fsync(self._shard.file.fileno())
+                self._shard.file.close()
             self._shard = None
 
     def _new_shard(self) -> _Shard:
         (self.folder / SHARDS).mkdir(exist_ok=True)
         prefix = f"{self.process:05d}-"
-        numbers = [int(name[6:12]) for name in os.listdir(self.folder / SHARDS) if name.startswith(prefix)]
-        number = max(numbers, default=-1)
+        ours = (SHARD.fullmatch(name) for name in os.listdir(self.folder / SHARDS) if name.startswith(prefix))
+        number = max((int(one[1]) for one in ours if one), default=-1)
         while True:
             number += 1
             name = f"{SHARDS}/{prefix}{number:06d}.tar"
@@ -191,24 +210,42 @@ def _holds(path: Path, end: int) -> bool:
     return path.is_file() and path.stat().st_size >= end
 
 
-def mend_shards(folder: Path, ledger: Ledger) -> None:
-    """Cut off what dead processes left in their shards behind the last result, and end these as tar files end.
+def quiet_shards(folder: Path) -> list[Path]:
+    """The shards that no process will ever fill again, because it closed them or died; empty ones are removed.
 
     Args:
-        folder: That has `shards`.
-        ledger: How far each shard is; those that another process is filling stay as they are.
+        folder: That may have `shards`.
     """
+    quiet = []
     for path in sorted((folder / SHARDS).glob("*.tar")):
+        if not SHARD.fullmatch(path.name):
+            continue
+        with claimed(path) as is_mine:
+            if (
+                is_mine and not path.stat().st_size
+            ):  # if its process lives, it is about to claim it, and takes another
+                path.unlink()
+            elif is_mine:
+                quiet.append(path)
+    return quiet
+
+
+def mend_shards(quiet: Sequence[Path], ledger: Ledger) -> None:
+    """Cut off what dead processes left in their shards behind the last result, and end these as tar files end.
+
+    A shard that has lost some of its results stays as it is: its rows are done again.
+
+    Args:
+        quiet: The shards that nobody fills.
+        ledger: Read after that was known, so that it has every result of theirs.
+    """
+    for path in quiet:
         end = ledger.ends.get(f"{SHARDS}/{path.name}", 0)
         if not end:
-            with claimed(path) as is_mine:
-                if is_mine:
-                    path.unlink()
-        elif not _ends_properly(path, end):
-            with claimed(path) as is_mine:
-                if is_mine:
-                    os.truncate(path, end)
-                    os.truncate(path, _closed_size(end))
+            path.unlink()
+        elif _holds(path, end) and not _ends_properly(path, end):
+            os.truncate(path, end)
+            os.truncate(path, _closed_size(end))
 
 
 def _ends_properly(path: Path, end: int) -> bool:

@@ -27,8 +27,7 @@ from PIL import Image
 
 from benchmarks.timing import ratios, spread
 from semantic_edit.batch.diffedit import DiffEditor, EditedRow
-from semantic_edit.batch.folder import open_store
-from semantic_edit.batch.ledger import read_ledger
+from semantic_edit.batch.folder import open_left_out, open_store
 from semantic_edit.batch.results import RESULTS, ResultsFile
 from semantic_edit.batch.running import Work, run_rows
 from semantic_edit.batch.sources import DataChoice, open_source
@@ -68,13 +67,14 @@ class Idle(DiffEditor):
 def batch_of(table: Path, out: Path, editor: DiffEditor) -> None:
     """Run a table in this process."""
     out.mkdir()
-    ledger = read_ledger(out)
+    ledger, store = open_store(out, ALONE, sharded=False)
     work = Work(
         source=open_source(DataChoice(str(table)), "diffedit", ALONE),
         team=ALONE,
         editor=editor,
-        store=open_store(out, ALONE, ledger, sharded=False),
+        store=store,
         results=ResultsFile(out / RESULTS),
+        left_out=open_left_out(out, ALONE),
         ledger=ledger,
     )
     run_rows(work, Status())

@@ -173,11 +173,18 @@ def _warn(row: BadRow) -> None:
 
 
 def digest(*texts: str) -> str:
-    """Eight hexadecimal digits that distinguish these texts from others."""
-    return hashlib.sha256("\0".join(texts).encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    """Eight hexadecimal digits that distinguish these texts from some others, such as those of one picture."""
+    return _sha256(*texts)[:8]
+
+
+def _sha256(*texts: str) -> str:
+    return hashlib.sha256("\0".join(texts).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def safe_name(text: str) -> str:
-    """`text` if it is safe as a file name everywhere; otherwise its safe characters and a digest of all of it."""
+    """`text` if it is safe as a file name everywhere; otherwise its safe characters and a digest of all of it.
+
+    The digest has 64 bits, so that millions of names in other scripts, which have no safe characters, stay apart.
+    """
     safe = re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip("-.")[:_LONGEST_NAME]
-    return safe if safe == text != "" else f"{safe}-{digest(text)}".lstrip("-")
+    return safe if safe == text != "" else f"{safe}-{_sha256(text)[:16]}".lstrip("-")

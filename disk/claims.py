@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import platform
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,12 +64,13 @@ def is_at(handle: int, path: str | os.PathLike[str]) -> bool:
 
 
 @contextlib.contextmanager
-def held_folder(folder: str | os.PathLike[str], member: int = 0) -> Iterator[None]:
+def held_folder(folder: str | os.PathLike[str], member: int = 0, members: int = 1) -> Iterator[None]:
     """Reserve a folder for this process during the block.
 
     Args:
         folder: The folder.
         member: This process's number among those that work in it together, of which each reserves its own place.
+        members: The number of those. A process with a higher number is of another team, and may not work there.
 
     Raises:
         ValueError: If another process has reserved it; names that process.
@@ -80,6 +82,7 @@ def held_folder(folder: str | os.PathLike[str], member: int = 0) -> Iterator[Non
         about = {"process": os.getpid(), "host": platform.node(), "since": since}
         os.truncate(handle, 0)
         os.write(handle, json.dumps(about).encode())
+        _remove_larger(Path(folder), members)
         yield
     finally:
         path.unlink(missing_ok=True)
@@ -98,6 +101,16 @@ def _held(path: Path) -> int:
             raise ValueError(
                 f"{os.fspath(path.parent)!r} is in use by {holder}. Wait until that ends, or name another folder."
             )
+
+
+def _remove_larger(folder: Path, members: int) -> None:
+    """Remove what members of larger teams left behind; raise if one of them is still at work."""
+    for path in folder.glob(f"{OURS}held-*.json"):
+        number = re.fullmatch(r"([0-9]+)\.json", path.name.removeprefix(f"{OURS}held-"))
+        if number and int(number[1]) >= members:
+            handle = _held(path)
+            path.unlink(missing_ok=True)
+            os.close(handle)
 
 
 def _holder(handle: int) -> str:

@@ -58,7 +58,7 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
     for folder, files in folders.items():
         _write(folder, files)
     for path, content in devices.items():
-        with _naming(path), open(path, "wb", buffering=0) as device:
+        with naming(path), open(path, "wb", buffering=0) as device:
             _write_all(device, content)
 
 
@@ -106,7 +106,7 @@ def append_line(path: str | os.PathLike[str], line: str) -> None:
     Raises:
         OSError: Naming the file, if it cannot be written.
     """
-    with _naming(path), open(path, "ab", buffering=0) as file:
+    with naming(path), open(path, "ab", buffering=0) as file:
         before = file.seek(0, os.SEEK_END)
         try:
             _write_all(file, line.encode() + b"\n")
@@ -161,6 +161,17 @@ def settle(folder: str | os.PathLike[str]) -> None:
                     (root / name).unlink()
 
 
+@contextlib.contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Name the right file in an error of the system, which may name the one next to it or none at all."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+
+
 def entries(folder: Path) -> list[Path]:
     """The files in a folder, without the leftovers of processes that died while writing there."""
     return sorted(path for path in folder.iterdir() if not path.name.startswith(OURS))
@@ -189,7 +200,7 @@ def _written_beside(beside: Path, place: Path, content: bytes) -> Iterator[None]
     """Write `content` to a file that is to become `place`, claimed during the block and removed if then still there."""
     with contextlib.ExitStack() as stack:
         stack.callback(beside.unlink, missing_ok=True)
-        with _naming(place):
+        with naming(place):
             file = stack.enter_context(open(_new_file(beside, place), "wb", buffering=0))
             _write_all(file, content)
             if place.exists():
@@ -232,7 +243,7 @@ def _finish(agreed: Path, moves: Mapping[str, str]) -> None:
 
 def _move(root: Path, moves: Mapping[str, str]) -> None:
     for beside, name in moves.items():
-        with _naming(root / name):
+        with naming(root / name):
             os.replace(root / beside, root / name)
     for folder in {(root / name).parent for name in moves.values()}:
         _sync_folder(folder)
@@ -260,7 +271,7 @@ def _folders_made(wanted: list[Path]) -> Iterator[None]:
     try:
         for folder in wanted:
             missing = [one for one in (folder, *folder.parents) if not one.exists()]
-            with _naming(folder):
+            with naming(folder):
                 folder.mkdir(parents=True, exist_ok=True)
             made += reversed(missing)
         yield
@@ -269,17 +280,6 @@ def _folders_made(wanted: list[Path]) -> Iterator[None]:
             with contextlib.suppress(OSError):
                 folder.rmdir()  # stays if there is something in it
         raise
-
-
-@contextlib.contextmanager
-def _naming(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Name the right file in an error of the system, which may name the one next to it or none at all."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno is None:
-            raise
-        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
 
 
 def _sync_folder(folder: Path) -> None:

@@ -19,7 +19,7 @@ from semantic_edit.loading import (
     load_pipeline,
     quiet_loading,
 )
-from semantic_edit.names import BATCH_FILES, BATCH_METHODS, ON_BAD, SCHEDULES, STILL_LIFE
+from semantic_edit.names import BATCH_FILE, BATCH_METHODS, ON_BAD, SCHEDULES, STILL_LIFE
 from semantic_edit.options import (
     add_image_encoder,
     add_model,
@@ -165,8 +165,6 @@ def _check_typed(options: argparse.Namespace) -> None:
             raise UsageError("name the rows with --data, or, to only merge what is in --out, pass --merge")
         if not options.out.is_dir():
             raise UsageError(f"--out {options.out}: there is no such folder to merge")
-        if not (options.out / BATCH_FILES[0]).is_file():
-            raise UsageError(f"--out {options.out} holds no results of this command to merge")
         return
     if not options.data:
         raise UsageError("--data is empty; name a table, a folder or a dataset")
@@ -185,8 +183,8 @@ def _check_typed(options: argparse.Namespace) -> None:
         check_folder(
             "--out",
             options.out,
-            lambda folder: any((folder / name).is_file() for name in BATCH_FILES),
-            "results of this command",
+            lambda folder: (folder / BATCH_FILE).is_file(),
+            f"results of this command with their {BATCH_FILE}",
         )
     check_model_choice(model_choice(options))
     check_image_encoder(options.image_encoder)
@@ -227,7 +225,6 @@ def _editor(options: argparse.Namespace) -> Editor:
 
 def _run(options: argparse.Namespace, team: Team) -> int:
     from semantic_edit.batch import folder
-    from semantic_edit.batch.ledger import read_ledger
     from semantic_edit.batch.results import RESULTS, ResultsFile
     from semantic_edit.batch.running import Work, run_rows, survey
     from semantic_edit.batch.status import Watch
@@ -245,17 +242,16 @@ def _run(options: argparse.Namespace, team: Team) -> int:
             if source.is_table:
                 survey(source, team, skips, editor.check)
             settings = _settings(options, editor)
-            folder.check_settings(options.out, team, settings)
-            ledger = read_ledger(options.out)
-            sharded = options.shards
-            if sharded is None:
-                sharded = folder.goes_into_shards(options.out, None if found is None else found.rows)
+            rows = None if found is None else found.rows
+            sharded = folder.check_settings(options.out, settings, options.shards, rows)
+            ledger, store = folder.open_store(options.out, team, sharded)
             work = Work(
                 source=source,
                 team=team,
                 editor=editor,
-                store=folder.open_store(options.out, team, ledger, sharded),
+                store=store,
                 results=ResultsFile(options.out / RESULTS, team.index),
+                left_out=folder.open_left_out(options.out, team),
                 ledger=ledger,
                 seed=options.seed or 0,
                 told={

@@ -15,4 +15,4 @@ ON_BAD = ("fail", "skip")  # `datasets.OnBad`
 EDIT_KINDS = ("colour", "object", "surface")  # `still_life.cases.EDIT_KINDS`
 SPLITS = ("test", "validation")  # `still_life.scenes.SPLITS` that no model was trained on
 BATCH_METHODS = ("diffedit", "restyle")  # `batch.options.METHODS`
-BATCH_FILES = ("batch.json", "results.jsonl")  # `batch.folder.SETTINGS` and `batch.results.RESULTS`
+BATCH_FILE = "batch.json"  # `batch.kept.SETTINGS`

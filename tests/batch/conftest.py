@@ -15,8 +15,7 @@ from PIL import Image, ImageOps
 
 from semantic_edit.batch.attempts import BatchSize
 from semantic_edit.batch.diffedit import EditedRow
-from semantic_edit.batch.folder import open_store
-from semantic_edit.batch.ledger import read_ledger
+from semantic_edit.batch.folder import check_settings, open_left_out, open_store
 from semantic_edit.batch.results import RESULTS, ResultsFile
 from semantic_edit.batch.running import Work, run_rows
 from semantic_edit.batch.sources import DataChoice, open_source
@@ -99,14 +98,16 @@ def run_batch(tmp_path: Path) -> Callable[..., Status]:
     def run(table: Path, index: int = 0, size: int = 1, sharded: bool = False, **changes: Any) -> Status:
         out, team = tmp_path / "out", Team(index, size)
         out.mkdir(exist_ok=True)
-        status, ledger = Status(), read_ledger(out)
+        check_settings(out, {}, sharded, None)
+        status, (ledger, store) = Status(), open_store(out, team, sharded)
         work = Work(
             **{
                 "source": open_source(DataChoice(str(table)), "diffedit", team),
                 "team": team,
                 "editor": Negatives(),
-                "store": open_store(out, team, ledger, sharded),
+                "store": store,
                 "results": ResultsFile(out / RESULTS, index),
+                "left_out": open_left_out(out, team),
                 "ledger": ledger,
                 **changes,
             }

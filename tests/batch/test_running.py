@@ -12,12 +12,10 @@ import pytest
 from PIL import Image, ImageOps
 
 from semantic_edit.batch import running, stores
-from semantic_edit.batch.folder import check_settings, goes_into_shards, open_store
-from semantic_edit.batch.ledger import read_ledger
+from semantic_edit.batch.kept import read_left_out
 from semantic_edit.batch.merging import merge_results, merged_results
 from semantic_edit.batch.running import survey
 from semantic_edit.batch.sources import DataChoice, open_source
-from semantic_edit.batch.stores import mend_shards
 from semantic_edit.batch.team import Team
 from semantic_edit.disk import writing
 from tests.batch.conftest import Negatives, drawn
@@ -103,15 +101,6 @@ def test_a_line_that_was_cut_off_is_done_again(make_table, run_batch, results_of
     assert len(merged_results(tmp_path / "out").edits) == 5
 
 
-def test_a_picture_that_is_gone_is_made_again(make_table, run_batch, tmp_path):
-    table = make_table(3)
-    run_batch(table)
-    next((tmp_path / "out" / "images").iterdir()).unlink()
-    editor = Negatives()
-    run_batch(table, editor=editor)
-    assert len(editor.calls) == 1
-
-
 @pytest.mark.parametrize("sharded", [False, True])
 def test_a_full_disk_ends_with_what_was_whole_before(
     make_table, run_batch, results_of, write_with, monkeypatch, tmp_path, sharded
@@ -125,7 +114,8 @@ def test_a_full_disk_ends_with_what_was_whole_before(
         WHOLE(file, content)
 
     write_with(full)
-    with pytest.raises(OSError, match="No space left on device"):
+    name = r"shards/00000-000000\.tar" if sharded else r"images/.+\.png"
+    with pytest.raises(OSError, match=rf"No space left on device: '.*out/{name}'"):
         run_batch(table, sharded=sharded)
     done = results_of()
     assert 0 < len(done) < 7
@@ -139,7 +129,7 @@ def test_a_full_disk_ends_with_what_was_whole_before(
     check_whole(tmp_path / "out", results_of(), 7)
 
 
-def test_bad_rows_are_left_out_counted_and_tried_again(make_table, run_batch, results_of, tmp_path):
+def test_bad_rows_are_left_out_counted_and_tried_again(make_table, run_batch, tmp_path):
     table = make_table(
         4, "nonsense", {"image": "gone.png", "prompt": "x"}, {"image": "0.png", "prompt": "a bad one"}
     )
@@ -148,14 +138,14 @@ def test_bad_rows_are_left_out_counted_and_tried_again(make_table, run_batch, re
     status = run_batch(table, skips=True, report=told.append)
     assert (status.done, status.bad) == (3, 4)
     assert sorted(row.where for row in told) == ["line 4", "line 5", "line 6", "line 7"]
-    errors = {one["where"]: one["error"] for one in results_of() if "error" in one}
+    errors = {one["where"]: one["error"] for one in read_left_out(tmp_path / "out")}
     assert "the prompt is bad" in errors["line 7"]
     assert "the image '3.png' cannot be read: damaged?" in errors["line 4"]
     drawn(3).save(table.parent / "3.png")
     status = run_batch(table, skips=True)
     assert (status.done, status.before, status.bad) == (4, 3, 3)
     merged = merge_results(tmp_path / "out")
-    assert sorted(one["where"] for one in merged.bad.values()) == ["line 5", "line 6", "line 7"]
+    assert [one["where"] for one in merged.bad] == ["line 5", "line 6", "line 7"]
     assert len(merged.edits) == 4
 
 
@@ -183,6 +173,39 @@ def test_a_changed_row_is_done_again_under_its_id(make_table, run_batch, tmp_pat
     merged = merged_results(tmp_path / "out")
     assert [one["prompt"] for one in merged.edits.values()] == ["edit 1"]
     assert [path.name for path in (tmp_path / "out" / "images").iterdir()] == ["7.png"]
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_a_row_that_is_changed_and_changed_back_has_its_own_picture(
+    make_table, run_batch, results_of, tmp_path, sharded
+):
+    table = make_table(2)
+    for number in (0, 1, 0):
+        table.write_text(json.dumps({"id": "7", "image": f"{number}.png", "prompt": f"edit {number}"}))
+        run_batch(table, sharded=sharded)
+    (kept,) = merged_results(tmp_path / "out").edits.values()
+    check_whole(tmp_path / "out", [kept], 1)
+    editor = Negatives()
+    run_batch(table, sharded=sharded, editor=editor)
+    assert editor.calls == []
+
+
+def test_pictures_and_masks_that_are_gone_or_empty_are_made_again(make_table, run_batch, tmp_path):
+    class Masking(Negatives):
+        def outcome(self, row, image):
+            return replace(super().outcome(row, image), mask=image.convert("L"))
+
+    table, out = make_table(4), tmp_path / "out"
+    run_batch(table, editor=Masking())
+    images, masks = (sorted((out / name).iterdir()) for name in ("images", "masks"))
+    images[0].unlink()
+    images[1].write_bytes(b"")
+    masks[2].unlink()
+    masks[3].write_bytes(b"")
+    editor = Masking(most=1)
+    assert run_batch(table, editor=editor).before == 0
+    assert all(path.stat().st_size for path in (*images, *masks))
+    assert run_batch(table, editor=Masking()).before == 4
 
 
 def test_rows_that_do_not_fit_together_are_run_in_smaller_calls(make_table, run_batch, results_of, tmp_path):
@@ -215,61 +238,6 @@ def test_many_rows_fill_several_shards_that_tar_reads(
         assert shard.stat().st_size % tarfile.RECORDSIZE == 0
     assert len(names) == len({*names}) == 14  # a picture and its result each
     check_whole(tmp_path / "out", results_of(), 7)
-
-
-def test_what_a_dead_process_left_in_a_shard_is_cut_off(make_table, run_batch, tmp_path):
-    out = tmp_path / "out"
-    run_batch(make_table(3), sharded=True)
-    (shard,) = (out / "shards").iterdir()
-    closed = shard.read_bytes()
-    end = max(read_ledger(out).ends.values())
-    for left in (b"", b"half of a picture", bytes(5) + b"x" * 20_000):
-        shard.write_bytes(closed[:end] + left)
-        (out / "shards" / "00009-000000.tar").write_bytes(left)
-        mend_shards(out, read_ledger(out))
-        assert shard.read_bytes() == closed
-        assert [one.name for one in (out / "shards").iterdir()] == [shard.name]
-
-
-def test_a_shard_that_a_process_is_filling_is_left_alone(make_table, run_batch, tmp_path):
-    out = tmp_path / "out"
-    out.mkdir()
-    store = open_store(out, Team(), read_ledger(out), sharded=True)
-    store._shard = store._new_shard()
-    mend_shards(out, read_ledger(out))
-    assert (out / store._shard.name).exists()
-    store.close()
-
-
-def test_many_rows_or_nobody_knows_how_many_go_into_shards(tmp_path):
-    assert not goes_into_shards(tmp_path, 10_000)
-    assert goes_into_shards(tmp_path, 10_001)
-    assert goes_into_shards(tmp_path, None)
-    (tmp_path / "shards").mkdir()
-    assert goes_into_shards(tmp_path, 5)
-
-
-def test_a_folder_goes_on_only_as_it_was_started(tmp_path):
-    settings = {"model": "a", "options": {"preset": "paper"}, "seed": 0}
-    check_settings(tmp_path, Team(1, 2), settings)  # only the first process writes
-    assert not (tmp_path / "batch.json").exists()
-    check_settings(tmp_path, Team(), settings)
-    check_settings(tmp_path, Team(1, 2), settings)
-    with pytest.raises(ValueError, match=r"was started otherwise \(seed: that one 0, this call 1\)"):
-        check_settings(tmp_path, Team(), {**settings, "seed": 1})
-
-
-def test_a_line_that_is_no_result_is_named(tmp_path):
-    (tmp_path / "results-1.jsonl").write_text(
-        '{"name": "a", "digest": "b", "image": "c", "where": "d"}\n[]\n'
-    )
-    with pytest.raises(ValueError, match=r"Line 2 of .*results-1.jsonl' is no result of this command"):
-        read_ledger(tmp_path)
-    (tmp_path / "results-1.jsonl").write_text('{"name": "a"}\n')
-    with pytest.raises(ValueError, match="Line 1 of"):
-        read_ledger(tmp_path)
-    with pytest.raises(ValueError, match="Line 1 of"):
-        merged_results(tmp_path)
 
 
 def test_the_table_and_the_page_show_every_row_and_escape_what_data_says(make_table, run_batch, tmp_path):

@@ -39,6 +39,13 @@ def test_a_name_that_is_not_is_made_safe_and_stays_its_own(text):
     assert safe == safe_name(text)
 
 
+def test_names_without_a_safe_character_stay_apart_in_any_number():
+    letters = [chr(0x4E00 + number) for number in range(400)]
+    names = {safe_name(one + other) for one in letters for other in letters}
+    assert len(names) == 160_000
+    assert {len(name) for name in names} == {16}  # hexadecimal digits: with half of them, a few would meet
+
+
 def test_bad_rows_are_all_named_in_one_error_but_no_more_than_twenty():
     rows = ItemCollector(TABLE, "fail", None)
     for number in range(1, 24):

@@ -73,7 +73,7 @@ def test_bad_rows_end_it_before_any_work_with_line_and_reason(run, tmp_path, onl
     [
         (["--out", "{out}"], "name the rows with --data, or, to only merge what is in --out, pass --merge"),
         (["--out", "{out}", "--merge"], "there is no such folder to merge"),
-        (["--out", "{here}", "--merge"], "holds no results of this command to merge"),
+        (["--out", "{here}", "--merge"], "holds no results of a batch: there is no batch.json in it"),
         (["--data", "", "--out", "{out}"], "--data is empty; name a table, a folder or a dataset"),
         (
             ["--data", "x", "--out", "{out}", "--columns", "prompt=a", "prompt=b"],

@@ -2,9 +2,8 @@ from typing import get_args
 
 from semantic_edit import names
 from semantic_edit.attention_processors.tokens import AlignmentKind
-from semantic_edit.batch.folder import SETTINGS
+from semantic_edit.batch.kept import SETTINGS
 from semantic_edit.batch.options import METHODS
-from semantic_edit.batch.results import RESULTS
 from semantic_edit.datasets import LAYOUTS, STILL_LIFE, OnBad
 from semantic_edit.mapping_networks import VARIANTS, LearningSettings
 from semantic_edit.mapping_networks.checkpoint import INPUTS_FILE
@@ -24,7 +23,7 @@ def test_what_the_command_line_knows_is_what_the_rooms_have():
     assert names.LAYOUTS == LAYOUTS
     assert get_args(OnBad) == names.ON_BAD
     assert tuple(METHODS) == names.BATCH_METHODS
-    assert (SETTINGS, RESULTS) == names.BATCH_FILES
+    assert SETTINGS == names.BATCH_FILE
     assert names.EDIT_KINDS == EDIT_KINDS
     assert set(names.SPLITS) == set(SPLITS) - {"train"}
     made = [name for name in vars(LearningSettings) if isinstance(vars(LearningSettings)[name], classmethod)]
