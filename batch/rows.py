@@ -107,7 +107,7 @@ class Row:
         """The same row with its name, from the data's own or from all that it asks for, and its digest."""
         mask = self.mask and self.mask.key
         asked = [self.picture.key, self.source_prompt, self.prompt, self.options, self.seed, mask]
-        digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12]
+        digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
         stem = Path(self.picture.key.partition("#")[0]).stem
         return replace(
             self, name=_file_name(row_id) if row_id else f"{_file_name(stem)}-{digest}", digest=digest

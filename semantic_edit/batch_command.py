@@ -118,7 +118,8 @@ def _add_running(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--shards",
         action=argparse.BooleanOptionalAction,
-        help="write tar files as WebDataset reads them (default: for more than 10,000 rows, and streamed ones)",
+        help="write tar files as WebDataset reads them (default: as the folder was started; a new one for more than "
+        "10,000 rows, and for streamed ones)",
     )
     group.add_argument(
         "--merge",
