@@ -56,18 +56,18 @@ class Visitor:
 
     def choose(self, index: int, steps: int = 5) -> None:
         """Take a still life, and few steps."""
-        before = set(self.studio.visits)
+        before = set(self.studio.visits.current)
         self.page.locator("#samples button").nth(index).click()
         self.page.wait_for_selector("#canvas canvas")
         self.page.wait_for_function("document.querySelector('#prompt textarea').value != ''")
-        (self.key,) = set(self.studio.visits) - before
+        (self.key,) = set(self.studio.visits.current) - before
         self.page.get_by_role("button", name="More settings").click()
         self.page.locator("#steps input[type=number]").fill(str(steps))
         self.page.locator("#steps input[type=number]").press("Tab")
 
     @property
     def here(self) -> Any:
-        return self.studio.visits[self.key]
+        return self.studio.visits.current[self.key]
 
     def find(self) -> None:
         self.page.click("#find")

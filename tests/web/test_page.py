@@ -211,7 +211,7 @@ def test_two_visitors_at_once_get_what_they_would_get_alone_and_leave_nothing(vi
     assert not any(second.name in url for url in asked)
     key, page = visitors[0].key, visitors[0].page
     page.close()
-    visitors[1].wait(lambda: key not in studio.visits)
+    visitors[1].wait(lambda: key not in studio.visits.current)
     assert not first.exists()
     assert second.exists()
 
