@@ -21,7 +21,7 @@ from semantic_edit.guarding import guarded
 from semantic_edit.loading import load_pipeline
 from semantic_edit.options import ModelChoice
 from semantic_edit.pipelines.visits import Visits
-from semantic_edit.recipes import edit_recipes
+from semantic_edit.recipes import edit_recipes, restyle_recipes
 from semantic_edit.web.page import CSS, page
 from semantic_edit.web.running import SECONDS_SHOWN, sentence
 from semantic_edit.web.studio import Studio
@@ -46,8 +46,8 @@ def studio_of(choice: ModelChoice, vision: Mapping[str, Any], root: Path) -> Stu
     edits, model = load_pipeline("diffedit", choice), shown_model(choice)
     # what is learned takes this along to its visitor
     edits.register_to_config(_name_or_path=model if model and is_hub_id(model) else "")
-    recipes, called = partial(edit_recipes, model=model), model or "the small still-life model"
-    studio = Studio(edits, Visits(root), recipes, called)
+    recipes = [partial(one, model=model) for one in (edit_recipes, restyle_recipes)]
+    studio = Studio(edits, Visits(root), *recipes, model or "the small still-life model")
     try:
         styles = load(edits, "stylediffusion", **vision)
     except ValueError as error:

@@ -11,7 +11,16 @@ from semantic_edit.editing.frames import told_frames
 from semantic_edit.pipelines import PRESETS
 from semantic_edit.pipelines.visits import Visit
 from semantic_edit.pipelines.workbench import BRUSH, CANVAS, AskedEdit, sent_layer
-from semantic_edit.web.running import AT_ONCE, come_into_view, handler, labels, on_model, stop_button, watched
+from semantic_edit.web.running import (
+    AT_ONCE,
+    RECIPES,
+    come_into_view,
+    handler,
+    labels,
+    on_model,
+    stop_button,
+    watched,
+)
 from semantic_edit.web.studio import Studio
 
 MOST_EDITS = 50
@@ -19,7 +28,6 @@ INVITATION = "Find shows where the descriptions differ; Edit changes it."
 CUT = "Higher values make the mask smaller. The model is not asked again."
 HEAT = "Yellow is where the model's predictions differ most, then red, then black. The mask is blue."
 REDONE = "The part of the schedule to redo; lower values keep more of the old shape."
-RECIPES = "On the command line:\n```shell\n{}\n```\nIn Python:\n```python\n{}```"
 
 
 def editing_tab(studio: Studio, source: gr.Textbox) -> tuple[list[Any], gr.Textbox]:
@@ -75,7 +83,7 @@ def editing_tab(studio: Studio, source: gr.Textbox) -> tuple[list[Any], gr.Textb
         made = bench.edit(watched(visit, studio.edits), asked)
         refuse_withheld(made.output.nsfw_content_detected, "try other words or another seed")
         saved = {name: visit.save(name, content) for name, content in made.files().items()}
-        lines = RECIPES.format(*studio.recipes(asked.given(made.has_mask), asked.seed, made.has_mask))
+        lines = RECIPES.format(*studio.edit_recipes(asked.given(made.has_mask), asked.seed, made.has_mask))
         shown = [(saved["picture.png"], saved["edited.png"]), list(saved.values()), lines]
         visit.edits = (*visit.edits, (shown, asked, bench.marks))
         edits = [(pair[1], asked.arguments["prompt"]) for (pair, *_), asked, _ in visit.edits]

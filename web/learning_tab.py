@@ -12,7 +12,16 @@ from semantic_edit.mapping_networks import MappingNetwork, pack_network, unpack_
 from semantic_edit.pipelines import AUTOMATIC, RestyleSettings
 from semantic_edit.pipelines.series import captioned, prompts_in
 from semantic_edit.pipelines.visits import Visit
-from semantic_edit.web.running import AT_ONCE, come_into_view, handler, labels, on_model, stop_button, watched
+from semantic_edit.web.running import (
+    AT_ONCE,
+    RECIPES,
+    come_into_view,
+    handler,
+    labels,
+    on_model,
+    stop_button,
+    watched,
+)
 from semantic_edit.web.studio import Studio
 
 MOST_PROMPTS = 8
@@ -54,6 +63,9 @@ def learning_tab(studio: Studio, source: gr.Textbox) -> list[gr.Textbox]:
     with gr.Column(visible=False) as after:
         results = gr.Gallery(label="Restyled", columns=4, object_fit="contain", elem_id="restyled")
         places = gr.Gallery(label="Places of the words", columns=1, object_fit="contain", elem_id="words")
+        files = gr.File(label="The picture that was learned", visible=False, elem_id="learned-picture")
+        with gr.Accordion("The same edits elsewhere", open=False):
+            recipes = gr.Markdown(elem_id="restyle-recipes")
 
     def learn(visit: Visit, source: str, steps: int) -> list[Any]:
         pipe, image = watched(visit, studio.styles), visit.bench.image
@@ -83,12 +95,14 @@ def learning_tab(studio: Studio, source: gr.Textbox) -> list[gr.Textbox]:
         refuse_withheld(output.nsfw_content_detected, "try other words")
         images, maps = captioned(output, network.config.prompt, asked)
         shown = [visit.save_each("restyled.png", images), visit.save_each("words.png", maps)]
-        return [*shown, gr.update(visible=True), ""]
+        pictured = visit.save("picture.png", visit.pictured) if visit.pictured else None
+        lines = RECIPES.format(*studio.restyle_recipes(asked, kept, confined, laid))
+        return [*shown, gr.update(value=pictured, visible=laid), lines, gr.update(visible=True), ""]
 
     words = labels({"prompt": prompts, **dict(zip(TAUS, taus, strict=True))})
     buttons, lesson = [learning, restyling, stop], labels({"prompt": source, "num_inference_steps": steps})
     on_model(studio, learning.click, learn, [source, steps], [saving, learned], buttons, lesson)
-    shown, inputs = [results, places, after, told], [prompts, confined, *taus]
+    shown, inputs = [results, places, files, recipes, after, told], [prompts, confined, *taus]
     on_model(studio, restyling.click, restyle, inputs, shown, buttons, words)
     loading.upload(handler(studio, load), loading, [saving, learned], preprocess=False, **AT_ONCE)
     come_into_view(results)

@@ -20,6 +20,7 @@ PRIVATE: Mapping[str, Any] = {"api_visibility": "private"}
 AT_ONCE = {**PRIVATE, "concurrency_id": "page", "concurrency_limit": 8, "show_progress": "hidden"}
 MOST_LETTERS = 2000
 SECONDS_SHOWN = 15
+RECIPES = "On the command line:\n```shell\n{}\n```\nIn Python:\n```python\n{}```"
 SKIPPED = gr.skip()
 WORDS = {"image": "the picture", "mask_image": "the mask", "mapping_network": "the learned picture"}
 SPOKEN: ContextVar[Mapping[str, str]] = ContextVar("spoken", default=WORDS)

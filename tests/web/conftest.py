@@ -83,6 +83,11 @@ class Visitor:
     def is_idle(self) -> bool:
         return self.page.locator("#stop").is_disabled() and self.page.locator("#edit").is_enabled()
 
+    def is_seen(self, selector: str) -> bool:
+        """Whether the whole of something is in the window, or fills it."""
+        box, window = self.page.locator(selector).bounding_box(), self.page.viewport_size
+        return bool(0 <= box["y"] <= window["height"] - min(box["height"], window["height"]))
+
     def wait(self, condition: Callable[[], bool], seconds: float = 120) -> None:
         for _ in range(int(seconds * 10)):
             if condition():

@@ -369,8 +369,12 @@ def test_what_is_learned_says_nothing_of_the_machine_and_is_told_in_the_tab_s_wo
     assert str(Path(__file__).parents[2]).encode() not in whole
     long = "a green lemon on grass" + " in the sun" * 40
     with warnings.catch_warnings(record=True) as warned:
-        (_, (restyled, places, *_), _) = one.do("restyle", "click", prompts=long, confined=False)
+        (_, (restyled, places, picture, recipes, *_), _) = one.do(
+            "restyle", "click", prompts=long, confined=False
+        )
     assert "“Prompts, one on each line”" in sentence(warned[0].message)
+    assert "semantic-edit restyle --mapping=learned" in recipes
+    assert Image.open(picture["value"]).size == one.here.pictured.size
     assert [caption for _, caption in restyled] == [
         f"As learned: {ASKED['source']}",
         long,
