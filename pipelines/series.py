@@ -36,7 +36,9 @@ def captioned(
         learned: What the learned image shows.
         prompts: What the edits show.
     """
-    images, described = [output.reconstruction[0], *output.images], [learned, *prompts]
+    assert output.attention_maps is not None
+    (reconstruction,) = output.reconstruction  # type: ignore[misc]  # of an output in PIL images
+    images, described = [reconstruction, *output.images], [learned, *prompts]
     restyled = list(zip(images, [f"As learned: {learned}", *prompts], strict=True))
     panels = zip(images, described, output.attention_maps, strict=True)
     return restyled, [(word_strip(*panel), f"Places of the words: {panel[1]}") for panel in panels]

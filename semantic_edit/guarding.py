@@ -27,7 +27,7 @@ def guarded(blocks: gr.Blocks, folder: Path) -> gr.Blocks:
             raise gr.Error(NOT_UPLOADED, print_exception=False)
         return await preprocess(event, inputs, *others, **named)
 
-    blocks.preprocess_data = checked  # type: ignore[method-assign]  # Gradio has no other place for it
+    blocks.preprocess_data = checked  # Gradio has no other place for it
     gr.ImageEditor.accept_blobs = None  # another way to send layers, which keeps them in memory without limit
     return blocks
 

@@ -46,7 +46,7 @@ def studio_of(choice: ModelChoice, vision: Mapping[str, Any], root: Path) -> Stu
     edits, model = load_pipeline("diffedit", choice), shown_model(choice)
     # what is learned takes this along to its visitor
     edits.register_to_config(_name_or_path=model if model and is_hub_id(model) else "")
-    recipes = [partial(one, model=model) for one in (edit_recipes, restyle_recipes)]
+    recipes = partial(edit_recipes, model=model), partial(restyle_recipes, model=model)
     studio = Studio(edits, Visits(root), *recipes, model or "the small still-life model")
     try:
         styles = load(edits, "stylediffusion", **vision)

@@ -143,8 +143,8 @@ def editing_tab(studio: Studio, source: gr.Textbox) -> tuple[list[Any], gr.Textb
 
 def started(visit: Visit | None) -> list[Any]:
     """What is shown when a visit, or nobody, begins with another picture, or with none."""
-    is_empty = visit is None or visit.chosen is None
-    return [None if is_empty else canvas_of(visit), INVITATION, gr.update(visible=False)]
+    canvas = canvas_of(visit) if visit and visit.chosen else None
+    return [canvas, INVITATION, gr.update(visible=False)]
 
 
 def canvas_of(visit: Visit, heat: bool = False) -> dict[str, Any]:
