@@ -48,6 +48,7 @@ _PARTS = re.compile(
 )
 _NUMBER = re.compile(r"\d+(\.\d+)?")
 _TWICE = re.compile(r"(--[a-z-]+)(?: x | and |, )\1(?![a-z-])")
+_ARTICLES = re.compile(r"\b([Aa]n?) the ")
 
 
 def in_typed_words(text: str, words: Mapping[str, str]) -> str:
@@ -64,7 +65,7 @@ def in_typed_words(text: str, words: Mapping[str, str]) -> str:
             return name if _PARTS.fullmatch(name) and value is None else found[0]
         return f"{words[name]} {value}" if _NUMBER.fullmatch(value or "") else words[name]
 
-    return _TWICE.sub(r"\1", _NAME.sub(typed, text))
+    return _ARTICLES.sub(r"\1 ", _TWICE.sub(r"\1", _NAME.sub(typed, text)))
 
 
 def refuse_withheld(flags: Sequence[bool] | None, advice: str) -> None:

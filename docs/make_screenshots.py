@@ -81,7 +81,7 @@ def visit(page: Page, draw: Callable[[str], object]) -> None:
     draw("6-refused")
     work(page, "#learn", "#learned")
     draw("7-learned")
-    page.get_by_role("button", name="How much is kept").click()
+    page.get_by_role("button", name="How much of the picture is kept").click()
     page.locator("#prompts textarea").fill("a green lemon on grass\na purple apple on grass")
     work(page, "#restyle", "#told")
     draw("8-restyled")

@@ -9,6 +9,9 @@ from PIL import Image, ImageChops, ImageOps
 OPAQUE = 150
 """The opacity of a fully white mask, of 255."""
 
+BRUSHED = 217
+"""The opacity of what a brush draws: more than that of any mask, so that a stroke across a mask is seen as one."""
+
 ROUNDING = 30
 """Differences in opacity up to this are not strokes: browsers round colours under a low opacity."""
 

@@ -50,4 +50,7 @@ def unpack_network(archive: Path) -> MappingNetwork:
             RuntimeError,
         ) as error:  # damaged, unusual or encrypted
             raise ValueError(f"{archive.name} cannot be unpacked: {error}") from None
-        return MappingNetwork.from_pretrained(folder, local_files_only=True)
+        try:
+            return MappingNetwork.from_pretrained(folder, local_files_only=True)
+        except (ValueError, OSError) as error:
+            raise ValueError(str(error).replace(folder, archive.name)) from None

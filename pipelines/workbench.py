@@ -12,7 +12,7 @@ from PIL import Image
 
 from semantic_edit.disk.images import UnreadableImage, decoded_image
 from semantic_edit.editing.origins import mask_as_image
-from semantic_edit.editing.strokes import Strokes
+from semantic_edit.editing.strokes import BRUSHED, Strokes
 from semantic_edit.editing.trajectory import Trajectory
 from semantic_edit.pipelines.images import opaque_rgb
 from semantic_edit.pipelines.outputs import DiffEditMaskOutput, DiffEditPipelineOutput
@@ -20,6 +20,9 @@ from semantic_edit.pipelines.strips import edit_images, heat_over, soft_map
 
 CANVAS = (640, 640)
 TINT = (40, 170, 255)
+BRUSH = (*TINT, BRUSHED / 255)
+"""Red, green and blue to 255, and the opacity to 1."""
+MOST_OBLONG = 32
 FINDING = ("source_prompt", "mask_threshold")
 """Arguments without effect on a given mask."""
 
@@ -32,12 +35,25 @@ def picture_in(path: Path, most_pixels: int) -> Image.Image:
         most_pixels: A picture of more pixels is refused before it is decoded.
 
     Raises:
-        ValueError: If it has too many pixels, cannot be read, or has values of unknown range.
+        ValueError: If it has too many pixels, is too narrow for a canvas, cannot be read, or has values of unknown
+            range.
     """
     try:
-        return opaque_rgb(decoded_image(path, most_pixels))
+        image = opaque_rgb(decoded_image(path, most_pixels))
     except UnreadableImage as error:
         raise ValueError(f"{path.name} {error}") from None
+    if max(image.size) > MOST_OBLONG * min(image.size):
+        raise ValueError(
+            f"{path.name} has {image.width} x {image.height} pixels, and one side may be at most {MOST_OBLONG} "
+            "times as long as the other; crop it first"
+        )
+    return image
+
+
+def sent_layer(sent: Mapping[str, Any] | None) -> Image.Image | None:
+    """The mask's layer as a browser sends it with a canvas; `None` if it sends none."""
+    layers = (sent or {}).get("layers")
+    return decoded_image(Path(layers[0]["path"]), CANVAS[0] * CANVAS[1]) if layers else None
 
 
 @dataclass(frozen=True)
@@ -118,6 +134,15 @@ class Workbench:
 
     def __post_init__(self) -> None:
         self.clear()
+
+    @property
+    def marks(self) -> tuple[Any, ...]:
+        """Where it was going to be edited, and why, which one may go back to."""
+        return self.found, self.asked, self.strokes
+
+    @marks.setter
+    def marks(self, marks: tuple[Any, ...]) -> None:
+        self.found, self.asked, self.strokes = marks
 
     def clear(self) -> None:
         """Remove all strokes."""

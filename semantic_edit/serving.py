@@ -17,11 +17,13 @@ import gradio.utils
 from semantic_edit.auto import load
 from semantic_edit.disk.hub_ids import is_hub_id
 from semantic_edit.disk.telling import show_warnings_of
+from semantic_edit.guarding import guarded
 from semantic_edit.loading import load_pipeline
 from semantic_edit.options import ModelChoice
-from semantic_edit.recipes import edit_recipes
+from semantic_edit.pipelines.visits import Visits
+from semantic_edit.recipes import edit_recipes, restyle_recipes
 from semantic_edit.web.page import CSS, page
-from semantic_edit.web.running import sentence
+from semantic_edit.web.running import SECONDS_SHOWN, sentence
 from semantic_edit.web.studio import Studio
 
 MOST_BYTES = 32 * 2**20
@@ -42,7 +44,10 @@ def studio_of(choice: ModelChoice, vision: Mapping[str, Any], root: Path) -> Stu
         root: Where the files of visitors are kept.
     """
     edits, model = load_pipeline("diffedit", choice), shown_model(choice)
-    studio = Studio(edits, root, partial(edit_recipes, model=model), model or "the small still-life model")
+    # what is learned takes this along to its visitor
+    edits.register_to_config(_name_or_path=model if model and is_hub_id(model) else "")
+    recipes = partial(edit_recipes, model=model), partial(restyle_recipes, model=model)
+    studio = Studio(edits, Visits(root), *recipes, model or "the small still-life model")
     try:
         styles = load(edits, "stylediffusion", **vision)
     except ValueError as error:
@@ -57,7 +62,7 @@ def studio_of(choice: ModelChoice, vision: Mapping[str, Any], root: Path) -> Stu
 
 def shown_model(choice: ModelChoice) -> str | None:
     """A model's name for visitors, whom the folders of this machine do not concern; `None` for the embedded one."""
-    if choice.model is None or is_hub_id(choice.model):
+    if choice.model is None or (is_hub_id(choice.model) and not Path(choice.model).is_dir()):
         return choice.model
     return Path(choice.model).name
 
@@ -72,12 +77,12 @@ def serve(studio: Studio, server: Mapping[str, Any]) -> gr.Blocks:
     Raises:
         OSError: If the port is taken, or the host is not this machine's.
     """
-    blocks = page(studio)
+    blocks = guarded(page(studio), studio.visits.root)
     # Gradio calls what the page does, so that this package's warnings point there
-    show_warnings_of(gradio.utils.__file__, lambda text: gr.Warning(sentence(studio, text)))
+    show_warnings_of(gradio.utils.__file__, lambda text: gr.Warning(sentence(text), duration=SECONDS_SHOWN))
     warnings.filterwarnings("always", module="gradio.utils")
     warnings.filterwarnings("ignore", "The learning did not converge")  # it advises in terms of Python
-    Thread(target=sweep_for_ever, args=(studio.root,), daemon=True).start()
+    Thread(target=sweep_for_ever, args=(studio.visits.root,), daemon=True).start()
     looks = {"theme": gr.themes.Default(), "css_paths": CSS, "footer_links": [], "ssr_mode": False}
     nothing_else = {"enable_monitoring": False, "run_history": False, "mcp_server": False}
     blocks.queue(max_size=MOST_WAITING)

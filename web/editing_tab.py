@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from semantic_edit.disk.images import decoded_image
 from semantic_edit.disk.telling import refuse_withheld
 from semantic_edit.editing.frames import told_frames
 from semantic_edit.pipelines import PRESETS
-from semantic_edit.pipelines.workbench import CANVAS, TINT, AskedEdit
-from semantic_edit.web.running import AT_ONCE, handler, on_model, stop_button, watched
-from semantic_edit.web.studio import Studio, Visit
+from semantic_edit.pipelines.visits import Visit
+from semantic_edit.pipelines.workbench import BRUSH, CANVAS, AskedEdit, sent_layer
+from semantic_edit.web.running import (
+    AT_ONCE,
+    RECIPES,
+    come_into_view,
+    handler,
+    labels,
+    on_model,
+    stop_button,
+    watched,
+)
+from semantic_edit.web.studio import Studio
 
 MOST_EDITS = 50
-CUT = "Higher values make the mask smaller; moving it asks the model nothing."
+INVITATION = "Find shows where the descriptions differ; Edit changes it."
+CUT = "Higher values make the mask smaller. The model is not asked again."
+HEAT = "Yellow is where the model's predictions differ most, then red, then black. The mask is blue."
 REDONE = "The part of the schedule to redo; lower values keep more of the old shape."
-RECIPES = "On the command line:\n```shell\n{}\n```\nIn Python:\n```python\n{}```"
 
 
-def editing_tab(studio: Studio, source: gr.Textbox) -> tuple[gr.ImageEditor, gr.Textbox]:
-    """Lay out the tab, for a picture that `source` describes, and return its canvas and its prompt."""
+def editing_tab(studio: Studio, source: gr.Textbox) -> tuple[list[Any], gr.Textbox]:
+    """Lay out the tab, for a picture that `source` describes; return what shows [`started`], and the prompt."""
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
             prompt = gr.Textbox(label="What it should show", placeholder="a green pear", elem_id="prompt")
@@ -30,9 +39,9 @@ def editing_tab(studio: Studio, source: gr.Textbox) -> tuple[gr.ImageEditor, gr.
                 finding = gr.Button("Find", elem_id="find", min_width=80)
                 editing = gr.Button("Edit", variant="primary", elem_id="edit", min_width=80)
                 stop = stop_button(studio, "stop")
-            said = gr.Markdown("Find shows where the descriptions differ; Edit changes it.", elem_id="said")
+            said = gr.Markdown(INVITATION, elem_id="said")
             threshold = gr.Slider(0.05, 0.95, 0.5, step=0.01, label="Threshold", info=CUT, elem_id="cut")
-            heat = gr.Checkbox(False, label="Show the soft map under the mask", elem_id="heat")
+            heat = gr.Checkbox(False, label="Show the soft map under the mask", info=HEAT, elem_id="heat")
             with gr.Accordion("More settings", open=False):
                 preset = gr.Radio(list(PRESETS), value="default", label="Preset")
                 usual = PRESETS["default"].num_inference_steps
@@ -49,12 +58,9 @@ def editing_tab(studio: Studio, source: gr.Textbox) -> tuple[gr.ImageEditor, gr.
                 sources=(),
                 transforms=(),
                 layers=False,
-                brush=gr.Brush(colors=[f"rgba{(*TINT, 0.6)}"], color_mode="fixed", default_size=28),
+                brush=gr.Brush(colors=[f"rgba{BRUSH}"], color_mode="fixed", default_size=28),
                 eraser=gr.Eraser(default_size=28),
             )
-            # only the file of the layer that is brushed: Gradio itself would open all files
-            canvas.preprocess = lambda sent: Path(sent.layers[0].path) if sent and sent.layers else None
-            canvas.accept_blobs = None  # another way to send layers, which keeps them in memory without limit
     with gr.Column(visible=False) as after:
         with gr.Row():
             with gr.Column(scale=3, min_width=320):
@@ -77,23 +83,29 @@ def editing_tab(studio: Studio, source: gr.Textbox) -> tuple[gr.ImageEditor, gr.
         made = bench.edit(watched(visit, studio.edits), asked)
         refuse_withheld(made.output.nsfw_content_detected, "try other words or another seed")
         saved = {name: visit.save(name, content) for name, content in made.files().items()}
-        lines = RECIPES.format(*studio.recipes(asked.given(made.has_mask), asked.seed, made.has_mask))
+        lines = RECIPES.format(*studio.edit_recipes(asked.given(made.has_mask), asked.seed, made.has_mask))
         shown = [(saved["picture.png"], saved["edited.png"]), list(saved.values()), lines]
-        visit.edits = (*visit.edits, (shown, [asked.arguments["source_prompt"], asked.arguments["prompt"]]))
-        edits = [(pair[1], prompt) for (pair, *_), (_, prompt) in visit.edits]
+        visit.edits = (*visit.edits, (shown, asked, bench.marks))
+        edits = [(pair[1], asked.arguments["prompt"]) for (pair, *_), asked, _ in visit.edits]
         note = told_frames(made.output.frames) + (" The inversion was reused." if made.is_reusing else "")
         return [canvas_of(visit, heat), *shown, edits, gr.update(visible=True), note]
 
-    def go_back(request: gr.Request, event: gr.SelectData) -> list[Any]:
-        shown, prompts = studio.visit(str(request.session_hash)).edits[event.index]
-        return [*shown, *prompts]
+    def go_back(visit: Visit, index: Any, heat: bool) -> list[Any]:
+        if index not in range(len(visit.edits)):
+            raise ValueError("That edit is not kept any more.")
+        shown, asked, visit.bench.marks = visit.edits[index]
+        note = f"This is edit {index + 1} again, with its mask, words and settings."
+        return [canvas_of(visit, heat), *shown, note, asked.seed, *asked.arguments.values()]
 
-    def read_strokes(visit: Visit, layer: Path | None) -> None:
-        if layer is not None:
-            visit.bench.brush(decoded_image(layer))
+    def pick(request: gr.Request, heat: bool, event: gr.SelectData) -> Any:
+        return handler(studio, go_back)(request, event.index, heat)
 
-    def redraw(visit: Visit, layer: Path | None, heat: bool, threshold: float) -> Any:
-        read_strokes(visit, layer)
+    def read_strokes(visit: Visit, sent: Any) -> None:
+        if (layer := sent_layer(sent)) is not None:
+            visit.bench.brush(layer)
+
+    def redraw(visit: Visit, sent: Any, heat: bool, threshold: float) -> Any:
+        read_strokes(visit, sent)
         visit.bench.move_threshold(threshold)
         return canvas_of(visit, heat)
 
@@ -110,18 +122,29 @@ def editing_tab(studio: Studio, source: gr.Textbox) -> tuple[gr.ImageEditor, gr.
         "num_inference_steps": steps,
         "inpaint_strength": strength,
     }
-    studio.words |= {name: f"“{component.label}”" for name, component in typed.items()}
+    words = labels(typed)
     asked, buttons, shown = [seed, *typed.values()], [finding, editing, stop], [result, files, recipes]
-    on_model(studio, finding.click, find, asked, [canvas, heat, said], buttons)
-    # before the edit waits for its turn, because files that were sent do not stay for long
-    read = gr.on([editing.click, prompt.submit], handler(studio, read_strokes), canvas, None, **AT_ONCE)
-    on_model(studio, read.then, edit, [heat, *asked], [canvas, *shown, strip, after, said], buttons)
-    moved, drawn = [threshold.input, heat.input], [canvas, heat, threshold]
-    gr.on(moved, handler(studio, redraw), drawn, canvas, trigger_mode="always_last", **AT_ONCE)
+    on_model(studio, finding.click, find, asked, [canvas, heat, said], buttons, words)
+    # before the edit waits for its turn, because files that were sent do not stay for long; as they were sent,
+    # because Gradio itself would open all of them
+    as_sent = {"preprocess": False, **AT_ONCE}
+    reading = handler(studio, read_strokes, otherwise=None)
+    read = gr.on([editing.click, prompt.submit], reading, canvas, None, **as_sent)
+    on_model(studio, read.then, edit, [heat, *asked], [canvas, *shown, strip, after, said], buttons, words)
+    moved, redrawing = [threshold.input, heat.input], handler(studio, redraw, words)
+    drawn = {"inputs": [canvas, heat, threshold], "outputs": canvas, "trigger_mode": "always_last"}
+    gr.on(moved, redrawing, **drawn, **as_sent)
     canvas.clear(handler(studio, clear), heat, canvas, **AT_ONCE)
-    strip.select(go_back, None, [*shown, source, prompt], **AT_ONCE)
+    strip.select(pick, heat, [canvas, *shown, said, *asked], **AT_ONCE)
     preset.input(lambda name: PRESETS[name].num_inference_steps, preset, steps, **AT_ONCE)
-    return canvas, prompt
+    come_into_view(result)
+    return [canvas, said, after], prompt
+
+
+def started(visit: Visit | None) -> list[Any]:
+    """What is shown when a visit, or nobody, begins with another picture, or with none."""
+    canvas = canvas_of(visit) if visit and visit.chosen else None
+    return [canvas, INVITATION, gr.update(visible=False)]
 
 
 def canvas_of(visit: Visit, heat: bool = False) -> dict[str, Any]:

@@ -32,6 +32,8 @@ def test_an_argument_is_called_by_what_is_typed_for_it():
     assert in_typed_words(text, words) == (
         "--strength 0.1 of `num_steps`; --preserve-background needs it, `pipe(image=...)` not"
     )
+    labels = {"mask_image": "the mask", "image": "the picture"}
+    assert in_typed_words("pass a `mask_image`, or `image`", labels) == "pass a mask, or the picture"
     assert in_typed_words("pass `inpaint_strength=0.5`", words) == "pass --strength 0.5"
     assert (
         in_typed_words("The `text_encoder_2` has no `scheduler`.", {})

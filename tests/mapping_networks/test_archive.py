@@ -1,5 +1,6 @@
 """A mapping network as a zip, which anyone may have made."""
 
+import tempfile
 import zipfile
 
 import pytest
@@ -48,13 +49,21 @@ def test_a_folder_that_was_packed_as_a_whole_is_read_too(packed, tmp_path):
         (lambda files: [*files, ("again/config.json", b"{}")], r"nothing else but a README\.md"),
         (lambda files: [*files, ("../../config.json", b"{}")], r"nothing else but a README\.md"),
         (lambda files: [(name, it[:-1] + b"\0") for name, it in files], "config|saved"),
+        (
+            lambda files: [(name, it.replace(b"apple", b"pear!")) for name, it in files],
+            r"odd\.zip' is not what was saved",
+        ),
+        (lambda files: [(name, b"{" if name == CONFIG else it) for name, it in files], "odd"),
+        (lambda files: [(name, b"" if name == TENSORS else it) for name, it in files], "odd"),
     ],
-    ids=["half", "more", "twice", "outside", "changed"],
+    ids=["half", "more", "twice", "outside", "changed", "other words", "no config", "no tensors"],
 )
 def test_any_other_zip_is_refused(packed, tmp_path, change, reason):
     odd = written(tmp_path / "odd.zip", change(list(contents(packed).items())))
-    with pytest.raises((ValueError, OSError), match=reason):
+    with pytest.raises((ValueError, OSError), match=reason) as refused:
         unpack_network(odd)
+    assert "odd.zip" in str(refused.value)
+    assert tempfile.gettempdir() not in str(refused.value)  # whoever sent it knows only its name
     assert {one.name for one in tmp_path.iterdir()} == {"apple.zip", "odd.zip"}
 
 

@@ -56,18 +56,18 @@ class Visitor:
 
     def choose(self, index: int, steps: int = 5) -> None:
         """Take a still life, and few steps."""
-        before = set(self.studio.visits)
+        before = set(self.studio.visits.current)
         self.page.locator("#samples button").nth(index).click()
         self.page.wait_for_selector("#canvas canvas")
         self.page.wait_for_function("document.querySelector('#prompt textarea').value != ''")
-        (self.key,) = set(self.studio.visits) - before
+        (self.key,) = set(self.studio.visits.current) - before
         self.page.get_by_role("button", name="More settings").click()
         self.page.locator("#steps input[type=number]").fill(str(steps))
         self.page.locator("#steps input[type=number]").press("Tab")
 
     @property
     def here(self) -> Any:
-        return self.studio.visits[self.key]
+        return self.studio.visits.current[self.key]
 
     def find(self) -> None:
         self.page.click("#find")
@@ -82,6 +82,11 @@ class Visitor:
 
     def is_idle(self) -> bool:
         return self.page.locator("#stop").is_disabled() and self.page.locator("#edit").is_enabled()
+
+    def is_seen(self, selector: str) -> bool:
+        """Whether the whole of something is in the window, or fills it."""
+        box, window = self.page.locator(selector).bounding_box(), self.page.viewport_size
+        return bool(0 <= box["y"] <= window["height"] - min(box["height"], window["height"]))
 
     def wait(self, condition: Callable[[], bool], seconds: float = 120) -> None:
         for _ in range(int(seconds * 10)):

@@ -37,6 +37,7 @@ def test_an_edit_and_its_files_are_those_of_the_command_line_and_of_python(visit
     visitor.choose(0)
     visitor.find()
     visitor.edit()
+    visitor.wait(lambda: visitor.is_seen("#result"), 10)
     got = visitor.downloads(tmp_path)
     assert set(got) == {"edited.png", "mask.png", "strip.png", "picture.png", "trajectory.safetensors"}
     assert np.array_equal(pixels(got["picture.png"]), np.asarray(visitor.here.bench.image))
@@ -46,13 +47,12 @@ def test_an_edit_and_its_files_are_those_of_the_command_line_and_of_python(visit
     command, python = recipes_in(visitor)
     shown = pixels(got["edited.png"])
     monkeypatch.chdir(tmp_path)
-    got["edited.png"].unlink()
     assert main([*shlex.split(command)[1:], "--save-mask", "again.png"]) == 0
-    assert np.array_equal(pixels("edited.png"), shown)
+    assert np.array_equal(pixels("edited-again.png"), shown)
     assert np.array_equal(pixels("again.png"), pixels("mask.png"))
-    got["edited.png"].unlink()
+    (tmp_path / "edited-again.png").unlink()
     exec(python, {})
-    assert np.array_equal(pixels("edited.png"), shown)
+    assert np.array_equal(pixels("edited-again.png"), shown)
     assert {url.split("/")[2] for url in visitor.asked if "//" in url} == {visitor.page.url.split("/")[2]}
 
 
@@ -139,6 +139,25 @@ def test_the_brush_adds_and_the_eraser_takes_away(visit, tmp_path):
     assert 'mask_image=Image.open("mask.png")' in python
 
 
+def test_a_stroke_across_the_mask_stays_when_the_threshold_moves(visit):
+    visitor = visit()
+    visitor.choose(0)
+    visitor.find()
+    visitor.page.wait_for_timeout(1000)
+    bench = visitor.here.bench
+    before = np.asarray(bench.mask())
+    row, column = np.argwhere(before > 250).mean(0) / 128
+    drag(visitor, "Brush", (0.05, row), (column, row))
+    slider = visitor.page.locator("#cut input[type=range]")
+    slider.focus()
+    for _ in range(40):
+        slider.press("ArrowRight")
+    visitor.wait(lambda: np.asarray(bench.mask()).sum() < 0.6 * before.sum())
+    stroke = np.s_[int(row * 128), 10 : int(column * 128)]
+    assert np.asarray(bench.mask())[stroke][before[stroke] == 255].min() == 0
+    assert np.asarray(bench.strokes.corrected(bench.mask()))[stroke].min() == 255
+
+
 def test_stop_ends_an_edit_within_a_step(visit, evaluations):
     visitor = visit()
     visitor.choose(0, steps=100)
@@ -211,7 +230,7 @@ def test_two_visitors_at_once_get_what_they_would_get_alone_and_leave_nothing(vi
     assert not any(second.name in url for url in asked)
     key, page = visitors[0].key, visitors[0].page
     page.close()
-    visitors[1].wait(lambda: key not in studio.visits)
+    visitors[1].wait(lambda: key not in studio.visits.current)
     assert not first.exists()
     assert second.exists()
 
@@ -250,12 +269,19 @@ def test_learn_keep_load_and_restyle(visit, tmp_path):
     other.page.locator("#load-network input[type=file], input[type=file][accept*=zip]").set_input_files(
         tmp_path / "learned.zip"
     )
-    other.wait(lambda: "Loaded." in other.page.locator("#learned").inner_text())
+    other.wait(lambda: "Loaded:" in other.page.locator("#learned").inner_text())
     other.page.locator("#prompts textarea").fill("a blue lemon on grass\na red lemon on grass")
     other.page.click("#restyle")
     other.page.wait_for_selector("#words img")
     assert other.page.locator("#restyled img").count() == 3
     assert other.page.locator("#words img").count() == 3
+    labels = [other.page.locator("#words img").nth(one).get_attribute("alt") for one in range(3)]
+    assert labels[2] == "Places of the words: a red lemon on grass"
+    other.page.set_viewport_size({"width": 390, "height": 844})
+    for picture in other.page.locator("#restyled img").all():
+        box = picture.bounding_box()
+        assert 0 <= box["x"] <= box["x"] + box["width"] <= 390
+        assert box["width"] == pytest.approx(box["height"], abs=1)
 
 
 def test_it_fits_a_phone_in_the_dark_and_everything_has_a_name(visit):
