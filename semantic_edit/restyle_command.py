@@ -179,8 +179,8 @@ def run(options: argparse.Namespace) -> None:
         model_choice(options),
     )
     output = run_edit(pipe, "try other words", prompt=options.prompt, mapping_network=network, **arguments)
-    before = arguments.get("image") or output.reconstruction[0]  # type: ignore[index]
-    write_files(_contents(options, outputs, (network.config.prompt, before), output))
+    before = (network.config.prompt, arguments.get("image"))
+    write_files(_contents(options, outputs, before, output))
     for path in outputs.values():
         say(path)
 
@@ -242,21 +242,22 @@ def _pipeline_arguments(options: argparse.Namespace) -> dict[str, Any]:
 def _contents(
     options: argparse.Namespace,
     outputs: dict[str, Path],
-    source: tuple[str, Image.Image],
+    source: tuple[str, Image.Image | None],
     output: StyleDiffusionPipelineOutput,
 ) -> dict[Path, bytes]:
-    """The content of each file; `source` is the learned prompt and the image under it."""
+    """The content of each file; `source` is the learned prompt and the image, if it was given."""
     from semantic_edit.pipelines.strips import strip
 
     edits: list[Image.Image] = list(output.images)
-    panels = [source]
+    (reconstruction,) = output.reconstruction  # type: ignore[misc]
+    panels = [(source[0], source[1] or reconstruction)]
     for number, shown in enumerate(zip(options.prompt, edits, strict=True)):
         if options.mask == AUTOMATIC:
             panels.append(("mask", _found_mask(output, number)))
         panels.append(shown)
     images = {
         **dict(zip(_edit_names(options), edits, strict=True)),
-        "--save-reconstruction": output.reconstruction[0],  # type: ignore[index]
+        "--save-reconstruction": reconstruction,
         "--strip": strip(panels),
     }
     return {path: encode_image(images[option], path) for option, path in outputs.items()}
