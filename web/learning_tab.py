@@ -89,9 +89,9 @@ def learning_tab(studio: Studio, source: gr.Textbox) -> list[gr.Textbox]:
         if network is None:
             raise ValueError("Nothing is learned yet: press “Learn”, or load a .zip.")
         asked = prompts_in(prompts, MOST_PROMPTS)
-        where = {"mask_image": AUTOMATIC, "preserve_background": laid} if confined else {}
+        where = {"mask_image": AUTOMATIC, "image": visit.pictured, "preserve_background": laid}
         pipe = watched(visit, studio.styles)
-        output = pipe(asked, network, image=visit.pictured, output_attention_maps=True, **where, **kept)
+        output = pipe(asked, network, output_attention_maps=True, **(where if confined else {}), **kept)
         refuse_withheld(output.nsfw_content_detected, "try other words")
         images, maps = captioned(output, network.config.prompt, asked)
         shown = [visit.save_each("restyled.png", images), visit.save_each("words.png", maps)]
