@@ -1,5 +1,6 @@
 """A page of the still-life model, served once, and browsers that visit it."""
 
+import io
 import os
 import shutil
 import warnings
@@ -7,7 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -82,6 +85,11 @@ class Visitor:
 
     def is_idle(self) -> bool:
         return self.page.locator("#stop").is_disabled() and self.page.locator("#edit").is_enabled()
+
+    def pixels(self, selector: str) -> Any:
+        """A picture that the page shows, as an array."""
+        source = self.page.locator(selector).get_attribute("src")
+        return np.asarray(Image.open(io.BytesIO(self.page.request.get(source).body())).convert("RGB"))
 
     def is_seen(self, selector: str) -> bool:
         """Whether the whole of something is in the window, or fills it."""
