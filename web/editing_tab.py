@@ -122,20 +122,19 @@ def editing_tab(studio: Studio, source: gr.Textbox) -> tuple[list[Any], gr.Textb
         "num_inference_steps": steps,
         "inpaint_strength": strength,
     }
-    words = labels(typed)
-    asked, buttons, shown = [seed, *typed.values()], [finding, editing, stop], [result, files, recipes]
-    on_model(studio, finding.click, find, asked, [canvas, heat, said], buttons, words)
+    buttons, shown, asked = [finding, editing, stop], [result, files, recipes], {"generator": seed, **typed}
+    on_model(studio, finding.click, find, asked, [canvas, heat, said], buttons)
     # before the edit waits for its turn, because files that were sent do not stay for long; as they were sent,
     # because Gradio itself would open all of them
     as_sent = {"preprocess": False, **AT_ONCE}
     reading = handler(studio, read_strokes, otherwise=None)
     read = gr.on([editing.click, prompt.submit], reading, canvas, None, **as_sent)
-    on_model(studio, read.then, edit, [heat, *asked], [canvas, *shown, strip, after, said], buttons, words)
-    moved, redrawing = [threshold.input, heat.input], handler(studio, redraw, words)
+    on_model(studio, read.then, edit, {"heat": heat, **asked}, [canvas, *shown, strip, after, said], buttons)
+    moved, redrawing = [threshold.input, heat.input], handler(studio, redraw, labels(typed))
     drawn = {"inputs": [canvas, heat, threshold], "outputs": canvas, "trigger_mode": "always_last"}
     gr.on(moved, redrawing, **drawn, **as_sent)
     canvas.clear(handler(studio, clear), heat, canvas, **AT_ONCE)
-    strip.select(pick, heat, [canvas, *shown, said, *asked], **AT_ONCE)
+    strip.select(pick, heat, [canvas, *shown, said, *asked.values()], **AT_ONCE)
     preset.input(lambda name: PRESETS[name].num_inference_steps, preset, steps, **AT_ONCE)
     come_into_view(result)
     return [canvas, said, after], prompt

@@ -17,7 +17,6 @@ from semantic_edit.web.running import (
     RECIPES,
     come_into_view,
     handler,
-    labels,
     on_model,
     stop_button,
     watched,
@@ -99,11 +98,11 @@ def learning_tab(studio: Studio, source: gr.Textbox) -> list[gr.Textbox]:
         lines = RECIPES.format(*studio.restyle_recipes(asked, kept, confined, laid))
         return [*shown, gr.update(value=pictured, visible=laid), lines, gr.update(visible=True), ""]
 
-    words = labels({"prompt": prompts, **dict(zip(TAUS, taus, strict=True))})
-    buttons, lesson = [learning, restyling, stop], labels({"prompt": source, "num_inference_steps": steps})
-    on_model(studio, learning.click, learn, [source, steps], [saving, learned], buttons, lesson)
-    shown, inputs = [results, places, files, recipes, after, told], [prompts, confined, *taus]
-    on_model(studio, restyling.click, restyle, inputs, shown, buttons, words)
+    buttons, lesson = [learning, restyling, stop], {"prompt": source, "num_inference_steps": steps}
+    on_model(studio, learning.click, learn, lesson, [saving, learned], buttons)
+    asked = {"prompt": prompts, "confined": confined, **dict(zip(TAUS, taus, strict=True))}
+    shown = [results, places, files, recipes, after, told]
+    on_model(studio, restyling.click, restyle, asked, shown, buttons)
     loading.upload(handler(studio, load), loading, [saving, learned], preprocess=False, **AT_ONCE)
     come_into_view(results)
     return [prompts]

@@ -89,10 +89,9 @@ def on_model(
     studio: Studio,
     start: Callable[..., Any],
     run: Callable[..., Any],
-    inputs: Sequence[Any],
+    inputs: Mapping[str, Any],
     outputs: Sequence[Any],
     buttons: Sequence[gr.Button],
-    words: Mapping[str, str],
 ) -> None:
     """Let an event call the model: its turn comes in the queue, and until its end it can only be stopped.
 
@@ -100,9 +99,9 @@ def on_model(
         studio: Holds the visits.
         start: The event, such as `button.click`.
         run: `run(visit, *values)`; what it returns last is said, behind the time that it took.
-        inputs, outputs: Of `run`. The last output shows the progress.
+        inputs: Of `run`, by the names of the pipeline's arguments, which errors call by the components' labels.
+        outputs: Of `run`; the last one shows the progress.
         buttons: Those without effect meanwhile, and last the one that stops it.
-        words: What the pipeline's arguments are called here.
     """
 
     def switch(working: bool) -> list[Any]:
@@ -120,8 +119,7 @@ def on_model(
 
     began = start(handler(studio, begin), None, buttons, **AT_ONCE)
     one_at_a_time = {**PRIVATE, "concurrency_id": "model", "concurrency_limit": 1}
-    ran = began.then(
-        handler(studio, timed, words), inputs, outputs, show_progress_on=outputs[-1], **one_at_a_time
-    )
+    handled, sent = handler(studio, timed, labels(inputs)), [*inputs.values()]
+    ran = began.then(handled, sent, outputs, show_progress_on=outputs[-1], **one_at_a_time)
     for ended in (ran.success, ran.failure):  # after a failure, Gradio 6.31 does not go on to a `then`
         ended(lambda: switch(False), None, buttons, **AT_ONCE)

@@ -469,7 +469,8 @@ def test_outputs(style_pipe, learned):
     np.testing.assert_allclose(arrays.images, tensors.images.permute(0, 2, 3, 1).numpy())
     np.testing.assert_array_equal(np.asarray(pil.images[1]), (255 * arrays.images[1]).round())
     np.testing.assert_array_equal(np.asarray(pil.reconstruction[0]), (255 * arrays.reconstruction[0]).round())
-    images, flags, reconstruction, masks, maps, frames = style_pipe(TARGET, learned, return_dict=False)
+    images, flags, reconstruction, masks, maps, frames, where = style_pipe(TARGET, learned, return_dict=False)
+    assert where is None
     assert len(images) == len(reconstruction) == 1
     assert (flags, masks, maps) == (None, None, None)
     assert [str(frame) for frame in frames] == ["64 x 48 pixels"]
