@@ -48,7 +48,7 @@ def bench(make_style_pipe):
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=pytest.mark.slow) if name == "families" else name
+        pytest.param(name, marks=pytest.mark.slow) if name in ("families", "learning", "restyling") else name
         for name in SECTIONS
         if name not in ONLY_ON_GPUS
     ],

@@ -148,7 +148,9 @@ def test_imports_are_hoisted_in_the_formatter_s_order():
     ]
 
 
-@pytest.mark.parametrize("name", PIPELINES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name == "diffedit" else pytest.mark.slow) for name in PIPELINES]
+)
 def test_a_pipeline_s_file_is_the_same_every_time_and_as_clean_as_its_sources(name, files, tmp_path):
     text = pipeline_file(name)
     heading, body = text.split('"""\n', 1)

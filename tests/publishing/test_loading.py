@@ -215,7 +215,8 @@ def test_a_file_of_the_other_families(run, models, code, expected):
     assert_all_equal(results, expected)
 
 
-@EACH
+@pytest.mark.slow  # what loads a file from the Hub loads a local one, which the fast tests do
+@pytest.mark.parametrize("name", [ONE, *OTHERS])
 def test_ways_through_the_hub(run, hub, models, own_models, files, expected, tmp_path, name):
     def contents(folder: Path) -> dict[str, bytes]:
         paths = [path for path in folder.rglob("*") if path.is_file()]

@@ -36,6 +36,7 @@ def test_it_is_loaded_by_its_folder_alone(folder):
 
 
 @torch.no_grad()
+@pytest.mark.slow
 def test_it_draws_what_the_prompt_says(folder):
     pipe = StableDiffusion3Pipeline.from_pretrained(folder, text_encoder_3=None, tokenizer_3=None)
     pipe.set_progress_bar_config(disable=True)
@@ -72,6 +73,7 @@ def test_one_token_stands_for_many_equal_ones():
     assert_close(velocity(many, pooled), expected, rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss_and_goes_on_where_it_stopped(tmp_path):
     pool = LatentPool(torch.randn(64, 4, 16, 16).half(), torch.rand(64, 2, 16, 16).half())
     scenes = pool_scenes("train", 64)
