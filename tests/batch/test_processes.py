@@ -89,7 +89,7 @@ def alone(table, tmp_path_factory):
 @pytest.mark.parametrize("processes", [2, 3])
 def test_several_processes_make_what_one_makes(table, alone, tmp_path, processes):
     text = done(processes, *batch(table, tmp_path / "out", "--merge"))
-    assert "20 rows are whole, 20 of them new; 0 were left out" in text
+    assert "rows done: 20, of them new: 20, left out: 0" in text
     assert len(list((tmp_path / "out").glob("results*.jsonl"))) == processes
     theirs = {one["name"]: one for one in lines_of(alone)}
     ours = lines_of(tmp_path / "out")
@@ -160,7 +160,7 @@ def test_one_that_dies_ends_the_others_and_nobody_waits_for_it(table, tmp_path):
     os.kill(json.loads(held.read_text())["process"], signal.SIGKILL)
     running.communicate(timeout=120)
     assert running.returncode != 0
-    assert "20 rows are whole" in done(1, *batch(table, out))
+    assert "rows done: 20" in done(1, *batch(table, out))
 
 
 def test_bad_rows_are_told_by_their_own_process_and_in_the_exit_code(table, tmp_path):
@@ -170,7 +170,7 @@ def test_bad_rows_are_told_by_their_own_process_and_in_the_exit_code(table, tmp_
     running = started(2, *batch(bad, tmp_path / "out", "--on-bad", "skip"))
     text, _ = running.communicate(timeout=900)
     assert running.returncode != 0
-    assert "20 rows are whole, 20 of them new; 1 were left out" in text
+    assert "rows done: 20, of them new: 20, left out: 1" in text
     assert "bad.jsonl, line 17: there is no file 'gone.png'" in text
 
 
