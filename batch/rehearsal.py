@@ -18,6 +18,7 @@ from semantic_edit.batch.status import spoken_time
 from semantic_edit.batch.team import ALONE
 from semantic_edit.datasets.items import BadRow, RowError
 from semantic_edit.disk.images import as_png
+from semantic_edit.disk.telling import counted
 
 
 @dataclass
@@ -44,7 +45,7 @@ class Rehearsal:
         """
         lines = [f"rows: {self.rows}" + (f", and {len(self.bad)} that cannot be used" if self.bad else "")]
         lines += [
-            f"{width} x {height} pixels: {_counted(count, 'picture')}"
+            f"{width} x {height} pixels: {counted(count, 'picture')}"
             for (width, height), count in sorted(self.pictures.items())
         ]
         if self.together:
@@ -58,10 +59,6 @@ class Rehearsal:
                 f"{spoken_size(self.size * self.rows)} of pictures"
             )
         return lines
-
-
-def _counted(number: int, thing: str) -> str:
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def spoken_size(count: float) -> str:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from semantic_edit.batch.rows import Picture
 from semantic_edit.disk.images import UnreadableImage, decoded_image
+from semantic_edit.disk.telling import counted
 
 MOST_SHOWN = 500
 THUMBNAIL = 256  # pixels
@@ -69,7 +70,7 @@ class ResultPage:
         """Lines about the whole batch."""
         edits = [row for row in self.rows if "error" not in row]
         bad = len(self.rows) - len(edits)
-        line = _counted(len(edits), "edit") + (f", {_counted(bad, 'row')} left out" if bad else "")
+        line = counted(len(edits), "edit") + (f", {counted(bad, 'row')} left out" if bad else "")
         if len(self.shown) < len(self.rows):
             line += f"; the first {len(self.shown)} are shown here, the table has all"
         yield line
@@ -129,7 +130,3 @@ def _thumbnail(image: Image.Image) -> str:
     content = io.BytesIO()
     small.save(content, "JPEG", quality=80)
     return f"data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}"
-
-
-def _counted(number: int, thing: str) -> str:
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

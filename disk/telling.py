@@ -68,6 +68,11 @@ def in_typed_words(text: str, words: Mapping[str, str]) -> str:
     return _ARTICLES.sub(r"\1 ", _TWICE.sub(r"\1", _NAME.sub(typed, text)))
 
 
+def counted(number: int, thing: str) -> str:
+    """A number of things, such as "1 row" or "2 rows"."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
 def refuse_withheld(flags: Sequence[bool] | None, advice: str) -> None:
     """Raise if a safety checker has blackened any results.
 

@@ -79,6 +79,11 @@ class MaskResult:
     coherence: torch.Tensor
     recolours: tuple[bool, ...]
 
+    @property
+    def has_room(self) -> list[bool]:
+        """For each picture, whether its mask has room around an object; that of a colour edit is tight."""
+        return [not recoloured for recoloured in self.recolours]
+
 
 def draw_mask_noise(
     batch_size: int,

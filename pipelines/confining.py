@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,13 +11,12 @@ import torch
 from semantic_edit.denoisers.denoiser import Denoiser
 from semantic_edit.editing.conditioning import Conditioning
 from semantic_edit.editing.mask_shapes import MaskShape, mask_to_tensor
-from semantic_edit.editing.masking import MaskResult, find_mask
 from semantic_edit.pipelines.finishing import Composition
 from semantic_edit.pipelines.images import Images
 from semantic_edit.pipelines.masks import (
     Drawing,
     EditMask,
-    draw_edit_mask,
+    found_and_drawn,
     mask_of_everything,
     shape_edit_mask,
     warn_of_alike_prompts,
@@ -107,7 +106,7 @@ class Confined:
 
     mask: EditMask
     inside: torch.Tensor | None = None
-    seen_only: tuple[bool, ...] = ()
+    seen_only: Sequence[bool] = ()
 
     def laid(self, view: View, asked: Confinement) -> Composition:
         """How the edits are laid over the picture of a view."""
@@ -153,17 +152,11 @@ def _found(
     generator = asked.generator or torch.Generator().manual_seed(0)
     sides = EditEmbeds(target=told.rows(slice(1, None)), source=told.rows(slice(1)).expand(edits))
     contrast = contrast_prompts(session, clean.expand(edits, -1, -1, -1), sides, settings, 1.0, generator)
-    found = find_mask(contrast, denoiser.tuning, mask_threshold=asked.threshold)
-    warn_of_alike_prompts(found)
     is_shaped = asked.shape != MaskShape()
     drawing = Drawing(asked.threshold, denoiser.tuning, denoiser.cell, True, is_shaped)
+    found, drawn = found_and_drawn(contrast, images, drawing)
+    warn_of_alike_prompts(found)
     # also without the picture's own pixels: a rim of the old object would be left where latents are cut along its edge
     shape = replace(asked.shape, room=round(preset.mask_room * denoiser.cell))
-    drawn = draw_edit_mask(found, images, drawing)
     mask = shape_edit_mask(drawn, edits, clean, denoiser.cell, shape, is_found=True)
-    return Confined(mask, mask.weights, () if is_shaped or not asked.keeps else _objects(found))
-
-
-def _objects(found: MaskResult) -> tuple[bool, ...]:
-    """For each edit, whether its mask has room around an object, in which only visible changes are kept."""
-    return tuple(not recoloured for recoloured in found.recolours)
+    return Confined(mask, mask.weights, () if is_shaped or not asked.keeps else found.has_room)

@@ -291,4 +291,4 @@ def _seen_only(request: EditRequest, found: MaskResult | None) -> list[bool]:
         return []
     if request.options.is_shaped:
         return []
-    return [not recoloured for recoloured in found.recolours]
+    return found.has_room

@@ -8,12 +8,12 @@ import torch
 
 from semantic_edit.denoisers.denoiser import Denoiser
 from semantic_edit.editing.mask_shapes import MaskShape
-from semantic_edit.editing.masking import MaskResult, NoiseContrast, find_mask
+from semantic_edit.editing.masking import MaskResult, NoiseContrast
 from semantic_edit.editing.tuning import EditTuning
 from semantic_edit.pipelines.masks import (
     Drawing,
     EditMask,
-    draw_edit_mask,
+    found_and_drawn,
     shape_edit_mask,
     warn_of_alike_prompts,
 )
@@ -40,7 +40,6 @@ class PromptContrast:
     def drawn(self, threshold: float) -> tuple[MaskResult, EditMask]:
         """What is found at a threshold, and the mask that it gives."""
         request, options = self.request, self.request.options
-        found = find_mask(self.noise, self.tuning, options.mask.mask_thresholding_ratio, threshold)
         drawing = Drawing(
             threshold=threshold,
             tuning=self.tuning,
@@ -48,7 +47,8 @@ class PromptContrast:
             follows_edges=options.preset.mask_refine,
             is_shaped=options.is_shaped,
         )
-        drawn = draw_edit_mask(found, request.view.images, drawing)
+        ratio = options.mask.mask_thresholding_ratio
+        found, drawn = found_and_drawn(self.noise, request.view.images, drawing, ratio)
         shape = mask_shape(request, self.cell)
         return found, shape_edit_mask(drawn, request.edits, found.soft_mask, self.cell, shape, is_found=True)
 

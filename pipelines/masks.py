@@ -9,7 +9,13 @@ import torch
 
 from semantic_edit.disk.telling import warn_caller
 from semantic_edit.editing.mask_shapes import MaskShape, grow_mask, mask_to_latents, shape_mask
-from semantic_edit.editing.masking import NEGLIGIBLE_DIFFERENCE, MaskResult, outline_mask
+from semantic_edit.editing.masking import (
+    NEGLIGIBLE_DIFFERENCE,
+    MaskResult,
+    NoiseContrast,
+    find_mask,
+    outline_mask,
+)
 from semantic_edit.editing.refinement import drawn_mask, followed_mask
 from semantic_edit.editing.tuning import EditTuning
 from semantic_edit.pipelines.images import Images
@@ -46,6 +52,21 @@ class Drawing:
     cell: int
     follows_edges: bool
     is_shaped: bool
+
+
+def found_and_drawn(
+    noise: NoiseContrast, images: Images, drawing: Drawing, mask_thresholding_ratio: float | None = None
+) -> tuple[MaskResult, torch.Tensor]:
+    """What is found where the prompts of each edit disagree, and the mask drawn from it; see [`draw_edit_mask`].
+
+    Args:
+        noise: How the predictions differ.
+        images: What the model works on.
+        drawing: How the mask is drawn.
+        mask_thresholding_ratio: See `find_mask`.
+    """
+    found = find_mask(noise, drawing.tuning, mask_thresholding_ratio, drawing.threshold)
+    return found, draw_edit_mask(found, images, drawing)
 
 
 def draw_edit_mask(found: MaskResult, images: Images, drawing: Drawing) -> torch.Tensor:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from semantic_edit import edit_command
-from semantic_edit.disk.telling import in_typed_words
+from semantic_edit.disk.telling import counted, in_typed_words
 from semantic_edit.files import UsageError, check_folder
 from semantic_edit.loading import (
     check_image_encoder,
@@ -267,9 +267,8 @@ def _run(options: argparse.Namespace, team: Team) -> int:
             if not source.is_table:
                 _tell_ignored(source, options.method, team)
         if not team.leads:
-            return (
-                0  # the first process tells what all of them left out: another exit code would end the others
-            )
+            # the first process tells what all of them left out: another exit code would end the others
+            return 0
         everyone = watch.wait()
         say(_summary(everyone))
         if options.merge:
@@ -317,11 +316,7 @@ def _tell_ignored(source: Source, method: str, team: Team) -> None:
             hint = f"; it is for --method {others[0]}"
         elif near := difflib.get_close_matches(key, meant, 1, cutoff=0.7):
             hint = f"; did you mean {meant[near[0]]}?"
-        complain("warning", f"the key {key!r} of {_rows(rows)} is ignored{hint}")
-
-
-def _rows(number: int) -> str:
-    return "1 row" if number == 1 else f"{number} rows"
+        complain("warning", f"the key {key!r} of {counted(rows, 'row')} is ignored{hint}")
 
 
 def _report(bad: BadRow) -> None:
@@ -364,6 +359,6 @@ def _rehearse(options: argparse.Namespace, team: Team) -> int:
         say(line)
     if found.bad and options.on_bad == "fail":
         raise UsageError(
-            f"{_rows(len(found.bad))} cannot be used, and without --on-bad skip a run would do nothing"
+            f"{counted(len(found.bad), 'row')} cannot be used, and without --on-bad skip a run would do nothing"
         )
     return BAD_ROWS if found.bad else 0

@@ -48,10 +48,5 @@ def is_file_in(path: Any, folder: Path) -> bool:
     try:
         place = Path(path).resolve()
         return place.is_relative_to(folder.resolve()) and place.is_file()
-    except (
-        OSError,
-        TypeError,
-        ValueError,
-        RuntimeError,
-    ):  # no text, null characters, too long, links in a circle
-        return False
+    except (OSError, TypeError, ValueError, RuntimeError):
+        return False  # no text, null characters, too long, links in a circle

@@ -169,6 +169,8 @@ def _add_files(group: argparse._ArgumentGroup) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Edit a learned image with words: one edit for each prompt."""
+    if options.mask is None and options.image is not None:
+        options.mask = AUTOMATIC
     outputs = _checked(options)
     quiet_loading()
     arguments = _pipeline_arguments(options)
@@ -186,9 +188,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _check_together(options: argparse.Namespace) -> None:
-    """Settle on the mask, and raise if an option would have no effect."""
-    if options.mask is None and options.image is not None:
-        options.mask = AUTOMATIC
+    """Raise if an option would have no effect."""
     if options.mask is None:
         idle = [name for name in ("mask_grow", "mask_feather") if getattr(options, name) is not None]
         if idle:
