@@ -141,7 +141,7 @@ def _add_mask(group: argparse._ArgumentGroup) -> None:
         type=_mask,
         metavar=f"FILE|{AUTOMATIC}",
         help=f"edit only where this image is white; {AUTOMATIC} finds where the descriptions differ, for each prompt "
-        f"(default: with --image {AUTOMATIC}, otherwise everywhere)",
+        f"(default: {AUTOMATIC} if --image is given, otherwise everywhere)",
     )
     add_mask_threshold(group)
     add_mask_shape(group)
