@@ -38,7 +38,7 @@ SECTIONS: dict[str, tuple[Callable[[Bench], Iterator[Figure]], float]] = {
     "waits": (waits, 15),
     "shares": (shares, 40),
     "swaps": (swaps, 20),
-    "learning": (learning, 80),
+    "learning": (learning, 110),
     "restyling": (restyling, 60),
     "families": (families, 90),
     "compiling": (compiling, 150),

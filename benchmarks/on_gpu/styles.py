@@ -44,39 +44,45 @@ def restyling(bench: Bench) -> Iterator[Figure]:
 
 
 def learning(bench: Bench) -> Iterator[Figure]:
-    """Learn an image by the long schedule, then estimate the time of an update in both loops from a few of them."""
+    """Learn an image by the short and the long schedule, then estimate the time of an update in both loops from a few
+    of them."""
     warnings.filterwarnings("ignore", "The learning did not converge")  # random weights cannot learn anything
     if bench.pipe is not bench.exact:
         with cuda_graphs(bench.pipe.unet):
-            yield from learned_whole(bench, bench.pipe, "graphs", at_most=10.0)
+            yield from learned_whole(bench, bench.pipe, "short", "graphs")
+            yield from learned_whole(bench, bench.pipe, "long", "graphs", at_most=10.0)
+    exact = {}
     with cuda_graphs(bench.exact.unet):
-        exact = yield from learned_whole(bench, bench.exact, "graphs", at_most=10.0)
+        exact["short"] = yield from learned_whole(bench, bench.exact, "short", "graphs")
+        exact["long"] = yield from learned_whole(bench, bench.exact, "long", "graphs", at_most=10.0)
     updates = {
         "published loop": seconds_per_update(bench, partial(learn_as_published, guidance_scale=GUIDANCE)),
         "here": seconds_per_update(bench, type(bench.exact).learn_mapping),
     }
-    for name, seconds in updates.items():
-        yield Figure(f"an update, float32, eager: {name}", 1000 * seconds, "ms")
+    for name, taken in updates.items():
+        yield Figure(f"an update, float32, eager: {name}", 1000 * taken, "ms")
     gain = updates["published loop"] / updates["here"]
     yield Figure("an update, float32, eager: times as fast as the published loop", gain, "x")
     whole = PUBLISHED_UPDATES * updates["published loop"]
     yield Figure(f"published loop, scaled to its {PUBLISHED_UPDATES} updates at most", whole, "s")
-    yield Figure("long schedule, float32, graphs: times as fast as that", whole / exact, "x")
-    yield from learned_whole(bench, bench.pipe, "eager")
+    for schedule, seconds in exact.items():
+        yield Figure(f"{schedule} schedule, float32, graphs: times as fast as that", whole / seconds, "x")
+    yield from learned_whole(bench, bench.pipe, "short", "eager")
+    yield from learned_whole(bench, bench.pipe, "long", "eager")
 
 
 def learned_whole(
-    bench: Bench, pipe: Any, way: str, at_most: float | None = None
+    bench: Bench, pipe: Any, schedule: str, way: str, at_most: float | None = None
 ) -> Generator[Figure, None, float]:
-    """Measure the time and memory of learning an image by the long schedule; returns the seconds."""
+    """Measure the time and memory of learning an image by a schedule; returns the seconds."""
     task, steps, reports = bench.task(), bench.steps(30), []
 
     def learn() -> None:
-        reports.append(pipe.learn_mapping(task.image, task.source_prompt, steps, settings="long").report)
+        reports.append(pipe.learn_mapping(task.image, task.source_prompt, steps, settings=schedule).report)
 
     pipe.learn_mapping(task.image, task.source_prompt, 2)  # warms up
     seconds, peaks = bench.raced({"": learn}, repeats=1)
-    name = f"long schedule, S = {steps}, {str(pipe.unet.dtype).removeprefix('torch.')}, {way}"
+    name = f"{schedule} schedule, S = {steps}, {str(pipe.unet.dtype).removeprefix('torch.')}, {way}"
     yield figure(name, seconds[""], at_most=at_most)
     if bench.on_gpu:
         yield Figure(f"{name}: peak memory", peaks[""], "MiB")
