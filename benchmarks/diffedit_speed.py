@@ -53,8 +53,10 @@ class Settings:
 
     @property
     def evaluations(self) -> int:
-        """The most samples that our pipeline evaluates: two per map, one per level to invert, and two to decode."""
-        return 2 * self.num_maps_per_mask + 3 * self.levels
+        """The most samples that our pipeline evaluates: two per map, those of the inversion, and two per level to
+        decode."""
+        inversion = math.ceil(self.levels / PRESETS[self.preset].inversion_stride)
+        return 2 * self.num_maps_per_mask + inversion + 2 * self.levels
 
     @property
     def least_evaluations(self) -> int:

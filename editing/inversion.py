@@ -47,12 +47,14 @@ def invert_latents(
     latents: torch.Tensor,
     levels: int,
     on_step: Callable[[int, float, torch.Tensor], None] | None = None,
+    stride: int = 1,
 ) -> torch.Tensor:
     """Encode clean latents into noise, keeping every level on the way.
 
     Each step evaluates the model at the noisier timestep of the pair, which is that of level `k`: on z_{k-1}, or, on a
     rectified flow's straighter paths, on a first guess of z_k by the previous step's prediction, a predictor-corrector
-    step at the same cost.
+    step at the same cost. With a stride above 1, the steps between two evaluations take the prediction that the last two
+    extrapolate to, as a linear multistep method of second order does.
 
     Args:
         predict: The model with its conditioning; see [`predicting`]. DiffEdit uses the empty prompt.
@@ -60,6 +62,7 @@ def invert_latents(
         latents: Clean latents, (batch, channels, height, width).
         levels: Number of steps to take, at most `schedule.num_inference_steps`.
         on_step: `on_step(step, timestep, latents)`, called after each step.
+        stride: Number of steps for each evaluation of the model.
 
     Returns:
         (levels + 1, batch, channels, height, width) in float32, level 0 first.
@@ -67,20 +70,25 @@ def invert_latents(
     Raises:
         FloatingPointError: Naming the first step that gave NaN or infinite latents.
 
-    Source: DiffEdit, arXiv:2210.11427, Sec. 3.2, step 2.
+    Source: DiffEdit, arXiv:2210.11427, Sec. 3.2, step 2; with a stride, the two-step method of Adams and Bashforth.
     """
     watch = FiniteWatch()
     latents = latents.float()
     kept = latents.new_empty((levels + 1, *latents.shape))
     kept[0] = latents
-    prediction = None
+    before: torch.Tensor | None = None
+    last: torch.Tensor | None = None
     for step in range(levels):
         level = step + 1
         timestep = schedule.timestep(level)
-        guessed = latents
-        if schedule.is_flow and prediction is not None:
-            guessed = ddim_inverse_step(latents, prediction, schedule, level)
-        prediction = predict(guessed, level)
+        since = step % stride
+        if since == 0:
+            guessed = latents
+            if schedule.is_flow and last is not None:
+                guessed = ddim_inverse_step(latents, last, schedule, level)
+            before, last = last, predict(guessed, level)
+        assert last is not None  # evaluated at the first step
+        prediction = last if before is None or since == 0 else last + since / stride * (last - before)
         latents = ddim_inverse_step(latents, prediction, schedule, level)
         watch.see(at_step("the inversion", step, timestep), latents)
         kept[level] = latents

@@ -48,7 +48,7 @@ class DiffEditMethod(EditMethod[Encoded]):
     Source: DiffEdit, arXiv:2210.11427, Sec. 3.2; the ablations are those of Sec. 4.
     """
 
-    prepared_by: ClassVar[tuple[str, ...]] = ("num_inference_steps", "encoding")
+    prepared_by: ClassVar[tuple[str, ...]] = ("num_inference_steps", "encoding", "preset")
 
     guidance_scale: float | None = PRESETS["paper"].guidance_scale  # type: ignore[assignment]
     inpaint_strength: float = 0.8
@@ -98,6 +98,7 @@ class DiffEditMethod(EditMethod[Encoded]):
                 image=list(images),
                 num_inference_steps=self.num_inference_steps,
                 inpaint_strength=1.0,
+                preset=self.preset,
                 **sides_of(images[0]),
             )
             parts = list(inverted.trajectory.split())

@@ -241,12 +241,10 @@ class DiffEditMixin:
         check_output_type(given["output_type"], ("pil", "np", "pt"))
         check_callable("callback", given.get("callback"))
         check_flags(decode_latents=given["decode_latents"], return_dict=given["return_dict"])
-        steps = preset_of(
-            given["preset"], num_inference_steps=given["num_inference_steps"]
-        ).num_inference_steps
+        preset = preset_of(given["preset"], num_inference_steps=given["num_inference_steps"])
         size = read_size(given["height"], given["width"], denoiser.multiple)
         view = read_view(denoiser, given["image"], size)
-        schedule = denoiser.schedule(steps, latent_size(denoiser, view))
+        schedule = denoiser.schedule(preset.num_inference_steps, latent_size(denoiser, view))
         levels = levels_for(schedule, "inpaint_strength", given["inpaint_strength"])
         guidance_scale = given["guidance_scale"]
         inputs = read_prompt_inputs(given, "prompt", "source_prompt", "negative_prompt")
@@ -268,9 +266,8 @@ class DiffEditMixin:
                 prompts=prompts.target.texts,
             )
             on_step = every_steps(given.get("callback"), given.get("callback_steps", 1))
-            trajectory = invert_images(
-                session, regularised(predict, schedule, towards_white), clean, made, on_step
-            )
+            regular = regularised(predict, schedule, towards_white)
+            trajectory = invert_images(session, regular, clean, made, preset.inversion_stride, on_step)
             latents = trajectory.latents.transpose(0, 1).flip(1)
             images = None
             if given["decode_latents"]:

@@ -73,7 +73,8 @@ def _inverted(here: Located) -> Trajectory:
     session, clean = here.session, here.clean
     empty = here.embeds.inversion.rows(slice(len(clean)))  # type: ignore[union-attr]
     predict = predicting(session.denoiser.for_encoding(), session.schedule, PromptPair(empty))
-    return invert_images(session, predict, clean, _to_be_made(here))
+    stride = here.request.options.preset.inversion_stride
+    return invert_images(session, predict, clean, _to_be_made(here), stride)
 
 
 def _noised(here: Located) -> Trajectory:

@@ -15,6 +15,7 @@ USUAL_GUIDANCE = 7.5
 class Preset:
     """The settings of a [`DiffEditPipeline`] call where it does not set them itself; names and units are the call's.
 
+    inversion_stride: Number of steps of the inversion for each evaluation of the model; see [`invert_latents`].
     guidance_scale, guidance_stop: `None` chooses by the kind of edit; see [`guidance_of`].
     mask_room: How far beyond the mask latents may change if the original pixels are pasted back outside it, as a
         fraction of a latent's side.
@@ -22,6 +23,7 @@ class Preset:
 
     num_inference_steps: int
     num_maps_per_mask: int
+    inversion_stride: int
     guidance_scale: float | None
     guidance_stop: float | None
     mask_refine: bool
@@ -33,6 +35,7 @@ PRESETS = {
     "paper": Preset(
         num_inference_steps=50,
         num_maps_per_mask=10,
+        inversion_stride=1,
         guidance_scale=USUAL_GUIDANCE,
         guidance_stop=1.0,
         mask_refine=False,
@@ -42,6 +45,7 @@ PRESETS = {
     "default": Preset(
         num_inference_steps=20,
         num_maps_per_mask=5,
+        inversion_stride=3,
         guidance_scale=None,
         guidance_stop=None,
         mask_refine=True,

@@ -108,18 +108,24 @@ def restyle(
             timestep = schedule.timestep(level)
             if call.negative_at is not None:
                 pair = PromptPair(pair.conditional, call.negative_at(step).expand(rows))
-            control.plan = _plan(call, step, steps, pair)
-            if control.plan.value_embeds is not None:
-                watch.see(at_step("the mapping network", step, timestep), control.plan.value_embeds)
+            plan, order = _planned(call, step, steps, pair)
+            control.plan = plan
+            if plan.value_embeds is not None:
+                watch.see(at_step("the mapping network", step, timestep), plan.value_embeds)
             both = Conditioning.cat([pair.unconditional, pair.conditional])  # type: ignore[list-item]
-            predicted = predictor.predict(torch.cat([latents, latents]), timestep, both)
-            unconditional, conditional = predicted.chunk(2)
-            guided = denoiser.guide(unconditional, conditional, scales)
-            latents = ddim_step(latents, guided, schedule, level)
-            if call.walk is not None:
-                latents = torch.cat([call.walk[level - 1][None].to(latents), latents[1:]])
+            predicted = predictor.predict(torch.cat([latents, latents])[order], timestep, both.rows(order))
+            if call.walk is None:
+                unconditional, conditional = predicted[torch.tensor(order).argsort()].chunk(2)
+                latents = ddim_step(
+                    latents, denoiser.guide(unconditional, conditional, scales), schedule, level
+                )
+            else:
+                unconditional, conditional = predicted[: 2 * rows - 2].chunk(2)
+                guided = denoiser.guide(unconditional, conditional, scales[1:])
+                edited = ddim_step(latents[1:], guided, schedule, level)
+                latents = torch.cat([call.walk[level - 1][None].to(edited), edited])
             if call.settings.local_blend and step >= int(BLEND_FROM * steps):
-                inside = _blend_masks(call, maps.mean(), side, (height, width))
+                inside = _blend_masks(call, _source_first(maps), side, (height, width))
             latents = _kept_together(latents, call.inside, inside)
             watch.see(at_step("the decoding", step, timestep), latents)
             if hooks.after is not None:
@@ -138,27 +144,44 @@ def restyle(
             progress_bar.update()
     watch.see("the callback of the last step", latents)  # it may have written to them
     watch.check()
-    word_maps = maps.mean().unflatten(1, side) if call.watches_words and maps.totals else None
+    word_maps = _source_first(maps).unflatten(1, side) if call.watches_words and maps.totals else None
     return RestyledLatents(latents, inside, word_maps)
 
 
-def _plan(call: Restyling, step: int, steps: int, pair: PromptPair) -> AttentionPlan:
-    """The attention plan of a step, for rows [unconditional source, targets, conditional source, targets]."""
-    settings, rows = call.settings, 1 + call.prompts.targets
-    source, targets = rows, tuple(range(rows + 1, 2 * rows))
-    swap = call.prompts.swaps.cross_swap(step, steps, source, targets)
+def _planned(call: Restyling, step: int, steps: int, pair: PromptPair) -> tuple[AttentionPlan, list[int]]:
+    """The attention plan of a step, and which rows it evaluates.
+
+    The rows, in the evaluation's order, are indices into the unconditional rows followed by the conditional ones, each
+    with the source first: the unconditional targets, the conditional targets, the source and the unconditional source.
+    Where the source is put back on its inversion, its rows end with the last one that an edit's attention is taken
+    from.
+    """
+    settings, targets = call.settings, call.prompts.targets
+    rows, source = 1 + targets, 2 * targets
+    conditional, unconditional = tuple(range(targets, source)), tuple(range(targets))
+    swap = call.prompts.swaps.cross_swap(step, steps, source, conditional)
     side = settings.self_attention_side
     height, width = (-(-size // 2) if side is None else side for size in call.latents.shape[-2:])
-    return AttentionPlan(
-        value_embeds=_value_embeds(call, step, steps, pair),
-        cross_swaps=() if swap is None else (swap,),
-        self_swaps=call.prompts.swaps.self_swaps(step, steps, source, targets, 0, tuple(range(1, rows))),
+    self_swaps = call.prompts.swaps.self_swaps(step, steps, source, conditional, source + 1, unconditional)
+    cross_swaps = () if swap is None else (swap,)
+    order = [*range(1, rows), *range(rows + 1, 2 * rows), rows, 0]
+    if call.walk is not None:
+        read = {one.source for one in (*cross_swaps, *self_swaps)}
+        read |= {source} if settings.local_blend or call.watches_words else set()
+        order = order[: 1 + max(read, default=source - 1)]
+    values = _value_embeds(call, step, steps, pair)
+    plan = AttentionPlan(
+        value_embeds=None if values is None else values[order],
+        cross_swaps=cross_swaps,
+        self_swaps=self_swaps,
         self_queries=height * width,
     )
+    return plan, order
 
 
 def _value_embeds(call: Restyling, step: int, steps: int, pair: PromptPair) -> torch.Tensor | None:
-    """What attention computes the values of all rows from at a step, (2 * (1 + T), tokens, width)."""
+    """What attention computes the values of all rows from at a step, (2 * (1 + T), tokens, width), the unconditional
+    ones first."""
     if call.values is None or pair.unconditional is None:
         return None
     text = pair.conditional.prompt_embeds
@@ -179,9 +202,14 @@ def _watched(unet: BorrowedNetwork, call: Restyling, side: tuple[int, int]) -> I
     with ExitStack() as stack:
         maps = AttentionMaps()
         if call.settings.local_blend or call.watches_words:
-            conditional = slice(rows, 2 * rows)
+            conditional = slice(rows - 1, 2 * rows - 1)  # see `_planned`
             maps = stack.enter_context(captured_cross_attention(unet, math.prod(side), conditional))
         yield maps
+
+
+def _source_first(maps: AttentionMaps) -> torch.Tensor:
+    """The means of the collected maps, in which the source comes last, with the source first."""
+    return maps.mean().roll(1, dims=0)
 
 
 def _blend_masks(

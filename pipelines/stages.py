@@ -169,6 +169,7 @@ def invert_images(
     predict: PredictAt,
     clean: torch.Tensor,
     made: Trajectory,
+    stride: int,
     on_step: Callable[[int, float, torch.Tensor], None] | None = None,
 ) -> Trajectory:
     """Encode clean latents, (batch, channels, height, width).
@@ -178,6 +179,7 @@ def invert_images(
         predict: The prediction for each step; see [`predicting`].
         clean: The latents.
         made: The trajectory to return, except for its latents; see [`new_trajectory`].
+        stride: Number of steps for each evaluation of the model.
         on_step: `(step, timestep, latents)`, called after each step.
 
     Returns:
@@ -190,7 +192,7 @@ def invert_images(
             if on_step is not None:
                 on_step(step, timestep, reached)
 
-        return made.filled(invert_latents(predict, session.schedule, clean, made.levels, advance))
+        return made.filled(invert_latents(predict, session.schedule, clean, made.levels, advance, stride))
 
 
 def new_trajectory(

@@ -5,7 +5,14 @@ from diffusers import DDIMScheduler
 from semantic_edit.denoisers.schedules import schedule_from_scheduler
 from semantic_edit.editing.conditioning import Conditioning
 from semantic_edit.editing.guidance import Guidance, PromptPair
-from semantic_edit.editing.inversion import StepHooks, Walk, decode_latents, invert_latents, predicting
+from semantic_edit.editing.inversion import (
+    StepHooks,
+    Walk,
+    ddim_inverse_step,
+    decode_latents,
+    invert_latents,
+    predicting,
+)
 from semantic_edit.editing.schedule import PREDICTION_TYPES
 
 NOTHING = Conditioning({"prompt_embeds": torch.zeros(1, 3, 8)})
@@ -181,3 +188,33 @@ def test_latents_accumulate_in_float32(scheduler, latents, linear):
     kept = inverted(linear, schedule, latents.half(), 4)
     assert kept.dtype == torch.float32
     assert decode_latents(linear, schedule, Walk(kept.half()), EMPTY).dtype == torch.float32
+
+
+@pytest.mark.parametrize("stride", [2, 3, 5])
+def test_with_a_stride_every_level_is_kept_from_fewer_evaluations(scheduler, latents, as_predictor, stride):
+    schedule = schedule_from_scheduler(scheduler, 10)
+    seen = []
+
+    def model(latents, timestep, prompt_embeds):
+        seen.append((timestep, latents.clone()))
+        return linear_model(latents, timestep, prompt_embeds)
+
+    predict = predicting(as_predictor(model), schedule, EMPTY)
+    kept = invert_latents(predict, schedule, latents, 8, stride=stride)
+    assert [timestep for timestep, _ in seen] == list(schedule.timesteps[:8:stride])
+    for start, (_, inputs) in zip(range(0, 8, stride), seen, strict=True):
+        assert torch.equal(inputs, kept[start])
+    shorter = invert_latents(predict, schedule, latents, 5, stride=stride)
+    assert torch.equal(shorter, kept[:6])
+
+
+def test_steps_between_evaluations_extrapolate_linearly(scheduler, latents, as_predictor):
+    """A prediction that is linear in the timestep is met exactly from the second evaluation on."""
+    schedule = schedule_from_scheduler(scheduler, 10)
+    predict = predicting(as_predictor(constant_model), schedule, EMPTY)
+    strided = invert_latents(predict, schedule, latents, 9, stride=3)
+    each = strided[:4]
+    for level in range(4, 10):
+        noise_pred = constant_model(each[-1], schedule.timestep(level), None)
+        each = torch.cat([each, ddim_inverse_step(each[-1], noise_pred, schedule, level)[None]])
+    torch.testing.assert_close(strided, each)

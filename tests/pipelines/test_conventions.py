@@ -183,7 +183,7 @@ def test_the_documented_callback_ends_guidance(pipe, edit, counted):
     expected = edit(pipe, callback_on_step_end=ours)
     before = counted.samples
     torch.testing.assert_close(edit(pipe, **documented(0.5)), expected)
-    assert counted.samples - before == 4 + 3 * 2 + 1
+    assert counted.samples - before == 2 + 3 * 2 + 1
     assert not torch.equal(expected, edit(pipe))
 
 

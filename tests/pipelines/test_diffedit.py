@@ -53,7 +53,7 @@ def test_the_stages_give_what_one_call_gives(pipe, picture):
     mask = pipe.generate_mask(
         picture, target_prompt=TARGET, source_prompt=SOURCE, generator=seeded(), **QUICK
     )
-    latents = pipe.invert(image=picture, num_inference_steps=5).latents
+    latents = pipe.invert(image=picture, num_inference_steps=5, preset="paper").latents
     given = {"prompt": TARGET, "image_latents": latents, "output_type": "np", **PAPER}
     staged = pipe(mask_image=whole.pixel_mask, **given)
     np.testing.assert_array_equal(mask, (whole.soft_mask[:, 0] > 0.5).numpy())
@@ -102,9 +102,9 @@ def test_one_picture_serves_several_prompts(pipe, picture, counted):
 
 
 def test_a_longer_trajectory_serves_a_weaker_edit(pipe, picture, half_mask):
-    options = {"prompt": TARGET, "mask_image": half_mask, "output_type": "np", **PAPER}
+    options = {"prompt": TARGET, "mask_image": half_mask, "output_type": "np", "num_inference_steps": 5}
     long = pipe.invert(image=picture, num_inference_steps=5, inpaint_strength=1.0).trajectory
-    reused = pipe(trajectory=long, inpaint_strength=0.4, **options)
+    reused = pipe(picture, trajectory=long, inpaint_strength=0.4, **options)
     fresh = pipe(picture, inpaint_strength=0.4, **options)
     np.testing.assert_allclose(reused.images, fresh.images, atol=1e-4)
 
@@ -271,7 +271,7 @@ def test_half_precision(pipe, make_pipe, make_unet, picture, half_mask, dtype):
     result = halves(picture, **options)
     assert result.trajectory.latents.dtype == torch.float32
     assert result.mask.dtype == torch.float32
-    assert np.abs(result.images - pipe(picture, **options).images).mean() < 0.02
+    assert np.abs(result.images - pipe(picture, **options).images).mean() < 0.03
     found = halves(picture, TARGET, SOURCE, generator=seeded(), **QUICK)
     assert found.soft_mask.dtype == torch.float32
     # float16 weights are known again in the full-precision model's trajectory
@@ -353,10 +353,10 @@ def test_each_stage_has_a_progress_bar(family, pipe, picture):
 
 
 @pytest.mark.families("sd")
-def test_the_default_preset_takes_48_or_58_evaluations(pipe, picture, counted):
+def test_the_default_preset_evaluates_every_third_step_of_the_inversion(pipe, picture, counted):
     output = pipe(picture, TARGET, SOURCE, generator=seeded())
     recolours = bool(output.mask_coherence >= Denoiser.tuning.coherence)
-    assert counted.samples == 2 * 5 + 16 + (2 * 6 + 10 if recolours else 2 * 16)
+    assert counted.samples == 2 * 5 + 6 + (2 * 6 + 10 if recolours else 2 * 16)
     assert output.trajectory.num_inference_steps == 20
 
 
@@ -379,11 +379,13 @@ def test_guidance_stops_within_the_schedule(pipe, picture, stop):
 def test_guidance_that_stops_at_once_is_none(pipe, picture, half_mask, counted):
     options = {"prompt": TARGET, "mask_image": half_mask, "num_inference_steps": 5, "output_type": "latent"}
     stopped = pipe(picture, guidance_stop=0.0, **options).images
-    assert counted.samples == 4 + 4
+    assert counted.samples == 2 + 4
     torch.testing.assert_close(stopped, pipe(picture, guidance_scale=1.0, **options).images)
     options["guidance_scale"] = 7.5
     whole = pipe(picture, guidance_stop=1.0, **options).images
-    torch.testing.assert_close(whole, pipe(picture, preset="paper", **options).images)
+    trajectory = pipe.invert(image=picture, num_inference_steps=5).trajectory
+    paper = pipe(picture, trajectory=trajectory, preset="paper", **options).images
+    torch.testing.assert_close(whole, paper)
     assert not torch.allclose(whole, stopped)
 
 
@@ -416,14 +418,15 @@ def test_object_edits_are_guided_away_from_the_source_prompt(family, pipe, pictu
         monkeypatch.setattr(encoding, "guidance_of", guidance_of_kinds)
         return pipe(picture, **{**options, **changes}, generator=seeded()).images
 
-    found = pipe(picture, **options, generator=seeded()).mask
+    first = pipe(picture, **options, generator=seeded())
+    found = first.mask
     told = edited(mask_image=found, **away)
     close = {"rtol": 1e-3, "atol": 1e-3}
     torch.testing.assert_close(edited(), told, **close)
     scale = {"guidance_scale": family.denoiser.usual_guidance}
     usual = edited(**scale)
     assert not torch.allclose(told, usual, atol=0.01)
-    torch.testing.assert_close(edited(preset="paper", mask_refine=True, **scale), usual, **close)
+    torch.testing.assert_close(edited(preset="paper", mask_refine=True, trajectory=first.trajectory, **scale), usual, **close)
     torch.testing.assert_close(edited(source_prompt="", mask_image=found), usual, **close)
     torch.testing.assert_close(edited([True], guidance_stop=1.0), usual, **close)
     both = edited([False, True], prompt=[TARGET, TARGET], guidance_stop=1.0)

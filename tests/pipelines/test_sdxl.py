@@ -286,13 +286,13 @@ def test_an_absent_negative_prompt_is_learned_and_kept(style_pipe, learned, unet
     kept = MappingNetwork.from_pretrained(tmp_path)
     assert kept.config.negative_prompt is None
     with told(unet) as calls:
-        usual, given_back = restyled(style_pipe, kept)
-    source_away, away, source, target = rows_of(calls[0])
+        usual, given_back = restyled(style_pipe, kept, tau_u=1.0)
+    away, target, source, source_away = rows_of(calls[0])
     assert not source_away.any()
     assert not away.any()
     torch.testing.assert_close(source, row_of(SOURCE), rtol=0, atol=1e-5)
     torch.testing.assert_close(target, row_of(TARGET), rtol=0, atol=1e-5)
-    edited, same = restyled(style_pipe, kept, negative_prompt="")
+    edited, same = restyled(style_pipe, kept, negative_prompt="", tau_u=1.0)
     torch.testing.assert_close(same, given_back, rtol=0, atol=1e-3)
     assert not torch.allclose(edited, usual, atol=1e-3)
 
@@ -313,8 +313,9 @@ def test_a_negative_prompt_may_be_learned(style_pipe, picture, unet, row_of):
     network = style_pipe.learn_mapping(picture, SOURCE, 1, negative_prompt="", settings=ONE_UPDATE)
     assert network.config.negative_prompt == ""
     with told(unet) as calls:
-        restyled(style_pipe, network)
-    for row in rows_of(calls[0])[:2]:
+        restyled(style_pipe, network, tau_u=1.0)
+    away, _, _, source_away = rows_of(calls[0])
+    for row in (away, source_away):
         torch.testing.assert_close(row, row_of(""), rtol=0, atol=1e-5)
     always = StableDiffusionXLStyleDiffusionPipeline(
         **style_pipe.components, force_zeros_for_empty_prompt=False

@@ -91,7 +91,8 @@ def first_prediction(unet):
 @pytest.mark.families("sd", "sdxl")
 def test_a_picture_is_learned_and_edited(style_pipe, learned, counted):
     result = style_pipe([TARGET, "a mug"], learned)
-    assert counted.samples == STEPS * 2 * (1 + 2)
+    of_source = int(0.8 * STEPS) + int(0.5 * STEPS)  # only while its attention is taken: tau_s and tau_u
+    assert counted.samples == STEPS * 2 * 2 + of_source
     assert counted.evaluations == STEPS
     assert [image.size for image in result.images] == [(64, 48)] * 2
     assert [image.size for image in result.reconstruction] == [(64, 48)]
@@ -312,11 +313,11 @@ def test_tau_u_swaps_in_the_unconditional_branch_alone(style_pipe, learned, firs
     # under another negative prompt: at the first step a row's map differs from the source's in nothing else
     options = {"negative_prompt": "the table", **FREE}
     free = first_prediction(style_pipe, TARGET, learned, **options)
-    for name, row in (("tau_u", 1), ("tau_s", 3), ("tau_c", 3), ("tau_v", 3)):
+    for name, row in (("tau_u", 0), ("tau_s", 1), ("tau_c", 1), ("tau_v", 1)):
         swapped = first_prediction(style_pipe, TARGET, learned, **{**options, name: 1.0})
-        changes = (swapped - free).abs().amax((1, 2, 3))
+        changes = (swapped[:2] - free).abs().amax((1, 2, 3))
         assert changes[row] > 1e-4
-        assert changes[[other for other in range(4) if other != row]].max() <= 1e-5
+        assert changes[1 - row] <= 1e-5
 
 
 @pytest.mark.families("sd")  # SDXL has no attention at the latents' own resolution
@@ -328,7 +329,7 @@ def test_self_attention_is_swapped_up_to_a_side(style_pipe, learned, first_predi
         for side in (1, 4, 8, None)
     }
     free = first_prediction(style_pipe, TARGET, learned, **FREE)
-    assert torch.equal(by_side[1], free)
+    torch.testing.assert_close(by_side[1][:2], free)
     assert torch.equal(by_side[4], by_side[None])
     assert not torch.equal(by_side[4], by_side[8])
 
@@ -420,7 +421,7 @@ def test_one_word_is_replaced_by_another(style_pipe, picture, counted):
     network = style_pipe.learn_mapping(picture, "apple", 1, settings=ONE_UPDATE)
     counted.samples = 0
     images, given_back = latents_of(style_pipe, "mug", network, tau_c=1.0)
-    assert counted.samples == 4
+    assert counted.samples == 3
     assert not torch.equal(images, given_back)
 
 
@@ -665,3 +666,16 @@ def test_a_mapping_network_loads_through_the_pipeline(make_style_pipe, learned, 
 def assert_same_network(one, other):
     for name, value in one.state_dict().items():
         assert value.equal(other.state_dict()[name]), name
+
+
+@pytest.mark.families("sd", "sdxl")
+@pytest.mark.parametrize("taus", [{}, {"tau_u": 1.0, "tau_s": 0.5}, {"tau_c": 1.0}, FREE])
+def test_the_source_is_evaluated_only_while_its_attention_is_taken(style_pipe, learned, counted, taus):
+    """Edits are the same as with the source beside them to the end, which its attention maps need."""
+    prompts = [TARGET, "a mug"]
+    alone, given_back = latents_of(style_pipe, prompts, learned, **taus)
+    without = counted.samples
+    beside = style_pipe(prompts, learned, output_type="latent", output_attention_maps=True, **taus)
+    assert without < counted.samples - without
+    torch.testing.assert_close(alone, beside.images, rtol=1e-3, atol=1e-3)
+    assert torch.equal(given_back, beside.reconstruction)
