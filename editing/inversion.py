@@ -53,8 +53,8 @@ def invert_latents(
 
     Each step evaluates the model at the noisier timestep of the pair, which is that of level `k`: on z_{k-1}, or, on a
     rectified flow's straighter paths, on a first guess of z_k by the previous step's prediction, a predictor-corrector
-    step at the same cost. With a stride above 1, the steps between two evaluations take the prediction that the last two
-    extrapolate to, as a linear multistep method of second order does.
+    step at the same cost. With a stride above 1, the steps between two evaluations take the prediction to which the
+    last two extrapolate, as a linear multistep method of second order does.
 
     Args:
         predict: The model with its conditioning; see [`predicting`]. DiffEdit uses the empty prompt.

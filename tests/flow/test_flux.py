@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import warnings
 
 import numpy as np
@@ -14,7 +15,7 @@ from peft import LoraConfig
 
 from semantic_edit import load
 from semantic_edit.denoisers import flux
-from semantic_edit.pipelines import FluxDiffEditPipeline, pipeline_around
+from semantic_edit.pipelines import PRESETS, FluxDiffEditPipeline, pipeline_around
 from tests.conftest import make_picture
 from tests.flow.flux import flux_transformer, make_flux, small_pooling_clip
 from tests.flow.parts import small_t5
@@ -59,8 +60,10 @@ def guidances(pipe, **changes):
 @pytest.mark.parametrize("preset", ["default", "paper"])
 def test_encoding_is_told_one_and_all_else_the_calls_guidance(preset):
     told = guidances(ours(), preset=preset, guidance_scale=2.5)
-    decoding = len(told) // 2
-    assert told == [[2.5] * 4, *[[1.0]] * decoding, *[[2.5]] * decoding]
+    inversion = told.count([1.0])
+    decoding = len(told) - 1 - inversion
+    assert inversion == math.ceil(decoding / PRESETS[preset].inversion_stride)
+    assert told == [[2.5] * 4, *[[1.0]] * inversion, *[[2.5]] * decoding]
     assert guidances(ours(), mask_image=LEFT, preset=preset, encoding="noise") == [[3.5]] * decoding
 
 

@@ -50,8 +50,8 @@ LAYERS = {
     r"the inversion at step 0": last_layer,
     r"the decoding at step 1": last_layer,
 }
-EVALUATIONS = {"the inversion at step 0": 1, "the decoding at step 1": 6}
-"""Of the transformer, before what is to go wrong: one for the mask and one for each step."""
+EVALUATIONS = {"the inversion at step 0": 1, "the decoding at step 1": 4}
+"""Of the transformer, before what is to go wrong: one for the mask, two for the inversion and one for a step."""
 
 
 @of_flows(QWEN)

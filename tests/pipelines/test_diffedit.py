@@ -426,7 +426,9 @@ def test_object_edits_are_guided_away_from_the_source_prompt(family, pipe, pictu
     scale = {"guidance_scale": family.denoiser.usual_guidance}
     usual = edited(**scale)
     assert not torch.allclose(told, usual, atol=0.01)
-    torch.testing.assert_close(edited(preset="paper", mask_refine=True, trajectory=first.trajectory, **scale), usual, **close)
+    torch.testing.assert_close(
+        edited(preset="paper", mask_refine=True, trajectory=first.trajectory, **scale), usual, **close
+    )
     torch.testing.assert_close(edited(source_prompt="", mask_image=found), usual, **close)
     torch.testing.assert_close(edited([True], guidance_stop=1.0), usual, **close)
     both = edited([False, True], prompt=[TARGET, TARGET], guidance_stop=1.0)

@@ -58,9 +58,9 @@ def read_text(pipe):
         ("text_encoder", 0, "the embeddings of `prompt`"),
         ("unet.conv_out", 0, r"the mask's predictions \(timestep 201\)"),
         ("unet.conv_out", 1, r"the inversion at step 0 \(timestep 1\)"),
-        ("unet.conv_out", 3, r"the inversion at step 2 \(timestep 401\)"),
-        ("unet.conv_out", 5, r"the decoding at step 0 \(timestep 601\)"),
-        ("unet.conv_out", 8, r"the decoding at step 3 \(timestep 1\)"),
+        ("unet.conv_out", 2, r"the inversion at step 3 \(timestep 601\)"),
+        ("unet.conv_out", 3, r"the decoding at step 0 \(timestep 601\)"),
+        ("unet.conv_out", 6, r"the decoding at step 3 \(timestep 1\)"),
     ],
 )
 def test_diffedit_names_the_stage_and_the_step(pipe, spoiled, picture, layer, first, stage, output_type):
@@ -74,7 +74,7 @@ def test_no_mask_hides_what_is_not_finite(pipe, spoiled, picture):
     """A mask of weight 0 does not help: `lerp(original, nan, 0)` is NaN."""
     for mask in (MASK, EVERYWHERE):
         with names("the decoding at step 1"):
-            spoiled(pipe, "unet.conv_out", 5)(picture, TARGET, mask_image=mask, num_inference_steps=5)
+            spoiled(pipe, "unet.conv_out", 3)(picture, TARGET, mask_image=mask, num_inference_steps=5)
 
 
 def test_the_decoders_pictures(pipe, spoiled, picture):
@@ -100,7 +100,7 @@ def test_the_stages_alone(pipe, spoiled, picture):
         spoiled(pipe, read_text(pipe)).generate_mask(picture, TARGET, source_prompt=SOURCE)
     with names("the mask's predictions"):
         spoiled(pipe, "unet.conv_out").generate_mask(picture, TARGET, source_prompt=SOURCE)
-    with names("the inversion at step 1"):
+    with names("the inversion at step 3"):
         spoiled(pipe, "unet.conv_out", 1).invert(image=picture, num_inference_steps=5)
     with names("the VAE's decoder"):
         spoiled(pipe, "vae.decoder.conv_out").invert(

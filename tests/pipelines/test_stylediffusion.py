@@ -669,7 +669,7 @@ def assert_same_network(one, other):
 
 
 @pytest.mark.families("sd", "sdxl")
-@pytest.mark.parametrize("taus", [{}, {"tau_u": 1.0, "tau_s": 0.5}, {"tau_c": 1.0}, FREE])
+@pytest.mark.parametrize("taus", [{}, {"tau_u": 0.75, "tau_s": 0.25, "tau_c": 0.25}, FREE])
 def test_the_source_is_evaluated_only_while_its_attention_is_taken(style_pipe, learned, counted, taus):
     """Edits are the same as with the source beside them to the end, which its attention maps need."""
     prompts = [TARGET, "a mug"]

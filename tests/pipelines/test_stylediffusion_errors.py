@@ -129,7 +129,7 @@ def test_what_there_is_one_of_or_one_for_each_is_taken(refuses, style_pipe, lear
     prompts = ["a mug", "a pear"]
     refuses("`negative_prompt` holds 3 for 2 prompts", prompt=prompts, negative_prompt=["a", "b", "c"])
     style_pipe(prompts, learned, negative_prompt=["a", "b"], mask_image=np.eye(8)[:6])
-    assert counted.samples == 4 * 2 * (1 + 2)
+    assert counted.samples == 4 * 2 * 2 + 3 + 2
 
 
 def test_the_preserved_picture_has_the_learned_ones_size(refuses, pictures):
