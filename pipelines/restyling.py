@@ -88,7 +88,8 @@ def restyle(
     """
     denoiser, hooks, watch = session.denoiser, hooks or StepHooks(), FiniteWatch()
     schedule = session.schedule
-    rows, steps = 1 + call.prompts.targets, schedule.num_inference_steps
+    targets, steps = call.prompts.targets, schedule.num_inference_steps
+    rows, everyone = 1 + targets, _evaluation_order(targets).to(call.given.device)
     latents = call.latents[None].to(call.given.device).expand(rows, -1, -1, -1)
     pair, inside = PromptPair(call.given, call.negative), None
     scales = call.guidance_scales.view(-1, 1, 1, 1)
@@ -108,21 +109,18 @@ def restyle(
             timestep = schedule.timestep(level)
             if call.negative_at is not None:
                 pair = PromptPair(pair.conditional, call.negative_at(step).expand(rows))
-            plan, order = _planned(call, step, steps, pair)
+            plan, order = _planned(call, step, steps, pair, everyone)
             control.plan = plan
             if plan.value_embeds is not None:
                 watch.see(at_step("the mapping network", step, timestep), plan.value_embeds)
             both = Conditioning.cat([pair.unconditional, pair.conditional])  # type: ignore[list-item]
             predicted = predictor.predict(torch.cat([latents, latents])[order], timestep, both.rows(order))
+            away, towards, source = predicted.tensor_split((targets, 2 * targets))
             if call.walk is None:
-                unconditional, conditional = predicted[torch.tensor(order).argsort()].chunk(2)
-                latents = ddim_step(
-                    latents, denoiser.guide(unconditional, conditional, scales), schedule, level
-                )
+                away, towards = torch.cat([source[1:], away]), torch.cat([source[:1], towards])
+                latents = ddim_step(latents, denoiser.guide(away, towards, scales), schedule, level)
             else:
-                unconditional, conditional = predicted[: 2 * rows - 2].chunk(2)
-                guided = denoiser.guide(unconditional, conditional, scales[1:])
-                edited = ddim_step(latents[1:], guided, schedule, level)
+                edited = ddim_step(latents[1:], denoiser.guide(away, towards, scales[1:]), schedule, level)
                 latents = torch.cat([call.walk[level - 1][None].to(edited), edited])
             if call.settings.local_blend and step >= int(BLEND_FROM * steps):
                 inside = _blend_masks(call, _source_first(maps), side, (height, width))
@@ -148,23 +146,35 @@ def restyle(
     return RestyledLatents(latents, inside, word_maps)
 
 
-def _planned(call: Restyling, step: int, steps: int, pair: PromptPair) -> tuple[AttentionPlan, list[int]]:
-    """The attention plan of a step, and which rows it evaluates.
+def _evaluation_order(targets: int) -> torch.Tensor:
+    """The order in which rows are evaluated, (2 * (1 + T),): the unconditional targets, the conditional targets, the
+    source and the unconditional source; as indices into the unconditional and the conditional rows, source first."""
+    rows = 1 + targets
+    return torch.tensor([*range(1, rows), *range(rows + 1, 2 * rows), rows, 0])
 
-    The rows, in the evaluation's order, are indices into the unconditional rows followed by the conditional ones, each
-    with the source first: the unconditional targets, the conditional targets, the source and the unconditional source.
-    Where the source is put back on its inversion, its rows end with the last one that an edit's attention is taken
-    from.
+
+def _planned(
+    call: Restyling, step: int, steps: int, pair: PromptPair, order: torch.Tensor
+) -> tuple[AttentionPlan, torch.Tensor]:
+    """The attention plan of a step, and the rows that it evaluates.
+
+    Where the source is put back on its inversion, they end with the last that an edit's attention is taken from.
+
+    Args:
+        call: What to decode.
+        step: 0-based index, 0 the noisiest.
+        steps: Number of steps.
+        pair: The prompts of all rows at this step.
+        order: Of all rows; see `_evaluation_order`.
     """
     settings, targets = call.settings, call.prompts.targets
-    rows, source = 1 + targets, 2 * targets
+    source = 2 * targets
     conditional, unconditional = tuple(range(targets, source)), tuple(range(targets))
     swap = call.prompts.swaps.cross_swap(step, steps, source, conditional)
     side = settings.self_attention_side
     height, width = (-(-size // 2) if side is None else side for size in call.latents.shape[-2:])
     self_swaps = call.prompts.swaps.self_swaps(step, steps, source, conditional, source + 1, unconditional)
     cross_swaps = () if swap is None else (swap,)
-    order = [*range(1, rows), *range(rows + 1, 2 * rows), rows, 0]
     if call.walk is not None:
         read = {one.source for one in (*cross_swaps, *self_swaps)}
         read |= {source} if settings.local_blend or call.watches_words else set()
@@ -202,7 +212,7 @@ def _watched(unet: BorrowedNetwork, call: Restyling, side: tuple[int, int]) -> I
     with ExitStack() as stack:
         maps = AttentionMaps()
         if call.settings.local_blend or call.watches_words:
-            conditional = slice(rows - 1, 2 * rows - 1)  # see `_planned`
+            conditional = slice(rows - 1, 2 * rows - 1)  # see `_evaluation_order`
             maps = stack.enter_context(captured_cross_attention(unet, math.prod(side), conditional))
         yield maps
 
