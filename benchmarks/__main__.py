@@ -94,12 +94,17 @@ def stylediffusion_lines(model: Model) -> Iterator[str]:
 def learned_and_edited(taken: dict[str, list[float]], edits: stylediffusion_editing.Race) -> Iterator[str]:
     """A picture learned and edited against the published loops, round by round, from the times of both parts."""
     published = stylediffusion_learning.PUBLISHED
-    for name in ("here, short schedule", "here, no updates") if taken else ():
+    ways = {
+        "here, short schedule": edits.here,
+        "here, no updates": edits.here,
+        "here, by default": edits.by_default,
+    }
+    for name, edited in ways.items() if taken else ():
         both = [
             Contender(
                 lambda: None, seconds=[sum(pair) for pair in zip(taken[learner], seconds, strict=False)]
             )
-            for learner, seconds in ((name, edits.here.seconds), (published, edits.published.seconds))
+            for learner, seconds in ((name, edited.seconds), (published, edits.published.seconds))
         ]
         yield line(f"learning ({name.removeprefix('here, ')}) and {edits.what}", *both)
 

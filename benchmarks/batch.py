@@ -40,8 +40,8 @@ LAUNCH = (
     *("-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1", "--mixed_precision", "no"),
     *("--dynamo_backend", "no", "--main_process_port", "0"),
 )
-# measured on an H100 in bfloat16 (docs/gpu.md): seconds of an edit of 48 evaluations, alone and of four in one call
-ALONE_SECONDS, OF_FOUR_SECONDS = 3.07, 4.73 / 4
+# measured on an H100 in bfloat16 (docs/gpu.md): seconds of an edit of 38 evaluations, alone and of four in one call
+ALONE_SECONDS, OF_FOUR_SECONDS = 2.07, 4.31 / 4
 ALONE_GIB, FOUR_GIB, WEIGHTS_GIB, CARD_GIB = 5.0, 16.3, 6.5, 79.0
 
 
@@ -247,7 +247,7 @@ def plan(rows: int = 1_000_000, cards: int = 64) -> None:
     for name, seconds in (("one at a time", ALONE_SECONDS), ("four in a call", OF_FOUR_SECONDS)):
         hours = rows * seconds / 3600
         print(
-            f"plan: {rows:,} edits of 48 evaluations, {name}: {hours:,.0f} H100 hours, {hours / cards:,.1f} hours on "
+            f"plan: {rows:,} edits of 38 evaluations, {name}: {hours:,.0f} H100 hours, {hours / cards:,.1f} hours on "
             f"{cards} cards; each writes {size / seconds / 1e6:.2f} MB/s, all {cards * size / seconds / 1e6:.0f} MB/s, "
             f"and encodes PNG for {encoding / seconds:.0%} of a core's time"
         )

@@ -51,11 +51,17 @@ def largest_difference(pipe: Any, network: Any, task: Task) -> float:
 
 @dataclass(frozen=True)
 class Race:
-    """Edits of one picture here and as published, timed in turns."""
+    """Edits of one picture, timed in turns: here in as many steps as published, here by default, and as published."""
 
     what: str
     here: Contender
+    by_default: Contender
     published: Contender
+
+
+def default_steps(steps: int) -> int:
+    """Our default number of steps, reduced in the same proportion as `steps` from the published number."""
+    return max(2, round(steps * Restyled().num_inference_steps / STEPS))
 
 
 def races(pipe: Any, task: Task, steps: int, repeats: int) -> list[Race]:
@@ -64,27 +70,35 @@ def races(pipe: Any, task: Task, steps: int, repeats: int) -> list[Race]:
     Raises:
         AssertionError: If the edits differ, or one skipped evaluations.
     """
-    network = barely_learned(pipe, task, steps)
+    network, fewer = (barely_learned(pipe, task, number) for number in (steps, default_steps(steps)))
     alone = without_inversion(network)
     if pipe.unet.dtype == torch.float32:
         difference = largest_difference(pipe, alone, task)
         assert difference < TOLERANCE, f"the two edits differ by {difference:.1e}"
     made, usual = [], Restyled()
     for prompts in dict.fromkeys((task.prompts[:1], task.prompts)):
-        here = Contender(partial(edits_here, pipe, network, prompts))
+        here, by_default = (Contender(partial(edits_here, pipe, one, prompts)) for one in (network, fewer))
         published = Contender(partial(edits_as_published, pipe, alone, task, prompts))
-        race({"published": published, "here": here}, pipe.unet, repeats)
+        race({"published": published, "here": here, "default": by_default}, pipe.unet, repeats)
         of_source = int(max(usual.tau_c, usual.tau_s) * steps) + int(usual.tau_u * steps)
         expected = (2 * len(prompts) * steps + of_source, 5 * len(prompts) * steps)
         assert (here.evaluations, published.evaluations) == expected, "an edit skipped evaluations"
         what = f"StyleDiffusion editing against the published loop, {task.image.width} px, S = {steps}"
-        made.append(Race(f"{what}: {len(prompts)} prompt{'s' * (len(prompts) > 1)}", here, published))
+        many = f"{len(prompts)} prompt{'s' * (len(prompts) > 1)}"
+        made.append(Race(f"{what}: {many}", here, by_default, published))
     return made
 
 
 def lines(raced: list[Race]) -> list[str]:
     """The lines of the table under `HEADER`."""
-    return [line(one.what, one.here, one.published) for one in raced]
+    return [
+        text
+        for one in raced
+        for text in (
+            line(one.what, one.here, one.published),
+            line(f"{one.what}, by default", one.by_default, one.published),
+        )
+    ]
 
 
 def main() -> None:

@@ -2,9 +2,10 @@
 
 First, the two are checked to compute the same: their losses are compared over a few steps in float64, because Adam
 magnifies float32's rounding errors a hundredfold within a few updates. Then they take turns: the published loop (see
-published_learning.py), ours with the published schedule, with the long and the short one, without any update, and with
-the short one and several images side by side. Learning has a result only after its last step, so its time is also the
-time to a reconstruction within 1 dB of the VAE's own, if that is reached.
+published_learning.py), ours with the published schedule, with the long and the short one, without any update, by
+default (the short one in fewer steps), and with the short one and several images side by side. Learning has a result
+only after its last step, so its time is also the time to a reconstruction within 1 dB of the VAE's own, if that is
+reached.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from benchmarks.contenders import counted, duration
 from benchmarks.options import add_count, add_model, add_size, opened, parser_of
 from benchmarks.published_learning import PlainLearning, learn_as_published
 from benchmarks.sd15 import side_of
+from benchmarks.stylediffusion_editing import default_steps
 from benchmarks.timing import ratios, spread, take_turns
 from semantic_edit.denoisers import denoiser_of
 from semantic_edit.evaluation.measuring import measured_reconstruction
@@ -174,6 +176,7 @@ def learners_of(
         "here, long schedule": here(pipe, lessons[:1], steps, long),
         "here, short schedule": here(pipe, lessons[:1], steps, short),
         "here, no updates": here(pipe, lessons[:1], steps, none),
+        "here, by default": here(pipe, lessons[:1], default_steps(steps), short),
         f"here, short schedule, {len(lessons)} at once": here(pipe, lessons, steps, short),
     }
     for learner in learners.values():

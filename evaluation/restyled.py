@@ -41,7 +41,7 @@ class Restyled(EditMethod[LearnedImage]):
         "settings",
     )
 
-    num_inference_steps: int = 30
+    num_inference_steps: int = 20
     tau_v: float = 0.6
     tau_c: float = 0.6
     tau_s: float = 0.8

@@ -57,7 +57,7 @@ class StyleDiffusionPipeline(
         self,
         image: ImageInput,
         prompt: str | list[str],
-        num_inference_steps: int = 30,
+        num_inference_steps: int = 20,
         guidance_scale: float = 7.5,
         negative_prompt: str = "",
         variant: str = "modulate",
@@ -79,7 +79,7 @@ class StyleDiffusionPipeline(
         Args:
             image: One or more images, of any size but all of the same; see `read_images`.
             prompt: What the image shows; a single word will do. One for all images, or one for each.
-            num_inference_steps: Number of steps of the schedule; edits take as many.
+            num_inference_steps: Number of steps of the schedule; edits take as many. The paper takes 30.
             guidance_scale: The guidance scale of later edits.
             negative_prompt: What to steer away from, for all images.
             variant: "modulate", as in the published code, or "direct", as in the paper's figure.

@@ -52,7 +52,7 @@ class StableDiffusionXLStyleDiffusionPipeline(
         self,
         image: ImageInput,
         prompt: str | list[str],
-        num_inference_steps: int = 30,
+        num_inference_steps: int = 20,
         guidance_scale: float = 7.5,
         negative_prompt: str | None = None,
         variant: str = "modulate",

@@ -81,15 +81,15 @@ def _add_learning(group: argparse._ArgumentGroup) -> None:
         "--seed", type=seed, default=0, help="seed of the network's initial weights (default: 0)"
     )
     group.add_argument(
-        "--steps", type=steps, metavar="N", help="number of steps; later edits take as many (default: 30)"
+        "--steps", type=steps, metavar="N", help="number of steps; later edits take as many (default: 20)"
     )
     add_guidance(group, default="7.5; later edits use the same")
     group.add_argument(
         "--schedule",
         choices=SCHEDULES,
         default="short",
-        help="how long to learn: not at all, by at most 30 or 90 updates in 30 steps, or as long as the paper's "
-        "authors do, by up to 1015 (default: short)",
+        help="how long to learn: not at all, by at most 20 or 60 updates in 20 steps, or as long as the paper's "
+        "authors do, by up to 1015 in 30 (default: short)",
     )
     group.add_argument(
         "--variant",

@@ -44,7 +44,7 @@ def learning_tab(studio: Studio, source: gr.Textbox) -> list[gr.Textbox]:
         learning = gr.Button("Learn", variant="primary", elem_id="learn", min_width=80)
         stop = stop_button(studio, "stop-learning")
     note = "Restyling takes as many."
-    steps = gr.Slider(2, 50, 30, step=1, label="Steps to learn with", info=note, elem_id="learn-steps")
+    steps = gr.Slider(2, 50, 20, step=1, label="Steps to learn with", info=note, elem_id="learn-steps")
     learned = gr.Markdown("Nothing is learned yet.", elem_id="learned")
     with gr.Row():
         saving = gr.DownloadButton("Save what was learned (.zip)", interactive=False, elem_id="save-network")
