@@ -28,7 +28,7 @@ from semantic_edit.pipelines.checks import (
 from semantic_edit.pipelines.encoding import edit_guidance, encode_and_decode
 from semantic_edit.pipelines.explaining import attention_in_images
 from semantic_edit.pipelines.finishing import Composition, convert_pixels, finish_images
-from semantic_edit.pipelines.images import ImageInput
+from semantic_edit.pipelines.images import ImageInput, read_images
 from semantic_edit.pipelines.locating import locate_request, whole_mask_of
 from semantic_edit.pipelines.masks import warn_of_alike_prompts
 from semantic_edit.pipelines.options import (
@@ -47,6 +47,7 @@ from semantic_edit.pipelines.outputs import (
 )
 from semantic_edit.pipelines.presets import preset_of
 from semantic_edit.pipelines.ranges import read_numbers
+from semantic_edit.pipelines.removing import without_object
 from semantic_edit.pipelines.request import (
     EditRequest,
     PromptUses,
@@ -149,6 +150,40 @@ class DiffEditMixin:
         with components_restored(self):
             here = locate_request(session_of(self, denoiser, request.schedule), request)
         return mask_output(here.request, here.contrast, here.found, here.mask)
+
+    @torch.no_grad()
+    def remove(
+        self,
+        image: ImageInput,
+        source_prompt: str | list[str],
+        prompt: str | list[str],
+        **arguments: Any,
+    ) -> DiffEditPipelineOutput:
+        """Take away what the source prompt tells of and the prompt does not.
+
+        A call by itself mostly fails at this: what is inside the mask is decoded from its inversion, which still shows
+        an object, and the model paints another one there. Here the mask is first filled smoothly from its surroundings,
+        and the model only adds what such a place looks like: the texture of the ground, an edge that goes on.
+
+        Args:
+            image: One or more images, in pixels.
+            source_prompt: What the image shows, for example "an apple and a mug on grass".
+            prompt: What is left: "a mug on grass".
+            arguments: Any others of a call's arguments. A `mask_image` of the object and its shadow gives the cleanest
+                results; without it, the mask is found as for an edit. `inpaint_strength` is 0.4, and the guidance
+                scale 1, unless given.
+
+        Returns:
+            [`DiffEditPipelineOutput`], without a trajectory.
+
+        Raises:
+            ValueError, TypeError: If any argument is invalid, arguments do not fit together, or the mask covers the
+                whole image.
+            FloatingPointError: If values become NaN or infinite; names the stage and the step.
+        """
+        denoiser = self._denoiser(self._arguments("remove", arguments))
+        images = read_images(image, latent_channels=denoiser.latent_channels)
+        return without_object(self, images, {"source_prompt": source_prompt, "prompt": prompt}, arguments)
 
     @torch.no_grad()
     def explain(

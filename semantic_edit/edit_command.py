@@ -95,6 +95,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prompt", type=prompt, required=True, metavar="TEXT", help="what the image should show"
     )
+    parser.add_argument(
+        "--remove",
+        action="store_true",
+        help="take away what --source tells of and --prompt does not: its place is filled from its surroundings first; "
+        "cleanest with a --mask of the object and its shadow",
+    )
     add_output(parser, "where to write the edited image")
     add_method(parser.add_argument_group("edit"))
     add_model(parser)
@@ -169,7 +175,7 @@ def _add_files(group: argparse._ArgumentGroup) -> None:
 def run(options: argparse.Namespace) -> None:
     """Edit an image as a prompt describes it, and leave the rest as it is."""
     outputs = _checked(options)
-    if options.source and options.mask is not None:
+    if options.source and options.mask is not None and not options.remove:
         complain(
             "warning", "--source has no effect here: it helps to find a mask, and --mask already gives one"
         )
@@ -217,6 +223,14 @@ def _check_together(options: argparse.Namespace) -> None:
                 f"--{idle[0].replace('_', '-')} only affects how a mask is found, and --mask already gives one"
             )
 
+    if options.remove and not options.source:
+        raise UsageError("--remove needs --source: what the image shows now, with the object")
+    for name in ("trajectory", "save_trajectory") if options.remove else ():
+        if getattr(options, name) is not None:
+            raise UsageError(
+                f"--{name.replace('_', '-')} does not go with --remove, which inverts the filled image; leave one out"
+            )
+
 
 def _pipeline_arguments(options: argparse.Namespace) -> dict[str, Any]:
     """The arguments of the pipeline besides the image."""
@@ -237,7 +251,8 @@ def _edit(
     check_guidance(options, pipe)
     generator = torch.Generator("cpu").manual_seed(options.seed or 0)
     advice = "try other words or another --seed"
-    return run_edit(pipe, advice, image=image, generator=generator, **arguments)
+    call = pipe.remove if options.remove else pipe
+    return run_edit(call, advice, image=image, generator=generator, **arguments)
 
 
 def check_guidance(options: argparse.Namespace, pipe: Any) -> None:

@@ -300,6 +300,36 @@ def test_what_finds_a_mask_does_nothing_beside_a_mask(edit, only_error, options)
     )
 
 
+def test_an_object_is_removed(edit, capsys):
+    marked = Image.new("L", (64, 48), 0)
+    marked.paste(255, (24, 16, 48, 32))
+    marked.save("mask.png")
+    assert edit("--mask", "mask.png", "--remove", "--strip", "strip.png") == 0
+    assert "warning" not in capsys.readouterr().err  # the source prompt has an effect
+    removed = np.asarray(Image.open("out.png"))
+    assert edit("--mask", "mask.png") == 0
+    assert not np.array_equal(np.asarray(Image.open("out.png")), removed)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--source", ""), "--remove needs --source: what the image shows now, with the object"),
+        (
+            ("--save-trajectory", "t.safetensors"),
+            "--save-trajectory does not go with --remove, which inverts the",
+        ),
+        (
+            ("--trajectory", "t.safetensors"),
+            "--trajectory does not go with --remove, which inverts the filled image",
+        ),
+    ],
+)
+def test_what_does_not_go_with_removing(edit, only_error, options, message):
+    assert edit("--remove", *options) == 2
+    assert message in only_error()
+
+
 def test_source_beside_a_mask_is_told_to_do_nothing(edit, capsys):
     Image.new("L", (64, 48), 255).save("white.png")
     assert edit("--mask", "white.png") == 0

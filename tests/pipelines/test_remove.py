@@ -1,0 +1,82 @@
+"""`remove`: the mask's inside is filled from its surroundings before it is edited."""
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+
+from semantic_edit.editing.filling import filled_inside
+
+pytestmark = pytest.mark.families("sd", slow=["sdxl"])
+SOURCE, LEFT = "a red apple and a mug on grass", "a mug on grass"
+QUICK = {"num_inference_steps": 5, "focus": False}
+
+
+def seeded():
+    return torch.Generator().manual_seed(3)
+
+
+@pytest.fixture
+def mask():
+    marked = np.zeros((48, 64), dtype=np.uint8)
+    marked[16:32, 24:48] = 255
+    return PIL.Image.fromarray(marked)
+
+
+def test_it_edits_the_filled_image_within_the_mask(pipe, picture, mask):
+    removed = pipe.remove(picture, SOURCE, LEFT, mask_image=mask, **QUICK)
+    pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None]
+    inside = torch.from_numpy(np.array(mask) > 0)[None, None]
+    filled = filled_inside(pixels / 255, inside)
+    usual = {"inpaint_strength": 0.4, "guidance_scale": 1.0}
+    same = pipe((255 * filled).round().byte(), LEFT, mask_image=mask, **usual, **QUICK)
+    assert np.array_equal(np.asarray(removed.images[0]), np.asarray(same.images[0]))
+    outside = np.array(mask) == 0
+    assert np.array_equal(np.asarray(removed.images[0])[outside], np.array(picture)[outside])
+    assert removed.trajectory is None
+
+
+def test_what_the_mask_hides_has_no_effect(pipe, picture, mask):
+    spoiled = np.array(picture)
+    spoiled[np.array(mask) > 0] = 255 - spoiled[np.array(mask) > 0]
+    one, other = (
+        pipe.remove(image, SOURCE, LEFT, mask_image=mask, **QUICK).images[0] for image in (picture, spoiled)
+    )
+    assert np.array_equal(np.asarray(one), np.asarray(other))
+
+
+def test_a_mask_is_found_as_for_an_edit(pipe, picture):
+    found = pipe.locate(picture, SOURCE, LEFT, generator=seeded(), mask_threshold=0.9, mask_grow=0, **QUICK)
+    removed = pipe.remove(picture, SOURCE, LEFT, generator=seeded(), mask_threshold=0.9, mask_grow=0, **QUICK)
+    torch.testing.assert_close(removed.soft_mask, found.soft_mask, rtol=0, atol=0)
+    assert torch.equal(removed.pixel_mask, (found.pixel_mask >= 0.5).float())
+
+
+def test_the_calls_own_strength_and_guidance_are_taken(pipe, picture, mask):
+    strong = pipe.remove(
+        picture, SOURCE, LEFT, mask_image=mask, inpaint_strength=1.0, guidance_scale=5.0, **QUICK
+    )
+    usual = pipe.remove(picture, SOURCE, LEFT, mask_image=mask, **QUICK)
+    assert not np.array_equal(np.asarray(strong.images[0]), np.asarray(usual.images[0]))
+
+
+def test_several_images_and_kinds_of_images(pipe, pictures, mask):
+    both = pipe.remove(pictures[:2], SOURCE, LEFT, mask_image=mask, output_type="np", **QUICK).images
+    floats = torch.stack([torch.from_numpy(np.array(one)) for one in pictures[:2]]).permute(0, 3, 1, 2) / 255
+    same = pipe.remove(floats, SOURCE, LEFT, mask_image=mask, output_type="np", **QUICK).images
+    assert np.abs(both - same).mean() < 0.01
+    alone = pipe.remove(pictures[1], SOURCE, LEFT, mask_image=mask, output_type="np", **QUICK).images
+    assert np.abs(both[1] - alone[0]).mean() < 0.01
+
+
+def test_what_cannot_be_filled_is_refused(pipe, picture, counted):
+    white = PIL.Image.new("L", picture.size, 255)
+    with pytest.raises(
+        ValueError, match="The mask covers the whole image, so nothing is left to fill it from"
+    ):
+        pipe.remove(picture, SOURCE, LEFT, mask_image=white, **QUICK)
+    with pytest.raises(TypeError, match="`remove` takes the arguments of a call, which has no `grow`"):
+        pipe.remove(picture, SOURCE, LEFT, grow=3)
+    with pytest.raises(ValueError, match="`remove` fills the `image` in pixels"):
+        pipe.remove(torch.randn(1, 4, 6, 8), SOURCE, LEFT, mask_image=white, **QUICK)
+    assert counted.samples == 0
