@@ -14,6 +14,7 @@ import torch
 from semantic_edit.denoisers.denoiser import INVERSION, Denoiser
 from semantic_edit.editing.guidance import PromptPair
 from semantic_edit.editing.inversion import predicting
+from semantic_edit.editing.mask_shapes import MaskInput
 from semantic_edit.editing.masking import MaskResult, find_mask
 from semantic_edit.pipelines.callbacks import every_steps, read_step_hooks
 from semantic_edit.pipelines.calls import CallSettings, running_call
@@ -153,13 +154,9 @@ class DiffEditMixin:
 
     @torch.no_grad()
     def remove(
-        self,
-        image: ImageInput,
-        source_prompt: str | list[str],
-        prompt: str | list[str],
-        **arguments: Any,
+        self, image: ImageInput, prompt: str | list[str], mask_image: MaskInput, **arguments: Any
     ) -> DiffEditPipelineOutput:
-        """Take away what the source prompt tells of and the prompt does not.
+        """Take away what a mask marks.
 
         A call by itself mostly fails at this: what is inside the mask is decoded from its inversion, which still shows
         an object, and the model paints another one there. Here the mask is first filled smoothly from its surroundings,
@@ -167,11 +164,10 @@ class DiffEditMixin:
 
         Args:
             image: One or more images, in pixels.
-            source_prompt: What the image shows, for example "an apple and a mug on grass".
-            prompt: What is left: "a mug on grass".
-            arguments: Any others of a call's arguments. A `mask_image` of the object and its shadow gives the cleanest
-                results; without it, the mask is found as for an edit. `inpaint_strength` is 0.4, and the guidance
-                scale 1, unless given.
+            prompt: What is left, for example "a mug on grass".
+            mask_image: What is to go, with its shadow; as for a call. Masks that are found are too rough for this.
+            arguments: Any others of a call's arguments. `inpaint_strength` is 0.4, and the guidance scale 1, unless
+                given.
 
         Returns:
             [`DiffEditPipelineOutput`], without a trajectory.
@@ -181,9 +177,13 @@ class DiffEditMixin:
                 whole image.
             FloatingPointError: If values become NaN or infinite; names the stage and the step.
         """
-        denoiser = self._denoiser(self._arguments("remove", arguments))
-        images = read_images(image, latent_channels=denoiser.latent_channels)
-        return without_object(self, images, {"source_prompt": source_prompt, "prompt": prompt}, arguments)
+        given = self._arguments("remove", arguments, mask_image=mask_image)
+        if mask_image is None:
+            raise ValueError(
+                "`remove` needs a `mask_image`: white where the image shows what is to go, and its shadow."
+            )
+        images = read_images(image, latent_channels=self._denoiser(given).latent_channels)
+        return without_object(self, images, prompt, {**arguments, "mask_image": mask_image})
 
     @torch.no_grad()
     def explain(

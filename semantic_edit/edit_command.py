@@ -98,8 +98,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--remove",
         action="store_true",
-        help="take away what --source tells of and --prompt does not: its place is filled from its surroundings first; "
-        "cleanest with a --mask of the object and its shadow",
+        help="take away what --mask marks, an object with its shadow: its place is filled from its surroundings, and "
+        "the model finishes it; --prompt says what is left",
     )
     add_output(parser, "where to write the edited image")
     add_method(parser.add_argument_group("edit"))
@@ -175,7 +175,7 @@ def _add_files(group: argparse._ArgumentGroup) -> None:
 def run(options: argparse.Namespace) -> None:
     """Edit an image as a prompt describes it, and leave the rest as it is."""
     outputs = _checked(options)
-    if options.source and options.mask is not None and not options.remove:
+    if options.source and options.mask is not None:
         complain(
             "warning", "--source has no effect here: it helps to find a mask, and --mask already gives one"
         )
@@ -223,8 +223,8 @@ def _check_together(options: argparse.Namespace) -> None:
                 f"--{idle[0].replace('_', '-')} only affects how a mask is found, and --mask already gives one"
             )
 
-    if options.remove and not options.source:
-        raise UsageError("--remove needs --source: what the image shows now, with the object")
+    if options.remove and options.mask is None:
+        raise UsageError("--remove needs --mask: an image that is white where the object and its shadow are")
     for name in ("trajectory", "save_trajectory") if options.remove else ():
         if getattr(options, name) is not None:
             raise UsageError(
@@ -251,7 +251,10 @@ def _edit(
     check_guidance(options, pipe)
     generator = torch.Generator("cpu").manual_seed(options.seed or 0)
     advice = "try other words or another --seed"
-    call = pipe.remove if options.remove else pipe
+    call = pipe
+    if options.remove:
+        call = pipe.remove
+        del arguments["source_prompt"]
     return run_edit(call, advice, image=image, generator=generator, **arguments)
 
 
