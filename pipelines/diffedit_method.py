@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import PIL.Image
@@ -72,6 +72,9 @@ SIZES = ("height", "width")
 
 class DiffEditMixin:
     """The DiffEdit method; pipelines inherit from it beside a family's components. It is not a pipeline itself."""
+
+    _UNGUIDED: ClassVar[Mapping[str, float]] = {"guidance_scale": 1.0}
+    """The argument of a call that turns guidance off."""
 
     if TYPE_CHECKING:
         _interrupt: bool
@@ -155,7 +158,7 @@ class DiffEditMixin:
     @torch.no_grad()
     def remove(
         self, image: ImageInput, prompt: str | list[str], mask_image: MaskInput, **arguments: Any
-    ) -> DiffEditPipelineOutput:
+    ) -> DiffEditPipelineOutput | tuple[Any, ...]:
         """Take away what a mask marks.
 
         A call by itself mostly fails at this: what is inside the mask is decoded from its inversion, which still shows
@@ -165,9 +168,10 @@ class DiffEditMixin:
         Args:
             image: One or more images, in pixels.
             prompt: What is left, for example "a mug on grass".
-            mask_image: What is to go, with its shadow; as for a call. Masks that are found are too rough for this.
-            arguments: Any others of a call's arguments. `inpaint_strength` is 0.4, and the guidance scale 1, unless
-                given.
+            mask_image: What is to go, with its shadow and close around both; read as for a call, and cut at a half.
+                Masks that are found are too rough for this.
+            arguments: Any others of a call's arguments but a trajectory. `inpaint_strength` is 0.4 and nothing is
+                guided, unless a scale or a negative prompt is given.
 
         Returns:
             [`DiffEditPipelineOutput`], without a trajectory.

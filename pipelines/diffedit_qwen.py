@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 import PIL.Image
@@ -37,6 +37,8 @@ class QwenImageDiffEditPipeline(
 
     Source: DiffEdit, arXiv:2210.11427.
     """
+
+    _UNGUIDED: ClassVar[Mapping[str, float]] = {"true_cfg_scale": 1.0}
 
     @torch.no_grad()
     def __call__(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 import PIL.Image
@@ -41,6 +41,8 @@ class ZImageDiffEditPipeline(
 
     Source: DiffEdit, arXiv:2210.11427.
     """
+
+    _UNGUIDED: ClassVar[Mapping[str, float]] = {"guidance_scale": 0.0}
 
     @torch.no_grad()
     def __call__(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 from typing import Any
 
 import torch
@@ -11,17 +10,15 @@ import torch
 from semantic_edit.editing.filling import filled_inside
 from semantic_edit.editing.stitching import eight_bits
 from semantic_edit.pipelines.images import Images
-from semantic_edit.pipelines.outputs import DiffEditPipelineOutput
+from semantic_edit.pipelines.outputs import DiffEditPipelineOutput, as_tuple
 
-SHAPING = ("mask_grow", "mask_feather")  # which have already shaped the mask
-SCALES = ("guidance_scale", "true_cfg_scale")  # what families call it
 STRENGTH = 0.4
-GUIDANCE = 1.0
+MADE_OF_ANOTHER = ("trajectory", "image_latents")
 
 
 def without_object(
     pipe: Any, images: Images, prompt: str | list[str], arguments: dict[str, Any]
-) -> DiffEditPipelineOutput:
+) -> DiffEditPipelineOutput | tuple[Any, ...]:
     """Fill the inside of a mask, and edit the filled images within it.
 
     Args:
@@ -35,15 +32,20 @@ def without_object(
     """
     if images.planes is None:
         raise ValueError("`remove` fills the `image` in pixels, and got latents; pass the image.")
-    inside = pipe.locate(images.planes, prompt=prompt, **arguments).pixel_mask.cpu() >= 0.5
-    scale = next(name for name in SCALES if name in inspect.signature(pipe.__call__).parameters)
-    usual = {"inpaint_strength": STRENGTH, scale: GUIDANCE}
-    given = {**usual, **{name: value for name, value in arguments.items() if name not in SHAPING}}
-    output = pipe(
-        _filled(images, inside), prompt, **{**given, "mask_image": inside.float(), "return_dict": True}
-    )
+    for name in MADE_OF_ANOTHER:
+        if arguments.get(name) is not None:
+            raise ValueError(
+                f"`{name}` does not go with `remove`, which inverts the filled image; leave it out."
+            )
+    negative = any(arguments.get(name) for name in ("negative_prompt", "negative_prompt_2"))
+    unguided = {} if negative or arguments.get("negative_prompt_embeds") is not None else pipe._UNGUIDED
+    given = {"inpaint_strength": STRENGTH, **unguided, **arguments}
+    inside = pipe.locate(images.planes, prompt=prompt, **given).pixel_mask.cpu() >= 0.5
+    given |= {"mask_image": inside.float(), "mask_grow": None, "return_dict": True}
+    output = pipe(_filled(images, inside), prompt, **given)
     # the inversion is that of the filled image, which the caller does not have
-    return dataclasses.replace(output, trajectory=None)
+    output = dataclasses.replace(output, trajectory=None)
+    return output if arguments.get("return_dict", True) else as_tuple(output)
 
 
 def _filled(images: Images, inside: torch.Tensor) -> torch.Tensor:

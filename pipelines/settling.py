@@ -184,7 +184,7 @@ def _check_wishes(frames: Sequence[Frame], size: Size | None, focus: bool | None
 def _within(mask: torch.Tensor, frames: Sequence[Frame]) -> bool:
     """Whether masks of whole pictures, (frames or 1, 1, any, any), are empty outside the frames."""
     for row in range(max(len(mask), len(frames))):
-        frame = frames[row if len(frames) > 1 else 0]
+        frame = frames[row % len(frames)]
         region = mask_region(mask[row if len(mask) > 1 else 0, 0], (0, 0, *frame.image))
         left, upper, right, lower = frame.box
         if region is None or frame.is_whole:

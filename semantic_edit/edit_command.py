@@ -99,7 +99,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--remove",
         action="store_true",
         help="take away what --mask marks, an object with its shadow: its place is filled from its surroundings, and "
-        "the model finishes it; --prompt says what is left",
+        "the model finishes it, by default at a strength of 0.4 and without guidance; --prompt says what is left",
     )
     add_output(parser, "where to write the edited image")
     add_method(parser.add_argument_group("edit"))

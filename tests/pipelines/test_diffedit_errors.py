@@ -369,3 +369,11 @@ def test_half_of_a_surrogate_pair_is_no_text(refuses, name):
 def test_a_safety_checker_needs_its_feature_extractor(make_pipe):
     with pytest.raises(ValueError, match="needs a `feature_extractor`"):
         make_pipe(safety_checker=torch.nn.Identity())
+
+
+def test_masks_for_more_images_than_there_are_are_refused(pipe, pictures):
+    mask = np.zeros((48, 64), dtype=np.uint8)
+    mask[8:20, 8:20] = 255
+    three = [PIL.Image.fromarray(mask)] * 3
+    with pytest.raises(ValueError, match=r"do not match in number: .*`image` 2, `mask_image` 3"):
+        pipe(pictures[:2], "a pear", mask_image=three)

@@ -76,3 +76,32 @@ def test_what_cannot_be_filled_is_refused(pipe, picture, counted):
     ):
         pipe.remove(picture, LEFT, None)
     assert counted.samples == 0
+
+
+def test_a_tuple_is_returned_on_request(pipe, picture, mask):
+    images, *_ = pipe.remove(picture, LEFT, mask, return_dict=False, **QUICK)
+    assert np.array_equal(
+        np.asarray(images[0]), np.asarray(pipe.remove(picture, LEFT, mask, **QUICK).images[0])
+    )
+
+
+def test_a_negative_prompt_turns_guidance_on(pipe, picture, mask, counted):
+    pipe.remove(picture, LEFT, mask, **QUICK)
+    unguided = counted.samples
+    pipe.remove(picture, LEFT, mask, negative_prompt="a bottle", **QUICK)
+    assert counted.samples - unguided > unguided
+
+
+@pytest.mark.parametrize("name", ["trajectory", "image_latents"])
+def test_inversions_of_other_images_are_refused(pipe, picture, mask, name):
+    kept = pipe.invert(image=picture, num_inference_steps=5)
+    given = {"trajectory": kept.trajectory, "image_latents": kept.latents}[name]
+    with pytest.raises(
+        ValueError, match=f"`{name}` does not go with `remove`, which inverts the filled image"
+    ):
+        pipe.remove(picture, LEFT, mask, **{name: given}, **QUICK)
+
+
+def test_feathered_edges_are_kept(pipe, picture, mask):
+    soft = pipe.remove(picture, LEFT, mask, mask_feather=3.0, **QUICK).pixel_mask
+    assert ((soft > 0) & (soft < 1)).any()
