@@ -22,16 +22,16 @@ def filled_inside(pixels: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
     Source: the pyramid of Gortler et al., "The Lumigraph", 1996, Sec. 3.4, with a few Jacobi iterations of Laplace's
     equation at each level.
     """
-    return torch.where(inside, _filled(pixels, (~inside).to(pixels)), pixels)
+    return torch.where(inside, _pyramid_filled(pixels, (~inside).to(pixels)), pixels)
 
 
-def _filled(pixels: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+def _pyramid_filled(pixels: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
     """Fill where `known`, (images or 1, 1, height, width), is 0 rather than 1."""
     if max(pixels.shape[-2:]) == 1 or bool(known.all()):
         return pixels
     weight = F.avg_pool2d(known, 2, ceil_mode=True)
     coarse = F.avg_pool2d(pixels * known, 2, ceil_mode=True) / weight.clamp(min=1e-6)
-    coarse = _filled(coarse, (weight > 0).to(pixels))
+    coarse = _pyramid_filled(coarse, (weight > 0).to(pixels))
     guess = F.interpolate(coarse, size=pixels.shape[-2:], mode="bilinear", align_corners=False)
     filled = torch.lerp(guess, pixels, known)
     for _ in range(SMOOTHING):

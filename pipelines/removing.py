@@ -42,13 +42,13 @@ def without_object(
     given = {"inpaint_strength": STRENGTH, **unguided, **arguments}
     inside = pipe.locate(images.planes, prompt=prompt, **given).pixel_mask.cpu() >= 0.5
     given |= {"mask_image": inside.float(), "mask_grow": None, "return_dict": True}
-    output = pipe(_filled(images, inside), prompt, **given)
+    output = pipe(_insides_filled(images, inside), prompt, **given)
     # the inversion is that of the filled image, which the caller does not have
     output = dataclasses.replace(output, trajectory=None)
     return output if arguments.get("return_dict", True) else as_tuple(output)
 
 
-def _filled(images: Images, inside: torch.Tensor) -> torch.Tensor:
+def _insides_filled(images: Images, inside: torch.Tensor) -> torch.Tensor:
     """The images with the inside of their masks, (edits, 1, height, width) booleans, filled; 8-bit if they are."""
     pixels = images.pixels
     assert pixels is not None  # checked by the caller

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers.callbacks import SDCFGCutoffCallback
+from PIL import Image
 
 pytestmark = pytest.mark.families("sd", "sdxl")
 
@@ -374,6 +375,6 @@ def test_a_safety_checker_needs_its_feature_extractor(make_pipe):
 def test_masks_for_more_images_than_there_are_are_refused(pipe, pictures):
     mask = np.zeros((48, 64), dtype=np.uint8)
     mask[8:20, 8:20] = 255
-    three = [PIL.Image.fromarray(mask)] * 3
+    three = [Image.fromarray(mask)] * 3
     with pytest.raises(ValueError, match=r"do not match in number: .*`image` 2, `mask_image` 3"):
         pipe(pictures[:2], "a pear", mask_image=three)
