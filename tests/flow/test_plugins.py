@@ -163,7 +163,7 @@ def test_components_stay_as_they_were_however_a_call_ends(family, lora_pipe, edi
         elif where == "text_encoder":
             fail_in(lora_pipe.text_encoder, error, spoiled)
         elif where != "callback":
-            fail_in(last_layer(lora_pipe), error, spoiled, first=0 if where == "words" else 3)
+            fail_in(last_layer(lora_pipe), error, spoiled, first=0 if where == "words" else 2)
         with pytest.raises(error, match="boom"):
             call(lora_pipe, **changes)
     assert state_of(lora_pipe) == before
