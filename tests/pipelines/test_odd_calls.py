@@ -1191,7 +1191,7 @@ NETWORKS: dict[str, Any] = {
     "another module": (lambda w: w.pipe.unet, Refused()),
     "its weights": (lambda w: w.learned.state_dict(), Refused()),
     "a class": (lambda w: type(w.learned), Refused()),
-    "NaN latents": (overwritten("latents", NAN), Refused()),
+    "NaN latents": (overwritten("trajectory", NAN), Refused()),
     "NaN tokens": (overwritten("image_tokens", NAN), Refused()),
     "huge weights": (
         overwritten("conv_out_weight", 1e38),
@@ -1276,7 +1276,7 @@ LEARNING: dict[str, Any] = {
     "no settings": ({"settings": None}, Refused("`settings`")),
     "a dict of settings": ({"settings": {"inner_steps": 1}}, Refused("`settings`")),
     "a class of settings": ({"settings": LearningSettings}, Refused("`settings`")),
-    "settings of nonsense": ({"settings": "long"}, Refused("`settings`")),
+    "settings of nonsense": ({"settings": "longer"}, Refused("`settings`")),
     "several negatives": ({"negative_prompt": ["a", "b"]}, Refused("`negative_prompt`")),
     "no negative": ({"negative_prompt": None}, Refused("`negative_prompt`")),
     "no steps": ({"num_inference_steps": 0}, Refused("`num_inference_steps`")),
