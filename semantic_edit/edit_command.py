@@ -222,7 +222,6 @@ def _check_together(options: argparse.Namespace) -> None:
             raise UsageError(
                 f"--{idle[0].replace('_', '-')} only affects how a mask is found, and --mask already gives one"
             )
-
     if options.remove and options.mask is None:
         raise UsageError("--remove needs --mask: an image that is white where the object and its shadow are")
     for name in ("trajectory", "save_trajectory") if options.remove else ():
@@ -239,7 +238,8 @@ def _pipeline_arguments(options: argparse.Namespace) -> dict[str, Any]:
         arguments["mask_image"] = read_image(options.mask)
     if options.trajectory is not None:
         arguments["trajectory"] = load_trajectory(options.trajectory)
-    return {"prompt": options.prompt, "source_prompt": options.source, **arguments}
+    told = {} if options.remove else {"source_prompt": options.source}
+    return {"prompt": options.prompt, **told, **arguments}
 
 
 def _edit(
@@ -251,10 +251,7 @@ def _edit(
     check_guidance(options, pipe)
     generator = torch.Generator("cpu").manual_seed(options.seed or 0)
     advice = "try other words or another --seed"
-    call = pipe
-    if options.remove:
-        call = pipe.remove
-        del arguments["source_prompt"]
+    call = pipe.remove if options.remove else pipe
     return run_edit(call, advice, image=image, generator=generator, **arguments)
 
 
